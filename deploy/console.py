@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from deploy.reach import stays_here
+from deploy.exposure import stays_here
 from identity.errors import AswhomError, Misconfigured
 from identity.secret import Secret
-from identity.store import CommitUnknown
+from identity.sql.store import CommitUnknown
 
 if TYPE_CHECKING:
     from deploy.installation import Installation
@@ -25,7 +25,7 @@ _OF_PROVIDER = ("console_issuer", "console_client_id", "console_client_secret")
 def console(settings: Settings, runtime: Runtime) -> Console | None:
     """What the console is served from; None: it is not served."""
     from identity.console.sign_in import SignIn
-    from pipeline.database import WithTurn
+    from pipeline.db.database import WithTurn
     from webhooks.console.parts import Console
 
     if not is_served(settings):

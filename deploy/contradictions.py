@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.retention import Retention
-from pipeline.services import StepSettings
-from pipeline.watchdog import Limits
-from pipeline.worker import WorkerSettings
+from pipeline.broker.watchdog import Limits
+from pipeline.duties.retention import Retention
+from pipeline.execution.services import StepSettings
+from pipeline.execution.worker import WorkerSettings
 
 
 def contradictions(steps: StepSettings, jobs: WorkerSettings, limits: Limits) -> Iterator[str]:

@@ -10,9 +10,9 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from deploy.celerys import TOO_LATE, celerys, too_late
-from deploy.forms import is_operator
+from deploy.celery_environment import TOO_LATE, celerys, too_late
 from deploy.setting_faults import refuse
+from deploy.setting_formats import is_operator
 
 _OUR_NAME = re.compile(r"(aswhom(-(command|web|beat|housekeeping|(worker|revocations)(-\d+)?))?)?")
 

@@ -9,17 +9,17 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 
-from deploy import process, room
-from deploy.sharing import keeping_the_mark, tell_of_another
+from deploy import disk_space, process
+from deploy.shared_redis import keeping_the_mark, tell_of_another
 from identity.errors import Misconfigured
-from pipeline.housekeeping import PATIENCE, Housekeeping
+from pipeline.duties.housekeeping import PATIENCE, Housekeeping
 
 
 def main() -> int:
     settings = process.settings_or_exit()
     begun = threading.Event()
     process.set_up("housekeeping", settings, is_ready=begun.is_set)
-    room.show(settings.data_dir)
+    disk_space.show(settings.data_dir)
     try:
         runtime = process.of_its_tables(process.open_runtime(settings, "housekeeping"))
     except Misconfigured as fault:

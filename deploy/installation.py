@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from identity.audit import Act
-    from identity.http import Client
-    from identity.signing import Signer
-    from identity.vault import Vault
-    from pipeline.database import Database
+    from identity.http.client import Client
+    from identity.keys.signing import Signer
+    from identity.keys.vault import Vault
+    from pipeline.broker.ring import CeleryRing
+    from pipeline.db.database import Database
     from pipeline.model import Bell
-    from pipeline.ring import CeleryRing
     from pipeline.runtime import Runtime
     from pipeline.runtime_settings import Keys
     from pipeline.workflow import Registry
@@ -104,7 +104,7 @@ class Installation:
     @cached_property
     def unchecked_ledger(self) -> Database:
         """The ledger, whatever tables it has. Raises Misconfigured."""
-        from pipeline.database import open_database
+        from pipeline.db.database import open_database
 
         if self.settings.database_url is None and not self.settings.data_dir.is_dir():
             raise Misconfigured(
@@ -159,7 +159,7 @@ class Installation:
     @cached_property
     def http(self) -> Client:
         """The guarded client, for the few commands that ask a provider."""
-        from identity.http import Client
+        from identity.http.client import Client
 
         client = Client(policy=self.settings.addresses(), pool_size=2, ca_file=self.settings.ca_file)
         self._close.append(client.close)
@@ -171,14 +171,14 @@ class Installation:
 
     @cached_property
     def vault(self) -> Vault:
-        from identity.proven_keys import proves
-        from identity.vault import Vault
+        from identity.keys.proven_keys import proves
+        from identity.keys.vault import Vault
 
         return Vault(self.keys.vault, secrets.token_bytes, proves=partial(proves, self.ledger))
 
     @cached_property
     def signer(self) -> Signer:
-        from identity.signing import Signer
+        from identity.keys.signing import Signer
 
         return Signer.from_seed(self.keys.signing)
 
@@ -200,7 +200,7 @@ class Installation:
 
     def ring_jobs(self, bells: Sequence[Bell]) -> None:
         """Best effort: housekeeping rings again."""
-        from pipeline.doorbells import Doorbells
+        from pipeline.broker.doorbells import Doorbells
 
         if bells:
             Doorbells(self.ledger, self._ring).jobs(bells)
@@ -212,7 +212,7 @@ class Installation:
     @cached_property
     def _ring(self) -> CeleryRing:
         from deploy.process import celery_app
-        from pipeline.ring import CeleryRing
+        from pipeline.broker.ring import CeleryRing
 
         ring = CeleryRing(celery_app(self.settings, self.workflows), tell=self._unheard)
         self._close.append(ring.close)

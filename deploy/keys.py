@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, TypeVar
 
-from deploy.dumps import keep_memory_private
+from deploy.core_dumps import keep_memory_private
 from identity.errors import Misconfigured
 from identity.secret import Secret
 
@@ -40,7 +40,7 @@ class KeyFiles:
 
     def read(self) -> Keys:
         """The keys themselves. Raises Misconfigured, with every fault at once."""
-        from identity.vault import read_keys
+        from identity.keys.vault import read_keys
         from pipeline.runtime_settings import Keys
 
         faults: list[str] = []
@@ -69,7 +69,7 @@ class KeyFiles:
 
     def create(self) -> list[Path]:
         """Write those that are missing, with new keys; returns them. One that exists is never touched."""
-        from identity.vault import new_key_line
+        from identity.keys.vault import new_key_line
 
         made = []
         for path in self.missing():
@@ -84,7 +84,7 @@ class KeyFiles:
 
         Raises Misconfigured where the keys are not in a file.
         """
-        from identity.vault import new_key_line, read_keys
+        from identity.keys.vault import new_key_line, read_keys
 
         text = self._vault_text("add a higher id there: a number, a colon and `openssl rand -base64 32`")
         number = max(read_keys(text), default=0) + 1
@@ -96,7 +96,7 @@ class KeyFiles:
 
         Raises Misconfigured for the newest key, and for one there is not.
         """
-        from identity.vault import read_keys
+        from identity.keys.vault import read_keys
 
         text = self._vault_text(f"take id {number} out there")
         keys = read_keys(text)
@@ -153,7 +153,7 @@ class KeyFiles:
 
 
 def _ring(ring: Secret, faults: list[str]) -> dict[int, bytes]:
-    from identity.vault import read_keys
+    from identity.keys.vault import read_keys
 
     keep_memory_private()
     try:

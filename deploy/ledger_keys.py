@@ -15,7 +15,7 @@ from identity.errors import Misconfigured
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from pipeline.database import Database
+    from pipeline.db.database import Database
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ def is_unmade(settings: Settings) -> bool:
 
 def refuse_new_keys(settings: Settings, files: KeyFiles, missing: Collection[Path]) -> None:
     """Raises Misconfigured if one of the *missing* files is one that the ledger needs as it was."""
-    from identity.proven_keys import held
+    from identity.keys.proven_keys import held
 
     if is_unmade(settings):
         return
@@ -62,8 +62,8 @@ def tell_of_new_ledger(settings: Settings, made: Collection[Path], say: Callable
 
 def prove_keys(settings: Settings) -> None:
     """Raises Misconfigured if the vault's keys are not those of the ledger, at whatever version its tables are."""
-    from identity.proven_keys import kept_there, prove
-    from identity.vault import Vault
+    from identity.keys.proven_keys import kept_there, prove
+    from identity.keys.vault import Vault
 
     vault = Vault(settings.key_files().read().vault, secrets.token_bytes)
     _read(settings, lambda connection: prove(connection, vault, fields=kept_there(connection)))
@@ -74,7 +74,7 @@ def _read(settings: Settings, fn: Callable[[Connection], T]) -> T:
 
 
 def _with(settings: Settings, fn: Callable[[Database], T]) -> T:
-    from pipeline.database import open_database
+    from pipeline.db.database import open_database
 
     with closing(open_database(settings.database())) as database:
         return fn(database)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
-from identity.addresses import is_loopback
+from identity.http.addresses import is_loopback
 
 
 class Mode(StrEnum):

@@ -16,15 +16,15 @@ from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
-from deploy import build, celerys, logs
-from deploy.dumps import keep_memory_private
+from deploy import build, celery_environment, logs
+from deploy.core_dumps import keep_memory_private
 from deploy.environment import celerys_or_refuse, name_connections
+from deploy.posix_signals import handling
 from deploy.settings import Settings, load
-from deploy.signals import handling
 from identity.errors import LedgerDamaged, Misconfigured, Unavailable
 
 if TYPE_CHECKING:
-    from pipeline.celery import App
+    from pipeline.broker.celery import App
     from pipeline.runtime import Runtime
     from pipeline.workflow import Registry
 
@@ -43,7 +43,7 @@ def settings_or_exit() -> Settings:
 
 def celerys_or_exit() -> list[str]:
     """For what a `celery` command loads: which of Celery's own variables are ignored. If one is refused, exit."""
-    celerys.take_no_options()
+    celery_environment.take_no_options()
     return _or_exit(celerys_or_refuse)
 
 
@@ -191,9 +191,9 @@ def workflows(settings: Settings) -> Registry:
 
 def celery_app(settings: Settings, registry: Registry) -> App:
     """The Celery application of a process that rings, works or is beat. Opens nothing yet."""
-    from deploy.sharing import tell_of_another
-    from pipeline.celery import make_celery
-    from pipeline.ring import CeleryRing
+    from deploy.shared_redis import tell_of_another
+    from pipeline.broker.celery import make_celery
+    from pipeline.broker.ring import CeleryRing
     from pipeline.runtime import Runtime
 
     def opened() -> Runtime:
@@ -212,7 +212,7 @@ def open_runtime(settings: Settings, process: str | None = None) -> Runtime:
 
     Raises Misconfigured.
     """
-    from pipeline.ring import CeleryRing
+    from pipeline.broker.ring import CeleryRing
     from pipeline.runtime import Runtime
 
     registry = workflows(settings)
@@ -226,7 +226,7 @@ def of_its_tables(runtime: Runtime) -> Runtime:
     was restored without its sequence, and for secrets that other keys have sealed. The web does not check this: it is
     not ready (`/readyz`) until the ledger fits.
     """
-    from identity.proven_keys import LOOKED_THROUGH, prove
+    from identity.keys.proven_keys import LOOKED_THROUGH, prove
     from pipeline.ledger.numbering import behind
     from pipeline.ledger.revision import misfit, revision_of
 
@@ -242,7 +242,7 @@ def of_its_tables(runtime: Runtime) -> Runtime:
 
 def wait_for_ledger(settings: Settings, *, tell: Callable[[str], None]) -> None:
     """Return once the ledger's server answers; it may start later than we do. Raises Misconfigured."""
-    from pipeline.database import open_database
+    from pipeline.db.database import open_database
     from pipeline.ledger.revision import revision_of
 
     if settings.on_sqlite:

@@ -26,7 +26,7 @@ from identity.errors import Misconfigured
 
 def unfit(settings: Settings) -> list[str]:
     """Each fault as a sentence. Nothing is changed, and what runs is not disturbed."""
-    from pipeline.database import open_database
+    from pipeline.db.database import open_database
     from pipeline.ledger.revision import of_a_newer_version, revision_of
 
     faults: list[str] = []

@@ -18,25 +18,25 @@ from pydantic import ValidationError
 from deploy import valkey
 from deploy.console import console_faults
 from deploy.environment import inherited, libpq
-from deploy.forms import as_text
+from deploy.exposure import reach_faults
 from deploy.keys import KeyFiles
 from deploy.ledger_connections import most_connections
 from deploy.ledger_tls import ledger_faults
 from deploy.metrics_ports import port_faults
-from deploy.reach import reach_faults
 from deploy.secret_files import given_before, twice_given
 from deploy.setting_faults import refuse, told, unknown
+from deploy.setting_formats import as_text
 from deploy.variables import PREFIX, Variables
 from identity.secret import Secret
 
 if TYPE_CHECKING:
-    from identity.addresses import AddressPolicy
-    from pipeline.celery import BrokerSettings
-    from pipeline.database import DatabaseSettings
-    from pipeline.retention import Retention
+    from identity.http.addresses import AddressPolicy
+    from pipeline.broker.celery import BrokerSettings
+    from pipeline.broker.watchdog import Limits
+    from pipeline.db.database import DatabaseSettings
+    from pipeline.duties.retention import Retention
+    from pipeline.execution.services import StepSettings
     from pipeline.runtime_settings import RuntimeSettings
-    from pipeline.services import StepSettings
-    from pipeline.watchdog import Limits
     from webhooks.settings import WebSettings
 
 _BEYOND_A_CALL = timedelta(seconds=10)  # the commits around it
@@ -89,7 +89,7 @@ class Settings(Variables):
 
     def database(self, process: str | None = None) -> DatabaseSettings:
         """How the ledger is opened, in one of the processes by its name or in a command."""
-        from pipeline.database import DatabaseSettings
+        from pipeline.db.database import DatabaseSettings
 
         connections = None if process is None else most_connections(self, process)
         given = _given(turn_timeout=self.turn_timeout, connections=connections)
@@ -97,7 +97,7 @@ class Settings(Variables):
 
     def broker(self) -> BrokerSettings:
         """How the broker is reached."""
-        from pipeline.celery import BrokerSettings
+        from pipeline.broker.celery import BrokerSettings
 
         if self.broker_url is None:
             url = valkey.broker_url(valkey.socket_path(self.data_dir))
@@ -112,8 +112,8 @@ class Settings(Variables):
     def runtime(self, process: str | None = None) -> RuntimeSettings:
         """What a *process*, or a command, is opened with. Raises Misconfigured, for settings that contradict too."""
         from deploy.contradictions import contradictions
+        from pipeline.execution.worker import WorkerSettings
         from pipeline.runtime_settings import RuntimeSettings
-        from pipeline.worker import WorkerSettings
 
         redis_url = self.redis()
         given_jobs = _given(
@@ -142,13 +142,13 @@ class Settings(Variables):
 
     def addresses(self) -> AddressPolicy:
         """Which hosts a command may connect to, as processes may."""
-        from identity.addresses import AddressPolicy
+        from identity.http.addresses import AddressPolicy
 
         return AddressPolicy(allow_hosts=frozenset(self.allow_hosts), egress_hosts=frozenset(self.egress_hosts))
 
     def steps(self) -> StepSettings:
         """How calls are made, and made again."""
-        from pipeline.services import StepSettings
+        from pipeline.execution.services import StepSettings
 
         given = _given(
             send_within=self.send_within,
@@ -164,7 +164,7 @@ class Settings(Variables):
     def retention(self) -> Retention:
         """What the ledger forgets, and when. Raises Misconfigured, for settings that contradict."""
         from deploy.contradictions import contradictions_of_retention
-        from pipeline.retention import Retention
+        from pipeline.duties.retention import Retention
 
         kept = Retention(**_given(**{kept.name: getattr(self, f"keep_{kept.name}") for kept in fields(Retention)}))
         refuse(list(contradictions_of_retention(kept)))
@@ -172,7 +172,7 @@ class Settings(Variables):
 
     def limits(self) -> Limits:
         """How long a task may take before its process leaves, and then the calls of the others."""
-        from pipeline.watchdog import HANDS_BACK, Limits
+        from pipeline.broker.watchdog import HANDS_BACK, Limits
 
         steps = self.steps()
         call = steps.send_within + steps.call_deadline

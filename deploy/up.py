@@ -20,11 +20,11 @@ from deploy.console import way_in
 from deploy.installation import Installation
 from deploy.ledger_keys import refuse_new_keys, tell_of_new_ledger
 from deploy.metrics_ports import metrics_address, web_metrics_address
+from deploy.posix_signals import handling
 from deploy.process import wait_for_ledger, workflows
 from deploy.procfile import Process
 from deploy.readiness import unready
 from deploy.settings import Settings
-from deploy.signals import handling
 from deploy.supervisor import Supervisor
 from deploy.upgrade import Say, migrate
 from deploy.waiting import looks

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from deploy.others import refuse_beside_others
 from deploy.rehearsal import refuse_unfit
+from deploy.running_check import refuse_beside_others
 from deploy.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def migrate(
     tables that would change, unless *beside_others*.
     *by_up*: the lock of the data directory's `aswhom up` is our own.
     """
-    from pipeline.database import open_database
+    from pipeline.db.database import open_database
     from pipeline.ledger.revision import misfit, revision_of
     from pipeline.migrations import upgrade_at
 

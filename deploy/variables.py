@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from deploy.forms import (
+from deploy.secret_files import in_file
+from deploy.setting_formats import (
     AllowHosts,
     Authorities,
     BrokerUrl,
@@ -31,7 +32,6 @@ from deploy.forms import (
     Seconds,
     SecretText,
 )
-from deploy.secret_files import in_file
 
 PREFIX = "ASWHOM_"
 _LOCAL = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - what everywhere is called from here

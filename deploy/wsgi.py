@@ -10,7 +10,7 @@ import atexit
 from deploy import process
 from deploy.console import console
 from deploy.environment import metrics_folder
-from identity.trusted_keys import key_id
+from identity.keys.trusted_keys import key_id
 from webhooks.api.app import Agents
 from webhooks.app import create_app
 from webhooks.quota import Quota, Rates, SharedCounts

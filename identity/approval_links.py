@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from identity.signing import Signer
+from identity.keys.signing import Signer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """A breaker: what fails again and again is left alone for a while, and then one probe looks whether it is back.
 
-`identity/refresh/gate.lua` and `pipeline/breaker.lua` have the same between what each of them does besides.
+`identity/refresh/gate.lua` and `pipeline/throttle/breaker.lua` have the same between what each of them does besides.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from identity.errors import Unavailable
-from identity.store import CommitUnknown
+from identity.sql.store import CommitUnknown
 
 
 @dataclass

@@ -18,8 +18,8 @@ from identity.audit.tables import audit as audit_rows
 from identity.errors import Unavailable
 from identity.hold_tables import holds
 from identity.model import AccountState
-from identity.prepared import Prepared
-from identity.rows import insert_new
+from identity.sql.prepared import Prepared
+from identity.sql.rows import insert_new
 from identity.tables import accounts
 
 #: Why nothing goes out now.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Integer, String, Table, Text
 
-from identity.columns import Instant
+from identity.sql.columns import Instant
 from identity.tables import metadata
 
 # One row while the installation is held, none otherwise.

@@ -53,7 +53,7 @@ MINTED = frozenset({Credential.CLIENT_CREDENTIALS, Credential.JWT_BEARER, Creden
 class AccountState(StrEnum):
     """The state of a connected account."""
 
-    # `identity.accounts.MOVES` says who may move it where.
+    # `identity.accounts.states.MOVES` says who may move it where.
     PENDING = "pending"  # inserted for a job that parks, a consent, or a refused connect's tokens
     ACTIVE = "active"  # a completed consent
     NEEDS_RECONNECT = "needs_reconnect"  # the coordinator: the grant is dead or a rotation's outcome unknown

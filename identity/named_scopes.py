@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, or_, select
 
-from identity.accounts import is_account
+from identity.accounts.states import is_account
 from identity.errors import BadInput
 from identity.model import AccountKey, Scope, ScopeKind
 from identity.tables import accounts, agents, principals, provider_connections

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, exists, func, literal, select, update
 
-from identity.connections import connection_of, rewrite_connection
+from identity.connections.registry import connection_of, rewrite_connection
 from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.providers import PROFILES

@@ -8,11 +8,11 @@ from shlex import quote
 
 from sqlalchemy import Connection, Row, Select, String, bindparam, delete, func, select, update
 
-from identity.columns import is_one
 from identity.errors import BadInput, Misconfigured
 from identity.model import Principal, PrincipalKind
-from identity.prepared import Prepared
-from identity.rows import insert_new
+from identity.sql.columns import is_one
+from identity.sql.prepared import Prepared
+from identity.sql.rows import insert_new
 from identity.tables import agents, aliases, principals, provider_connections, tenants
 
 # Built once: every acceptance runs these.

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, delete, exists, select, tuple_
 
-from identity.api_key_tables import api_keys, workloads
+from identity.agents.tables import api_keys, workloads
 from identity.connect.tables import connect_sessions
 from identity.refresh.intents import IntentState
 from identity.refresh.tables import refresh_intents

@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, bindparam, case, exists, or_, select, true
 
-from identity.accounts import find_account, move_account
+from identity.accounts.states import find_account, move_account
 from identity.model import AccountKey, AccountState, RuledOut, Scope, ScopeKind
-from identity.prepared import Prepared
-from identity.rows import insert_for
+from identity.sql.prepared import Prepared
+from identity.sql.rows import insert_for
 from identity.tables import scopes
 
 #: The rows of at most one scope a kind; `scope_keys` are its parameters.

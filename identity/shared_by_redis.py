@@ -10,7 +10,7 @@ from typing import ClassVar, TypedDict, TypeVar
 
 import redis
 
-from identity.redis_rest import RedisRest
+from identity.redis_cooldown import RedisCooldown
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ class Sharing(TypedDict, total=False):
 
     prefix: str
     monotonic: Callable[[], float]
-    rest: RedisRest | None
+    rest: RedisCooldown | None
 
 
 class SharedByRedis:
@@ -40,13 +40,13 @@ class SharedByRedis:
         *,
         prefix: str = "aswhom:",
         monotonic: Callable[[], float] = time.monotonic,
-        rest: RedisRest | None = None,
+        rest: RedisCooldown | None = None,
     ) -> None:
         self._client = client
         self._script = client.register_script(self.script) if client is not None else None
         self._prefix = prefix
         self._monotonic = monotonic
-        self._rest = rest or RedisRest(monotonic=monotonic)
+        self._rest = rest or RedisCooldown(monotonic=monotonic)
         self._lock = threading.Lock()
 
     def _together(self, keys: Sequence[str], *said: str | int | timedelta) -> int | None:

@@ -11,7 +11,7 @@ from identity import audit
 from identity.audit import Act, AsWhom
 from identity.model import Scope, ScopeKind
 from identity.scopes import remember_stop, standings
-from identity.sequence import lock_exclusive
+from identity.sql.sequence import lock_exclusive
 
 
 def set_stopped(connection: Connection, scope: Scope, act: Act, *, stopped: bool, tenant: str | None) -> bool:

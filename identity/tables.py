@@ -20,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-from identity.columns import Instant, partial_index
+from identity.sql.columns import Instant, partial_index
 
 metadata = MetaData(
     naming_convention={
@@ -185,7 +185,7 @@ grants = Table(
     Column("obtained_at", Instant, nullable=False),
     Column("expires_at", Instant),
     Column("consented_at", Instant),  # when the connect session began, by our clock; NULL: before it was kept
-    # By which Google names a refresh token that it revoked, `identity.token_digests`.
+    # By which Google names a refresh token that it revoked, `identity.oauth.token_digests`.
     Column("refresh_digest", String(88)),
     Column("refresh_prefix_digest", String(88)),
     Index("ix_grants_refresh_digest", "refresh_digest"),

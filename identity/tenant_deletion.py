@@ -11,17 +11,17 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, Select, delete, func, select, update
 
 from identity import audit
+from identity.accounts.grants import EMPTIED
 from identity.audit import Act, AsWhom
 from identity.capability.tables import audiences
 from identity.connect.tables import connect_sessions
 from identity.console.tables import console_roles
 from identity.errors import BadInput
-from identity.grants import EMPTIED
 from identity.model import Scope, ScopeKind
 from identity.refresh.intents import discard_for_good
 from identity.refresh.tables import refresh_intents
 from identity.scopes import standings
-from identity.sequence import lock_exclusive
+from identity.sql.sequence import lock_exclusive
 from identity.tables import accounts, aliases, connection_secrets, grants, installations, provider_connections, tenants
 from identity.withdrawals import MOVES, SHREDDED, WithdrawalState
 from identity.withdrawals.tables import withdrawals
@@ -53,7 +53,7 @@ def shred(connection: Connection, tenant: str, act: Act, *, besides: Mapping[str
         raise BadInput(f"{tenant} was opened meanwhile, so it is not deleted: say the same again")
     own = select(provider_connections.c.id).where(provider_connections.c.tenant_id == tenant)
     of_account = _accounts(tenant)
-    # Its own statement each: the sealed columns are those of `identity.rewrap.SEALED`.
+    # Its own statement each: the sealed columns are those of `identity.keys.rewrap.SEALED`.
     statements = {
         "grants": update(grants).where(grants.c.account_id.in_(of_account)).values(**EMPTIED, keepalive_due=None),
         "refreshes": update(refresh_intents)

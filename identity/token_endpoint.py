@@ -7,8 +7,8 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from datetime import timedelta
 
-from identity.answers import RateLimited, Transient
-from identity.http import Answer, Client, HttpRequest, NotSent, Outcome
+from identity.http.client import Answer, Client, HttpRequest, NotSent, Outcome
+from identity.oauth.answers import RateLimited, Transient
 from identity.refresh.gate import Endpoint, Gate
 from identity.secret import Secret
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, func, select, update
 
 from identity.errors import BadInput
 from identity.principals import checked_id
-from identity.rows import insert_new
+from identity.sql.rows import insert_new
 from identity.tables import transmitters
 
 ENABLED = "enabled"

@@ -17,11 +17,11 @@ from typing import Any, ClassVar, Generic, TypeGuard, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from identity.digests import json_digest
-from identity.lifetime import count
 from identity.model import Effect
 from identity.money import Money
+from identity.oauth.lifetime import count
 from pipeline.fields import check_kept, check_ordered
-from pipeline.limits import LONGEST_WAIT, EndpointClass, Limits
+from pipeline.throttle.limits import LONGEST_WAIT, EndpointClass, Limits
 
 
 class Result(BaseModel):

@@ -7,18 +7,18 @@ from datetime import datetime
 
 from sqlalchemy import Connection, exists, or_, select
 
-from identity.columns import database_now
-from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
-from identity.connections import ALL_BUT_ONE, running_by_place
+from identity.connections.registry import ALL_BUT_ONE, running_by_place
+from identity.connections.secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
 from identity.providers import PROFILES
+from identity.sql.columns import database_now
 from identity.tables import connection_secrets, provider_connections, tenants
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 from pipeline.ledger.paging import Record, rows_of
 
 
 def whole(connection: Connection, id: str) -> Record:
     """One, with its live secrets but for what they are."""
-    row = queries.provider_connection(connection, id)
+    row = operator_queries.provider_connection(connection, id)
     retires = select(connection_secrets.c.id, connection_secrets.c.retired_at).where(
         connection_secrets.c.connection_id == id
     )
@@ -47,7 +47,7 @@ def rivalry(provider: str, tenant: str | None, ids: Sequence[str]) -> str:
 
 def rivals_of(connection: Connection, id: str) -> str | None:
     """The same sentence for connection *id*; None: it has no rival."""
-    row = queries.provider_connection(connection, id)
+    row = operator_queries.provider_connection(connection, id)
     ids = running_by_place(connection).get((row["provider"], row["tenant_id"]), ())
     if row["provider"] not in PROFILES or len(ids) < 2 or id not in ids:
         return None

@@ -10,20 +10,20 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from identity.connection_secrets import WEBHOOK_SECRET, find_with_secrets
+from identity.connections.secrets import WEBHOOK_SECRET, find_with_secrets
 from identity.errors import Unavailable
 from identity.hold import find_hold
 from identity.ids import Ids
+from identity.keys.vault import Vault
 from identity.secret import Secret
-from identity.store import write_idempotent
-from identity.vault import Vault
-from pipeline.database import Database, WithTurn
+from identity.sql.store import write_idempotent
+from pipeline.cached_check import CachedCheck
+from pipeline.db.database import Database, WithTurn
 from pipeline.ledger import deliveries, missing_workflows, pins
 from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.numbering import behind
 from pipeline.ledger.rehearsal import rehearse
 from pipeline.ledger.revision import misfit, revision_of
-from pipeline.looks import SharedLook
 from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
 from pipeline.revocation.signal_following import follow_on
 from pipeline.workflow import Match, Registry
@@ -67,7 +67,7 @@ class Intake:
         self._follow_within = follow_within
         self._monotonic = monotonic
         self._fitted = False  # at the last look
-        self._fit = SharedLook(self._look_whether_it_fits, believed=_BELIEVED, patience=_PATIENCE, monotonic=monotonic)
+        self._fit = CachedCheck(self._look_whether_it_fits, believed=_BELIEVED, patience=_PATIENCE, monotonic=monotonic)
 
     def connection_secrets(self, connection: str) -> SigningSecrets | None:
         """The live webhook secrets of a connection, two while one is rotated. None: there is no such connection."""

@@ -13,20 +13,20 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from identity.api_keys import Caller, NoCaller, find_caller
+from identity.agents.api_keys import Caller, NoCaller, find_caller
+from identity.agents.workloads import Workloads, looks_like_one
 from identity.audit import Act
 from identity.digests import json_digest
 from identity.errors import Unconfirmed
 from identity.ids import Ids
 from identity.model import Scope
 from identity.secret import Secret
-from identity.store import CommitUnknown, write_idempotent
-from identity.workloads import Workloads, looks_like_one
+from identity.sql.store import CommitUnknown, write_idempotent
 from pipeline.action import Action
-from pipeline.database import Database, WithTurn
+from pipeline.db.database import Database, WithTurn
 from pipeline.desk import jobs as acts
 from pipeline.ledger import requests as ledger
-from pipeline.ledger import tool_requests, views
+from pipeline.ledger import tenant_views, tool_requests
 from pipeline.ledger.requests import Asked, Changed, Made
 from pipeline.model import Bell
 from pipeline.states import ENDED, JobState, Wait
@@ -135,7 +135,7 @@ class Requests:
         return self._change(asked, change, finds_itself_done=False)
 
     def read(self, fn: Callable[[Connection], T]) -> T:
-        """A plain read, of `pipeline.ledger.views`."""
+        """A plain read, of `pipeline.ledger.tenant_views`."""
         return self._store.read(fn)
 
     def wait(self, caller: Caller, job: str, *, within: timedelta) -> None:
@@ -144,7 +144,7 @@ class Requests:
             return
         try:
             deadline, pause = time.monotonic() + within.total_seconds(), FIRST_LOOK
-            while not _settled(*self._store.read(lambda c: views.job_state(c, job))):
+            while not _settled(*self._store.read(lambda c: tenant_views.job_state(c, job))):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return

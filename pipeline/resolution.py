@@ -13,14 +13,14 @@ from sqlalchemy import Connection, Row, Text, cast, false, or_, select
 from identity import audit
 from identity.capability import issued
 from identity.capability.model import Outcome
-from identity.columns import database_now
 from identity.errors import BadInput
-from identity.sequence import next_number
+from identity.sql.columns import database_now
+from identity.sql.sequence import next_number
 from pipeline.fields import misfitting
 from pipeline.ledger.closings import close_step, record_attempt
 from pipeline.ledger.forgotten import no_job
+from pipeline.ledger.job_moves import move_attempt, move_job
 from pipeline.ledger.jobs import wake
-from pipeline.ledger.moving import move_attempt, move_job
 from pipeline.ledger.once import once_name
 from pipeline.revocation.tables import revocations
 from pipeline.states import ENDED, AttemptState, JobState, Purpose, StepState, Wait

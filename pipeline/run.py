@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from identity.errors import BadInput
 from pipeline.action import Action, Result
-from pipeline.uses import SERVICE, USER, OnRevoke, Who
+from pipeline.authoring.uses import SERVICE, USER, OnRevoke, Who
 
 C = TypeVar("C", bound=BaseModel)
 R = TypeVar("R", bound=Result)
@@ -75,7 +75,7 @@ class StepSpec(Generic[R]):
 
 
 class Steps(Protocol):
-    """What carries out the steps of one run; `pipeline.step.StepRunner` does."""
+    """What carries out the steps of one run; `pipeline.execution.step.StepRunner` does."""
 
     def perform(self, spec: StepSpec[R]) -> R: ...
 

@@ -10,20 +10,23 @@ from functools import partial
 
 import redis
 
-from identity.addresses import AddressPolicy
+from identity.agents.workloads import Workloads
 from identity.audit.sealer import Sealer
 from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer
-from identity.confined import Confiner
-from identity.confined_minting import ConfinedMinter
 from identity.connect.flow import ConnectFlow
 from identity.crash_points import none_reached
-from identity.http import Client
+from identity.http.addresses import AddressPolicy
+from identity.http.client import Client
 from identity.ids import Ids
-from identity.jwks import KeyRing
-from identity.proven_keys import proves
+from identity.keys.proven_keys import proves
+from identity.keys.signing import Signer
+from identity.keys.vault import Vault
+from identity.minting.confined import Confiner
+from identity.minting.confined_minting import ConfinedMinter
+from identity.oauth.jwks import KeyRing
 from identity.providers import PROFILES
-from identity.redis_rest import RedisRest
+from identity.redis_cooldown import RedisCooldown
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.gate import AHEAD_KEEPS, Gate
 from identity.refresh.keepalive import Keepalive, paced_by
@@ -32,29 +35,25 @@ from identity.refresh.lock import RefreshLock
 from identity.refresh.measured_lines import measure_lines
 from identity.refresh.parts import RefreshParts
 from identity.secret import Secret
-from identity.signing import Signer
 from identity.token_endpoint import TokenEndpoint
-from identity.vault import Vault
 from identity.withdrawals.withdrawer import Withdrawer
-from identity.workloads import Workloads
-from pipeline import gauges, reconcile
 from pipeline.accounts.connecting import Connecting, wake_waiting
 from pipeline.accounts.invitations import Invitations
 from pipeline.approvals.approving import Approving
 from pipeline.approvals.news import tell_of_approvals
-from pipeline.breaker import Breakers
-from pipeline.budget import Budgets
-from pipeline.catch_up import CatchUp
-from pipeline.database import Database, WithTurn, open_database
-from pipeline.doorbells import Doorbells, measure_lying
-from pipeline.forgetting import Course
-from pipeline.housekeeping import Duty
-from pipeline.in_flight import InFlight
+from pipeline.broker.doorbells import Doorbells, measure_lying
+from pipeline.db.database import Database, WithTurn, open_database
+from pipeline.duties import gauges, reconcile
+from pipeline.duties.catch_up import CatchUp
+from pipeline.duties.forgetting import Course
+from pipeline.duties.housekeeping import Duty
+from pipeline.duties.retention import prune
+from pipeline.execution.services import Services
+from pipeline.execution.worker import Worker
 from pipeline.intake import Intake
 from pipeline.ledger.clock import ledger_now
 from pipeline.model import Ring
 from pipeline.requests import Requests
-from pipeline.retention import prune
 from pipeline.revocation.due_withdrawals import measure_withdrawals
 from pipeline.revocation.inquiry import Inquirer
 from pipeline.revocation.provider_side import ProviderAsker, provider_side
@@ -64,9 +63,10 @@ from pipeline.runtime_settings import RuntimeSettings
 from pipeline.schedules import punctuality
 from pipeline.schedules.slots import SlotFirer
 from pipeline.security_event_intake import SecurityEventIntake
-from pipeline.services import Services
+from pipeline.throttle.breaker import Breakers
+from pipeline.throttle.budget import Budgets
+from pipeline.throttle.in_flight import InFlight
 from pipeline.upstream import Upstream
-from pipeline.worker import Worker
 from pipeline.workflow import Registry
 
 
@@ -101,7 +101,7 @@ class Runtime:
             ca_file=settings.ca_file,
         )
         self.redis = _redis(settings.redis_url)
-        self.redis_rest = RedisRest()
+        self.redis_rest = RedisCooldown()
 
         # Who may act.
         self.vault = Vault(settings.keys.vault, secrets.token_bytes, proves=partial(proves, self.database))

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from identity.refresh.budget import RefreshBudget
 from identity.secret import Secret
-from pipeline.breaker_state import HostBreaker
-from pipeline.database import DatabaseSettings
-from pipeline.retention import Retention
-from pipeline.services import StepSettings
-from pipeline.worker import WorkerSettings
+from pipeline.db.database import DatabaseSettings
+from pipeline.duties.retention import Retention
+from pipeline.execution.services import StepSettings
+from pipeline.execution.worker import WorkerSettings
+from pipeline.throttle.breaker_state import HostBreaker
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from identity.ids import Ids
-from identity.jose import Key, Signed
-from identity.jwks import KeyRing
-from identity.store import Store, write_idempotent
+from identity.oauth.jose import Key, Signed
+from identity.oauth.jwks import KeyRing
+from identity.sql.store import Store, write_idempotent
 from identity.transmitters import Transmitter, find_transmitter, hold_transmitter, note_stream
 from pipeline.ledger import security_events
 from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent

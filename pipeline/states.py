@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from identity.moves import Moves
+from identity.sql.state_machine import Moves
 
 
 class JobState(StrEnum):

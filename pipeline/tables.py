@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-from identity.columns import Instant, is_one, partial_index
+from identity.sql.columns import Instant, is_one, partial_index
 from identity.tables import metadata
 from pipeline.states import AttemptState, JobState
 

@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from identity.errors import BadInput
 from pipeline.action import Action, check_action
-from pipeline.declared_workflow import TOOL, NoConfig, Workflow
+from pipeline.authoring.declared_workflow import TOOL, NoConfig, Workflow
+from pipeline.authoring.uses import SERVICE, USER, Who
 from pipeline.events import Event
 from pipeline.run import Run
 from pipeline.tools import check_tool
-from pipeline.uses import SERVICE, USER, Who
 
 
 class ToolCall(Event):

@@ -16,7 +16,7 @@ from identity.model import Effect
 from pipeline.action import Action, Recovery
 
 if TYPE_CHECKING:
-    from pipeline.registry import Registry
+    from pipeline.authoring.registry import Registry
 
 SEPARATOR = "__"  # for the dot, which models do not take in a tool's name
 _MODEL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # OpenAI's and Anthropic's rule

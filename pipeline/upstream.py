@@ -14,7 +14,7 @@ import httpx
 
 from identity.capability.verifier import request_hash
 from identity.errors import BadInput
-from identity.http import Answer, Client, HttpRequest, NoAnswer, NotSent
+from identity.http.client import Answer, Client, HttpRequest, NoAnswer, NotSent
 from pipeline.action import Request, Response
 
 ATTEMPT_HEADER = "X-Aswhom-Attempt"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from pipeline.action import Action
-from pipeline.declarations import (
+from pipeline.authoring.declarations import (
     check_config,
     check_function,
     check_start,
@@ -17,12 +17,12 @@ from pipeline.declarations import (
     checked_triggers,
     checked_uses,
 )
-from pipeline.declared_workflow import PLATFORM_AGENT, NoConfig, Undone, Workflow
+from pipeline.authoring.declared_workflow import PLATFORM_AGENT, NoConfig, Undone, Workflow
+from pipeline.authoring.matching import Considered, Match
+from pipeline.authoring.registry import Registry
+from pipeline.authoring.uses import SERVICE, SKIP, STOP, USER, Compensation, OnRevoke, Use, Who, compensate
 from pipeline.events import Event, ExternalUser, Tick, Trigger
-from pipeline.matching import Considered, Match
-from pipeline.registry import Registry
 from pipeline.schedules.timetable import Daily
-from pipeline.uses import SERVICE, SKIP, STOP, USER, Compensation, OnRevoke, Use, Who, compensate
 
 if TYPE_CHECKING:
     from pipeline.run import Run

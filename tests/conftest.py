@@ -17,8 +17,8 @@ from hypothesis import settings
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
 
-from identity.http import Client
-from pipeline.database import Database, DatabaseSettings
+from identity.http.client import Client
+from pipeline.db.database import Database, DatabaseSettings
 from pipeline.migrations import upgrade_at
 from tests.chance import IN_CONTROL
 from tests.docs.pages import blocks, page, section

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from identity.rows import insert_or
-from identity.store import Store
+from identity.sql.rows import insert_or
+from identity.sql.store import Store
 from pipeline.tables import heartbeats
 
 

@@ -8,8 +8,8 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from identity.errors import Unavailable
-from identity.store import CommitUnknown
-from pipeline.database import Database
+from identity.sql.store import CommitUnknown
+from pipeline.db.database import Database
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.db.database import Database, DatabaseSettings, open_database
 
 # For what takes long and hardly depends on the database: PostgreSQL's turn is in `make test-slow`. Of a test, or of
 # all those of a module that are to have a ledger of each kind.

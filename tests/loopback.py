@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from identity.addresses import AddressPolicy
+from identity.http.addresses import AddressPolicy
 
 LOOPBACK = AddressPolicy(allow_hosts=frozenset({"127.0.0.1", "localhost"}))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, jsonify
 
 from identity.errors import Unavailable
-from pipeline.looks import SharedLook
+from pipeline.cached_check import CachedCheck
 from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.ledger import Ledger
@@ -37,7 +37,7 @@ def health(
     It tells a stranger nothing: it is the digest of a public key.
     """
     pages = Blueprint("health", __name__)
-    look = SharedLook(ledger.ready, believed=_FRESH, doubted=_FRESH, monotonic=monotonic)
+    look = CachedCheck(ledger.ready, believed=_FRESH, doubted=_FRESH, monotonic=monotonic)
     looked = -math.inf
     unready, told = "", -math.inf
 

@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import AswhomError, KeysAway, Unavailable, Unconfirmed
-from identity.store import CommitUnknown
+from identity.sql.store import CommitUnknown
 from pipeline.model import Unfollowed
 from webhooks.pages import failed
 

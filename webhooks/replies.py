@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from werkzeug.wrappers import Response
 
-from identity.http import Answer, Client, HttpRequest
+from identity.http.client import Answer, Client, HttpRequest
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeGuard
 
-from identity import jose
-from identity.jose import Key, NotASignedToken, Signed, Unusable
+from identity.oauth import jose
+from identity.oauth.jose import Key, NotASignedToken, Signed, Unusable
 from identity.transmitters import Transmitter
 from pipeline.model import SecurityEvent
 from webhooks.security_event_types import read_event, stream_status

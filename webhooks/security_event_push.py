@@ -16,7 +16,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from identity.errors import Unavailable
-from identity.jose import Key, Signed
+from identity.oauth.jose import Key, Signed
 from identity.transmitters import Transmitter
 from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
 from pipeline.revocation.signal import Nobody

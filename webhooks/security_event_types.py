@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from identity.oauth.token_digests import double
 from identity.quoting import kept
-from identity.token_digests import double
 from identity.transmitters import ENABLED, STREAM_STATUSES
 from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal, Whom
 from webhooks.sources.document import Malformed

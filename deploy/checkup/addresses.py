@@ -11,12 +11,12 @@ from sqlalchemy import Connection, inspect, or_, select
 from deploy.checkup.finding import Finding, wrong
 from deploy.installation import Installation
 from deploy.settings import Settings
-from identity.addresses import AddressPolicy
-from identity.api_key_tables import api_keys, workloads
-from identity.columns import database_now
-from identity.connection_secrets import WEBHOOK_SECRET
-from identity.own_values import is_own_value
+from identity.agents.tables import api_keys, workloads
+from identity.connections.secrets import WEBHOOK_SECRET
+from identity.connections.self_hosted import is_own_value
+from identity.http.addresses import AddressPolicy
 from identity.providers import PROFILES
+from identity.sql.columns import database_now
 from identity.tables import connection_secrets, provider_connections, transmitters
 
 _SHOWN = 20

@@ -11,7 +11,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, Respon
 
 from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
-from deploy.sharing import another, marks, open_redis
+from deploy.shared_redis import another, marks, open_redis
 from identity.errors import Misconfigured, Unavailable
 
 _OLDEST = (6, 2)

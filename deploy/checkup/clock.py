@@ -12,9 +12,9 @@ from redis.exceptions import RedisError
 from deploy.checkup.finding import Finding, ok, wrong
 from deploy.checkup.web import ready
 from deploy.installation import Installation
-from deploy.sharing import open_redis
-from identity.http import Answer
-from pipeline.ledger import queries
+from deploy.shared_redis import open_redis
+from identity.http.client import Answer
+from pipeline.ledger import operator_queries
 from pipeline.ledger.clock import ledger_now
 
 _LATELY = timedelta(minutes=1)  # whoever does duties says so every few seconds
@@ -57,7 +57,7 @@ def _others(at: Installation) -> Iterator[tuple[str, datetime, datetime]]:
 
 def _hosts_apart(at: Installation) -> dict[str, list[str]]:
     """Hosts that do duties and whose clocks were off as they said so. What each shows is read before the ledger's."""
-    now, rows = at.read(lambda c: (ledger_now(c), queries.all_heartbeats(c)))
+    now, rows = at.read(lambda c: (ledger_now(c), operator_queries.all_heartbeats(c)))
     lately = [row for row in rows if row["host_at"] is not None and now - row["at"] < _LATELY]
     ahead = {row["host"] for row in lately if row["host_at"] - row["at"] > _OFF}
     behind = {row["host"] for row in lately if row["at"] - row["host_at"] > _WAITED}

@@ -12,9 +12,9 @@ from sqlalchemy import text
 from deploy.checkup import postgresql
 from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
-from pipeline.ledger import queries
+from pipeline.db.sqlite_file import TookTooLong, faults, what_to_do
+from pipeline.ledger import operator_queries
 from pipeline.ledger.rehearsal import rehearse
-from pipeline.sqlite_file import TookTooLong, faults, what_to_do
 
 _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "afs"})  # no shared memory for SQLite's WAL
 _TOLD = 5
@@ -22,7 +22,7 @@ _LOOK = timedelta(seconds=10)  # whoever asks for a checkup waits for it
 
 
 def ledger(at: Installation) -> Iterator[Finding]:
-    at.read(queries.all_tenants)
+    at.read(operator_queries.all_tenants)
     at.write(rehearse)
     from pipeline.migrations.shape import lacks  # needs Alembic, and with it half a second
 

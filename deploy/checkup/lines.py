@@ -11,7 +11,7 @@ from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.environment import libpq
 from deploy.installation import Installation
 from deploy.ledger_tls import VERIFYING, Mode, other_hosts, said_mode
-from identity.addresses import is_loopback
+from identity.http.addresses import is_loopback
 
 _VERIFY = "end ASWHOM_DATABASE_URL in ?sslmode=verify-full&sslrootcert=/path/to/its/authority.pem"
 # https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-SSL-VIEW

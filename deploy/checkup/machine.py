@@ -7,7 +7,7 @@ import platform
 import sqlite3
 from collections.abc import Iterator
 
-from deploy import build, room
+from deploy import build, disk_space
 from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
 
@@ -45,10 +45,10 @@ def workflows(at: Installation) -> Iterator[Finding]:
 def disk(at: Installation) -> Iterator[Finding]:
     if not at.settings.data_dir.is_dir():
         return
-    free = room.free(at.settings.data_dir)
+    free = disk_space.free(at.settings.data_dir)
     if math.isnan(free):
         yield unknown("disk", f"what is free where {at.settings.data_dir} lies cannot be read")
-    elif free < room.ENOUGH:
+    elif free < disk_space.ENOUGH:
         what = f"{free // 1_000_000:.0f} MB are free where {at.settings.data_dir} lies"
         yield wrong("disk", f"{what}: make room, or move the data directory; `aswhom db prune` forgets what may be")
     else:

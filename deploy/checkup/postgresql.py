@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, text
 from deploy.checkup.finding import Finding, unknown, wrong
 from deploy.installation import Installation
 from deploy.ledger_connections import of_all_seen, of_one_host
-from pipeline.ledger.living import sessions_of_processes
+from pipeline.ledger.running_processes import sessions_of_processes
 
 _BESIDE = 17  # connections, for commands
 _OLDEST = 150_000

@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 from deploy.checkup.addresses import is_refused
 from deploy.checkup.finding import Finding, unknown, wrong
 from deploy.installation import Installation
-from deploy.moments import local_time
-from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
-from identity.http import Answer, Client, HttpRequest, NoAnswer, NotSent
-from identity.minting import in_words
-from identity.own_values import secrets_in, unchecked_challenge, unreadable
+from deploy.local_times import local_time
+from identity.connections.secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
+from identity.connections.self_hosted import secrets_in, unchecked_challenge, unreadable
+from identity.http.client import Answer, Client, HttpRequest, NoAnswer, NotSent
+from identity.minting.requests import in_words
 from identity.people import all_taken_for
 from identity.providers import PROFILES
 from identity.refresh.story import refused_accounts
 from pipeline import connection_facts
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 from webhooks.sources import SOURCES
 
 _WITHIN = timedelta(seconds=5)
@@ -43,7 +43,7 @@ _ANOTHER = "`aswhom connections rotate-webhook-secret {id} --file FILE`"
 
 
 def connections(at: Installation) -> Iterator[Finding]:
-    for row in at.read(queries.paused_connections):
+    for row in at.read(operator_queries.paused_connections):
         id = row["id"]
         live = partial(connection_facts.secret_ends, id=id)
         names = [name for name in (CLIENT_SECRET, PRIVATE_KEY) if at.read(partial(live, name=name))]
@@ -89,7 +89,7 @@ def _people(at: Installation) -> Iterator[Finding]:
 
 def _own_values(at: Installation) -> Iterator[Finding]:
     """Those that were stored before anybody read them."""
-    for row in at.read(queries.all_connections):
+    for row in at.read(operator_queries.all_connections):
         profile = PROFILES.get(row["provider"])
         for fault in unreadable(profile, row["config"]) if profile else ():
             says = f"{row['id']}: {fault}; what is stored is not read, and the cautious value holds"
@@ -102,8 +102,8 @@ def _own_values(at: Installation) -> Iterator[Finding]:
 
 def _unlisted(at: Installation) -> Iterator[Finding]:
     """Of a public app anybody has an installation: at a tenant's own connection that lists none, it is the tenant's."""
-    listing = {row["connection_id"] for row in at.read(queries.all_installations)}
-    for row in at.read(queries.all_connections):
+    listing = {row["connection_id"] for row in at.read(operator_queries.all_installations)}
+    for row in at.read(operator_queries.all_connections):
         id, tenant = row["id"], row["tenant_id"]
         profile, secrets = PROFILES.get(row["provider"]), row["secrets"]
         if tenant is None or id in listing or profile is None or WEBHOOK_SECRET not in secrets:
@@ -129,7 +129,7 @@ def _unlisted(at: Installation) -> Iterator[Finding]:
 def _left_out(at: Installation) -> Iterator[Finding]:
     """A listing that lacks one, or names it wrongly, looks like this: so does a stranger's installation."""
     since = at.now() - _LATELY
-    for row in at.read(lambda c: queries.left_out(c, since=since)):
+    for row in at.read(lambda c: operator_queries.left_out(c, since=since)):
         id = row["connection_id"]
         says = (
             f"{row['deliveries']} of the latest deliveries to {id} came to nothing: {row['reason']}. "
@@ -140,7 +140,7 @@ def _left_out(at: Installation) -> Iterator[Finding]:
 
 def _by_workspace(at: Installation) -> Iterator[Finding]:
     """The app is an organization's: other workspaces of it, and their ends, are not known by this one."""
-    rows = at.read(queries.all_installations)
+    rows = at.read(operator_queries.all_installations)
     listed = {(row["connection_id"], row["external_id"]) for row in rows}
     workspaces: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -163,7 +163,7 @@ def _by_workspace(at: Installation) -> Iterator[Finding]:
 def webhook_secrets(at: Installation) -> Iterator[Finding]:
     """Without a live one every delivery is refused; a last one that ends soon will be missed."""
     now = at.now()
-    for row in at.read(queries.all_connections):
+    for row in at.read(operator_queries.all_connections):
         if row["provider"] not in SOURCES:
             continue
         id = row["id"]
@@ -188,7 +188,7 @@ def _last(ends: list[datetime | None]) -> datetime | None:
 
 def reachable(at: Installation) -> Iterator[Finding]:
     """Whether the token endpoints answer anything at all: name, route, TLS."""
-    rows = at.read(queries.all_connections)
+    rows = at.read(operator_queries.all_connections)
     policy = at.settings.addresses()
     # What is refused by its form alone is told of as such.
     named = {row["token_url"] for row in rows if row["token_url"] and not is_refused(policy, row["token_url"])}

@@ -11,9 +11,9 @@ from deploy.installation import Installation
 from identity.audit.links import newest_checkpoint
 from identity.audit.statements import Head, holds
 from identity.errors import Misconfigured
-from identity.handovers import newest_kid, trusted_keys
-from identity.proven_keys import KEPT
-from identity.trusted_keys import key_id
+from identity.keys.handovers import newest_kid, trusted_keys
+from identity.keys.proven_keys import KEPT
+from identity.keys.trusted_keys import key_id
 
 _TRIED = 50  # of each column, the newest: what was sealed by a wrong key is found where that is recent
 _NAMED = 5

@@ -9,13 +9,13 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from deploy.checkup.finding import Finding, ok, unknown, wrong
+from deploy.exposure import is_in_the_clear
 from deploy.installation import Installation
-from deploy.reach import is_in_the_clear
 from deploy.settings import Settings
-from identity.addresses import AddressPolicy
 from identity.errors import Misconfigured
-from identity.http import Answer, Client, HttpRequest
-from identity.trusted_keys import key_id
+from identity.http.addresses import AddressPolicy
+from identity.http.client import Answer, Client, HttpRequest
+from identity.keys.trusted_keys import key_id
 
 WITHIN = timedelta(seconds=5)
 

@@ -8,19 +8,19 @@ from functools import partial
 
 from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
-from deploy.moments import local_time
+from deploy.local_times import local_time
 from identity.hold import find_hold
 from identity.model import PrincipalKind
 from identity.transmitters import silent_streams
 from identity.withdrawals.stuck_leftovers import stuck_leftovers
 from pipeline.accounts.scope_report import scope_report, what_to_do
-from pipeline.ledger import queries, troubles, views
+from pipeline.duties.intervals import silence_of
+from pipeline.ledger import operator_queries, tenant_views, troubles
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.configurations import refused
 from pipeline.ledger.missing_workflows import missing_workflows as missing
 from pipeline.ledger.paging import Turn
 from pipeline.model import BEAT
-from pipeline.rhythms import silence_of
 from pipeline.schedules import punctuality
 
 _STALE = timedelta(minutes=1)
@@ -32,7 +32,7 @@ _DUTIES_AT = "is `aswhom up`, or housekeeping, running?"
 
 
 def heartbeats(at: Installation) -> Iterator[Finding]:
-    now, rows = at.read(lambda c: (ledger_now(c), queries.all_heartbeats(c)))
+    now, rows = at.read(lambda c: (ledger_now(c), operator_queries.all_heartbeats(c)))
     beats = [row for row in rows if row["duty"] != BEAT]
     if not beats:
         yield wrong("housekeeping", f"no duty was ever done: {_DUTIES_AT}")
@@ -133,13 +133,13 @@ def held(at: Installation) -> Iterator[Finding]:
 def stopped(at: Installation) -> Iterator[Finding]:
     """A stop is an admin's wish, not a fault; who wonders why nothing happens is told of it."""
     groups = {"tenant": "tenants", "connection": "connections", "agent": "agents"}
-    for row in at.read(queries.stopped_scopes):
+    for row in at.read(operator_queries.stopped_scopes):
         again = f": `aswhom {groups[row['kind']]} open {row['key']}`" if row["kind"] in groups else ""
         yield unknown("stopped", f"{row['kind']} {row['key']} is stopped until it is opened again{again}")
 
 
 def accounts(at: Installation) -> Iterator[Finding]:
-    rows, number = at.read(lambda c: queries.troubled_accounts(c, limit=_SHOWN))
+    rows, number = at.read(lambda c: operator_queries.troubled_accounts(c, limit=_SHOWN))
     for row in rows:
         whose = f"{row['id']} ({row['principal_id']} at {row['provider']})"
         yield unknown("accounts", f"{whose} is {row['state']}: see `aswhom accounts show {row['id']}`")
@@ -149,7 +149,7 @@ def accounts(at: Installation) -> Iterator[Finding]:
 
 def revocations(at: Installation) -> Iterator[Finding]:
     """What was revoked here may still be valid at its provider, and nobody asks any more until an operator acts."""
-    rows = at.read(lambda c: views.revocations_page(c, None, Turn(limit=_SHOWN + 1), stuck=True).rows)
+    rows = at.read(lambda c: tenant_views.revocations_page(c, None, Turn(limit=_SHOWN + 1), stuck=True).rows)
     for row in rows[:_SHOWN]:
         what = f"{row['id']} ({row['kind']} {row['key']}) is stuck at the provider"
         yield wrong("revocations", f"{what}: see `aswhom revocations show {row['id']}`, act, then `retry` it")

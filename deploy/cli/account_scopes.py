@@ -14,7 +14,7 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.model import PrincipalKind
 from pipeline.accounts.scope_report import scope_report, what_to_do
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 
 
 @command(accounts, "scopes")
@@ -27,7 +27,7 @@ def scopes(at: Installation, out: Output, tenant: str | None, days: int, broad: 
     now = at.now()
     since = now - timedelta(days=days)
     if tenant is not None:
-        at.read(lambda c: queries.tenant(c, tenant))
+        at.read(lambda c: operator_queries.tenant(c, tenant))
     kind = PrincipalKind.SERVICE if broad else None
     every = scope_report(at, at.workflows, tenant=tenant, since=since, now=now, kind=kind)
     found = list(islice((one for one in every if one.broad or not broad), limit + 1))

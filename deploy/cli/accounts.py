@@ -13,19 +13,19 @@ from deploy.cli.command import DONE, MANY, PROBLEM, YES, command, confirm, names
 from deploy.cli.connect import give_link
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from deploy.moments import local_time
+from deploy.local_times import local_time
 from identity import audit
 from identity.audit import AsWhom
-from identity.connections import get_connection
+from identity.connections.registry import get_connection
 from identity.errors import AswhomError, BadInput
-from identity.liveness import Life, ask_whose
 from identity.model import AccountKey, AccountState, Credential
+from identity.oauth.liveness import Life, ask_whose
 from identity.providers import PROFILES
 from identity.refresh.person_wanted import awaiting_person, try_without
-from identity.store import CommitUnknown
+from identity.sql.store import CommitUnknown
 from pipeline.accounts import facts
 from pipeline.accounts.connecting import wake_waiting
-from pipeline.ledger import queries, views
+from pipeline.ledger import operator_queries, tenant_views
 from pipeline.ledger.paging import Record
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ def list_accounts(
     """The accounts, without their credentials; why one is not active, and what to do."""
 
     def read(c: Connection) -> list[Record]:
-        return facts.all_told(c, views.accounts_by_whom(c, tenant, limit + 1, state=state, provider=provider))
+        return facts.all_told(c, tenant_views.accounts_by_whom(c, tenant, limit + 1, state=state, provider=provider))
 
     rows = at.read(read)
     columns = ("id", "tenant_id", "connection_id", "principal_id", "external_login", "state", "expires_at", "why")
@@ -66,7 +66,7 @@ def list_accounts(
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> None:
     """One account, by its id or as TENANT/CONNECTION/PRINCIPAL: why it is as it is, and what to do."""
-    row = at.read(lambda c: facts.whole(c, queries.account(c, id)))
+    row = at.read(lambda c: facts.whole(c, operator_queries.any_account(c, id)))
     if out.as_json:
         out.document(row)
         return
@@ -102,7 +102,7 @@ def reconnect(
     at: Installation, out: Output, id: str, scopes: tuple[str, ...] | None, return_to: str | None, any_account: bool
 ) -> None:
     """Print the link by which the person consents again."""
-    row = at.read(lambda c: facts.whole(c, queries.account(c, id)))
+    row = at.read(lambda c: facts.whole(c, operator_queries.any_account(c, id)))
     if row["credential"] != Credential.AUTHORIZATION_CODE:
         raise BadInput(f"no person consents to {row['id']}, a service's account: {row['next'] or 'it needs nothing'}")
     why = None if row["state"] == AccountState.ACTIVE and row["next"] is None else row["why"]
@@ -123,7 +123,7 @@ def reconnect(
 @click.argument("id")
 def refresh(at: Installation, out: Output, id: str) -> int:
     """Get the account its next token now, whatever is left of the present one; one presentation, whoever else asks."""
-    row = at.read(lambda c: queries.account(c, id))
+    row = at.read(lambda c: operator_queries.any_account(c, id))
     account, before = row["id"], row["generation"]
     if row["credential"] == Credential.STATIC:
         raise BadInput(f"{account} has a token that stays the same: `aswhom accounts add-static` replaces it")
@@ -136,7 +136,7 @@ def refresh(at: Installation, out: Output, id: str) -> int:
         return tell(out, error, next_step=_looked_at(lambda: _next_token(at, account), account))
     renewed = after > before
     _note_refresh(at, row, "renewed" if renewed else "kept", generation=after)
-    now = _looked_at(lambda: at.read(lambda c: queries.account(c, account)), account)
+    now = _looked_at(lambda: at.read(lambda c: operator_queries.any_account(c, account)), account)
     until = now and now["expires_at"]
     next_ = None if renewed else _looked_at(lambda: _next_token(at, account), account)
     if renewed:
@@ -161,7 +161,7 @@ def retry(at: Installation, out: Output, id: str | None, connection: str | None,
     if (id is None) == (connection is None):
         raise BadInput("say which: the ID of one account, or --connection for all of a provider connection")
     if connection is None:
-        waiting = [at.read(lambda c: queries.account(c, id or ""))["id"]]
+        waiting = [at.read(lambda c: operator_queries.any_account(c, id or ""))["id"]]
     else:
         waiting = at.read(lambda c: awaiting_person(c, get_connection(c, connection).id))
         if not waiting:
@@ -225,14 +225,14 @@ def _looked_at(look: Callable[[], T], account: str) -> T | None:
 
 
 def _next_token(at: Installation, account: str) -> str | None:
-    return at.read(lambda c: facts.next_token(c, queries.account(c, account)))
+    return at.read(lambda c: facts.next_token(c, operator_queries.any_account(c, account)))
 
 
 @command(accounts)
 @click.argument("id")
 def test(at: Installation, out: Output, id: str) -> int:
     """Ask the provider whose the token is. Nothing follows from the answer: a refusal is no revocation."""
-    row = at.read(lambda c: queries.account(c, id))
+    row = at.read(lambda c: operator_queries.any_account(c, id))
     found = ask_whose(at.ledger, at.vault, at.runtime.http, PROFILES, row["id"], now=at.now())
     match found.life:
         case Life.ALIVE | Life.UNKNOWN:

@@ -10,7 +10,7 @@ from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
 from identity.model import ScopeKind
 from pipeline.desk.scopes import agent_scope
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 
 
 @click.group()
@@ -21,8 +21,8 @@ def agents() -> None:
 @command(agents, "list")
 def list_agents(at: Installation, out: Output) -> None:
     """The agents: those that workflows declare, and those that have had a job or an API key."""
-    rows = {row["id"]: row for row in at.read(queries.all_agents)}
-    stopped = {row["key"] for row in at.read(queries.stopped_scopes) if row["kind"] == ScopeKind.AGENT}
+    rows = {row["id"]: row for row in at.read(operator_queries.all_agents)}
+    stopped = {row["key"] for row in at.read(operator_queries.stopped_scopes) if row["kind"] == ScopeKind.AGENT}
     declared: dict[str, list[str]] = {}
     for workflow in at.workflows:
         declared.setdefault(workflow.agent, []).append(workflow.name)

@@ -14,12 +14,12 @@ from sqlalchemy import Connection, select
 from deploy.cli.command import YES, command, confirm, in_full, names
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from deploy.moments import local_time
-from identity.api_key_tables import api_keys as table
-from identity.api_key_tables import workloads
-from identity.api_keys import Role, add_key, new_key, revoke_key
+from deploy.local_times import local_time
+from identity.agents.api_keys import Role, add_key, new_key, revoke_key
+from identity.agents.tables import api_keys as table
+from identity.agents.tables import workloads
+from identity.agents.workloads import Workload, add_workload
 from identity.errors import BadInput
-from identity.workloads import Workload, add_workload
 
 COLUMNS = (
     table.c.id,

@@ -10,7 +10,7 @@ import click
 from deploy.cli.command import LIMIT, PROBLEM, YES, command, confirm, in_full
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from deploy.moments import local_time
+from deploy.local_times import local_time
 from identity.errors import BadInput
 from pipeline.approvals.shown import in_lines
 from pipeline.desk import approvals as acts

@@ -17,7 +17,7 @@ from deploy.cli.filters import tell_unknown
 from deploy.cli.output import Bar, Output
 from deploy.cli.public_key import key_option, public_keys
 from deploy.installation import Installation
-from deploy.moments import local_time
+from deploy.local_times import local_time
 from deploy.new_file import whole
 from identity.audit.chain import FirstBad, Verified
 from identity.audit.export import Audited, export_lines, verify_files
@@ -32,8 +32,8 @@ from identity.audit.statements import (
 )
 from identity.audit.verification import verify
 from identity.errors import BadInput
+from identity.keys.trusted_keys import TrustedKeys
 from identity.model import AccessPattern
-from identity.trusted_keys import TrustedKeys
 from pipeline.ledger import audit_queries
 from pipeline.ledger.audit_queries import Search
 from pipeline.ledger.paging import Record

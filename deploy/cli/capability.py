@@ -10,7 +10,7 @@ from sqlalchemy import select
 from deploy.cli.command import PROBLEM, YES, command, confirm, names
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from deploy.moments import local_time
+from deploy.local_times import local_time
 from identity.capability import audiences as ledger
 from identity.capability import keys as key_ledger
 from identity.capability.keys import NewKey
@@ -18,7 +18,7 @@ from identity.capability.model import Algorithm, Audience
 from identity.capability.tables import audiences as audience_table
 from identity.capability.tables import capabilities
 from identity.errors import Unconfirmed
-from identity.store import write_idempotent
+from identity.sql.store import write_idempotent
 from pipeline.desk import capability_keys as acts
 from pipeline.desk.audiences import register
 from pipeline.ledger.paging import rows_of

@@ -19,7 +19,7 @@ from deploy.cli.output import Output
 
 if TYPE_CHECKING:
     from identity.errors import AswhomError
-    from identity.store import CommitUnknown
+    from identity.sql.store import CommitUnknown
 
 DONE, PROBLEM = 0, 1
 
@@ -48,7 +48,7 @@ def invocation(run: Callable[..., int | None], *, misconfigured: int = PROBLEM) 
         # Here, so that `--help` need not wait for them.
         from deploy.installation import Installation
         from identity.errors import AswhomError, Misconfigured
-        from identity.store import CommitUnknown
+        from identity.sql.store import CommitUnknown
 
         out = Output(as_json=as_json)
         try:
@@ -66,7 +66,7 @@ def invocation(run: Callable[..., int | None], *, misconfigured: int = PROBLEM) 
 
 def tell(out: Output, error: AswhomError | CommitUnknown, *, next_step: str | None = None) -> int:
     """Say what was raised, and what to do about it, as a sentence or as the document; the exit code."""
-    from identity.store import CommitUnknown
+    from identity.sql.store import CommitUnknown
 
     said = str(error)
     if isinstance(error, CommitUnknown):

@@ -11,9 +11,9 @@ from deploy.cli.connections import connections
 from deploy.cli.output import Output
 from deploy.cli.secret_checks import check_secret, key_with_id
 from deploy.installation import Installation
-from deploy.moments import local_time
-from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets, seal_secret
-from identity.connections import get_connection
+from deploy.local_times import local_time
+from identity.connections.registry import get_connection
+from identity.connections.secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets, seal_secret
 from identity.errors import BadInput
 from identity.secret import Secret
 from pipeline.desk import connection_secrets as acts

@@ -11,19 +11,19 @@ from deploy.cli.secret_checks import check_secret
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
 from identity.connect.barred import barred
-from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, client_secret_name, live_secrets
-from identity.connections import get_connection
-from identity.discovery import discover
+from identity.connections.registration import Change, Registration, register, service_account
+from identity.connections.registry import get_connection
+from identity.connections.secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, client_secret_name, live_secrets
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
+from identity.oauth.discovery import discover
 from identity.providers import PROFILES, profile_of
 from identity.providers.profile import ClientAuth
-from identity.registration import Change, Registration, register, service_account
 from identity.secret import Secret
 from pipeline import connection_facts
 from pipeline.desk import connection_secrets
 from pipeline.desk import connections as acts
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 from webhooks.sources import SOURCES
 
 
@@ -235,7 +235,7 @@ def name_people(at: Installation, out: Output, id: str, name: str) -> None:
 @command(connections, "list")
 def list_connections(at: Installation, out: Output) -> None:
     """The connections, and which secrets each has."""
-    rows = at.read(queries.all_connections)
+    rows = at.read(operator_queries.all_connections)
     columns = ("id", "provider", "tenant_id", "client_id", "secrets", "scopes", "api_url", "paused_reason")
     out.rows(rows, columns, empty="No provider connection yet: `aswhom connections add --help`")
 
@@ -255,7 +255,7 @@ def resume(at: Installation, out: Output, id: str) -> None:
 
 
 def _connection_scope(at: Installation, id: str) -> tuple[Scope, str | None]:
-    found = at.read(lambda c: queries.provider_connection(c, id))
+    found = at.read(lambda c: operator_queries.provider_connection(c, id))
     return Scope(kind=ScopeKind.CONNECTION, key=found["id"]), found["tenant_id"]
 
 

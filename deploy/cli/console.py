@@ -9,7 +9,7 @@ from deploy.cli.command import YES, command, confirm
 from deploy.cli.output import Output
 from deploy.console import new_link
 from deploy.installation import Installation
-from deploy.moments import local_time
+from deploy.local_times import local_time
 from identity.console import roles as console_roles
 from identity.console import sessions as console_sessions
 from identity.console.roles import Role

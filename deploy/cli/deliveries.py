@@ -13,15 +13,15 @@ from deploy.cli.command import LIMIT, MOMENT, YES, command, confirm
 from deploy.cli.filters import tell_unknown
 from deploy.cli.output import Output, Row
 from deploy.installation import Installation
-from identity.connections import get_connection
+from identity.connections.registry import get_connection
 from identity.errors import BadInput
-from pipeline.ledger import queries, views
+from pipeline.ledger import operator_queries, tenant_views
 from pipeline.ledger.delivery_replay import Does, Fate, Replayed, Stored, weigh
 from pipeline.ledger.delivery_replay import replay as replay_delivery
 from pipeline.ledger.paging import Record, Turn
 from pipeline.model import DeliveryOutcome
 from pipeline.workflow import Considered
-from webhooks.stored import reconsider
+from webhooks.stored_deliveries import reconsider
 
 _OUTCOMES = [str(outcome) for outcome in DeliveryOutcome if outcome is not DeliveryOutcome.DUPLICATE]  # what is kept
 
@@ -65,7 +65,7 @@ def show(at: Installation, out: Output, id: str, body: bool) -> None:
     """One delivery."""
     if body and out.as_json:
         raise click.UsageError("--body prints the body and nothing else: leave out --json.")
-    row = at.read(lambda c: queries.delivery(c, id))
+    row = at.read(lambda c: operator_queries.any_delivery(c, id))
     content: bytes = row.pop("body")
     if body:
         click.echo(content.decode("utf-8", "replace"))
@@ -85,7 +85,7 @@ def show(at: Installation, out: Output, id: str, body: bool) -> None:
 @click.argument("id")
 def explain(at: Installation, out: Output, id: str) -> None:
     """Which workflows it would start now, and why not the others: filters, switches, configuration, jobs it has."""
-    row = at.read(lambda c: queries.delivery(c, id))
+    row = at.read(lambda c: operator_queries.any_delivery(c, id))
     stored, considered = _considered(at, row)
     fates = at.read(lambda c: weigh(c, stored, considered))
     told = [_told(id, fate) for fate in fates]
@@ -158,14 +158,14 @@ def _rows(at: Installation, ids: tuple[str, ...], limit: int, chosen: dict[str, 
         if len(found) > limit:
             raise BadInput(f"that is more than {limit} deliveries: choose fewer, or say --limit")
         ids = tuple(row["id"] for row in reversed(found))
-    return [at.read(partial(queries.delivery, id=id)) for id in ids]
+    return [at.read(partial(operator_queries.any_delivery, id=id)) for id in ids]
 
 
 def _newest(at: Installation, limit: int, chosen: dict[str, Any]) -> Sequence[Record]:
     """And one beyond, if there are more."""
     tenant, turn = chosen["tenant"], Turn(limit=limit + 1)
     wanted = {name: value for name, value in chosen.items() if name != "tenant"}
-    return at.read(lambda c: views.deliveries_page(c, tenant, turn, **wanted).rows)
+    return at.read(lambda c: tenant_views.deliveries_page(c, tenant, turn, **wanted).rows)
 
 
 def _considered(at: Installation, row: dict[str, Any]) -> tuple[Stored, list[Considered]]:

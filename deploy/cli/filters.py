@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
-from pipeline.ledger import audit_queries, queries
+from pipeline.ledger import audit_queries, operator_queries
 
 
 def tell_unknown(
@@ -21,7 +21,7 @@ def tell_unknown(
 ) -> None:
     """A note for each of them that nothing bears."""
     if tenant is not None:
-        _note(out, lambda: at.read(lambda c: queries.tenant(c, tenant)))
+        _note(out, lambda: at.read(lambda c: operator_queries.tenant(c, tenant)))
     if workflow is not None:
         _note(out, lambda: at.workflows.get(workflow))
     if action is not None and action not in at.workflows.actions:

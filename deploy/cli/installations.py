@@ -7,10 +7,10 @@ import click
 from deploy.cli.command import YES, command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from identity.installations import is_last_listed
+from identity.connections.installations import is_last_listed
 from identity.providers import PROFILES
 from pipeline.desk import tenants as acts
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 
 
 @click.group()
@@ -50,7 +50,7 @@ def remove_installation_of(at: Installation, out: Output, connection: str, exter
     first. The last that a tenant's own connection lists may go before.
     """
     tenant = at.read(lambda c: acts.installation(c, connection, external_id))
-    owner = at.read(lambda c: queries.provider_connection(c, connection))
+    owner = at.read(lambda c: operator_queries.provider_connection(c, connection))
     if owner["tenant_id"] == tenant:
         then = "what names it is kept as ignored from now on, and no provider sends it again"
         if at.read(lambda c: is_last_listed(c, connection, external_id)):
@@ -77,4 +77,4 @@ def remove_installation_of(at: Installation, out: Output, connection: str, exter
 def list_installations(at: Installation, out: Output) -> None:
     """Whose is which."""
     columns = ("connection_id", "external_id", "tenant_id", "created_at")
-    out.rows(at.read(queries.all_installations), columns, empty="None yet: `aswhom installations add`")
+    out.rows(at.read(operator_queries.all_installations), columns, empty="None yet: `aswhom installations add`")

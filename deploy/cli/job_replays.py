@@ -15,7 +15,7 @@ from deploy.installation import Installation
 from identity.errors import BadInput
 from pipeline.batches import in_batches
 from pipeline.desk import jobs as acts
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 from pipeline.ledger.dead_letters import MOST, cause, dead_behind, dead_letters
 from pipeline.states import JobState
 
@@ -117,6 +117,6 @@ def _of_cause(at: Installation, named: str, tenant: str | None) -> tuple[tuple[s
 
 def _question(at: Installation, ids: tuple[str, ...], named: str | None) -> str:
     if named is None and len(ids) == 1:
-        job = at.read(lambda c: queries.job(c, ids[0]))
+        job = at.read(lambda c: operator_queries.any_job(c, ids[0]))
         return f"Run {job['id']} again ({job['state']}: {job['reason']})?"
     return f"Run {len(ids)} jobs again?"

@@ -18,7 +18,7 @@ from identity.errors import BadInput
 from pipeline.batches import in_batches
 from pipeline.desk import jobs as acts
 from pipeline.desk.unanswered import asked_about, unanswered_calls
-from pipeline.ledger import queries, views
+from pipeline.ledger import operator_queries, tenant_views
 from pipeline.ledger.dead_letters import MOST
 from pipeline.ledger.paging import Record
 from pipeline.ledger.unanswered import Window, in_steps, unanswered_in
@@ -88,7 +88,7 @@ def _resolve_one(
     at: Installation, out: Output, id: str, *, effect: bool, result: Any, calls: tuple[str, ...], yes: bool
 ) -> None:
     said = "had its effect" if effect else "had no effect"
-    job, steps = at.read(lambda c: (queries.job(c, id), views.steps_of(c, id)))
+    job, steps = at.read(lambda c: (operator_queries.any_job(c, id), tenant_views.steps_of(c, id)))
     in_doubt = unanswered_calls(steps)
     asked = [one for one in in_doubt if one.attempt["id"] in calls] if calls else asked_about(steps)
     if not calls and job["state"] in ENDED and len(asked) < len(in_doubt):  # a waiting job asks about one step
@@ -105,7 +105,7 @@ def _resolve_one(
 
     def write(c: Connection) -> tuple[Record, acts.Resolved]:
         resolved = acts.resolve(c, id, act, effect=effect, result=result, workflows=at.workflows, calls=shown)
-        return queries.job(c, id), resolved
+        return operator_queries.any_job(c, id), resolved
 
     job, resolved = at.write(write)
     at.ring_jobs(resolved.bells)

@@ -12,12 +12,12 @@ from deploy.cli.filters import tell_unknown
 from deploy.cli.output import Output
 from deploy.cli.unfinished import what_it_asks, where_it_stopped
 from deploy.installation import Installation
-from deploy.moments import local_time
+from deploy.local_times import local_time
 from identity.errors import BadInput
 from identity.hold import find_hold
 from pipeline.desk import jobs as acts
 from pipeline.desk.telling import as_whom, started_by
-from pipeline.ledger import queries, views
+from pipeline.ledger import operator_queries, tenant_views
 from pipeline.ledger.paging import Record, Turn
 from pipeline.states import ENDED, JobState, Wait
 from pipeline.workflow import PLATFORM_AGENT
@@ -55,7 +55,7 @@ def list_jobs(
     states = [str(one) for one in JobState if one not in ENDED] if unfinished else [state]
 
     def find(c: Connection) -> list[Record]:
-        look = partial(views.jobs_page, c, tenant, Turn(limit=limit + 1), wait=wait, workflow=workflow)
+        look = partial(tenant_views.jobs_page, c, tenant, Turn(limit=limit + 1), wait=wait, workflow=workflow)
         found = [row for one in states for row in look(state=one).rows]
         return sorted(found, key=lambda row: (row["created_at"], row["id"]), reverse=True)[: limit + 1]
 
@@ -75,7 +75,12 @@ def list_jobs(
 def show(at: Installation, out: Output, id: str) -> None:
     """One job: what happened in sentences, and its steps: what, as whom, by which pattern, and why."""
     job, steps, followed, held = at.read(
-        lambda c: (queries.job(c, id), views.steps_of(c, id), queries.compensation_of(c, id), find_hold(c))
+        lambda c: (
+            operator_queries.any_job(c, id),
+            tenant_views.steps_of(c, id),
+            operator_queries.compensation_of(c, id),
+            find_hold(c),
+        )
     )
     waits = held is not None and job["state"] not in ENDED
     if out.as_json:
@@ -120,7 +125,7 @@ def sentences(job: Record) -> list[str]:
 @YES
 def cancel(at: Installation, out: Output, id: str, yes: bool) -> None:
     """End a job: at once where it is queued or waits, at its next step where it runs."""
-    job = at.read(lambda c: queries.job(c, id))
+    job = at.read(lambda c: operator_queries.any_job(c, id))
     confirm(f"End {id}, {job['workflow']} for {job['tenant_id']} ({job['state']})?", yes=yes)
     act = at.act()
     to = at.write(lambda c: acts.cancel(c, id, act))

@@ -12,12 +12,12 @@ from deploy.cli.output import Output
 from deploy.cli.public_key import public_keys
 from deploy.installation import Installation
 from identity.errors import BadInput
-from identity.handovers import hand_over
-from identity.proven_keys import prove
-from identity.rewrap import Field, in_use
-from identity.rewrap import rewrap as rewrap_all
-from identity.signing import Signer
-from identity.trusted_keys import key_id
+from identity.keys.handovers import hand_over
+from identity.keys.proven_keys import prove
+from identity.keys.rewrap import Field, in_use
+from identity.keys.rewrap import rewrap as rewrap_all
+from identity.keys.signing import Signer
+from identity.keys.trusted_keys import key_id
 
 
 @click.group()

@@ -21,7 +21,7 @@ def backup(at: Installation, out: Output, file: Path) -> None:
     """
     from deploy.new_file import whole
     from identity.errors import BadInput
-    from pipeline.sqlite_file import copy_whole
+    from pipeline.db.sqlite_file import copy_whole
 
     if (path := at.ledger_file) is None:
         raise BadInput("the ledger is on PostgreSQL: back it up with its own tools, see docs/operations.md")
@@ -36,7 +36,7 @@ def backup(at: Installation, out: Output, file: Path) -> None:
 def check(at: Installation, out: Output) -> int | None:
     """Look the whole ledger through for damage, beside the running processes; it may take minutes."""
     from identity.errors import BadInput
-    from pipeline.sqlite_file import faults, log_beside, what_to_do
+    from pipeline.db.sqlite_file import faults, log_beside, what_to_do
 
     if (path := at.ledger_file) is None:
         raise BadInput("the ledger is on PostgreSQL: `pg_amcheck` looks it through")

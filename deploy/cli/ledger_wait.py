@@ -28,7 +28,7 @@ def wait(at: Installation, out: Output, within: int) -> int | None:
     Exits with 1 if that takes too long, and with 78 at once where waiting is no use: a setting is wrong, say, or the
     tables are a newer version's.
     """
-    from deploy.signals import handling
+    from deploy.posix_signals import handling
 
     with handling((signal.SIGTERM, signal.SIGINT), _leave):  # as the first process of a container nobody else hears it
         said: str | None = None

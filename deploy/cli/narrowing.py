@@ -11,11 +11,11 @@ from deploy.cli.accounts import accounts
 from deploy.cli.command import YES, command, confirm, names
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from identity.accounts import get_account
+from identity.accounts.narrowing import Narrowed
+from identity.accounts.states import get_account
 from identity.model import PrincipalKind
-from identity.narrowing import Narrowed
 from identity.providers import PROFILES
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 from pipeline.ledger.paging import Record
 from pipeline.revocation.narrowing import NarrowingAtStake, narrow_account, preview_narrowing
 from pipeline.workflow import SERVICE, USER
@@ -34,7 +34,7 @@ def narrow(
 
     From the moment this returns, no step that needs one opens. The calls that were out by then are on its receipt.
     """
-    row = at.read(lambda c: queries.account(c, id))
+    row = at.read(lambda c: operator_queries.any_account(c, id))
     dropped = sorted(set(row["scopes"] or ()) - set(scopes))
     needing = _would_wait(at, row, scopes)
     document = {"id": row["id"], "keeps": scopes, "drops": dropped, "needed_by": needing}

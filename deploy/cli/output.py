@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import click
 
-from deploy.moments import local_time
+from deploy.local_times import local_time
 
 Row = Mapping[str, Any]
 _NAMED = 10  # of those that were left out

@@ -10,7 +10,7 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
 from pipeline.desk.telling import as_whom, started_by
-from pipeline.ledger import queries, views
+from pipeline.ledger import operator_queries, tenant_views
 from pipeline.ledger.approval_views import approval
 from pipeline.ledger.approvals import approval_of
 from pipeline.ledger.paging import Record
@@ -27,7 +27,7 @@ def policy() -> None:
 @click.argument("position", type=int, required=False)
 def explain(at: Installation, out: Output, job: str, position: int | None) -> None:
     """The decision on a job's steps: what was declared, what was asked, and what followed."""
-    row, steps = at.read(lambda c: (queries.job(c, job), views.steps_of(c, job)))
+    row, steps = at.read(lambda c: (operator_queries.any_job(c, job), tenant_views.steps_of(c, job)))
     asked = at.read(lambda c: awaited(c, row["waits_for"]))
     chosen = [step for step in steps if position in (None, step["position"])]
     waiting = [asked] if asked is not None and position in (None, asked["step"]) else []

@@ -21,7 +21,7 @@ from identity.errors import BadInput
 from identity.policy.file import digest_of, read_policy, schema
 from identity.policy.ledger import policy_history, policy_text
 from identity.policy.rules import FACTS_ALONE, Policy
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 from pipeline.policy.change import put_in_force
 from pipeline.policy.names import nobody_left, unknown_names, without_amount, without_capability
 from pipeline.policy.trial import Trial, compare, declared_cases, stored_cases
@@ -158,7 +158,7 @@ def _of(at: Installation, tenant: str, read: Callable[[Connection], T]) -> T:
     """What *read* finds of a tenant that there is. Raises BadInput."""
 
     def known(connection: Connection) -> T:
-        queries.tenant(connection, tenant)
+        operator_queries.tenant(connection, tenant)
         return read(connection)
 
     return at.read(known)

@@ -10,7 +10,7 @@ from deploy.cli.policy import policy
 from deploy.installation import Installation
 from identity.policy.ledger import Policies
 from identity.policy.rules import FACTS_ALONE, Policy
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 from pipeline.policy.risk import risk_table
 
 
@@ -23,7 +23,10 @@ def risk(at: Installation, out: Output, tenant: str | None, workflow: str | None
     held: Policy = FACTS_ALONE
     if tenant is not None:
         held, settings = at.read(
-            lambda c: (Policies().current(c, queries.tenant(c, tenant)["id"]), queries.all_workflow_settings(c, tenant))
+            lambda c: (
+                Policies().current(c, operator_queries.tenant(c, tenant)["id"]),
+                operator_queries.all_workflow_settings(c, tenant),
+            )
         )
         enabled = {row["workflow"] for row in settings if row["enabled"]}
         chosen = [one for one in chosen if one.name in enabled]

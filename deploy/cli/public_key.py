@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from deploy.installation import Installation
 from identity.errors import BadInput
-from identity.handovers import trusted_keys
-from identity.trusted_keys import TrustedKeys, read_handover
+from identity.keys.handovers import trusted_keys
+from identity.keys.trusted_keys import TrustedKeys, read_handover
 
 _END = "-----END PUBLIC KEY-----\n"
 

@@ -15,15 +15,15 @@ from deploy.cli.output import Output
 from deploy.cli.public_key import key_option, public_keys
 from deploy.cli.running import db
 from deploy.installation import Installation
-from deploy.moments import local_time
-from deploy.others import refuse_beside_others
+from deploy.local_times import local_time
+from deploy.running_check import refuse_beside_others
 from identity.audit.export import newest_number
 from identity.audit.links import last_seq
 from identity.audit.tables import audit
 from identity.errors import BadInput, Misconfigured
-from pipeline.database import Database
+from pipeline.db.database import Database
+from pipeline.db.sqlite_file import faults, log_beside
 from pipeline.ledger.restored import mark_restored
-from pipeline.sqlite_file import faults, log_beside
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 #: What an operator goes through before the release, by its number in docs/operations.md, which says why.

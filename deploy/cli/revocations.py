@@ -19,7 +19,7 @@ from identity.errors import BadInput
 from identity.hold import find_hold
 from identity.withdrawals.stuck_leftovers import StuckLeftover, stuck_leftovers
 from pipeline.desk import revocations as acts
-from pipeline.ledger import queries, views
+from pipeline.ledger import operator_queries, tenant_views
 from pipeline.ledger.paging import EVERY, Record, Turn
 from pipeline.revocation import in_flight, load
 from pipeline.revocation.inquiry import SAYS
@@ -42,7 +42,7 @@ def list_revocations(at: Installation, out: Output, limit: int, stuck: bool, out
     if output is not None:
         left = at.read(lambda c: stuck_leftovers(c, None, limit=None)) if stuck else []
         every = [_of_connect(one) for one in left]
-        every += at.read(lambda c: views.revocations_page(c, None, EVERY, stuck=stuck).rows)
+        every += at.read(lambda c: tenant_views.revocations_page(c, None, EVERY, stuck=stuck).rows)
         with whole(output, at.ids("part")) as part:
             part.write_text(f"{as_document(every)}\n", encoding="utf-8")
         of_none = f", and what {len(left)} refused connect(s) had won" if left else ""
@@ -50,7 +50,7 @@ def list_revocations(at: Installation, out: Output, limit: int, stuck: bool, out
         told = {"file": str(output), "revocations": of_one, "connects": len(left)}
         out.done(f"{of_one} revocation(s) are in {output}{of_none}", told)
         return
-    rows = at.read(lambda c: views.revocations_page(c, None, Turn(limit=limit + 1), stuck=stuck).rows)
+    rows = at.read(lambda c: tenant_views.revocations_page(c, None, Turn(limit=limit + 1), stuck=stuck).rows)
     columns = ("id", "kind", "key", "state", "cancelled_jobs", "stopped_jobs", "requested_by", "effective_at", "reason")
     if not stuck:
         out.page(rows, columns, limit=limit, empty="Nothing was ever revoked")
@@ -110,7 +110,7 @@ def show(at: Installation, out: Output, id: str) -> int | None:
 
     With --json, what is printed is a file that `revocations verify` takes.
     """
-    row = at.read(lambda c: queries.revocation(c, id))
+    row = at.read(lambda c: operator_queries.any_revocation(c, id))
     if row["receipt"] is None:
         _tell_unfinished(at, out, row)
         return None
@@ -140,8 +140,8 @@ def list_jobs(at: Installation, out: Output, id: str, page: int | None) -> int |
 
     With --json, what is printed is a file that `revocations verify --pages` takes.
     """
-    row = at.read(lambda c: queries.revocation(c, id))
-    pages = at.read(lambda c: queries.revocation_pages_of(c, id))
+    row = at.read(lambda c: operator_queries.any_revocation(c, id))
+    pages = at.read(lambda c: operator_queries.revocation_pages_of(c, id))
     odd = odd_pages(row["receipt"], pages) if row["receipt"] else OddPages()
     if page is not None:
         if page > len(pages):
@@ -179,7 +179,7 @@ def verify(at: Installation, out: Output, receipt: str, key: Path | None, pages:
         raise BadInput(
             f"there is no file {receipt}, and no revocation is named so: `aswhom revocations list` shows them"
         )
-    stored = _from_file(Path(receipt)) if in_file else at.read(lambda c: queries.revocation(c, receipt))
+    stored = _from_file(Path(receipt)) if in_file else at.read(lambda c: operator_queries.any_revocation(c, receipt))
     document, signature = stored.get("receipt"), stored.get("signature")
     if not isinstance(document, Mapping) or not isinstance(signature, str):
         raise BadInput(f"{receipt} has no signed receipt (yet): see `aswhom revocations show`")

@@ -22,7 +22,7 @@ from identity.model import Scope, ScopeKind
 from identity.providers.profile import Reach
 from pipeline import revocation
 from pipeline.desk.scopes import named_scope
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 from pipeline.ledger.paging import Record
 from pipeline.revocation import Stage
 from pipeline.revocation.preview import Preview, preview
@@ -162,7 +162,7 @@ def _tell(at: Installation, out: Output, scope: Scope, document: Record, *, with
 def _wait_for_receipt(at: Installation, id: str, *, within: timedelta) -> Record:
     """The revocation, once it is quiesced or the time is over."""
     for _ in looks(within):
-        row = at.read(lambda c: queries.revocation(c, id))
+        row = at.read(lambda c: operator_queries.any_revocation(c, id))
         if row["state"] == Stage.QUIESCED:
             break
     return row

@@ -14,11 +14,11 @@ from sqlalchemy import Connection, select
 from deploy.cli.command import PROBLEM, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from identity.accounts import find_account
-from identity.bounds import covered
+from identity.accounts.grants import get_grant
+from identity.accounts.states import find_account
 from identity.errors import BadInput
-from identity.grants import get_grant
 from identity.model import AccountKey, Scope, ScopeKind
+from identity.scope_bounds import covered
 from identity.scopes import newest_revocation
 from pipeline import revocation
 from pipeline.desk.scopes import named_scope

@@ -86,7 +86,7 @@ def demo(as_json: bool, data_dir: Path | None, within: int) -> None:
     """Watch agents at work against the sandbox."""
     from deploy.demo import run
     from identity.errors import AswhomError
-    from identity.store import CommitUnknown
+    from identity.sql.store import CommitUnknown
 
     try:
         code = run(json=as_json, data_dir=data_dir, within=timedelta(seconds=within))
@@ -147,8 +147,8 @@ def _rehearse(at: Installation, out: Output) -> int:
 @YES
 def prune(at: Installation, out: Output, yes: bool) -> None:
     """Forget now what is older than the ASWHOM_KEEP_ settings say; housekeeping does the same, a little at a time."""
+    from pipeline.duties.retention import prune as forget
     from pipeline.ledger.clock import ledger_now
-    from pipeline.retention import prune as forget
 
     retention = at.settings.retention()
     confirm("What is forgotten cannot be brought back. Go on?", yes=yes)

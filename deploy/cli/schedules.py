@@ -17,7 +17,7 @@ from deploy.installation import Installation
 from identity.hold import find_hold
 from pipeline.desk import schedules as acts
 from pipeline.desk.changes import record_change
-from pipeline.ledger import queries, views
+from pipeline.ledger import operator_queries, tenant_views
 from pipeline.ledger.paging import EVERY
 from pipeline.schedules import changes
 from pipeline.schedules.changes import NewSchedule
@@ -33,7 +33,7 @@ def schedules() -> None:
 @click.option("--tenant", help="Only this tenant's.")
 def list_schedules(at: Installation, out: Output, tenant: str | None) -> None:
     """The schedules there are, the next to fire first."""
-    rows, held = at.read(lambda c: (views.schedules_page(c, tenant, EVERY).rows, find_hold(c)))
+    rows, held = at.read(lambda c: (tenant_views.schedules_page(c, tenant, EVERY).rows, find_hold(c)))
     columns = ("id", "workflow", "origin", "cron", "zone", "catch_up", "paused", "next_at", "last_slot", "fault")
     out.rows(rows, columns, empty="No schedule yet: `aswhom schedules add --help`, or a workflow that has one in code")
     if held and rows:
@@ -88,11 +88,11 @@ def add(
     act = at.act()
 
     def write(c: Connection) -> tuple[datetime, bool]:
-        queries.living_tenant(c, tenant)
+        operator_queries.living_tenant(c, tenant)
         next_at = changes.add_schedule(c, wanted, now=act.now)
         detail = {"schedule": wanted.id, "workflow": workflow, "cron": cron, "zone": zone}
         record_change(c, "schedule.added", tenant, detail, act)
-        enabled = {row["workflow"] for row in queries.all_workflow_settings(c, tenant) if row["enabled"]}
+        enabled = {row["workflow"] for row in operator_queries.all_workflow_settings(c, tenant) if row["enabled"]}
         return next_at, workflow in enabled
 
     next_at, enabled = at.write(write)

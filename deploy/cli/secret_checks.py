@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from identity.assertions import check_private_key
-from identity.connection_secrets import PRIVATE_KEY, WEBHOOK_SECRET, SealedSecret
+from identity.connections.registration import service_account
+from identity.connections.secrets import PRIVATE_KEY, WEBHOOK_SECRET, SealedSecret
 from identity.errors import BadInput, Misconfigured
 from identity.model import ProviderConnection
-from identity.registration import service_account
+from identity.oauth.assertions import check_private_key
 from identity.secret import Secret
 from webhooks.sources import SOURCES
 

@@ -15,9 +15,9 @@ from deploy.cli.connections import connections
 from deploy.cli.output import Output
 from deploy.cli.secret_checks import check_webhook_secret
 from deploy.installation import Installation
-from deploy.moments import local_time
-from identity.connection_secrets import WEBHOOK_SECRET, seal_secret
-from identity.connections import get_connection
+from deploy.local_times import local_time
+from identity.connections.registry import get_connection
+from identity.connections.secrets import WEBHOOK_SECRET, seal_secret
 from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.principals import checked_id

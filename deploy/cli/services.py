@@ -12,19 +12,19 @@ from deploy.cli.accounts import accounts
 from deploy.cli.command import command, names, secret_option
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from identity.accounts import find_account
-from identity.connection_secrets import PRIVATE_KEY, live_secrets
-from identity.consents import connect_service
+from identity.accounts.consents import connect_service
+from identity.accounts.states import find_account
+from identity.connections.secrets import PRIVATE_KEY, live_secrets
 from identity.errors import BadInput
+from identity.minting.permissions import permissions as as_permissions
+from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountKey, Credential, ProviderConnection
-from identity.permissions import permissions as as_permissions
 from identity.principals import service_principal
 from identity.providers import PROFILES, profile_of
 from identity.secret import Secret
-from identity.service_credential import ServiceCredential
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.desk.tenants import list_own
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 
 
 def _connect_service(
@@ -42,7 +42,7 @@ def _connect_service(
     *scopes* None: the provider connection's.
     """
     owner, service = at.read(
-        lambda c: (queries.fitting_connection(c, tenant, connection), service_principal(c, tenant))
+        lambda c: (operator_queries.fitting_connection(c, tenant, connection), service_principal(c, tenant))
     )
     key = AccountKey(tenant=tenant, connection=owner.id, principal=service.id)
     act = at.act()
@@ -105,7 +105,7 @@ def add_installation(
         raise BadInput("--repositories names none: leave it out for all that the installation has")
     if permissions is not None and as_permissions(permissions) is None:
         raise BadInput("--permissions are written as issues:write,contents:read; leave it out for the connection's")
-    if lacking := at.read(lambda c: _no_app(c, queries.fitting_connection(c, tenant, connection))):
+    if lacking := at.read(lambda c: _no_app(c, operator_queries.fitting_connection(c, tenant, connection))):
         raise BadInput(lacking)
     credential = ServiceCredential(
         kind=Credential.INSTALLATION, external_id=external_id, resources=repositories, ceiling=permissions
@@ -171,7 +171,7 @@ def add_jwt_bearer(
     at: Installation, out: Output, tenant: str, connection: str, subject: str | None, scopes: tuple[str, ...] | None
 ) -> None:
     """Let the tenant's service act by assertions that the connection's private key signs (RFC 7523 §2.1)."""
-    owner = at.read(lambda c: queries.fitting_connection(c, tenant, connection))
+    owner = at.read(lambda c: operator_queries.fitting_connection(c, tenant, connection))
     profile = profile_of(PROFILES, owner.provider)
     if profile.assertion is None:
         raise BadInput(f"{profile.title} has no JWT bearer grant")

@@ -9,12 +9,12 @@ import click
 from deploy.cli.command import DONE, PROBLEM, invocation
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from deploy.moments import local_time
+from deploy.local_times import local_time
 from deploy.waiting import looks
 from identity.hold import Hold, find_hold
 from pipeline.desk.telling import as_whom
-from pipeline.ledger import queries
-from pipeline.ledger.following import Following, Moved
+from pipeline.ledger import operator_queries
+from pipeline.ledger.job_tail import Following, Moved
 from pipeline.states import ENDED, JobState
 
 _BETWEEN = timedelta(seconds=0.5)
@@ -34,7 +34,7 @@ def tail(
     With JOB: that one, until it has ended; exits with 1 unless it is done. --json prints a document a line.
     """
     if job is not None:
-        at.read(lambda c: queries.job(c, job))
+        at.read(lambda c: operator_queries.any_job(c, job))
     following = Following(since=at.now(), tenant=tenant, workflow=workflow, job=job)
     state = ""
     held: Hold | None = None  # as it was told of

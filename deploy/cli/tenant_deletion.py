@@ -18,14 +18,14 @@ from deploy.waiting import looks
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from identity.scopes import standings
-from identity.sequence import lock_exclusive
+from identity.sql.sequence import lock_exclusive
 from identity.stops import set_stopped
 from identity.tables import accounts, grants
 from identity.tenant_deletion import at_providers, revocations_of_stuck, shred
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.stuck_leftovers import stuck_leftovers
 from pipeline import revocation
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 from pipeline.revocation import Stage
 from pipeline.revocation.receipt import outdate
 from pipeline.revocation.tables import revocations
@@ -52,7 +52,7 @@ def delete(at: Installation, out: Output, id: str, give_up: bool, timeout: float
     With them go its schedules and its workflows' settings. The audit and the receipts stay. What is not done within the
     timeout is done by saying the same again.
     """
-    if at.read(lambda c: queries.tenant(c, id))["deleted_at"] is not None:
+    if at.read(lambda c: operator_queries.tenant(c, id))["deleted_at"] is not None:
         raise BadInput(f"tenant {id} was deleted before")
     scope = Scope(kind=ScopeKind.TENANT, key=id)
     if not yes:
@@ -120,7 +120,7 @@ def _waits_for(at: Installation, tenant: str, of: str, *, give_up: bool, within:
 
 
 def _needed(c: Connection, *, tenant: str, of: str, give_up: bool) -> str | None:
-    row = queries.revocation(c, of)
+    row = operator_queries.any_revocation(c, of)
     if row["state"] != Stage.QUIESCED:
         return f"its revocation is {row['state']}. Is `aswhom up` running? Say the same again later"
     if row["collected_at"] is None:

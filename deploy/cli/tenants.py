@@ -10,7 +10,7 @@ from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
 from identity.model import Scope, ScopeKind
 from pipeline.desk import tenants as acts
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 
 
 @click.group()
@@ -32,7 +32,7 @@ def add(at: Installation, out: Output, id: str, name: str | None) -> None:
 def list_tenants(at: Installation, out: Output) -> None:
     """The tenants."""
     out.rows(
-        at.read(queries.all_tenants),
+        at.read(operator_queries.all_tenants),
         ("id", "name", "created_at", "deleted_at"),
         empty="No tenant yet: `aswhom tenants add acme`",
     )
@@ -42,12 +42,12 @@ def list_tenants(at: Installation, out: Output) -> None:
 @click.argument("tenant", required=False)
 def people(at: Installation, out: Output, tenant: str | None) -> None:
     """The principals: users, and the service."""
-    rows = at.read(lambda c: queries.all_principals(c, tenant))
+    rows = at.read(lambda c: operator_queries.all_principals(c, tenant))
     out.rows(rows, ("id", "tenant_id", "kind", "name"), empty="No principal yet: `aswhom connect link` makes users")
 
 
 def _tenant_scope(at: Installation, id: str) -> tuple[Scope, str | None]:
-    found = at.read(lambda c: queries.living_tenant(c, id))
+    found = at.read(lambda c: operator_queries.living_tenant(c, id))
     return Scope(kind=ScopeKind.TENANT, key=found["id"]), found["id"]
 
 
@@ -112,6 +112,6 @@ def remove_alias(at: Installation, out: Output, tenant: str, provider: str, exte
 @click.option("--tenant")
 def list_aliases(at: Installation, out: Output, tenant: str | None) -> None:
     """Who is who."""
-    rows = at.read(lambda c: queries.all_aliases(c, tenant))
+    rows = at.read(lambda c: operator_queries.all_aliases(c, tenant))
     columns = ("tenant_id", "provider", "login", "external_id", "principal_id", "made_by")
     out.rows(rows, columns, empty="Nobody is linked yet: a completed connect links people")

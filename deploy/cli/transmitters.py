@@ -10,7 +10,7 @@ from deploy.installation import Installation
 from identity.errors import BadInput
 from identity.transmitters import Transmitter
 from pipeline.desk import transmitters as acts
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 
 
 @click.group()
@@ -137,4 +137,4 @@ def list_transmitters(at: Installation, out: Output) -> None:
     """The transmitters, removed ones too."""
     token = ("issuer", "audience", "other_audiences", "jwks_url", "subject_issuer", "plain_jwt")
     columns = ("id", "tenant_id", "connection_id", *token, "stream_status", "removed_at")
-    out.rows(at.read(queries.all_transmitters), columns, empty="None yet: `aswhom transmitters add --help`")
+    out.rows(at.read(operator_queries.all_transmitters), columns, empty="None yet: `aswhom transmitters add --help`")

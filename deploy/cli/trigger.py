@@ -14,12 +14,12 @@ from deploy.cli.command import PROBLEM, invocation, json_file, pairs
 from deploy.cli.output import Output
 from deploy.fixtures.signing import signature
 from deploy.installation import Installation
-from identity.connection_secrets import WEBHOOK_SECRET, live_secrets
-from identity.connections import get_connection
+from identity.connections.registry import get_connection
+from identity.connections.secrets import WEBHOOK_SECRET, live_secrets
 from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.secret import Secret
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 
 ANSWER_SECONDS = 10
 #: Where a body names the installation, workspace or organization that it is of.
@@ -90,11 +90,11 @@ def _sender(
 ) -> tuple[ProviderConnection, Secret, str | None]:
     """Through what it is sent, signed with what, and whose a made-up body is to be: another says that itself."""
     if through is None:
-        fitting = [row["id"] for row in queries.all_connections(c) if row["provider"] == source]
+        fitting = [row["id"] for row in operator_queries.all_connections(c) if row["provider"] == source]
         if len(fitting) != 1:
             raise BadInput(f"{len(fitting)} provider connections are of {source}: say which with --connection")
         (through,) = fitting
-    queries.provider_connection(c, through)
+    operator_queries.provider_connection(c, through)
     owner = get_connection(c, through)
     if owner.provider != source:
         raise BadInput(f"{through} is of {owner.provider}, not of {source}")
@@ -106,7 +106,7 @@ def _sender(
         )
     if not made_up:
         return owner, live[0].open(at.vault), None
-    known = [row["external_id"] for row in queries.all_installations(c) if row["connection_id"] == through]
+    known = [row["external_id"] for row in operator_queries.all_installations(c) if row["connection_id"] == through]
     if installation is None and owner.tenant is None and source in _WHERE:
         if len(known) != 1:
             raise BadInput(f"{through} has {len(known)} installations: say which with --installation")

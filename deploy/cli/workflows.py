@@ -10,7 +10,7 @@ from deploy.cli.command import command, json_file
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from pipeline.desk import workflows as acts
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 from pipeline.ledger.missing_workflows import missing_workflows
 
 
@@ -24,7 +24,7 @@ def workflows() -> None:
 def list_workflows(at: Installation, out: Output, tenant: str | None) -> None:
     """The workflows there are, and for whom they are switched on; and what is on, or has jobs, and is not installed."""
     settings, missing = at.read(
-        lambda c: (queries.all_workflow_settings(c, tenant), missing_workflows(c, at.workflows, tenant=tenant))
+        lambda c: (operator_queries.all_workflow_settings(c, tenant), missing_workflows(c, at.workflows, tenant=tenant))
     )
     rows = [
         {

@@ -22,7 +22,7 @@ def run(*, json: bool = False, data_dir: Path | None = None, within: timedelta) 
     from deploy.demo.story import tell
     from deploy.demo.telling import Silent, Spoken
     from deploy.logs import configure
-    from deploy.signals import handling
+    from deploy.posix_signals import handling
 
     configure("demo", format="console", level="WARNING")  # to standard error: the document is all of the output
     with (

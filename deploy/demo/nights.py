@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select, update
 
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.schedules.changes import LIVE, pause_schedule
 from pipeline.tables import schedules
 

@@ -9,14 +9,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from identity.accounts.consents import connect_service
 from identity.audit import Act
-from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
-from identity.consents import connect_service
-from identity.installations import add_installation
+from identity.connections.installations import add_installation
+from identity.connections.secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
+from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountKey, Credential, PrincipalKind, ProviderConnection
 from identity.principals import ensure_principal, ensure_tenant
 from identity.secret import Secret
-from identity.service_credential import ServiceCredential
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.desk import connection_secrets
 from pipeline.desk import connections as acts

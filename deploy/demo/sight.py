@@ -10,7 +10,7 @@ from identity.audit.chain import FirstBad
 from identity.audit.tables import audit, audit_seals
 from identity.audit.verification import verify
 from identity.capability.tables import capabilities
-from identity.handovers import trusted_keys
+from identity.keys.handovers import trusted_keys
 from identity.model import Effect
 from identity.refresh.intents import IntentState
 from identity.refresh.tables import refresh_intents

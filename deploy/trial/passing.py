@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Connection, select, type_coerce, update
 
-from identity.columns import Instant
+from identity.sql.columns import Instant
 from pipeline.states import JobState, Wait
 from pipeline.tables import attempts, jobs, steps
 

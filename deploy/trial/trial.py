@@ -31,10 +31,10 @@ from identity.secret import Secret
 from pipeline import revocation
 from pipeline.accounts.connecting import Done
 from pipeline.approvals.tables import approvals
-from pipeline.breaker_state import HostBreaker
-from pipeline.database import DatabaseSettings, open_database
+from pipeline.db.database import DatabaseSettings, open_database
 from pipeline.desk.scopes import named_scope
 from pipeline.desk.workflows import enable
+from pipeline.duties.reconcile import advance_revocations
 from pipeline.ledger import pins
 from pipeline.ledger.approval_views import approval
 from pipeline.ledger.new_jobs import NewJob, insert_job
@@ -42,11 +42,11 @@ from pipeline.ledger.votes import Channel, NotCounted, Vote
 from pipeline.migrations import upgrade
 from pipeline.model import DeliveryOutcome, SignedDelivery
 from pipeline.policy.change import put_in_force
-from pipeline.reconcile import advance_revocations
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.states import ENDED, FOR_A_PERSON, ApprovalState, JobState
 from pipeline.tables import attempts, jobs
+from pipeline.throttle.breaker_state import HostBreaker
 from pipeline.workflow import Tick
 
 BASE_URL = "http://127.0.0.1:1"  # where callbacks would come back to: they are read from the redirect instead

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, insert
 
 from identity.audit.tables import audit
 from identity.model import AccessPattern, AccountKey
-from identity.prepared import Prepared
-from identity.sequence import NUMBERS, next_number
+from identity.sql.prepared import Prepared
+from identity.sql.sequence import NUMBERS, next_number
 
 _INSERT = Prepared(insert(audit))
 _INSERT_NUMBERED = Prepared(insert(audit).values(number=NUMBERS.next_value()).returning(audit.c.number))

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import orjson
 
 from identity.audit.statements import Head, holds
-from identity.trusted_keys import Handover, TrustedKeys
+from identity.keys.trusted_keys import Handover, TrustedKeys
 
 GENESIS = "0" * 64
 # A signature costs as much as ten rows. One in so many rows proves them all; those between are for narrowing down.
@@ -71,7 +71,7 @@ class FirstBad:
 def row_digest(row: Mapping[str, object]) -> str:
     """The digest of a row: of its JSON with sorted keys, without spaces, in UTF-8, and its time in ISO form.
 
-    These are the bytes of `identity.signing.canonical`, in a tenth of its time.
+    These are the bytes of `identity.keys.signing.canonical`, in a tenth of its time.
     """
     return sha256(orjson.dumps(row, option=orjson.OPT_SORT_KEYS)).hexdigest()
 

@@ -21,8 +21,8 @@ from identity.audit.links import Progress, last_seq, newest_pruning, sealed_rows
 from identity.audit.statements import Head
 from identity.audit.tables import audit_seals
 from identity.errors import BadInput
-from identity.store import Store
-from identity.trusted_keys import TrustedKeys
+from identity.keys.trusted_keys import TrustedKeys
+from identity.sql.store import Store
 
 FORMAT = "aswhom-audit-1"
 _NEVER_REACHED = 1 << 53  # by ledger numbers

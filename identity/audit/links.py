@@ -28,11 +28,11 @@ from identity.audit import carried
 from identity.audit.chain import FirstBad, Link, Start, row_digest
 from identity.audit.statements import PRUNED, Head, holds
 from identity.audit.tables import audit, audit_prunings, audit_seals
-from identity.columns import instant
 from identity.errors import BadInput, Misconfigured
-from identity.prepared import Prepared
-from identity.store import Store
-from identity.trusted_keys import TrustedKeys
+from identity.keys.trusted_keys import TrustedKeys
+from identity.sql.columns import instant
+from identity.sql.prepared import Prepared
+from identity.sql.store import Store
 
 _SEALS = audit_seals.c
 # As they are stored: a type of SQLAlchemy's own takes longer a row than its digest.

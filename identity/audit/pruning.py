@@ -13,8 +13,8 @@ from identity.audit.sealer import BATCH
 from identity.audit.statements import PRUNED, sign
 from identity.audit.tables import audit, audit_prunings, audit_seals
 from identity.errors import Misconfigured
-from identity.handovers import hold_signing, trusted_keys
-from identity.signing import Signer
+from identity.keys.handovers import hold_signing, trusted_keys
+from identity.keys.signing import Signer
 
 
 def prune_audit(connection: Connection, *, before: datetime, limit: int, signer: Signer, now: datetime) -> int:

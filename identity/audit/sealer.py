@@ -26,11 +26,11 @@ from identity.audit.links import (
 from identity.audit.statements import sign
 from identity.audit.stretches import Stretch, stretches
 from identity.audit.tables import audit, audit_seals
-from identity.columns import instant
 from identity.errors import Misconfigured
-from identity.handovers import hold_signing, trusted_keys
-from identity.signing import Signer
-from identity.store import Store
+from identity.keys.handovers import hold_signing, trusted_keys
+from identity.keys.signing import Signer
+from identity.sql.columns import instant
+from identity.sql.store import Store
 
 #: How many rows are sealed in one transaction, and so by one signature at most.
 BATCH = 500

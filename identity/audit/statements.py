@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from identity.errors import BadInput
-from identity.signing import Signer, verifies
-from identity.trusted_keys import TrustedKeys
+from identity.keys.signing import Signer, verifies
+from identity.keys.trusted_keys import TrustedKeys
 
 CHECKPOINT = "aswhom-audit-checkpoint-1"
 PRUNED = "aswhom-audit-pruned-1"

@@ -9,7 +9,7 @@ from functools import partial
 from sqlalchemy import ColumnElement, Connection, func, select, true
 
 from identity.audit.tables import audit
-from identity.store import Store
+from identity.sql.store import Store
 
 _ROWS = 10_000  # of a stretch, or as many more as have its last number
 _HIGHEST = 2**63 - 1  # behind it is, on SQLite, what is no number

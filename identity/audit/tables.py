@@ -15,7 +15,7 @@ from sqlalchemy import (
     Text,
 )
 
-from identity.columns import Instant
+from identity.sql.columns import Instant
 from identity.tables import metadata
 
 # A column that is added is NULL in the rows there are, and what is NULL is not in a row's digest: old seals still hold.
@@ -69,7 +69,7 @@ audit_prunings = Table(
     Column("signature", String(100), nullable=False),
 )
 
-# One row a rotation of the signing key: what the new key says of the one before it (identity.trusted_keys).
+# One row a rotation of the signing key: what the new key says of the one before it (identity.keys.trusted_keys).
 signing_handovers = Table(
     "signing_handovers",
     metadata,

@@ -21,8 +21,8 @@ from identity.audit.links import (
 from identity.audit.sealer import first_never_sealed, lowest_floor, number_waiting
 from identity.audit.statements import Head, WholeVerification
 from identity.audit.stretches import number_of_rows, stretches
-from identity.store import Store
-from identity.trusted_keys import TrustedKeys
+from identity.keys.trusted_keys import TrustedKeys
+from identity.sql.store import Store
 
 
 def verify(

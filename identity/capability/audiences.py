@@ -13,10 +13,10 @@ from identity.audit import Act, AsWhom
 from identity.capability.model import Algorithm, Audience
 from identity.capability.tables import audiences as table
 from identity.errors import BadInput
-from identity.prepared import Prepared
 from identity.principals import checked_id
-from identity.rows import insert_new
 from identity.secret import Secret
+from identity.sql.prepared import Prepared
+from identity.sql.rows import insert_new
 
 PREFIX = "awr_"  # so that a scanner of source code knows one when it sees one
 OVERLAP = timedelta(hours=24)  # how long a former secret is still accepted

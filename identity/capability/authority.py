@@ -14,7 +14,7 @@ from identity.capability.model import Audience
 from identity.capability.narrowing import Narrower
 from identity.capability.token_exchange import Exchanged, NotExchanged, TokenExchange
 from identity.secret import Secret
-from identity.store import Store
+from identity.sql.store import Store
 
 
 class Authority:

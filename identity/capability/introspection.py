@@ -25,7 +25,7 @@ from identity.capability.verifier import Capability, Reason, Refused
 from identity.metrics import CAPABILITY_SPENDS
 from identity.model import AccessPattern
 from identity.secret import Secret
-from identity.store import Store, write_idempotent
+from identity.sql.store import Store, write_idempotent
 
 _INACTIVE: Mapping[str, Any] = {"active": False}
 

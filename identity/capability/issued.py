@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, select, updat
 from identity.capability.model import CapabilityRequest, Issued, Outcome
 from identity.capability.tables import capabilities
 from identity.capability.verifier import LONGEST, Capability, Limit
-from identity.prepared import Prepared
+from identity.sql.prepared import Prepared
 
 _INSERT = Prepared(insert(capabilities))
 _FIND = Prepared(select(capabilities).where(capabilities.c.jti == bindparam("jti")))

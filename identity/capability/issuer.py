@@ -16,9 +16,9 @@ from identity.capability.keys import PUBLISHED, KeyState, SigningKey
 from identity.capability.model import Algorithm
 from identity.capability.verifier import DETAIL, SIGNATURES, TYPE, Capability, Key, Verifier, read_key_set
 from identity.errors import Misconfigured
+from identity.keys.vault import Vault
 from identity.secret import Secret
-from identity.store import Store
-from identity.vault import Vault
+from identity.sql.store import Store
 
 EARLIER = 5  # seconds: a verifier whose clock is behind ours may have no leeway of its own
 FRESH = timedelta(seconds=5)  # how long a process goes by the keys it has read

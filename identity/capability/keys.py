@@ -20,8 +20,8 @@ from identity.capability.model import Algorithm
 from identity.capability.tables import keys as table
 from identity.capability.verifier import LONGEST, Key
 from identity.errors import BadInput
+from identity.keys.vault import Binding, Vault
 from identity.secret import Secret
-from identity.vault import Binding, Vault
 
 AHEAD = timedelta(minutes=10)  # a key is published so long before it signs: longer than verifiers keep a key set
 BEHIND = LONGEST + timedelta(seconds=60)  # and so long after: what it signed last has expired, by clocks that differ

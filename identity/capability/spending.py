@@ -22,11 +22,11 @@ from identity.capability import issued
 from identity.capability.model import Audience, Issued, approvers_of, scopes_of
 from identity.capability.tables import capabilities
 from identity.capability.verifier import Capability, Reason
-from identity.columns import database_now
 from identity.model import RuledOut
-from identity.prepared import Prepared
 from identity.scopes import all_standings, is_prohibited, prohibition, revoked_since, scope_keys
-from identity.sequence import lock_shared
+from identity.sql.columns import database_now
+from identity.sql.prepared import Prepared
+from identity.sql.sequence import lock_shared
 
 
 class Unspendable(StrEnum):

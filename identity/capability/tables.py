@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, LargeBinary, String, Table, Text
 
-from identity.columns import Instant, partial_index
+from identity.sql.columns import Instant, partial_index
 from identity.tables import metadata
 
 # Services that take capabilities. The secret itself is nowhere: what is stored only recognises it.

@@ -24,12 +24,12 @@ from identity.capability.narrowing import Narrower, TooWide, narrow
 from identity.capability.spending import NotSpent, Unspendable, Why, examine
 from identity.capability.tables import capabilities
 from identity.capability.verifier import Capability, Reason, Refused
-from identity.columns import database_now
 from identity.metrics import CAPABILITIES_ISSUED
 from identity.model import AccessPattern
-from identity.prepared import Prepared
 from identity.secret import Secret
-from identity.store import Store, write_idempotent
+from identity.sql.columns import database_now
+from identity.sql.prepared import Prepared
+from identity.sql.store import Store, write_idempotent
 
 _EXCHANGE = Prepared(
     update(capabilities)

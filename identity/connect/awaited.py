@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from identity.accounts import find_account
+from identity.accounts.states import find_account
 from identity.model import AccountKey
 from identity.principals import BY_ADMIN
 from identity.tables import aliases

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from identity.connection_secrets import PRIVATE_KEY, client_secret_name, live_secrets
+from identity.connections.secrets import PRIVATE_KEY, client_secret_name, live_secrets
 from identity.model import ProviderConnection
 
 

@@ -7,7 +7,7 @@ from math import ceil
 
 from sqlalchemy import Connection
 
-from identity.accounts import Account, find_account
+from identity.accounts.states import Account, find_account
 from identity.connect.return_targets import is_confidential, may_return
 from identity.connect.sessions import ConnectSession
 from identity.errors import BadInput, PolicyDenied, Unavailable

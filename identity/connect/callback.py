@@ -16,7 +16,6 @@ from sqlalchemy import Connection
 
 from identity import audit
 from identity.audit import AsWhom
-from identity.authorization import authorization
 from identity.connect.arrival import Arrival
 from identity.connect.code_exchange import CodeExchange
 from identity.connect.confirmation import as_kept
@@ -34,11 +33,12 @@ from identity.connect.sessions import (
     use_up,
 )
 from identity.connect.storing import Storing
+from identity.http.authorization import authorization
+from identity.keys.vault import Vault
 from identity.model import AccountKey, ProviderConnection
 from identity.providers.profile import ExternalIdentity, Profile
 from identity.scopes import revoked_since
-from identity.store import Store, write_idempotent
-from identity.vault import Vault
+from identity.sql.store import Store, write_idempotent
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,18 @@ from functools import partial
 from math import ceil
 from typing import NoReturn
 
-from identity.answers import (
+from identity.connect.arrival import Arrival
+from identity.connect.reasons import AGAIN, OPERATOR, Why, refuse, refuse_held
+from identity.connections.refused_secrets import note_refused
+from identity.connections.secrets import CLIENT_SECRET, SealedSecret, authenticator, live_secrets
+from identity.errors import Misconfigured
+from identity.hold import find_hold
+from identity.http.client import Answer, Client, HttpRequest, NotSent
+from identity.http.request_names import CONNECT_HEADER, named
+from identity.keys.vault import Vault
+from identity.minting.requests import spare_secret
+from identity.model import Credential, TokenAnswer
+from identity.oauth.answers import (
     UNNAMED_401,
     ClientRefused,
     Dead,
@@ -22,26 +33,15 @@ from identity.answers import (
     Withheld,
     read_outcome,
 )
-from identity.connect.arrival import Arrival
-from identity.connect.reasons import AGAIN, OPERATOR, Why, refuse, refuse_held
-from identity.connection_secrets import CLIENT_SECRET, SealedSecret, authenticator, live_secrets
-from identity.errors import Misconfigured
-from identity.hold import find_hold
-from identity.http import Answer, Client, HttpRequest, NotSent
-from identity.minting import spare_secret
-from identity.model import Credential, TokenAnswer
-from identity.oauth import Client as OAuthClient
-from identity.oauth import exchange_request
+from identity.oauth.requests import Client as OAuthClient
+from identity.oauth.requests import exchange_request
 from identity.providers.profile import ExternalIdentity
 from identity.quoting import kept
 from identity.refresh.gate import CONNECT_KEEPS, Endpoint, Gate
 from identity.refresh.line import Rank, Who
-from identity.refused_secrets import note_refused
-from identity.request_names import CONNECT_HEADER, named
 from identity.secret import Secret
-from identity.store import Store
+from identity.sql.store import Store
 from identity.token_endpoint import TokenEndpoint
-from identity.vault import Vault
 
 
 @dataclass(frozen=True, kw_only=True)

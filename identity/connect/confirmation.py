@@ -27,13 +27,13 @@ from identity.connect.reasons import ConnectRefused, Refusal, Why, refuse
 from identity.connect.refusals import Refusals
 from identity.connect.sessions import AWAITING, CONNECTED, ConnectSession, get_session
 from identity.connect.storing import Storing
-from identity.connections import get_connection
+from identity.connections.registry import get_connection
+from identity.connections.self_hosted import profile_for
 from identity.errors import NotInState
+from identity.keys.vault import Vault
 from identity.model import AccountKey, TokenAnswer
-from identity.own_values import profile_for
 from identity.providers.profile import ExternalIdentity, Profile
-from identity.store import Store
-from identity.vault import Vault
+from identity.sql.store import Store
 
 
 def as_kept(answer: TokenAnswer, external: ExternalIdentity | None) -> dict[str, object]:

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from identity.accounts import find_account
+from identity.accounts.states import find_account
 from identity.connect.arrival import Arrival
 from identity.connect.awaited import awaited_at
 from identity.connect.beginning import check_may_begin
@@ -39,20 +39,20 @@ from identity.connect.sessions import (
     seal_verifier,
 )
 from identity.connect.storing import Storing
-from identity.connections import get_connection
+from identity.connections.registry import get_connection
+from identity.connections.self_hosted import profile_for
 from identity.errors import BadInput
-from identity.http import Client
+from identity.http.client import Client
+from identity.keys.signing import Signer
+from identity.keys.vault import Vault
 from identity.model import AccountKey, ProviderConnection
-from identity.oauth import authorization_url
-from identity.own_values import profile_for
+from identity.oauth.requests import authorization_url
 from identity.providers.profile import Profile
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.gate import Gate
 from identity.scopes import revoked_since
-from identity.sequence import lock_shared, next_number
-from identity.signing import Signer
-from identity.store import Store
-from identity.vault import Vault
+from identity.sql.sequence import lock_shared, next_number
+from identity.sql.store import Store
 
 __all__ = ["ConnectFlow", "ConnectLink", "ConnectOffer", "ConnectRefused", "Connected", "Finishing", "Outcome"]
 

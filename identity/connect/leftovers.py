@@ -14,13 +14,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Row, delete, select, update
 
-from identity.accounts import ensure_account
-from identity.grants import ACCESS, REFRESH, get_grant, token_binding
+from identity.accounts.grants import ACCESS, REFRESH, get_grant, token_binding
+from identity.accounts.states import ensure_account
+from identity.keys.vault import Vault
 from identity.model import AccountKey, Credential, TokenAnswer
-from identity.rows import insert_new
 from identity.secret import Secret
-from identity.sequence import lock_exclusive
-from identity.vault import Vault
+from identity.sql.rows import insert_new
+from identity.sql.sequence import lock_exclusive
 from identity.withdrawals import Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 

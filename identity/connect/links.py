@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from identity.signing import Signer
+from identity.keys.signing import Signer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from identity.connect.arrival import Arrival
 from identity.connect.reasons import AGAIN, OPERATOR, Why, refuse
-from identity.installations import ANYWHERE, has_listing, listed_as, note_places, takes_any
+from identity.connections.installations import ANYWHERE, has_listing, listed_as, note_places, takes_any
 from identity.model import ProviderConnection
 from identity.providers.profile import ExternalIdentity
 

@@ -16,9 +16,9 @@ from identity.connect.leftovers import Leftover, end_now, leave
 from identity.connect.reasons import OPERATOR, ConnectRefused, Refusal, Why, refuse
 from identity.connect.sessions import ConnectSession, note_outcome
 from identity.errors import Misconfigured, Unavailable
-from identity.persistent_write import PersistentWrite
-from identity.store import Store
-from identity.vault import Vault
+from identity.keys.vault import Vault
+from identity.sql.persistent_write import PersistentWrite
+from identity.sql.store import Store
 
 log = logging.getLogger(__name__)
 

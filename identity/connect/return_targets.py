@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, delete, insert, or_, select
 
-from identity.addresses import is_loopback
 from identity.connect.tables import return_targets
 from identity.errors import BadInput
+from identity.http.addresses import is_loopback
 
 
 def checked_url(url: str) -> str:

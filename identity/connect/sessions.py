@@ -15,11 +15,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, not_, or_, select, true, update
 
-from identity.columns import Instant
 from identity.connect.tables import connect_sessions
+from identity.keys.vault import Binding, Vault
 from identity.model import AccountKey
 from identity.secret import Secret
-from identity.vault import Binding, Vault
+from identity.sql.columns import Instant
 
 _OPEN = connect_sessions.c.finished_at.is_(None)
 CONNECTED, USED, AWAITING = "connected", "used", "awaiting"

@@ -9,6 +9,8 @@ from typing import NoReturn
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.accounts.consent_ledger import AnotherAccount, AnotherClient, Consent, Consented
+from identity.accounts.consents import CompletedConsent, write_consent
 from identity.audit import AsWhom
 from identity.connect.arrival import Arrival
 from identity.connect.awaited import Awaited
@@ -16,14 +18,12 @@ from identity.connect.outcomes import Connected, as_noted
 from identity.connect.place import check_place
 from identity.connect.reasons import AGAIN, OPERATOR, Why, refuse, refuse_revoked
 from identity.connect.sessions import CONNECTED, note_outcome
-from identity.connections import people_of
-from identity.consent_ledger import AnotherAccount, AnotherClient, Consent, Consented
-from identity.consents import CompletedConsent, write_consent
+from identity.connections.registry import people_of
+from identity.keys.vault import Vault
 from identity.model import AccountKey, Credential, RuledOut, TokenAnswer
 from identity.principals import link_alias, resolve_alias, to_unlink
 from identity.providers.profile import ExternalIdentity
-from identity.store import Store
-from identity.vault import Vault
+from identity.sql.store import Store
 
 _OFFLINE = frozenset({"offline_access"})  # OpenID Connect Core §11: whoever has a refresh token was granted it
 

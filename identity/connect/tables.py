@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, LargeBinary, String, Table, Text, false
 
-from identity.columns import Instant
+from identity.sql.columns import Instant
 from identity.tables import metadata
 
 connect_sessions = Table(

@@ -22,15 +22,15 @@ from typing import Any
 from authlib.oidc.core import CodeIDToken
 from joserfc.errors import JoseError
 
-from identity import jose
-from identity.discovery import Metadata, discover
 from identity.errors import AswhomError, Misconfigured, PolicyDenied, Unavailable
-from identity.http import Answer, Client, HttpRequest
-from identity.jose import Unusable
-from identity.jwks import KeyRing
+from identity.http.client import Answer, Client, HttpRequest
 from identity.model import ProviderConnection
-from identity.oauth import Client as OAuthClient
-from identity.oauth import authorization_url, exchange_request
+from identity.oauth import jose
+from identity.oauth.discovery import Metadata, discover
+from identity.oauth.jose import Unusable
+from identity.oauth.jwks import KeyRing
+from identity.oauth.requests import Client as OAuthClient
+from identity.oauth.requests import authorization_url, exchange_request
 from identity.providers.openid import OIDC
 from identity.secret import Secret
 

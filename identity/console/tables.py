@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, Column, ForeignKey, Index, String, Table, Text, UniqueConstraint
 
-from identity.columns import Instant
+from identity.sql.columns import Instant
 from identity.tables import metadata
 
 # Whoever signs in with this claim has this role: `email` is ada@acme.example, or `groups` has platform-admins.

@@ -13,8 +13,8 @@ from identity.errors import BadInput, Misconfigured
 from identity.model import Scope, ScopeKind
 from identity.policy.file import digest_of, read_policy
 from identity.policy.rules import FACTS_ALONE, Policy
-from identity.prepared import Prepared
-from identity.sequence import lock_exclusive
+from identity.sql.prepared import Prepared
+from identity.sql.sequence import lock_exclusive
 from identity.tables import policies
 
 _OF_TENANT = policies.c.tenant_id == bindparam("tenant")

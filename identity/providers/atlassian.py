@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from identity.http import HttpRequest
+from identity.http.client import HttpRequest
 from identity.model import ProviderConnection
 from identity.providers.profile import ClientAuth, ExternalIdentity, Profile, WhoAmI
 from identity.providers.sources import heard, read

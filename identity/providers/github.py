@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
-from identity.http import Answer, HttpRequest
+from identity.http.client import Answer, HttpRequest
 from identity.model import Credential, ProviderConnection
 from identity.providers.profile import (
     ClientAuth,

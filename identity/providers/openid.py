@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
-from identity.http import HttpRequest
+from identity.http.client import HttpRequest
 from identity.model import ProviderConnection
 from identity.providers.profile import Assertion, ClientAuth, ExternalIdentity, Profile, Reach, Revocation, WhoAmI
 from identity.providers.sources import assumed, read

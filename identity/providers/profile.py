@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from identity.http import Answer, HttpRequest
+from identity.http.client import Answer, HttpRequest
 from identity.model import Credential, ProviderConnection
 from identity.providers.sources import Source
 from identity.refresh.pace import CAUTIOUS, Pace

@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Any
 
-from identity.http import HttpRequest
+from identity.http.client import HttpRequest
 from identity.model import ProviderConnection
 from identity.providers.profile import Assertion, ClientAuth, ExternalIdentity, Profile, Reach, Revocation, WhoAmI
 from identity.providers.sources import assumed, heard

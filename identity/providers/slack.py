@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from identity.http import HttpRequest
+from identity.http.client import HttpRequest
 from identity.model import ProviderConnection
 from identity.providers.profile import ClientAuth, ExternalIdentity, Profile, Reach, Revocation, RevokedToken, WhoAmI
 from identity.providers.sources import heard, read

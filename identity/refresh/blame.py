@@ -12,12 +12,12 @@ from enum import StrEnum
 from sqlalchemy import Connection
 
 from identity import audit
-from identity.answers import UNNAMED_401, ClientRefused, Withheld
 from identity.audit import AsWhom
-from identity.connection_secrets import SealedSecret, accept_secret, live_secrets, refuse_secret
-from identity.connections import lock_connection, pause_connection, was_changed
-from identity.minting import AssertionRefused, in_words, may_be_of_account, may_be_of_secret, spare_secret
+from identity.connections.registry import lock_connection, pause_connection, was_changed
+from identity.connections.secrets import SealedSecret, accept_secret, live_secrets, refuse_secret
+from identity.minting.requests import AssertionRefused, in_words, may_be_of_account, may_be_of_secret, spare_secret
 from identity.model import Credential, ProviderConnection
+from identity.oauth.answers import UNNAMED_401, ClientRefused, Withheld
 from identity.providers.profile import Profile
 
 

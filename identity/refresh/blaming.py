@@ -8,8 +8,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from identity.connection_secrets import SealedSecret
-from identity.minting import in_words
+from identity.connections.secrets import SealedSecret
+from identity.minting.requests import in_words
 from identity.model import ProviderConnection
 from identity.refresh.blame import hold_against, pause_client
 from identity.refresh.endings import Ending, Superseded

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from identity.answers import UNNAMED_401, ClientRefused, Dead, Granted, RateLimited, Transient, Unknown, Withheld
 from identity.backoff import doubled
+from identity.connections.self_hosted import profile_for
 from identity.errors import AccountRefused, AswhomError, Misconfigured, ReauthRequired, Unavailable
-from identity.http import NoAnswer, Outcome
+from identity.http.client import NoAnswer, Outcome
 from identity.metrics import REFRESHES, UNRECOGNISED
-from identity.minting import (
+from identity.minting.requests import (
     AssertionRefused,
     in_words,
     may_be_withheld,
@@ -20,7 +20,7 @@ from identity.minting import (
     read_token,
     untried_key,
 )
-from identity.own_values import profile_for
+from identity.oauth.answers import UNNAMED_401, ClientRefused, Dead, Granted, RateLimited, Transient, Unknown, Withheld
 from identity.refresh.blame import Blame, blame
 from identity.refresh.blaming import Blaming
 from identity.refresh.intents import RefreshIntent, may_present_again

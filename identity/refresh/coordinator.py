@@ -13,10 +13,10 @@ import logging
 from datetime import timedelta
 from functools import partial
 
+from identity.connections.self_hosted import profile_for
 from identity.errors import AswhomError, Misconfigured, Unavailable
 from identity.failures import Failures
 from identity.metrics import LOCK_WAIT
-from identity.own_values import profile_for
 from identity.refresh.conclusion import Concluder
 from identity.refresh.flight import Flight, Flights, Wish
 from identity.refresh.gate import STEP_KEEPS

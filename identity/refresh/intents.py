@@ -13,14 +13,14 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, Row, Select, and_, bindparam, func, literal, or_, select, update
 
-from identity.answers import WANT_PERSON
-from identity.columns import is_among
-from identity.moves import Moves
-from identity.prepared import Prepared
+from identity.oauth.answers import WANT_PERSON
 from identity.providers.profile import Profile
 from identity.refresh.tables import refresh_intents
-from identity.rows import Part, insert_new
-from identity.sequence import next_number
+from identity.sql.columns import is_among
+from identity.sql.prepared import Prepared
+from identity.sql.rows import Part, insert_new
+from identity.sql.sequence import next_number
+from identity.sql.state_machine import Moves
 from identity.tables import grants
 
 TOKEN_ANSWER = "token_answer"  # noqa: S105 - a name, no secret

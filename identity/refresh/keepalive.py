@@ -16,16 +16,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from identity.connections.self_hosted import profile_for
 from identity.errors import AswhomError, GrantRevoked, ReauthRequired, Unavailable
 from identity.failures import Failures
 from identity.measuring import measuring
 from identity.metrics import KEEPALIVE, KEEPALIVE_DUE, KEEPALIVE_LAG
-from identity.own_values import profile_for
 from identity.providers.profile import Profile
 from identity.refresh.gate import AHEAD_KEEPS, Endpoint, Gate
 from identity.refresh.keepalive_ledger import Due, Next, NotNow, behind, claim, fair, put_back
 from identity.refresh.keepalive_plan import Plan, plan, retry_in
-from identity.store import CommitUnknown, Store
+from identity.sql.store import CommitUnknown, Store
 
 REFRESHED = "refreshed"
 Refresh = Callable[[Due], int]  # a newer generation, or the same one: the provider is away; raises as `refresh` does

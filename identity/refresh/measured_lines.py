@@ -8,15 +8,15 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, select
 
-from identity.connections import connection_of
+from identity.connections.registry import connection_of
+from identity.connections.self_hosted import profile_for
 from identity.measuring import measuring
 from identity.metrics import TOKEN_LINE, TOKEN_LINE_SECONDS
 from identity.model import Credential, ProviderConnection
-from identity.own_values import profile_for
 from identity.providers.profile import Profile
 from identity.refresh.gate import STEP_KEEPS, Endpoint, Gate
 from identity.refresh.pace import Pace
-from identity.store import Store
+from identity.sql.store import Store
 from identity.tables import provider_connections
 
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from identity.accounts import Account
-from identity.grants import get_grant
+from identity.accounts.grants import get_grant
+from identity.accounts.states import Account
 from identity.hold import state_unless_held
 from identity.model import AccountState, RuledOut
 from identity.refresh.endings import Superseded
 from identity.refresh.intents import RefreshIntent, open_intent
 from identity.scopes import revoked_since
-from identity.sequence import lock_shared, next_number
+from identity.sql.sequence import lock_shared, next_number
 
 
 def begin(

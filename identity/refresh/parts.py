@@ -10,12 +10,12 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from identity.crash_points import none_reached
+from identity.keys.vault import Vault
 from identity.model import AccountKey
 from identity.providers.profile import Profile
 from identity.refresh.budget import RefreshBudget
-from identity.store import Store
+from identity.sql.store import Store
 from identity.token_endpoint import TokenEndpoint
-from identity.vault import Vault
 
 
 def _nobody_waits(_connection: Connection, _key: AccountKey) -> None:

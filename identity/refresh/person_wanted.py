@@ -8,11 +8,11 @@ from __future__ import annotations
 from sqlalchemy import Connection, select
 
 from identity import audit
-from identity.accounts import get_account, move_account
+from identity.accounts.grants import get_grant
+from identity.accounts.states import get_account, move_account
 from identity.audit import Act, AsWhom
-from identity.grants import get_grant
 from identity.model import AccountKey, AccountState, ReconnectCause
-from identity.sequence import lock_exclusive
+from identity.sql.sequence import lock_exclusive
 from identity.tables import accounts
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from identity.connections.self_hosted import profile_for
 from identity.errors import GrantRevoked, Unavailable
-from identity.http import Answer
-from identity.minting import token_request
+from identity.http.client import Answer
+from identity.http.request_names import REFRESH_HEADER, named
+from identity.minting.requests import token_request
 from identity.model import RuledOut
-from identity.own_values import profile_for
 from identity.refresh.conclusion import Concluder
 from identity.refresh.endings import Superseded
 from identity.refresh.gate import AHEAD_KEEPS, HELD_BACK
@@ -20,8 +21,7 @@ from identity.refresh.opening import begin
 from identity.refresh.parts import RefreshParts
 from identity.refresh.situation import Situation
 from identity.refresh.writer import RefreshWriter
-from identity.request_names import REFRESH_HEADER, named
-from identity.store import CommitUnknown
+from identity.sql.store import CommitUnknown
 from identity.token_endpoint import pack
 
 

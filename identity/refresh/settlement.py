@@ -9,12 +9,11 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from identity import audit
-from identity.accounts import Account, get_account, move_account, park
+from identity.accounts.grants import SealedAnswer, bury, get_grant, rotate
+from identity.accounts.states import Account, get_account, move_account, park
 from identity.audit import AsWhom
-from identity.connection_secrets import SealedSecret
-from identity.grants import SealedAnswer, bury, get_grant, rotate
+from identity.connections.secrets import SealedSecret
 from identity.model import AccountKey, AccountState, Credential, ReconnectCause, RuledOut, Scope
-from identity.moves import IllegalMove
 from identity.refresh.blame import judge_secrets, record_refused
 from identity.refresh.endings import Ending, Settled, Superseded
 from identity.refresh.intents import (
@@ -27,7 +26,8 @@ from identity.refresh.intents import (
     settle,
 )
 from identity.scopes import revoked_since
-from identity.sequence import lock_exclusive, lock_shared
+from identity.sql.sequence import lock_exclusive, lock_shared
+from identity.sql.state_machine import IllegalMove
 
 
 @dataclass(frozen=True, kw_only=True)

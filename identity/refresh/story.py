@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from identity.answers import UNNAMED_401, WANT_PERSON, WITHHELD
-from identity.minting import may_be_withheld
+from identity.minting.requests import may_be_withheld
 from identity.model import MINTED, AccountState, Credential
+from identity.oauth.answers import UNNAMED_401, WANT_PERSON, WITHHELD
 from identity.refresh.intents import IntentState
 from identity.refresh.tables import refresh_intents
 from identity.tables import accounts, grants

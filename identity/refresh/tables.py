@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from identity.columns import Instant, partial_index
+from identity.sql.columns import Instant, partial_index
 from identity.tables import metadata
 
 refresh_intents = Table(

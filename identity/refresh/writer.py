@@ -13,13 +13,13 @@ from sqlalchemy import Connection
 
 from identity.errors import GrantRevoked
 from identity.model import RuledOut
-from identity.persistent_write import PersistentWrite
 from identity.refresh.endings import Ending, Settled
 from identity.refresh.intents import RefreshIntent
 from identity.refresh.parts import RefreshParts
 from identity.refresh.settlement import Settlement
 from identity.refresh.situation import Situation
-from identity.store import CommitUnknown
+from identity.sql.persistent_write import PersistentWrite
+from identity.sql.store import CommitUnknown
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")

@@ -16,9 +16,9 @@ from sqlalchemy import Connection, Row, select, update
 
 from identity.hold import IS_HELD
 from identity.model import Credential
-from identity.moves import Moves
 from identity.refresh.intents import IS_UNSETTLED, IntentState
 from identity.refresh.tables import refresh_intents
+from identity.sql.state_machine import Moves
 from identity.withdrawals.tables import withdrawals
 
 

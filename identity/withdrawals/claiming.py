@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from identity.accounts import Account, get_account
-from identity.connection_secrets import ending_authenticator, live_secrets
-from identity.connections import get_connection
+from identity.accounts.states import Account, get_account
+from identity.connections.registry import get_connection
+from identity.connections.secrets import ending_authenticator, live_secrets
+from identity.connections.self_hosted import profile_for
 from identity.model import ProviderConnection
-from identity.own_values import profile_for
 from identity.providers.profile import Profile
-from identity.sequence import lock_exclusive
+from identity.sql.sequence import lock_exclusive
 from identity.withdrawals import (
     Counts,
     Origin,

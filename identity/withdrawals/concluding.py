@@ -11,10 +11,10 @@ from itertools import groupby
 from sqlalchemy import Connection
 
 from identity import audit
-from identity.accounts import get_account
+from identity.accounts.states import get_account
 from identity.audit import AsWhom
 from identity.metrics import WITHDRAWALS_ASKED
-from identity.store import Store
+from identity.sql.store import Store
 from identity.withdrawals import Counts, Origin, Withdrawal, WithdrawalState, claim, postpone, settle
 from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.end_request import Claimed

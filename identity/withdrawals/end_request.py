@@ -7,20 +7,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
-from identity.accounts import Account
-from identity.answers import Granted, read_outcome
-from identity.connection_secrets import SealedSecret, ending_authenticator
+from identity.accounts.grants import ACCESS, REFRESH, token_binding
+from identity.accounts.states import Account
+from identity.connections.secrets import SealedSecret, ending_authenticator
 from identity.errors import Misconfigured
-from identity.grants import ACCESS, REFRESH, token_binding
-from identity.http import Answer, HttpRequest, Outcome
+from identity.http.client import Answer, HttpRequest, Outcome
+from identity.keys.vault import Binding, Vault
 from identity.model import MINTED, Credential, ProviderConnection, TokenAnswer
-from identity.oauth import Client
+from identity.oauth.answers import Granted, read_outcome
+from identity.oauth.requests import Client
 from identity.providers.profile import Liveness, Profile, Reach, Renewal, Revocation
 from identity.refresh.intents import TOKEN_ANSWER
 from identity.refresh.pace import Pace
 from identity.secret import Secret
 from identity.token_endpoint import unpack
-from identity.vault import Binding, Vault
 from identity.withdrawals import Origin, Withdrawal, WithdrawalState
 from identity.withdrawals.token_revocation import has_ended, presented, revoke_request
 
@@ -197,7 +197,7 @@ def may_be_shared(claimed: Withdrawal) -> bool:
 def is_renewal_alone(profile: Profile, claimed: Withdrawal, *, now: datetime) -> bool:
     """Whether no access token is there, or lives, by which the provider is asked, but only what it is renewed with.
 
-    A signal that put the access token out of date took it out of the grant (`identity.stale_access`).
+    A signal that put the access token out of date took it out of the grant (`identity.accounts.stale_access`).
     """
     if presented(profile, claimed.credential) != ACCESS or claimed.refresh_sealed is None:
         return False

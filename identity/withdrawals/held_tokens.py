@@ -13,10 +13,10 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, delete, select, update
 
-from identity.accounts import Account
-from identity.rows import insert_new
+from identity.accounts.states import Account
 from identity.scopes import revoked_since
-from identity.sequence import lock_shared
+from identity.sql.rows import insert_new
+from identity.sql.sequence import lock_shared
 from identity.withdrawals import MOVES, Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.taking import EndedConsents

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, select
 
-from identity.accounts import Account
+from identity.accounts.grants import Grant, get_grant
+from identity.accounts.states import Account
 from identity.connect.leftovers import kept
 from identity.connect.sessions import CONFIRMED_WITHIN, is_connecting, links_end
-from identity.grants import Grant, get_grant
 from identity.model import AccountKey, Credential
 from identity.providers.profile import Profile
 from identity.scopes import newest_revocation, revoked_since

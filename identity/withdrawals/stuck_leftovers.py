@@ -10,7 +10,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select, update
 
-from identity.columns import is_one
+from identity.sql.columns import is_one
 from identity.tables import accounts
 from identity.withdrawals import SHREDDED, Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals

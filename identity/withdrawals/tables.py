@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, text
 
-from identity.columns import Instant, partial_index
+from identity.sql.columns import Instant, partial_index
 from identity.tables import metadata
 
 # Credentials that were revoked here and are to end at their provider too: one row a grant, a discarded refresh, a

@@ -11,11 +11,11 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, or_, select, update
 
-from identity.accounts import Account
-from identity.grants import EMPTIED
+from identity.accounts.grants import EMPTIED
+from identity.accounts.states import Account
 from identity.refresh.intents import kept_answers
 from identity.refresh.tables import refresh_intents
-from identity.rows import insert_new
+from identity.sql.rows import insert_new
 from identity.tables import grants
 from identity.withdrawals import Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals

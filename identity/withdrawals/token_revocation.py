@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from identity.errors import Misconfigured
-from identity.http import Answer, HttpRequest, Outcome
+from identity.http.client import Answer, HttpRequest, Outcome
 from identity.model import MINTED, Credential, ProviderConnection
-from identity.oauth import Client, revocation_request
+from identity.oauth.requests import Client, revocation_request
 from identity.providers.profile import Profile, RevokedToken
 from identity.secret import Secret
 

@@ -16,18 +16,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
-from identity.answers import limits_rate
+from identity.connections.self_hosted import profile_for
 from identity.crash_points import none_reached
 from identity.errors import KeyMissing, Misconfigured, Unavailable
 from identity.hold import last_release
-from identity.http import Answer, HttpRequest, Outcome
-from identity.own_values import profile_for
+from identity.http.client import Answer, HttpRequest, Outcome
+from identity.http.request_names import REVOCATION_HEADER, named
+from identity.keys.vault import Vault
+from identity.oauth.answers import limits_rate
 from identity.providers.profile import Profile, Renewal
 from identity.refresh.gate import AHEAD_KEEPS, Endpoint
-from identity.request_names import REVOCATION_HEADER, named
-from identity.store import Store
+from identity.sql.store import Store
 from identity.token_endpoint import TokenEndpoint
-from identity.vault import Vault
 from identity.withdrawals import Counts, WithdrawalState, note_ended
 from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.claiming import claim_alike, claim_case

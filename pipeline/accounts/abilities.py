@@ -13,9 +13,9 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from identity.accounts import find_account
-from identity.api_keys import executors
-from identity.grants import get_grant
+from identity.accounts.grants import get_grant
+from identity.accounts.states import find_account
+from identity.agents.api_keys import executors
 from identity.model import AccountKey, AccountState, Effect, ProviderConnection
 from identity.providers import PROFILES, profile_of
 from pipeline.action import Action

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from identity.api_keys import Caller, Role
+from identity.agents.api_keys import Caller, Role
 from identity.errors import PolicyDenied
 from identity.model import AccountKey, ProviderConnection
 from identity.providers import PROFILES, profile_of
 from pipeline.accounts.abilities import scopes_to_ask
 from pipeline.accounts.scope_report import switched_on
-from pipeline.uses import USER
+from pipeline.authoring.uses import USER
 from pipeline.workflow import Registry
 
 

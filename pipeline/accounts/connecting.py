@@ -9,16 +9,16 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, select
 
-from identity.accounts import find_account
+from identity.accounts.grants import get_grant
+from identity.accounts.states import find_account
 from identity.connect.flow import Connected, ConnectFlow, ConnectOffer, ConnectRefused, Outcome
 from identity.connect.outcomes import Awaiting
 from identity.connect.outcomes import InLine as Queued
 from identity.connect.reasons import Why
-from identity.connections import get_connection
-from identity.grants import get_grant
+from identity.connections.registry import get_connection
 from identity.model import AccountKey, AccountState
 from identity.providers.words import provider_name, scope_in_words
-from identity.store import Store
+from identity.sql.store import Store
 from identity.tables import principals, tenants
 from pipeline.accounts.abilities import Ability, Waiting, abilities, waiting_for
 from pipeline.ledger import jobs

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from identity.connections import confirming
-from identity.grants import get_grant
+from identity.accounts.grants import get_grant
+from identity.connections.registry import confirming
 from identity.model import MINTED, AccountKey, AccountState, Credential, ScopeKind
 from identity.refresh.story import latest_refresh
 from pipeline.accounts.obstacles import Obstacle, obstacles, unconfirmed

@@ -12,10 +12,10 @@ from sqlalchemy import Connection, select
 from identity.model import AccountKey, AccountState, PrincipalKind
 from identity.providers import PROFILES
 from pipeline.accounts.obstacles import Obstacle, obstacles, unconfirmed
+from pipeline.authoring.uses import SERVICE, USER
 from pipeline.ledger.jobs import consent_of
 from pipeline.states import JobState
 from pipeline.tables import jobs, workflow_settings
-from pipeline.uses import SERVICE, USER
 from pipeline.workflow import Registry
 
 
@@ -29,7 +29,7 @@ class Health:
 
 
 def health(connection: Connection, workflows: Registry, row: Mapping[str, Any]) -> Health:
-    """The health of the account in *row*, as `pipeline.ledger.views` has it."""
+    """The health of the account in *row*, as `pipeline.ledger.tenant_views` has it."""
     (found,) = healths(connection, workflows, [row])
     return found
 

@@ -13,17 +13,17 @@ from functools import partial
 from sqlalchemy import Connection
 
 from identity import audit
-from identity.api_keys import Caller
+from identity.agents.api_keys import Caller
 from identity.audit import AsWhom
 from identity.connect.barred import barred
 from identity.connect.confirmation import CameBack, Consenter
 from identity.connect.flow import Connected, ConnectFlow, ConnectRefused
-from identity.connections import connection_for, get_connection
+from identity.connections.registry import connection_for, get_connection
 from identity.errors import BadInput, Misconfigured
 from identity.ids import Ids
 from identity.model import AccountKey, PrincipalKind, ProviderConnection
 from identity.principals import ensure_principal
-from identity.store import Store
+from identity.sql.store import Store
 from pipeline.accounts.abilities import scopes_to_ask
 from pipeline.accounts.askable import check_askable
 from pipeline.accounts.connecting import wake_waiting

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from identity.connect.leftovers import kept
-from identity.connections import paused_reasons
+from identity.connections.registry import paused_reasons
 from identity.model import AccountKey, AccountState, Scope
 from identity.scopes import NEVER, Standing, all_standings, prohibition
 from pipeline.batches import in_batches

@@ -12,15 +12,15 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Row, func, select, tuple_
 
-from identity.api_keys import executors
+from identity.accounts.narrowing import BOUND_BY_SCOPES
+from identity.agents.api_keys import executors
 from identity.model import AccountState, Credential, PrincipalKind
-from identity.narrowing import BOUND_BY_SCOPES
 from identity.providers import PROFILES, profile_of
 from identity.tables import accounts, grants, principals
 from pipeline.accounts.obstacles import obstacles
 from pipeline.action import Action
+from pipeline.authoring.uses import SERVICE, USER, Who
 from pipeline.tables import attempts, steps, workflow_settings
-from pipeline.uses import SERVICE, USER, Who
 from pipeline.workflow import Registry
 
 T = TypeVar("T")

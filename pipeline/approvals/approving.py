@@ -8,10 +8,10 @@ from functools import partial
 
 from identity.approval_links import ApprovalLink, read_approval_link, write_approval_link
 from identity.errors import BadInput
+from identity.keys.signing import Signer
 from identity.principals import get_principal
-from identity.signing import Signer
-from identity.store import Store, write_idempotent
-from pipeline.ledger import queries
+from identity.sql.store import Store, write_idempotent
+from pipeline.ledger import operator_queries
 from pipeline.ledger.approval_views import ApprovalView, approval
 from pipeline.ledger.paging import Record
 from pipeline.ledger.votes import Channel, Counted, NotCounted, Vote, vote
@@ -69,7 +69,7 @@ class Approving:
             view=view,
             person=who.name,
             good_for=link.expires_at - now,
-            job=self._store.read(lambda c: queries.job(c, view.job)),
+            job=self._store.read(lambda c: operator_queries.any_job(c, view.job)),
             why_not=view.barred.get(who.id),
         )
 

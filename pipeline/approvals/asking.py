@@ -10,14 +10,14 @@ from identity.model import PrincipalKind
 from identity.tables import principals
 from pipeline.accounts.abilities import in_words
 from pipeline.approvals.shown import Actor, Shown, Somebody
-from pipeline.attempt import intent_of, policy_moved, record_refusal
-from pipeline.interruption import RunEnded
+from pipeline.execution.attempt import intent_of, policy_moved, record_refusal
+from pipeline.execution.interruption import RunEnded
+from pipeline.execution.services import Services
+from pipeline.execution.step_at_hand import StepAtHand
 from pipeline.ledger import approvals
 from pipeline.ledger.approvals import Asked, NotApproved
 from pipeline.ledger.intents import Approved, Ended, PolicyMoved
-from pipeline.services import Services
 from pipeline.states import Purpose
-from pipeline.step_at_hand import StepAtHand
 
 
 def approved(services: Services, step: StepAtHand) -> Approved | None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, func, or_, select, update
 
 from identity.errors import Unavailable
 from identity.failures import Failures
-from identity.store import CommitUnknown, Store
+from identity.sql.store import CommitUnknown, Store
 from pipeline.approvals.shown import Shown
 from pipeline.approvals.tables import approvals
 from pipeline.ledger import pins

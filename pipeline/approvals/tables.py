@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, String, Table, Text
 
-from identity.columns import Instant, partial_index
+from identity.sql.columns import Instant, partial_index
 from identity.tables import metadata
 
 # One row a time that a step was asked for. It is bound to all that is in it: a step that differs in anything is

@@ -13,7 +13,7 @@ from identity.capability.model import Audience
 from identity.model import ProviderConnection
 from identity.secret import Secret
 from pipeline.desk import connections
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 
 
 def register(
@@ -24,7 +24,7 @@ def register(
     *pair* signs for it if its algorithm has no key yet. Raises BadInput.
     """
     if new.tenant is not None:
-        queries.living_tenant(connection, new.tenant)
+        operator_queries.living_tenant(connection, new.tenant)
     if provider is not None:
         through = ProviderConnection(
             id=new.connection or new.id,

@@ -8,12 +8,12 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from identity.audit import Act
-from identity.connection_secrets import SealedSecret, add_secret, retire_secret, rotate_secret, seal_secret
+from identity.connections.secrets import SealedSecret, add_secret, retire_secret, rotate_secret, seal_secret
 from identity.errors import BadInput
+from identity.keys.vault import Vault
 from identity.model import ProviderConnection
 from identity.secret import Secret
 from identity.tables import connection_secrets, provider_connections
-from identity.vault import Vault
 from pipeline.desk.changes import record_change
 
 

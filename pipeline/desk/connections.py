@@ -8,12 +8,17 @@ from dataclasses import replace
 from sqlalchemy import ColumnClause, Connection, column, exists, func, inspect, or_, select, table
 
 from identity import people
-from identity.addresses import AddressPolicy
 from identity.audit import Act
 from identity.connect.sessions import forget_sessions, latest_link
 from identity.connect.tables import connect_sessions
-from identity.connection_secrets import SealedSecret, add_secret
-from identity.connections import (
+from identity.connections.registration import (
+    Change,
+    audited_values,
+    authentication_fields,
+    changed_fields,
+    client_fields,
+)
+from identity.connections.registry import (
     add_connection,
     get_connection,
     lock_against_references,
@@ -22,19 +27,20 @@ from identity.connections import (
     remove_connection,
     rewrite_connection,
 )
-from identity.connections import resume_connection as use_again
-from identity.discovery import Metadata
+from identity.connections.registry import resume_connection as use_again
+from identity.connections.secrets import SealedSecret, add_secret
 from identity.errors import BadInput
+from identity.http.addresses import AddressPolicy
 from identity.model import ProviderConnection, Scope, ScopeKind
+from identity.oauth.discovery import Metadata
 from identity.providers.profile import Profile
-from identity.registration import Change, audited_values, authentication_fields, changed_fields, client_fields
 from identity.stops import set_stopped
 from identity.tables import accounts, connection_secrets, grants, provider_connections, transmitters
 from identity.transmitters import leave_connection
 from identity.withdrawals import MOVES
 from identity.withdrawals.tables import withdrawals
 from pipeline.desk.changes import record_change
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 from pipeline.ledger.redeliveries import forget_asked
 from pipeline.tables import attempts
 
@@ -45,7 +51,7 @@ def add(connection: Connection, owner: ProviderConnection, secrets: Sequence[Sea
     Raises BadInput if its id is taken, its tenant is none, or its users would be taken for other people.
     """
     if owner.tenant is not None:
-        queries.living_tenant(connection, owner.tenant)
+        operator_queries.living_tenant(connection, owner.tenant)
     if (why := people.taken_for(connection, owner)) is not None:
         raise BadInput(f"{why}: give its people a name that nobody else's have, as with --config people={owner.id}")
     if not add_connection(connection, owner, now=act.now):
@@ -149,7 +155,7 @@ def remove(connection: Connection, id: str, act: Act) -> None:
     Raises BadInput, with what is in the way, while anything refers to it. A stop ends with it: whoever adds another one
     of its id has not stopped that.
     """
-    tenant = queries.provider_connection(connection, id)["tenant_id"]
+    tenant = operator_queries.provider_connection(connection, id)["tenant_id"]
     # Before the rows: an opening has its scopes first. So what it wrote is seen below, attempts too, which have no key;
     # one that waits for the lock finds no connection, stopped or not.
     scope, opened = Scope(kind=ScopeKind.CONNECTION, key=id), replace(act, audit_id=f"{act.audit_id}.opened")
@@ -179,7 +185,7 @@ def resume(connection: Connection, id: str, act: Act) -> bool:
 
     What the provider says of what it was asked before pauses it no more, in either case.
     """
-    queries.provider_connection(connection, id)
+    operator_queries.provider_connection(connection, id)
     lock_connection(connection, id)
     return _use_again(connection, get_connection(connection, id), act)
 

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, select
 from identity import audit
 from identity.audit import Act, AsWhom, Work
 from identity.errors import BadInput, NotInState
-from pipeline.ledger import bells, queries
+from pipeline.ledger import bells, operator_queries
 from pipeline.ledger.forgotten import no_job
-from pipeline.ledger.moving import move_job
+from pipeline.ledger.job_moves import move_job
 from pipeline.ledger.replay import replay
 from pipeline.ledger.unanswered import UnansweredStep
 from pipeline.model import Bell
@@ -100,7 +100,7 @@ def resolve(
         now=act.now,
         calls=calls,
     )
-    job = queries.job(connection, id)
+    job = operator_queries.any_job(connection, id)
     rung = bells.ring_due(connection, job["tenant_id"], job["pattern"])
     return Resolved(bells=tuple(rung), revocations=tuple(revocations))
 
@@ -134,7 +134,7 @@ def replay_one(
     *people* may be behind the key of the agents' API that asks for it. Its record is by the job's id and not by the
     act's, which may be of several jobs.
     """
-    job = queries.job(connection, id)
+    job = operator_queries.any_job(connection, id)
     replay(connection, id, by=act.by, why=act.why, at=act.now, subject=subject, people=people)
     return bells.ring_due(connection, job["tenant_id"], job["pattern"])
 

@@ -9,14 +9,14 @@ from identity.connect.return_targets import add_target, checked_url, remove_targ
 from identity.connect.tables import return_targets
 from identity.errors import BadInput
 from pipeline.desk.changes import record_change
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 
 
 def add(connection: Connection, id: str, act: Act, *, tenant: str | None, url: str) -> None:
     """Let the last page of a connect lead to *url*. Raises BadInput if it cannot, or does already."""
     checked_url(url)
     if tenant is not None:
-        queries.living_tenant(connection, tenant)
+        operator_queries.living_tenant(connection, tenant)
     if not add_target(connection, id=id, tenant=tenant, url=url, now=act.now):
         raise BadInput(f"{url} is a return target already: see `aswhom connect returns`")
     detail = {"return_target": id, "url": url}

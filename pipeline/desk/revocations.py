@@ -9,12 +9,12 @@ from sqlalchemy import Connection, select
 from identity.audit import Act
 from identity.errors import BadInput
 from identity.model import Scope
-from identity.sequence import lock_exclusive
+from identity.sql.sequence import lock_exclusive
 from identity.withdrawals import ask_again
 from identity.withdrawals.stuck_leftovers import ask_leftover_again, give_up_leftover, tenant_of_leftover
 from pipeline import revocation
 from pipeline.desk.changes import record_change
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 from pipeline.revocation.receipt import outdate
 from pipeline.revocation.tables import revocations
 
@@ -62,7 +62,7 @@ def retry(connection: Connection, id: str, act: Act) -> int:
         if again:
             record_change(connection, "connect.retried", whose, {"withdrawal": id}, act)
         return again
-    row = queries.revocation(connection, id)
+    row = operator_queries.any_revocation(connection, id)
     again = ask_again(connection, id, now=act.now)
     if again:
         outdate(connection, [id])  # so that it is issued anew also if whoever asks dies before it tells

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from identity.errors import BadInput
 from identity.model import AccountKey, Scope, ScopeKind
 from identity.tables import principals, provider_connections, tenants
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 from pipeline.workflow import Registry
 
 
@@ -20,21 +20,21 @@ def named_scope(
     """
     match kind:
         case ScopeKind.ACCOUNT:
-            row = queries.account(connection, key)
+            row = operator_queries.any_account(connection, key)
             return AccountKey.of(row).scope, row["tenant_id"]
         case ScopeKind.USER:
             id = f"{tenant}.{key.removeprefix(f'{tenant}.')}" if tenant else key
-            row = queries.one(connection, principals, id, what="user", listed_by="tenants people")
+            row = operator_queries.one(connection, principals, id, what="user", listed_by="tenants people")
             return Scope(kind=kind, key=row["id"]), row["tenant_id"]
         case ScopeKind.CONNECTION:
-            row = queries.one(
+            row = operator_queries.one(
                 connection, provider_connections, key, what="provider connection", listed_by="connections list"
             )
             return Scope(kind=kind, key=row["id"]), row["tenant_id"]
         case ScopeKind.AGENT:
             return agent_scope(connection, workflows, key)
         case ScopeKind.TENANT:
-            row = queries.one(connection, tenants, key, what="tenant", listed_by="tenants list")
+            row = operator_queries.one(connection, tenants, key, what="tenant", listed_by="tenants list")
             return Scope(kind=kind, key=row["id"]), row["id"]
 
 
@@ -43,7 +43,7 @@ def agent_scope(connection: Connection, workflows: Registry, id: str) -> tuple[S
 
     Raises BadInput for one that no workflow declares and that never had a job or an API key.
     """
-    known = {row["id"]: row["tenant_id"] for row in queries.all_agents(connection)}
+    known = {row["id"]: row["tenant_id"] for row in operator_queries.all_agents(connection)}
     if id not in known and id not in {workflow.agent for workflow in workflows}:
         raise BadInput(f"there is no agent {id}: `aswhom agents list` shows them")
     return Scope(kind=ScopeKind.AGENT, key=id), known.get(id)

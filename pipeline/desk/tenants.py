@@ -8,9 +8,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from identity import installations
 from identity.audit import Act
-from identity.connections import get_connection, lock_connection
+from identity.connections import installations
+from identity.connections.registry import get_connection, lock_connection
 from identity.errors import BadInput
 from identity.model import AccountKey, PrincipalKind
 from identity.people import names_of
@@ -25,9 +25,9 @@ from identity.principals import (
 )
 from identity.providers import PROFILES
 from identity.providers.salesforce import SALESFORCE, whole_person
-from identity.sequence import lock_exclusive
+from identity.sql.sequence import lock_exclusive
 from pipeline.desk.changes import record_change
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 from pipeline.ledger.approval_bars import user_scope
 from pipeline.ledger.votes import unsay
 
@@ -37,7 +37,7 @@ _NAMED = 3  # accounts that a refusal names, each with its command
 def add(connection: Connection, id: str, act: Act, *, name: str) -> str:
     """Add a tenant, and the service principal that acts for it; its id. Raises BadInput if the id is taken."""
     if not ensure_tenant(connection, id=id, name=name, now=act.now):
-        if queries.tenant(connection, id)["deleted_at"] is not None:
+        if operator_queries.tenant(connection, id)["deleted_at"] is not None:
             raise BadInput(f"tenant {id} was deleted, and the audit still names it: take another id")
         raise BadInput(f"there is a tenant {id} already: choose another id")
     service = f"{id}.service"
@@ -48,7 +48,7 @@ def add(connection: Connection, id: str, act: Act, *, name: str) -> str:
 
 def add_user(connection: Connection, tenant: str, principal: str, *, now: datetime) -> None:
     """The user's principal, made if it is missing. Raises BadInput."""
-    queries.living_tenant(connection, tenant)
+    operator_queries.living_tenant(connection, tenant)
     name = principal.removeprefix(f"{tenant}.")
     ensure_principal(connection, id=principal, tenant=tenant, kind=PrincipalKind.USER, name=name, now=now)
 
@@ -142,8 +142,8 @@ def add_installation(connection: Connection, act: Act, *, connection_id: str, ex
 
     Returns whether the tenant's own connection took any installation for the tenant's until then.
     """
-    owner = queries.provider_connection(connection, connection_id)["tenant_id"]
-    queries.living_tenant(connection, tenant)
+    owner = operator_queries.provider_connection(connection, connection_id)["tenant_id"]
+    operator_queries.living_tenant(connection, tenant)
     if owner not in (None, tenant):
         raise BadInput(f"{connection_id} is {owner}'s own connection: what comes through it is never {tenant}'s")
     took_any = installations.takes_any(connection, connection_id)
@@ -168,7 +168,7 @@ def list_own(
     *instead_of*, through which the service acted before. At the platform's connection whose it is decides whose
     deliveries are, so that is said by itself. Returns what that changes, in words.
     """
-    if queries.provider_connection(connection, connection_id)["tenant_id"] != tenant:
+    if operator_queries.provider_connection(connection, connection_id)["tenant_id"] != tenant:
         return ()
     changes = [only_listed(connection_id, tenant)] if installations.takes_any(connection, connection_id) else []
     if instead_of not in (None, external_id) and installations.remove_installation(
@@ -197,7 +197,7 @@ def only_listed(connection_id: str, tenant: str) -> str:
 
 def installation(connection: Connection, connection_id: str, external_id: str) -> str:
     """Whose an installation of a connection is. Raises BadInput where nobody said so."""
-    owner = queries.provider_connection(connection, connection_id)["tenant_id"]
+    owner = operator_queries.provider_connection(connection, connection_id)["tenant_id"]
     tenant = installations.tenant_of_installation(connection, connection_id, external_id)
     if tenant is None and owner is not None:
         raise BadInput(f"{connection_id}, {owner}'s own, lists no {external_id}: see `aswhom installations list`")

@@ -16,15 +16,15 @@ from identity.transmitters import (
     was_removed,
 )
 from pipeline.desk.changes import record_change
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 
 
 def add(connection: Connection, new: Transmitter, act: Act) -> None:
     """Believe its events from now on. Raises BadInput if its id is taken or names other people, or it means nobody."""
     if new.tenant is not None:
-        queries.living_tenant(connection, new.tenant)
+        operator_queries.living_tenant(connection, new.tenant)
     if new.connection is not None:
-        queries.provider_connection(connection, new.connection)
+        operator_queries.provider_connection(connection, new.connection)
     elif (why := known_as(connection, new.id)) is not None:
         raise BadInput(f"{why}, and its id is the name of its own: choose another id")
     if not add_transmitter(connection, new, now=act.now):

@@ -10,14 +10,14 @@ from sqlalchemy import Connection, select
 
 from identity.audit import Act, AsWhom, Work, record_act
 from identity.errors import BadInput
-from identity.rows import insert_or
+from identity.sql.rows import insert_or
+from pipeline.authoring.matching import by_hand
 from pipeline.desk.changes import record_change
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 from pipeline.ledger.bells import ring_due
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.ledger.replay import names_of
 from pipeline.ledger.tenant_setup import setup_of
-from pipeline.matching import by_hand
 from pipeline.model import Bell
 from pipeline.schedules.changes import ensure_schedule
 from pipeline.tables import workflow_settings
@@ -31,7 +31,7 @@ def enable(
 
     What is stored may be older than the code: it is checked again before jobs are accepted with it. Raises BadInput.
     """
-    queries.living_tenant(connection, tenant)
+    operator_queries.living_tenant(connection, tenant)
     chosen = checked_config(workflow, _stored(connection, tenant, workflow.name) if config is None else config)
     values = {"enabled": True, "config": chosen}
     row = insert_or(connection, workflow_settings).values(tenant_id=tenant, workflow=workflow.name, **values)
@@ -43,7 +43,7 @@ def enable(
 
 def disable(connection: Connection, tenant: str, workflow: str, act: Act) -> None:
     """Switch it off for a tenant: no new jobs. Raises BadInput if it is not known there."""
-    queries.living_tenant(connection, tenant)
+    operator_queries.living_tenant(connection, tenant)
     columns = workflow_settings.c
     off = workflow_settings.update().where(columns.tenant_id == tenant, columns.workflow == workflow)
     if connection.execute(off.values(enabled=False)).rowcount == 0:
@@ -58,7 +58,7 @@ def start(
 
     Whoever starts it has asked for it, and approves nothing of it. Returns the bells to ring. Raises BadInput.
     """
-    queries.living_tenant(connection, tenant)
+    operator_queries.living_tenant(connection, tenant)
     if event is None:
         if not issubclass(Tick, workflow.event):
             raise BadInput(f"{workflow.name} takes a {workflow.event.__name__}: give it one with --event FILE")

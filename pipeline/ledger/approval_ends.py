@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, exists, not_, or_, select
 
-from identity.columns import is_one
 from identity.policy.ledger import version_of
+from identity.sql.columns import is_one
 from pipeline.approvals.tables import approvals
 from pipeline.ledger.approvals import approval_of, move_approval
 from pipeline.ledger.clock import NOW, ledger_now

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Text, cast, exists, or_, select
 
-from identity.columns import is_one
+from identity.sql.columns import is_one
 from identity.tables import principals
 from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approval_bars import barred

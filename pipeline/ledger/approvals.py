@@ -15,7 +15,7 @@ from identity.digests import json_digest
 from identity.model import PrincipalKind
 from identity.policy.ledger import version_of
 from identity.policy.rules import ApprovalNeed
-from identity.sequence import next_number
+from identity.sql.sequence import next_number
 from identity.tables import principals
 from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approval_bars import barred

@@ -20,10 +20,10 @@ from sqlalchemy import (
     update,
 )
 
-from identity.columns import database_in
 from identity.hold import IS_HELD, find_hold
 from identity.model import AccessPattern
-from identity.prepared import Prepared
+from identity.sql.columns import database_in
+from identity.sql.prepared import Prepared
 from pipeline.ledger.clock import NOW
 from pipeline.model import Bell
 from pipeline.tables import IS_CLAIMED, IS_QUEUED, jobs

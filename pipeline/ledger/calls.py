@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, Exists, bindparam, exists, select
 
-from identity.prepared import Prepared
+from identity.sql.prepared import Prepared
 from pipeline.ledger.intents import Ended, Intent
 from pipeline.ledger.jobs import bury, requeue
 from pipeline.states import AttemptState, Purpose, StepState

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from identity.columns import is_one
 from identity.refresh.intents import IS_UNSETTLED
 from identity.refresh.tables import refresh_intents
+from identity.sql.columns import is_one
 from pipeline.states import AttemptState
 from pipeline.tables import attempts
 

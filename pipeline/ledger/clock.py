@@ -6,8 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
-from identity.columns import database_now
-from identity.prepared import Prepared
+from identity.sql.columns import database_now
+from identity.sql.prepared import Prepared
 
 _ASK = Prepared(select(database_now()))
 

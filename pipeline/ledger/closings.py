@@ -18,12 +18,12 @@ from identity.audit.tables import audit as audited
 from identity.capability import issued
 from identity.capability.model import Outcome
 from identity.model import AccessPattern
-from identity.prepared import Prepared
-from identity.sequence import next_number_and_time
+from identity.sql.prepared import Prepared
+from identity.sql.sequence import next_number_and_time
 from pipeline.ledger.calls import calls_in_doubt, may_have_acted
 from pipeline.ledger.intents import Intent, record_intent
+from pipeline.ledger.job_moves import StepColumns, move_attempt, move_step
 from pipeline.ledger.jobs import end_wait, upstream_of, wake
-from pipeline.ledger.moving import StepColumns, move_attempt, move_step
 from pipeline.ledger.once import once_name
 from pipeline.states import AttemptState, CountsAs, Purpose, StepState
 from pipeline.tables import attempts, jobs, steps

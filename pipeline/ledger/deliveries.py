@@ -12,9 +12,9 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
-from identity.installations import note_organization
-from identity.prepared import Prepared
-from identity.rows import insert_for
+from identity.connections.installations import note_organization
+from identity.sql.prepared import Prepared
+from identity.sql.rows import insert_for
 from pipeline.ledger import signal_chunks, signals, signed_answers
 from pipeline.ledger.bells import ring_due
 from pipeline.ledger.delivery_tenant import DeliveryTenant, record_trespass, whose_delivery

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, and_, bindparam, select
 
 from identity import audit
 from identity.audit import AsWhom
-from identity.prepared import Prepared
 from identity.providers import PROFILES
+from identity.sql.prepared import Prepared
 from identity.tables import installations, provider_connections
 from pipeline.model import SignedDelivery
 

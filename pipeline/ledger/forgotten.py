@@ -7,9 +7,9 @@ from datetime import datetime
 from sqlalchemy import Connection, exists, func, select
 
 from identity.audit.tables import audit
-from identity.columns import database_now
 from identity.errors import BadInput
-from identity.rows import insert_or
+from identity.sql.columns import database_now
+from identity.sql.rows import insert_or
 from pipeline.tables import forgotten
 
 JOBS, DELIVERIES = "jobs", "deliveries"

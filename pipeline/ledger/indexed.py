@@ -1,11 +1,11 @@
-"""Conditions that several ask by, in the words of their partial indexes (`identity.columns.is_one`)."""
+"""Conditions that several ask by, in the words of their partial indexes (`identity.sql.columns.is_one`)."""
 
 from __future__ import annotations
 
 from sqlalchemy import ColumnElement, or_, select
 
-from identity.columns import is_among, is_one
 from identity.model import AccountState
+from identity.sql.columns import is_among, is_one
 from identity.tables import accounts
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals

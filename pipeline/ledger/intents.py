@@ -14,13 +14,13 @@ from identity import audit
 from identity.audit import AsWhom, Work
 from identity.capability.model import CapabilityRequest
 from identity.capability.verifier import Capability
-from identity.columns import is_among
 from identity.model import Leased, LeaseRequest, NeedsRefresh
 from identity.policy.decision import Decision
-from identity.prepared import Prepared
-from identity.rows import insert_for
+from identity.sql.columns import is_among
+from identity.sql.prepared import Prepared
+from identity.sql.rows import insert_for
+from pipeline.ledger.job_moves import StepColumns, move_step, step_sources
 from pipeline.ledger.jobs import ClaimedJob, cancel_if_stopping
-from pipeline.ledger.moving import StepColumns, move_step, step_sources
 from pipeline.states import JobState, Purpose, StepState
 from pipeline.tables import steps
 

@@ -9,15 +9,15 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Row, bindparam, case, func, null, select, type_coerce, update
 
-from identity.columns import Instant, database_in, database_in_microseconds, database_now, microseconds
 from identity.hold import IS_HELD
 from identity.model import AccessPattern, AccountKey
-from identity.prepared import Prepared
+from identity.sql.columns import Instant, database_in, database_in_microseconds, database_now, microseconds
+from identity.sql.prepared import Prepared
 from pipeline.ledger.clock import NOW
-from pipeline.ledger.moving import WAITS_ON, JobColumns, move_job, moving_job
-from pipeline.limits import LONGEST_WAIT
+from pipeline.ledger.job_moves import WAITS_ON, JobColumns, move_job, moving_job
 from pipeline.states import JobState, Wait
 from pipeline.tables import IS_CLAIMED, IS_QUEUED, jobs, pinned_configuration
+from pipeline.throttle.limits import LONGEST_WAIT
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, exists, insert, select
 
-from identity.columns import Instant, database_now
-from identity.prepared import Prepared
 from identity.principals import ensure_agent
-from identity.sequence import NUMBERS, next_number
+from identity.sql.columns import Instant, database_now
+from identity.sql.prepared import Prepared
+from identity.sql.sequence import NUMBERS, next_number
 from identity.tables import agents
 from pipeline.ledger import bells, pins, scope_sets
 from pipeline.ledger.tenant_setup import TenantSetup, setup_of

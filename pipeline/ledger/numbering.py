@@ -11,7 +11,7 @@ import logging
 from sqlalchemy import Connection, case, column, func, select, table, text
 
 from identity.audit.tables import audit
-from identity.sequence import NUMBERS
+from identity.sql.sequence import NUMBERS
 from identity.tables import ledger_numbers, scopes
 from pipeline.tables import attempts, jobs
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, exists, func, select, update
 
-from identity.rows import insert_or
+from identity.sql.rows import insert_or
 from pipeline.ledger.calls import may_have_acted
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, OpenOutcome, record_intent, write_step
 from pipeline.ledger.jobs import park

@@ -6,22 +6,22 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, insert, update
 
-from identity import leases
-from identity.accounts import pending_account
-from identity.authorization import check_type
+from identity.accounts import leases
+from identity.accounts.grants import note_use
+from identity.accounts.states import pending_account
 from identity.capability import issued
 from identity.capability.verifier import Capability
-from identity.columns import database_in_microseconds, database_now, microseconds
-from identity.connections import get_connection, present_address
+from identity.connections.registry import get_connection, present_address
 from identity.errors import Misconfigured
-from identity.grants import note_use
 from identity.hold import HELD, IS_HELD
+from identity.http.authorization import check_type
 from identity.model import AccessPattern, Leased, LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut
+from identity.oauth.token_types import UNSUPPORTED
 from identity.policy.ledger import current_version
-from identity.prepared import Prepared
 from identity.scopes import revoked_since
-from identity.sequence import NUMBERS, lock_shared, next_number
-from identity.token_types import UNSUPPORTED
+from identity.sql.columns import database_in_microseconds, database_now, microseconds
+from identity.sql.prepared import Prepared
+from identity.sql.sequence import NUMBERS, lock_shared, next_number
 from pipeline.ledger.approval_bars import approver_scopes
 from pipeline.ledger.approvals import confirm, mark_used
 from pipeline.ledger.calls import give_way, overtaken

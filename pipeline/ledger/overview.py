@@ -9,17 +9,17 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, Table, exists, func, literal, or_, select
 
-from identity.columns import is_one
 from identity.hold import Hold, find_hold
 from identity.model import AccountState, ScopeKind
+from identity.sql.columns import is_one
 from identity.tables import accounts, installations, provider_connections, scopes, tenants
-from pipeline.ledger import queries
+from pipeline.duties.intervals import silence_of
+from pipeline.ledger import operator_queries
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.indexed import NOT_TAKEN, REPLAYABLE, STUCK, TROUBLED, UNANSWERED, in_state
 from pipeline.ledger.paging import rows_of
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import revocations
-from pipeline.rhythms import silence_of
 from pipeline.schedules.changes import LIVE
 from pipeline.states import JobState
 from pipeline.tables import attempts, deliveries, heartbeats, jobs, schedules
@@ -49,7 +49,10 @@ class Overview:
 
 def overview(connection: Connection, of: Collection[str] | None, *, now: datetime) -> dict[str | None, Overview]:
     """Of each of these tenants, in as many statements as of one; None: of all of them and the platform, as one."""
-    paused, stopped = queries.paused_connections(connection, of), queries.stopped_scopes(connection, of)
+    paused, stopped = (
+        operator_queries.paused_connections(connection, of),
+        operator_queries.stopped_scopes(connection, of),
+    )
     duties, hold = () if of is not None else _duties(connection), find_hold(connection)
     return {
         whose: Overview(

@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, exists, select
 
-from identity.prepared import Prepared
-from identity.rows import insert_unless_there
+from identity.sql.prepared import Prepared
+from identity.sql.rows import insert_unless_there
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import attempts, jobs, pinned_configuration, steps, workflow_settings
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, func, select
 
-from identity.columns import database_now
 from identity.model import AccessPattern
+from identity.sql.columns import database_now
 from pipeline.ledger.indexed import in_state
 from pipeline.states import JobState
 from pipeline.tables import IS_CLAIMED, jobs

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, exists, select
 
-from identity.rows import insert_or
+from identity.sql.rows import insert_or
 from pipeline.tables import redeliveries
 
 _KEPT = timedelta(days=7)  # after it was asked for, which may be long after it was said first

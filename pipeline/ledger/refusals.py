@@ -16,8 +16,8 @@ from identity.policy.ledger import version_of
 from pipeline.ledger.calls import give_way, is_done, overtaken, word_wanted
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.intents import Ended, Intent, PolicyMoved, Skipped, claim_lost, record_intent, write_step
+from pipeline.ledger.job_moves import StepColumns, move_job
 from pipeline.ledger.jobs import bury, lock_claim
-from pipeline.ledger.moving import StepColumns, move_job
 from pipeline.ledger.revocation_pages import write_refused
 from pipeline.revocation import newest_of
 from pipeline.revocation.tables import revocations

@@ -10,12 +10,12 @@ from sqlalchemy import Connection, delete, select
 
 from identity import audit
 from identity.audit import AsWhom, Work
-from identity.columns import database_now
 from identity.errors import BadInput, NotInState
-from identity.sequence import next_number
+from identity.sql.columns import database_now
+from identity.sql.sequence import next_number
 from pipeline.ledger import pins
 from pipeline.ledger.forgotten import no_job
-from pipeline.ledger.moving import JobColumns, move_job, reopen_steps
+from pipeline.ledger.job_moves import JobColumns, move_job, reopen_steps
 from pipeline.revocation.compensation import compensated_revocation, forget_refused
 from pipeline.revocation.receipt import outdate
 from pipeline.revocation.tables import compensations

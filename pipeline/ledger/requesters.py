@@ -13,7 +13,7 @@ from unicodedata import normalize
 
 from sqlalchemy import Connection, select
 
-from identity.api_keys import holder_of
+from identity.agents.api_keys import holder_of
 from identity.tables import aliases, principals
 from pipeline.ledger.requests import key_of_operator
 from pipeline.tables import jobs

@@ -9,15 +9,15 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from identity.accounts import Account, find_account
-from identity.api_keys import Caller, NoCaller, still_holds
+from identity.accounts.states import Account, find_account
+from identity.agents.api_keys import Caller, NoCaller, still_holds
 from identity.audit import Act
 from identity.errors import AswhomError, BadInput
 from identity.model import AccountKey, Scope, ScopeKind, scopes_of_agent
-from identity.rows import insert_new
-from identity.sequence import lock_shared
+from identity.sql.rows import insert_new
+from identity.sql.sequence import lock_shared
 from pipeline import revocation
-from pipeline.ledger import views
+from pipeline.ledger import tenant_views
 from pipeline.ledger.paging import Record
 from pipeline.model import Bell
 from pipeline.revocation.narrowing import narrow_account
@@ -72,7 +72,11 @@ class Changed:
 def job_before(connection: Connection, asked: Asked) -> Made | None:
     """The job that the idempotency key made, if this request came with it before. Raises KeyReused."""
     made = _made_before(connection, asked)
-    return None if made is None else Made(id=made, repeated=True, row=views.job(connection, asked.caller.tenant, made))
+    return (
+        None
+        if made is None
+        else Made(id=made, repeated=True, row=tenant_views.job(connection, asked.caller.tenant, made))
+    )
 
 
 def accept_revocation(connection: Connection, asked: Asked, scope: Scope, *, reason: str) -> Made:
@@ -91,7 +95,7 @@ def accept_revocation(connection: Connection, asked: Asked, scope: Scope, *, rea
         )
         return ()
 
-    return once(connection, asked, make, exists=revocations.c.id, look=views.revocation)
+    return once(connection, asked, make, exists=revocations.c.id, look=tenant_views.revocation)
 
 
 def accept_narrowing(
@@ -106,7 +110,7 @@ def accept_narrowing(
         narrow_account(connection, account, act, id=asked.id, keep=keeps, source="api", reason=reason)
         return ()
 
-    return once(connection, asked, make, exists=revocations.c.id, look=views.revocation)
+    return once(connection, asked, make, exists=revocations.c.id, look=tenant_views.revocation)
 
 
 def change_job(connection: Connection, asked: Asked, change: Callable[[Connection], Sequence[Bell]]) -> Changed:
@@ -117,7 +121,7 @@ def change_job(connection: Connection, asked: Asked, change: Callable[[Connectio
     before = _by_key_before(connection, asked)
     keep_in(connection, asked.caller, asked.now)
     rung = change(connection) if before is None else ()
-    row = views.job(connection, asked.caller.tenant, asked.id)
+    row = tenant_views.job(connection, asked.caller.tenant, asked.id)
     return Changed(row=row, bells=tuple(rung))
 
 

@@ -19,7 +19,7 @@ from identity.audit.tables import audit as audit_rows
 from identity.errors import BadInput
 from identity.hold import hold_anew
 from identity.hold_tables import holds
-from identity.sequence import NUMBERS
+from identity.sql.sequence import NUMBERS
 from identity.tables import ledger_numbers
 from pipeline.ledger.numbering import last_given, newest
 from pipeline.schedules.changes import skip_missed

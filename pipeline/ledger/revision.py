@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from identity.store import Store
+from identity.sql.store import Store
 
 _VERSIONS = Path(__file__).parents[1] / "migrations" / "versions"
 

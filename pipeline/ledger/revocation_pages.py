@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
-from identity.columns import database_now
-from identity.prepared import Prepared
-from identity.sequence import next_number
-from identity.signing import canonical
+from identity.keys.signing import canonical
+from identity.sql.columns import database_now
+from identity.sql.prepared import Prepared
+from identity.sql.sequence import next_number
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import revocation_pages, revocations
 

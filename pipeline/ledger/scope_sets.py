@@ -14,9 +14,9 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Select, bindparam, exists, select
 
-from identity.columns import is_among
 from identity.model import AccountKey, Scope, ScopeKind, scopes_of_agent
-from identity.rows import insert_unless_there
+from identity.sql.columns import is_among
+from identity.sql.rows import insert_unless_there
 from pipeline.ledger.tenant_setup import TenantSetup
 from pipeline.states import JobState
 from pipeline.tables import job_scopes, jobs

@@ -7,20 +7,20 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select
 
-from identity.accounts import find_account
+from identity.accounts.stale_access import drop_access
+from identity.accounts.states import find_account
 from identity.connect.sessions import open_links
 from identity.console.sessions import end_at_providers_word
 from identity.console.sign_in import LEEWAY
 from identity.model import AccountKey, AccountState, Scope, ScopeKind
 from identity.principals import resolve_alias
-from identity.rows import insert_new
 from identity.scopes import newest_revocation
-from identity.sequence import lock_exclusive
-from identity.stale_access import drop_access
+from identity.sql.rows import insert_new
+from identity.sql.sequence import lock_exclusive
 from identity.tables import accounts, grants
 from identity.transmitters import Transmitter
 from pipeline import revocation
-from pipeline.ledger.meant import accounts_meant
+from pipeline.ledger.signal_targets import accounts_meant
 from pipeline.ledger.signals import Followed, ReceivedSignal, follow
 from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
 from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal

@@ -18,21 +18,21 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from identity import audit
-from identity.accounts import Account, find_account, move_account, note_said
+from identity.accounts.grants import Grant, get_grant
+from identity.accounts.narrowing import Narrowed, rescope
+from identity.accounts.stale_access import drop_access
+from identity.accounts.states import Account, find_account, move_account, note_said
 from identity.audit import AsWhom
 from identity.connect.sessions import is_connecting
-from identity.connections import get_connection
-from identity.grants import Grant, get_grant
-from identity.installations import remove_installation
+from identity.connections.installations import remove_installation
+from identity.connections.registry import get_connection
 from identity.model import MINTED, AccountKey, AccountState, Credential, ReconnectCause
-from identity.narrowing import Narrowed, rescope
 from identity.scopes import newest_revocation
-from identity.sequence import lock_exclusive, next_number
-from identity.stale_access import drop_access
+from identity.sql.sequence import lock_exclusive, next_number
 from identity.tables import accounts
 from pipeline import revocation
 from pipeline.ledger.jobs import consent_of, wake
-from pipeline.ledger.meant import accounts_meant, unlisted_place
+from pipeline.ledger.signal_targets import accounts_meant, unlisted_place
 from pipeline.revocation.narrowing import declare_narrowing
 from pipeline.revocation.signal import Asks, Installation, Nobody, Signal
 from pipeline.revocation.tables import is_of_any, revocations

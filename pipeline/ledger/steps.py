@@ -7,16 +7,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
 
-from identity.columns import database_now
-from identity.prepared import Prepared
-from identity.rows import insert_or
-from identity.sequence import next_number
+from identity.sql.columns import database_now
+from identity.sql.prepared import Prepared
+from identity.sql.rows import insert_or
+from identity.sql.sequence import next_number
 from pipeline.ledger.calls import calls_in_doubt
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.closings import close_step, record_attempt
 from pipeline.ledger.intents import Ended
+from pipeline.ledger.job_moves import move_attempt
 from pipeline.ledger.jobs import ClaimedJob, park
-from pipeline.ledger.moving import move_attempt
 from pipeline.states import AttemptState, Purpose, StepState, Wait
 from pipeline.tables import IS_OPEN, attempts, steps
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from identity.connections import fitting_id
-from identity.prepared import Prepared
+from identity.connections.registry import fitting_id
 from identity.principals import FIRST_SERVICE, LAST_SERVICE, alias_of, only_service
+from identity.sql.prepared import Prepared
 from pipeline.ledger.pins import enabled_of
 from pipeline.workflow import ExternalUser, Match, Workflow
 

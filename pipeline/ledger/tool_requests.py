@@ -10,23 +10,23 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from identity import audit
-from identity.accounts import find_account
-from identity.api_keys import Caller
+from identity.accounts.states import find_account
+from identity.agents.api_keys import Caller
+from identity.agents.identifiers import fits, identify
 from identity.audit import AsWhom, Work
 from identity.capability.audiences import of_connection
 from identity.connect.barred import barred
-from identity.connections import connection_for
+from identity.connections.registry import connection_for
 from identity.errors import BadInput, Misconfigured
-from identity.identifiers import fits, identify
 from identity.model import AccountKey, AccountState, Principal, PrincipalKind, ProviderConnection
 from pipeline.action import Action
-from pipeline.ledger import bells, views
+from pipeline.authoring.uses import SERVICE, USER, Who
+from pipeline.ledger import bells, tenant_views
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.ledger.requests import Asked, Made, keep_in, once
 from pipeline.model import Bell
 from pipeline.tables import jobs
 from pipeline.tool_workflows import ToolCall, tool_workflow_name
-from pipeline.uses import SERVICE, USER, Who
 from pipeline.workflow import Registry
 
 
@@ -95,7 +95,7 @@ def accept_tool(
         parameters = action.model_dump(mode="json")
         return (row.workflow, row.user_id, row.event.get("parameters")) == (*wanted, parameters)
 
-    return once(connection, replace(asked, same=same), make, exists=jobs.c.id, look=views.job)
+    return once(connection, replace(asked, same=same), make, exists=jobs.c.id, look=tenant_views.job)
 
 
 def usable(

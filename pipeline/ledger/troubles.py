@@ -10,10 +10,10 @@ from datetime import timedelta
 from sqlalchemy import BigInteger, Connection, Select, func, select, type_coerce
 
 from identity.audit.sealer import oldest_unsealed
-from identity.columns import is_one
 from identity.hold import Hold, find_hold
+from identity.sql.columns import is_one
 from identity.transmitters import silent_streams
-from pipeline.ledger import queries, queues
+from pipeline.ledger import operator_queries, queues
 from pipeline.ledger.clock import NOW, ledger_now
 from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, UNANSWERED
 from pipeline.revocation import Stage
@@ -57,7 +57,7 @@ def look(connection: Connection) -> Troubles:
         unknown=connection.execute(unknown).scalar_one(),
         unanswered=connection.execute(select(func.count()).select_from(UNANSWERED.subquery())).scalar_one(),
         unsealed=timedelta() if unsealed is None else max(now - unsealed, timedelta()),
-        paused=Counter(row["provider"] for row in queries.paused_connections(connection)),
+        paused=Counter(row["provider"] for row in operator_queries.paused_connections(connection)),
         revoking=_revoking(connection),
         silent=Counter(one.status for one in silent_streams(connection)),
         hold=find_hold(connection),

@@ -16,7 +16,7 @@ from identity.audit import AsWhom, Work
 from identity.model import PrincipalKind
 from identity.people import SIGNED_IN_HERE
 from identity.principals import get_principal, resolve_alias, resolve_aliases
-from identity.sequence import lock_shared, next_number
+from identity.sql.sequence import lock_shared, next_number
 from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.batches import in_batches
 from pipeline.ledger.approval_bars import barred, user_scope

@@ -9,11 +9,11 @@ from typing import Any, Unpack
 
 from sqlalchemy import Connection, Row, Select, case, exists, select, union_all, update
 
-from identity.columns import database_in, database_now
+from identity.sql.columns import database_in, database_now
 from pipeline.ledger.clock import NOW
 from pipeline.ledger.indexed import in_state
+from pipeline.ledger.job_moves import WAITS_ON, JobColumns, move_job
 from pipeline.ledger.jobs import ClaimedJob, bury, park
-from pipeline.ledger.moving import WAITS_ON, JobColumns, move_job
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
 

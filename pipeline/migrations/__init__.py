@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from identity.errors import Misconfigured, Unavailable
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.db.database import Database, DatabaseSettings, open_database
 from pipeline.ledger.revision import of_a_newer_version
 
 _PATIENCE = timedelta(minutes=10)

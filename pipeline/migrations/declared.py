@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import identity.api_key_tables
+import identity.agents.tables
 import identity.audit.tables
 import identity.capability.tables
 import identity.connect.tables
 import identity.console.tables
 import identity.hold_tables
-import identity.mint_tables
+import identity.minting.tables
 import identity.refresh.tables
 import identity.withdrawals.tables  # noqa: F401 - adds its tables, as those above it do
 import pipeline.approvals.tables

@@ -8,17 +8,17 @@ from sqlalchemy import Connection
 
 from identity.capability.audiences import of_connection
 from identity.capability.model import Audience
-from identity.connections import connection_for
+from identity.connections.registry import connection_for
 from identity.model import AccessPattern, ProviderConnection
 from identity.policy.decision import Decision, Denied, decide
 from identity.policy.rules import Policy
 from identity.principals import service_principal
 from pipeline.action import Action
-from pipeline.entitlement import prohibition
+from pipeline.authoring.uses import Who
+from pipeline.execution.entitlement import prohibition
+from pipeline.execution.services import Services
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.question import question_of
-from pipeline.services import Services
-from pipeline.uses import Who
 from pipeline.workflow import Workflow
 
 

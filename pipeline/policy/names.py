@@ -14,9 +14,9 @@ from identity.model import PrincipalKind
 from identity.policy.rules import Names, Policy, Trigger, When
 from identity.tables import agents, principals
 from pipeline.action import Action
+from pipeline.authoring.uses import SERVICE, USER
 from pipeline.policy.question import KINDS, question_of_declaration
 from pipeline.policy.trial import takers_of
-from pipeline.uses import SERVICE, USER
 from pipeline.workflow import Registry, Workflow
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from identity.model import PrincipalKind
 from identity.policy.rules import Question, Trigger
 from pipeline.action import Action
-from pipeline.uses import SERVICE, USER, Who
+from pipeline.authoring.uses import SERVICE, USER, Who
 from pipeline.workflow import Workflow
 
 KINDS: Mapping[Who, PrincipalKind] = {USER: PrincipalKind.USER, SERVICE: PrincipalKind.SERVICE}

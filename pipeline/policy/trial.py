@@ -14,17 +14,17 @@ from sqlalchemy import Connection, Row, or_, select
 
 from identity.capability.audiences import of_connection
 from identity.capability.model import Audience
-from identity.connections import connection_for
+from identity.connections.registry import connection_for
 from identity.errors import BadInput, Misconfigured
 from identity.model import AccessPattern
 from identity.money import MOST, Money
 from identity.policy.decision import Decision, Denied, decide
 from identity.policy.rules import Policy, Question, Trigger
 from pipeline.action import Action
-from pipeline.entitlement import prohibition
+from pipeline.authoring.uses import SERVICE, USER, Who
+from pipeline.execution.entitlement import prohibition
 from pipeline.policy.question import KINDS, question_of, question_of_declaration
 from pipeline.tables import jobs, steps
-from pipeline.uses import SERVICE, USER, Who
 from pipeline.workflow import Registry, Workflow
 
 NAMED: dict[str, Who | None] = {"policy": None, "user": USER, "service": SERVICE}

@@ -1,6 +1,7 @@
 """Revocation: one commit makes it effective, `Revoker.advance` does the rest, and a signed receipt says what happened.
 
-No step under the scope opens after the commit of `declare`, by the ledger's own numbers (identity.leases has the rule).
+No step under the scope opens after the commit of `declare`, by the ledger's own numbers; `identity.accounts.leases` has
+the rule.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from identity import audit
 from identity.audit import AsWhom
 from identity.errors import BadInput
 from identity.model import AccountKey, Scope, ScopeKind
-from identity.prepared import Prepared
 from identity.scopes import revoke_scope
-from identity.sequence import lock_exclusive_number_and_time
+from identity.sql.prepared import Prepared
+from identity.sql.sequence import lock_exclusive_number_and_time
 from pipeline.batches import in_batches
 from pipeline.revocation.tables import NARROWING, is_of_any, revocations
 from pipeline.states import AttemptState

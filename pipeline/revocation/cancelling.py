@@ -11,12 +11,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, update
 
-from identity.columns import database_now
+from identity.sql.columns import database_now
 from pipeline.ledger import scope_sets
 from pipeline.ledger.clock import ledger_now
-from pipeline.ledger.moving import move_jobs
-from pipeline.ledger.reaching import reach_jobs
+from pipeline.ledger.job_moves import move_jobs
 from pipeline.ledger.revocation_pages import counted, write_page
+from pipeline.ledger.revocation_statements import reach_jobs
 from pipeline.revocation import REACHING, Stage, load, scope_of
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait

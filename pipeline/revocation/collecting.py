@@ -22,12 +22,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, exists, or_, select, update
 
-from identity.accounts import get_account
+from identity.accounts.states import get_account
 from identity.model import ScopeKind
 from identity.providers import PROFILES
 from identity.refresh.tables import refresh_intents
-from identity.sequence import lock_exclusive
-from identity.store import Store
+from identity.sql.sequence import lock_exclusive
+from identity.sql.store import Store
 from identity.tables import accounts, grants
 from identity.transmitters import is_of_connection
 from identity.withdrawals import Origin, WithdrawalState, get_withdrawal, settle

@@ -14,17 +14,18 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, delete, exists, insert, or_, select
 
-from identity import audit, leases
+from identity import audit
+from identity.accounts import leases
 from identity.audit import AsWhom, Work
-from identity.connections import connection_for
+from identity.connections.registry import connection_for
 from identity.errors import Misconfigured
 from identity.model import LeaseOutcome, LeaseRequest, NeedsConsent, RuledOut, Scope
 from identity.principals import service_principal
-from identity.sequence import lock_shared, next_number
+from identity.sql.sequence import lock_shared, next_number
+from pipeline.authoring.declared_workflow import PLATFORM_AGENT, TOOL, Undone, Workflow
+from pipeline.authoring.registry import Registry
 from pipeline.batches import in_batches
-from pipeline.declared_workflow import PLATFORM_AGENT, TOOL, Undone, Workflow
 from pipeline.ledger.new_jobs import NewJob, insert_job
-from pipeline.registry import Registry
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import compensations, revocations
 from pipeline.states import JobState, StepState

@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from identity.connections import get_connection
+from identity.connections.registry import get_connection
+from identity.connections.self_hosted import profile_for
 from identity.errors import Misconfigured
 from identity.model import Credential, ProviderConnection, Scope
-from identity.own_values import profile_for
 from identity.providers import PROFILES
 from identity.providers.profile import Reach
 from identity.refresh.intents import IS_UNSETTLED

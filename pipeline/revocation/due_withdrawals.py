@@ -9,13 +9,13 @@ from functools import partial
 
 from sqlalchemy import ColumnElement, Connection, case, func, select
 
-from identity.accounts import get_account
-from identity.columns import is_one
+from identity.accounts.states import get_account
 from identity.measuring import measuring
 from identity.model import AccountKey
 from identity.refresh.intents import IntentState
 from identity.refresh.tables import refresh_intents
-from identity.store import Store
+from identity.sql.columns import is_one
+from identity.sql.store import Store
 from identity.tables import accounts
 from identity.withdrawals import Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals

@@ -16,19 +16,19 @@ from enum import StrEnum
 from sqlalchemy import Connection, select, text, update
 
 from identity import audit
-from identity.accounts import Account, find_account
+from identity.accounts.grants import ACCESS, Grant, get_grant, token_binding
+from identity.accounts.states import Account, find_account
 from identity.audit import AsWhom
-from identity.columns import database_now
-from identity.connection_secrets import CLIENT_SECRET, SealedSecret, live_secrets
-from identity.connections import get_connection
-from identity.grants import ACCESS, Grant, get_grant, token_binding
+from identity.connections.registry import get_connection
+from identity.connections.secrets import CLIENT_SECRET, SealedSecret, live_secrets
 from identity.hold import find_hold, last_release
-from identity.http import Answer, Client
+from identity.http.client import Answer, Client
+from identity.http.request_names import REVOCATION_HEADER, named
+from identity.keys.vault import Vault
 from identity.model import AccountKey, AccountState, Credential, ProviderConnection
 from identity.providers.profile import Liveness, Profile
-from identity.request_names import REVOCATION_HEADER, named
-from identity.store import Store
-from identity.vault import Vault
+from identity.sql.columns import database_now
+from identity.sql.store import Store
 from pipeline.revocation import load_without_receipt
 from pipeline.revocation.tables import revocations
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from identity.accounts import Account
+from identity.accounts.narrowing import Narrowed, narrow
+from identity.accounts.states import Account
 from identity.audit import Act
-from identity.bounds import covered
-from identity.columns import database_now, is_one
 from identity.model import AccountKey
-from identity.narrowing import Narrowed, narrow
+from identity.scope_bounds import covered
+from identity.sql.columns import database_now, is_one
 from pipeline.action import Action
 from pipeline.batches import in_batches
 from pipeline.revocation import Stage, flying, load_without_receipt, under

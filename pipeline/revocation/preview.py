@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 
-from identity.connections import connection_for
+from identity.connections.registry import connection_for
 from identity.errors import Misconfigured
 from identity.model import AccountKey, AccountState, PrincipalKind, Scope
 from identity.scopes import is_revoked

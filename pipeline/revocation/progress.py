@@ -19,8 +19,8 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from identity.columns import database_in_microseconds, is_one, microseconds
-from identity.signing import Signer
+from identity.keys.signing import Signer
+from identity.sql.columns import database_in_microseconds, is_one, microseconds
 from pipeline.batches import in_batches
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.clock import NOW, ledger_now

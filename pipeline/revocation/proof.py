@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from identity.audit.tables import audit as audited
-from identity.trusted_keys import TrustedKeys
+from identity.keys.trusted_keys import TrustedKeys
 from pipeline.ledger.revocation_pages import page_digest
 from pipeline.revocation.receipt import FORMAT, Receipt, audited_as, digest
 from pipeline.revocation.tables import revocations

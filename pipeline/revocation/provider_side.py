@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, select
 
 from identity.failures import Failures
 from identity.hold import find_hold
-from identity.store import Store
+from identity.sql.store import Store
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import Turn

@@ -17,10 +17,10 @@ from sqlalchemy import Connection, Row, select, update
 
 from identity import audit
 from identity.audit import AsWhom
-from identity.columns import database_now
-from identity.handovers import hold_signing
+from identity.keys.handovers import hold_signing
+from identity.keys.signing import Signer, canonical
 from identity.refresh.intents import UNSETTLED
-from identity.signing import Signer, canonical
+from identity.sql.columns import database_now
 from pipeline.batches import in_batches
 from pipeline.ledger.revocation_pages import counted, first_cancelled, page_sizes, stopping_jobs
 from pipeline.revocation import Stage, in_flight

@@ -12,11 +12,11 @@ from functools import partial
 
 from sqlalchemy import update
 
-from identity.columns import database_now
 from identity.crash_points import none_reached
 from identity.ids import Ids, following
-from identity.signing import Signer
-from identity.store import Store
+from identity.keys.signing import Signer
+from identity.sql.columns import database_now
+from identity.sql.store import Store
 from pipeline import metrics
 from pipeline.ledger import scope_sets
 from pipeline.ledger.clock import ledger_now

@@ -14,7 +14,7 @@ from functools import partial
 
 from identity.errors import Unavailable
 from identity.failures import Failures
-from identity.store import CommitUnknown, Store
+from identity.sql.store import CommitUnknown, Store
 from pipeline.ledger.signal_chunks import Progress, follow_next, unfollowed
 from pipeline.model import Ring, Unfollowed
 

@@ -21,8 +21,8 @@ from sqlalchemy import (
     or_,
 )
 
-from identity.columns import Instant, partial_index
 from identity.model import Scope
+from identity.sql.columns import Instant, partial_index
 from identity.tables import metadata
 
 #: As the `kind` of a row: it narrowed an account, and revoked nothing. No scope has it, so no rule finds such a row.

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, exists, or_, select
 
-from identity.mint_tables import mints
+from identity.minting.tables import mints
 from identity.refresh.intents import IntentState
 from identity.refresh.tables import refresh_intents
 from identity.tables import accounts

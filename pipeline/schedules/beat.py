@@ -19,7 +19,7 @@ from pipeline import metrics
 from pipeline.model import BEAT, HEARTBEAT, Bell
 
 if TYPE_CHECKING:
-    from pipeline.celery import App
+    from pipeline.broker.celery import App
 
 log = logging.getLogger(__name__)
 

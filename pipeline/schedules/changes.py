@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Row, delete, select, update
 
 from identity.errors import BadInput
 from identity.principals import checked_id
-from identity.rows import insert_new
-from pipeline.declarations import LONGEST_NAME
+from identity.sql.rows import insert_new
+from pipeline.authoring.declarations import LONGEST_NAME
 from pipeline.schedules.timetable import MOST, CatchUp, Timetable, check_jitter, offset
 from pipeline.tables import schedules, workflow_settings
 from pipeline.workflow import Tick, Workflow

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, func, select
 
 from identity.measuring import measuring
-from identity.store import Store
+from identity.sql.store import Store
 from pipeline import metrics
 from pipeline.ledger.clock import ledger_now
 from pipeline.model import BEAT

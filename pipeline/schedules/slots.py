@@ -16,8 +16,8 @@ from sqlalchemy import Connection, Row, select, update
 from identity.errors import BadInput, Misconfigured, Unavailable
 from identity.failures import Failures
 from identity.hold import IS_HELD, find_hold
-from identity.rows import insert_new
-from identity.store import CommitUnknown, Store
+from identity.sql.rows import insert_new
+from identity.sql.store import CommitUnknown, Store
 from identity.tables import tenants
 from pipeline import metrics
 from pipeline.batches import in_batches

@@ -8,10 +8,10 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from identity.lifetime import http_date
+from identity.oauth.lifetime import http_date
 from pipeline.action import Response, UnreadableAnswer
 from pipeline.fields import misfitting
-from pipeline.limits import LONGEST_WAIT
+from pipeline.throttle.limits import LONGEST_WAIT
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from pipeline.action import (
     UnreadableAnswer,
     judge_status,
 )
-from pipeline.limits import EndpointClass, Limits
+from pipeline.throttle.limits import EndpointClass, Limits
 from pipeline.workflow import ExternalUser
 from tasks.actions import github_answers as answers
 from tasks.actions.answers import parse

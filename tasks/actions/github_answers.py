@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ValidationError
 
-from identity.lifetime import count
+from identity.oauth.lifetime import count
 from identity.quoting import is_name, quoted, sentence
 from pipeline.action import Judgement, Response, UnreadableAnswer, Verdict, retry_after
-from pipeline.limits import Left, Limits
+from pipeline.throttle.limits import Left, Limits
 from pipeline.workflow import ExternalUser
 from tasks.actions.answers import wait_until
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from identity.model import Effect
 from pipeline.action import Action, Call, Facts, Judgement, R, Recovery, Request, Response, Result
-from pipeline.limits import EndpointClass, Limits
+from pipeline.throttle.limits import EndpointClass, Limits
 from tasks.actions import linear_queries as queries
 from tasks.actions.answers import parse
 from tasks.actions.github import PullRequest

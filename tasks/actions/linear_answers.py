@@ -13,11 +13,11 @@ from datetime import timedelta
 
 from pydantic import BaseModel, ValidationError, field_validator
 
-from identity.lifetime import count
 from identity.model import Effect
+from identity.oauth.lifetime import count
 from identity.quoting import error_name, quoted, sentence
 from pipeline.action import Judgement, Response, Verdict, judge_status, retry_after
-from pipeline.limits import Left, Limits
+from pipeline.throttle.limits import Left, Limits
 from tasks.actions.answers import wait_until
 
 # Nothing was done, and the same request is refused again.

@@ -29,7 +29,7 @@ from pipeline.action import (
     judge_status,
     retry_after,
 )
-from pipeline.limits import EndpointClass, Left, Limits, Per
+from pipeline.throttle.limits import EndpointClass, Left, Limits, Per
 from tasks.actions.answers import parse
 
 # A version is served for years; an organization serves all of them.

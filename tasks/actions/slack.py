@@ -28,7 +28,7 @@ from pipeline.action import (
 )
 from pipeline.approvals.shown import Shown, in_lines
 from pipeline.approvals.signed_answer import APPROVE, DENY, carried
-from pipeline.limits import EndpointClass, Per
+from pipeline.throttle.limits import EndpointClass, Per
 from tasks.actions.answers import parse
 
 RATE_LIMITED = frozenset({"rate_limited", "ratelimited"})  # the older and the newer spelling

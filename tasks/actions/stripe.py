@@ -27,7 +27,7 @@ from pipeline.action import (
     judge_status,
     retry_after,
 )
-from pipeline.limits import EndpointClass, Limits, Per
+from pipeline.throttle.limits import EndpointClass, Limits, Per
 from tasks.actions.answers import parse
 
 SubscriptionId = Annotated[

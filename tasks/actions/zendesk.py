@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from identity.lifetime import count
 from identity.model import Effect
+from identity.oauth.lifetime import count
 from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Result
-from pipeline.limits import EndpointClass, Left, Limits, Per
+from pipeline.throttle.limits import EndpointClass, Left, Limits, Per
 from tasks.actions.answers import parse
 
 # developer.zendesk.com/api-reference/introduction/rate-limits: of a whole account, in the current minute.

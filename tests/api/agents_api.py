@@ -12,8 +12,8 @@ from typing import Any
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, select
 
-from identity.addresses import AddressPolicy
-from identity.api_keys import Caller, Role, add_key, new_key
+from identity.agents.api_keys import Caller, Role, add_key, new_key
+from identity.agents.workloads import Workloads
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.capability.audiences import new_secret
@@ -21,17 +21,17 @@ from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer
 from identity.capability.keys import NewKey
 from identity.capability.model import Algorithm, Audience
-from identity.http import Client
-from identity.jwks import KeyRing
+from identity.http.addresses import AddressPolicy
+from identity.http.client import Client
+from identity.keys.signing import Signer
 from identity.model import Scope
+from identity.oauth.jwks import KeyRing
 from identity.secret import Secret
-from identity.signing import Signer
 from identity.stops import set_stopped
-from identity.workloads import Workloads
 from pipeline import revocation
 from pipeline.accounts.connecting import Connecting
 from pipeline.accounts.invitations import Invitations
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.desk.audiences import register
 from pipeline.intake import Intake
 from pipeline.ledger import jobs

@@ -11,9 +11,9 @@ from uuid import uuid4
 
 from sqlalchemy import select
 
-from identity.api_keys import Role
-from identity.connection_secrets import WEBHOOK_SECRET, add_secret, seal_secret
-from identity.connections import get_connection
+from identity.agents.api_keys import Role
+from identity.connections.registry import get_connection
+from identity.connections.secrets import WEBHOOK_SECRET, add_secret, seal_secret
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret
 from identity.tables import accounts

@@ -10,9 +10,9 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from markupsafe import Markup
 
-from identity.api_keys import Role
+from identity.agents.api_keys import Role
 from identity.connect.return_targets import add_target
-from identity.connections import get_connection, rewrite_connection
+from identity.connections.registry import get_connection, rewrite_connection
 from tests.api.agents_api import AgentsApi
 from tests.identity.providers import PretendProvider
 

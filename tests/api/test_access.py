@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import select
 from werkzeug.routing import Rule
 
-from identity.api_key_tables import api_keys
-from identity.api_keys import Role, revoke_key
+from identity.agents.api_keys import Role, revoke_key
+from identity.agents.tables import api_keys
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret

@@ -10,15 +10,15 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 from sqlalchemy import delete, insert, select, update
 
-from identity.api_keys import Role
+from identity.agents.api_keys import Role
 from identity.audit.tables import audit
 from identity.connect.tables import connect_sessions
-from identity.connections import add_connection, get_connection
+from identity.connections.registry import add_connection, get_connection
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret
 from identity.tables import grants, principals, tenants
 from pipeline.action import Facts
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.ledger.requests import NotLetIn
 from pipeline.requests import Keyed
 from pipeline.tables import workflow_settings

@@ -7,7 +7,7 @@ import json
 import pytest
 from sqlalchemy import select
 
-from identity.api_keys import Role
+from identity.agents.api_keys import Role
 from pipeline.tables import jobs
 from tests.api.agents_api import AgentsApi
 

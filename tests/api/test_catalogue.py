@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from identity.api_keys import Role
+from identity.agents.api_keys import Role
 from identity.secret import Secret
 from pipeline import tools
 from pipeline.action import Result

@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from identity.api_keys import Role
+from identity.agents.api_keys import Role
 from identity.audit.tables import audit
 from identity.connect.return_targets import add_target
 from identity.connect.sessions import CONFIRMED_WITHIN
 from identity.connect.tables import connect_sessions
-from identity.connections import get_connection, rewrite_connection
+from identity.connections.registry import get_connection, rewrite_connection
 from identity.model import Scope, ScopeKind
 from identity.withdrawals import SHREDDED, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from pipeline.accounts import facts
-from pipeline.ledger import views
+from pipeline.ledger import tenant_views
 from pipeline.ledger.paging import EVERY
 from pipeline.ledger.requests import NotLetIn
 from tests.api.agents_api import AgentsApi
@@ -49,7 +49,7 @@ def why(product: Product, user: str) -> str:
     """What the API and the command line say of their account, which agree."""
     (listed,) = product.api.ask("GET", f"/v1/accounts?principal={user}").json["items"]
     assert listed["usable"] is False
-    rows = product.api.database.read(lambda c: facts.all_told(c, views.accounts_page(c, "acme", EVERY).rows))
+    rows = product.api.database.read(lambda c: facts.all_told(c, tenant_views.accounts_page(c, "acme", EVERY).rows))
     (row,) = (row for row in rows if row["id"] == listed["id"])
     assert row["why"] == listed["why"]
     return str(listed["why"])

@@ -13,12 +13,12 @@ import pytest
 from pydantic import create_model
 from sqlalchemy import Connection, func, select, update
 
-from identity.api_keys import Caller, Role
+from identity.agents.api_keys import Caller, Role
 from identity.audit import Act
 from identity.audit.tables import audit
-from identity.connections import add_connection, get_connection
+from identity.connections.installations import add_installation
+from identity.connections.registry import add_connection, get_connection
 from identity.hold import HELD_FOR_OTHERS, release_hold, set_hold
-from identity.installations import add_installation
 from identity.model import Credential, PrincipalKind, Scope, ScopeKind
 from identity.principals import ensure_principal
 from identity.tables import accounts

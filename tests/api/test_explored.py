@@ -14,7 +14,7 @@ from schemathesis.core.result import Ok
 from schemathesis.generation.modes import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from identity.api_keys import Role
+from identity.agents.api_keys import Role
 from tests.api.agents_api import AgentsApi
 from tests.api.explored_world import BY_SIGNATURE, Case, World
 from tests.identity.providers import pretend_provider

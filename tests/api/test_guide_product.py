@@ -17,11 +17,11 @@ from flask import Flask, g, redirect, request, session, url_for
 from flask.testing import FlaskClient
 from markupsafe import Markup
 
-from identity.accounts import find_account
-from identity.api_keys import Role
+from identity.accounts.grants import get_grant
+from identity.accounts.states import find_account
+from identity.agents.api_keys import Role
 from identity.connect.return_targets import add_target
-from identity.connections import get_connection, rewrite_connection
-from identity.grants import get_grant
+from identity.connections.registry import get_connection, rewrite_connection
 from identity.model import AccountKey
 from tests.api.agents_api import AgentsApi
 from tests.docs.pages import DOCS

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 from sqlalchemy import insert
 
-from identity.api_keys import Role
+from identity.agents.api_keys import Role
 from identity.model import Scope, ScopeKind
 from pipeline.ledger import jobs
 from pipeline.ledger.requests import NotLetIn

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from identity.api_keys import Role
-from pipeline.database import Database
+from identity.agents.api_keys import Role
+from pipeline.db.database import Database
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import jobs

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import delete, update
 from werkzeug.serving import make_server
 
-from identity.api_keys import Role
+from identity.agents.api_keys import Role
 from identity.audit import Act
 from identity.errors import Unavailable, Unconfirmed
 from identity.model import PrincipalKind
@@ -25,7 +25,7 @@ from identity.quoting import quoted
 from identity.secret import Secret
 from identity.tables import installations, provider_connections
 from pipeline.desk import jobs as desk
-from pipeline.ledger import views
+from pipeline.ledger import tenant_views
 from pipeline.ledger.intents import Ended
 from pipeline.tables import jobs
 from tests.api.agents_api import BASE, AgentsApi
@@ -198,7 +198,7 @@ def test_what_a_provider_said_stands_letter_by_letter_in_its_quotation(ours: str
 def test_an_error_is_what_was_not_done_and_nothing_else(sqlite_api: AgentsApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models read an error as that nothing was done, and call again."""
     job = told(call(sqlite_api, "github__Say", text="hello"))["job"]
-    row = sqlite_api.requests.read(lambda c: there(views.job(c, "acme", job)))
+    row = sqlite_api.requests.read(lambda c: there(tenant_views.job(c, "acme", job)))
     answer = shapes.tool_answer(row, sqlite_api.workflows)
     errors = set()
     for outcome in Outcome:

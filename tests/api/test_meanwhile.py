@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 
-from identity.api_keys import Role
+from identity.agents.api_keys import Role
 from identity.model import Scope, ScopeKind
 from pipeline.ledger.requests import NotLetIn
 from pipeline.requests import Keyed

@@ -13,8 +13,8 @@ import pytest
 from pydantic import Field
 from sqlalchemy import func, select
 
-from identity.connections import add_connection, get_connection
-from identity.identifiers import UnknownIdentifier, identify
+from identity.agents.identifiers import UnknownIdentifier, identify
+from identity.connections.registry import add_connection, get_connection
 from identity.model import AccountKey
 from pipeline.ledger import jobs
 from pipeline.states import Wait

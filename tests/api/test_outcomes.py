@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import create_model
 
-from identity.api_keys import Role
+from identity.agents.api_keys import Role
 from identity.model import Effect
 from pipeline.action import Facts
 from pipeline.ledger import jobs, waits

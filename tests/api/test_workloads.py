@@ -14,11 +14,11 @@ import pytest
 from joserfc import jws
 from joserfc.jwk import OctKey, OKPKey, RSAKey
 
-from identity.api_keys import Role, revoke_key
+from identity.agents.api_keys import Role, revoke_key
+from identity.agents.workloads import Workload, add_workload
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret
-from identity.workloads import Workload, add_workload
 from tests.api.agents_api import AgentsApi
 from tests.identity.providers import PretendProvider, pretend_provider
 

@@ -10,7 +10,7 @@ from functools import partial
 
 import httpx
 
-from identity.api_keys import Role, add_key, new_key
+from identity.agents.api_keys import Role, add_key, new_key
 from identity.model import Scope
 from tests.bench.ground import Ledger, Processes, listed
 from tests.servers.process import free_port

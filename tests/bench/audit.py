@@ -15,9 +15,9 @@ from identity.audit.export import export_lines, verify_files
 from identity.audit.sealer import Sealer
 from identity.audit.tables import audit
 from identity.audit.verification import verify
-from identity.signing import Signer
-from identity.store import Store
-from identity.trusted_keys import TrustedKeys
+from identity.keys.signing import Signer
+from identity.keys.trusted_keys import TrustedKeys
+from identity.sql.store import Store
 from tests.bench.figures import Sheet
 from tests.bench.ground import Ground
 

@@ -18,9 +18,9 @@ from deploy import process as deployed
 from deploy.settings import Settings
 from identity.model import Scope
 from pipeline import revocation
+from pipeline.broker.ring import CeleryRing
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import revocations
-from pipeline.ring import CeleryRing
 from pipeline.states import JobState
 from pipeline.tables import jobs
 from pipeline.workflow import Registry

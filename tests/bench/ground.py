@@ -22,16 +22,16 @@ from sqlalchemy import Connection, update
 from deploy import procfile
 from deploy.keys import KeyFiles
 from deploy.settings import Settings
-from identity.connection_secrets import WEBHOOK_SECRET, add_secret, seal_secret
-from identity.connections import get_connection
+from identity.connections.installations import add_installation
+from identity.connections.registry import get_connection
+from identity.connections.secrets import WEBHOOK_SECRET, add_secret, seal_secret
 from identity.errors import Unavailable
-from identity.installations import add_installation
 from identity.model import AccessPattern, PrincipalKind
 from identity.policy.decision import Decision
 from identity.principals import ensure_principal, ensure_tenant, link_alias
 from identity.secret import Secret
 from identity.tables import provider_connections
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.db.database import Database, DatabaseSettings, open_database
 from pipeline.ledger.intents import Intent
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.migrations import upgrade

@@ -130,7 +130,7 @@ class Peer:
     def __init__(self, ground: Ground, processes: Processes, upstream: Upstream) -> None:
         environment = {
             **ground.environment,
-            "CELERY_CUSTOM_WORKER_POOL": "pipeline.pool:TaskPool",
+            "CELERY_CUSTOM_WORKER_POOL": "pipeline.broker.pool:TaskPool",
             "PEER_BROKER_URL": ground.broker.url,
             "PEER_UPSTREAM": upstream.url,
         }

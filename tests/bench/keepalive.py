@@ -15,11 +15,11 @@ from typing import Any
 
 from sqlalchemy import Connection, create_engine, insert, text, update
 
-from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
-from identity.connections import get_connection
-from identity.consent_ledger import Consent, store_consent
-from identity.grants import seal_answer
-from identity.http import Client
+from identity.accounts.consent_ledger import Consent, store_consent
+from identity.accounts.grants import seal_answer
+from identity.connections.registry import get_connection
+from identity.connections.secrets import CLIENT_SECRET, add_secret, seal_secret
+from identity.http.client import Client
 from identity.model import AccountKey, Credential, TokenAnswer
 from identity.providers import PROFILES
 from identity.refresh.gate import AHEAD_KEEPS, Gate
@@ -27,7 +27,7 @@ from identity.refresh.keepalive import Keepalive, paced_by
 from identity.refresh.keepalive_ledger import Due, behind, claim
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
-from identity.sequence import next_number
+from identity.sql.sequence import next_number
 from identity.tables import grants, principals, provider_connections
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, String, cast, func, insert, literal, select, update
 
-from identity.columns import microseconds
-from identity.sequence import NUMBERS, next_number
+from identity.sql.columns import microseconds
+from identity.sql.sequence import NUMBERS, next_number
 from identity.tables import ledger_numbers
 from pipeline.ledger import scope_sets
 from pipeline.ledger.tenant_setup import setup_of

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, update
 
 from deploy.process import spare_what_is_loaded
+from identity.keys.signing import Signer
 from identity.model import Scope, ScopeKind
-from identity.sequence import next_number
-from identity.signing import Signer
+from identity.sql.sequence import next_number
 from pipeline import revocation
 from pipeline.ledger import openings
 from pipeline.ledger.closings import Closing, close_attempt

@@ -22,11 +22,12 @@ import httpx
 import redis
 from sqlalchemy import Connection, update
 
-from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
-from identity.connections import get_connection
-from identity.grants import get_grant
-from identity.http import Client
+from identity.accounts.grants import get_grant
+from identity.connections.registry import get_connection
+from identity.connections.secrets import CLIENT_SECRET, add_secret, seal_secret
+from identity.http.client import Client
 from identity.ids import Ids
+from identity.keys.vault import Vault
 from identity.providers import PROFILES
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.flight import Latch
@@ -34,8 +35,7 @@ from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.tables import provider_connections
-from identity.vault import Vault
-from pipeline.database import DatabaseSettings, open_database
+from pipeline.db.database import DatabaseSettings, open_database
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger
 from tests.identity.coordinators import put_together

@@ -13,15 +13,15 @@ from sqlalchemy import Connection, select
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from deploy.demo.provision import GITHUB
-from identity.accounts import find_account, move_account
+from identity.accounts.grants import get_grant
+from identity.accounts.states import find_account, move_account
 from identity.audit.tables import audit
 from identity.connect.confirmation import CameBack
 from identity.connect.flow import ConnectFlow, ConnectRefused
 from identity.connect.reasons import Why
-from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
-from identity.connections import add_connection
-from identity.grants import get_grant
-from identity.http import HttpRequest
+from identity.connections.registry import add_connection
+from identity.connections.secrets import CLIENT_SECRET, add_secret, seal_secret
+from identity.http.client import HttpRequest
 from identity.model import AccountKey, AccountState, PrincipalKind, ProviderConnection
 from identity.principals import ensure_principal
 from identity.providers import PROFILES

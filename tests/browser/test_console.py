@@ -11,7 +11,7 @@ import pytest
 
 from identity.console.roles import Held, Role
 from identity.console.sign_in import SignIn, SignInSettings
-from identity.http import Client
+from identity.http.client import Client
 from identity.secret import Secret
 from pipeline.ledger.replay import replay
 from pipeline.states import JobState

@@ -22,15 +22,15 @@ from identity.capability.model import Algorithm, Audience, CapabilityRequest, Ou
 from identity.capability.narrowing import Narrower
 from identity.capability.tables import capabilities
 from identity.capability.verifier import Capability, Limit, request_hash
-from identity.connections import add_connection
+from identity.connections.registry import add_connection
 from identity.ids import Ids
+from identity.keys.vault import Vault
 from identity.model import PrincipalKind, ProviderConnection, Scope
 from identity.principals import ensure_agent, ensure_principal, ensure_tenant
 from identity.scopes import remember_stop, revoke_scope
 from identity.secret import Secret
-from identity.sequence import lock_exclusive, next_number
-from identity.vault import Vault
-from pipeline.database import Database
+from identity.sql.sequence import lock_exclusive, next_number
+from pipeline.db.database import Database
 
 BASE = "https://aswhom.example"
 PAY = ("POST", "/v1/invoices/inv_7/pay", b'{"amount": "1250.00", "currency": "EUR"}')

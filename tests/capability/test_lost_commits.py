@@ -12,7 +12,7 @@ from identity.capability.authority import Authority
 from identity.capability.token_exchange import Exchanged
 from identity.errors import Unavailable
 from identity.model import Scope, ScopeKind
-from identity.store import CommitUnknown, Store
+from identity.sql.store import CommitUnknown, Store
 from tests.capability.capability_ledger import ASKED, BANK, INVOICES, PAID, CapabilityLedger
 
 T = TypeVar("T")

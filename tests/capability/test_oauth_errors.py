@@ -16,7 +16,7 @@ from identity.capability.token_exchange import Exchanged, NotExchanged
 from identity.errors import Unavailable
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret
-from identity.store import CommitUnknown
+from identity.sql.store import CommitUnknown
 from tests.capability.asking import ask, basic, client_of, exchange_form, of
 from tests.capability.capability_ledger import BANK, BASE, CELLAR, INVOICES, PAID, VAULT_ROOM, CapabilityLedger
 from tests.webhooks.parts import MemoryLedger, MemoryRing, registry

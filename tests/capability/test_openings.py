@@ -15,14 +15,14 @@ from identity.audit import Act
 from identity.audit.tables import audit
 from identity.capability.model import CapabilityRequest, Outcome
 from identity.capability.tables import capabilities
-from identity.connections import add_connection, get_connection
+from identity.connections.registry import add_connection, get_connection
 from identity.errors import Misconfigured
 from identity.model import AccessPattern, PrincipalKind, Scope, ScopeKind
 from identity.policy.decision import Decision
 from identity.scopes import revoke_scope
-from identity.sequence import lock_exclusive, next_number
+from identity.sql.sequence import lock_exclusive, next_number
 from identity.stops import set_stopped
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.desk import connections as acts
 from pipeline.ledger import openings
 from pipeline.ledger import steps as ledger_steps

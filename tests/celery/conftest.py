@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.ring import CeleryRing
+from pipeline.broker.ring import CeleryRing
 from tests.celery.rig import Child, publisher
 from tests.servers.valkey import Valkey
 

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from identity.errors import Misconfigured
 from identity.model import AccessPattern
-from pipeline.celery import BrokerSettings, make_celery
+from pipeline.broker.celery import BrokerSettings, make_celery
+from pipeline.broker.ring import CeleryRing
+from pipeline.broker.watchdog import Limits
 from pipeline.exposition import serve
 from pipeline.model import Bell
-from pipeline.ring import CeleryRing
-from pipeline.watchdog import Limits
 
 DIRECTORY = Path(os.environ["RIG_DIRECTORY"])
 

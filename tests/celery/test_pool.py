@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from prometheus_client import REGISTRY
 
-from pipeline.pool import TaskPool
+from pipeline.broker.pool import TaskPool
 
 _start = threading.Thread.start
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 
-from pipeline.ring import CeleryRing
+from pipeline.broker.ring import CeleryRing
 from tests.celery.rabbit import rabbit
 from tests.celery.rig import bells, count, publisher
 

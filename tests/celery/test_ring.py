@@ -12,7 +12,7 @@ from contextlib import closing
 
 import pytest
 
-from pipeline.ring import LIE_AT_MOST, CeleryRing, Outage
+from pipeline.broker.ring import LIE_AT_MOST, CeleryRing, Outage
 from tests.celery.rig import bells, count, publisher
 from tests.servers.valkey import Valkey
 from tests.waiting import eventually
@@ -57,7 +57,7 @@ def test_ringing_a_broker_that_refuses_returns_at_once(broker: Valkey, caplog: p
     now = [100.0]
     with (
         closing(CeleryRing(publisher(broker.url), monotonic=lambda: now[0])) as ring,
-        caplog.at_level(logging.INFO, logger="pipeline.ring"),
+        caplog.at_level(logging.INFO, logger="pipeline.broker.ring"),
     ):
         assert max(timed(ring, f"j{n}") for n in range(20)) < SOON
         assert count("failed") == failed + 1
@@ -103,7 +103,7 @@ def test_a_full_broker_that_answers_what_lies_there_stays_one_that_takes_no_bell
     trials: list[float] = []
     with (
         closing(CeleryRing(publisher(broker.url), monotonic=lambda: now[0])) as ring,
-        caplog.at_level(logging.INFO, logger="pipeline.ring"),
+        caplog.at_level(logging.INFO, logger="pipeline.broker.ring"),
     ):
         for _ in range(80):  # the dispatcher's ticks of 20 seconds
             if ring.unheard("service") is not None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from pipeline.celery import App, BrokerSettings, make_celery
+from pipeline.broker.celery import App, BrokerSettings, make_celery
 from pipeline.model import Bell
 from pipeline.schedules.beat import Scheduler
 from pipeline.schedules.ticks import STUCK_AFTER, Ticks

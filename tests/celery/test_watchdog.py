@@ -10,9 +10,9 @@ from datetime import timedelta
 import pytest
 import yaml
 
-from pipeline.hearing import DEAF_AFTER
-from pipeline.ring import CeleryRing
-from pipeline.watchdog import EXIT_CODE, Limits, Task, Watchdog
+from pipeline.broker.liveness import DEAF_AFTER
+from pipeline.broker.ring import CeleryRing
+from pipeline.broker.watchdog import EXIT_CODE, Limits, Task, Watchdog
 from tests.celery.rig import ROOT, Child, bells
 from tests.waiting import eventually
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from identity.model import AccessPattern
-from pipeline.ring import CeleryRing
+from pipeline.broker.ring import CeleryRing
 from tests.celery.rig import Child, bells, ring_once
 from tests.servers.valkey import Valkey
 from tests.waiting import eventually

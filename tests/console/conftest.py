@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.database import Database
+from pipeline.db.database import Database
 from tests.console.console_app import ConsoleApp
 
 

@@ -12,25 +12,25 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, insert, select, update
 
-from identity.addresses import AddressPolicy
+from identity.connections.installations import add_installation
 from identity.console import sessions
 from identity.console.roles import Held, Role
 from identity.console.sessions import Person, Via
 from identity.console.sign_in import SignIn, SignInSettings
-from identity.http import Client
-from identity.installations import add_installation
+from identity.http.addresses import AddressPolicy
+from identity.http.client import Client
+from identity.keys.signing import Signer
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret
-from identity.sequence import next_number
-from identity.signing import Signer
-from identity.store import Store
+from identity.sql.sequence import next_number
+from identity.sql.store import Store
 from identity.tables import accounts, provider_connections
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from pipeline import revocation
 from pipeline.accounts.invitations import Invitations
 from pipeline.approvals.approving import Approving
-from pipeline.database import Database, WithTurn
+from pipeline.db.database import Database, WithTurn
 from pipeline.intake import Intake
 from pipeline.ledger import jobs
 from pipeline.schedules.changes import NewSchedule, add_schedule

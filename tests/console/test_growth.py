@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from identity.console.roles import Held, Role
-from pipeline.database import DatabaseSettings
+from pipeline.db.database import DatabaseSettings
 from pipeline.migrations import upgrade_at
 from tests.bench.console import PAGES
 from tests.bench.population import fill

@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from joserfc.jwk import OctKey, OKPKey, RSAKey
 
-from identity.addresses import AddressPolicy
 from identity.console.sign_in import AT_ONCE, SignIn, SignInSettings
 from identity.errors import PolicyDenied, Unavailable
-from identity.http import Client, HttpRequest, NotSent
+from identity.http.addresses import AddressPolicy
+from identity.http.client import Client, HttpRequest, NotSent
 from identity.secret import Secret
 from tests.console.console_app import BASE
 from tests.console.provider import CLIENT_ID, CLIENT_SECRET, Provider, provider

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, insert, select, update
 
 from identity import audit
-from identity.accounts import get_account
+from identity.accounts.states import get_account
 from identity.audit import Act, AsWhom, Work
 from identity.console.roles import Role
 from identity.model import Scope, ScopeKind

@@ -22,7 +22,7 @@ from identity.console.sessions import Person, Via
 from identity.console.tables import console_sessions
 from identity.errors import BadInput, Unavailable
 from identity.secret import Secret
-from identity.store import Store
+from identity.sql.store import Store
 from identity.transmitters import Transmitter
 from pipeline.intake import Intake
 from pipeline.ledger.security_events import accept

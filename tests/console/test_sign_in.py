@@ -17,7 +17,6 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, select
 
-from identity.addresses import AddressPolicy
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.console import roles, sessions
@@ -26,9 +25,10 @@ from identity.console.sessions import Person, Via
 from identity.console.sign_in import AT_ONCE, SignIn, SignInSettings
 from identity.console.tables import console_sessions
 from identity.errors import Unavailable
-from identity.http import Client, HttpRequest, Outcome
+from identity.http.addresses import AddressPolicy
+from identity.http.client import Client, HttpRequest, Outcome
 from identity.secret import Secret
-from identity.store import Store
+from identity.sql.store import Store
 from pipeline.intake import Intake
 from tests.console.console_app import BASE, ConsoleApp
 from tests.ledger.acts import until_awaited

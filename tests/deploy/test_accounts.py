@@ -20,11 +20,11 @@ from deploy.cli.accounts import refresh
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.settings import load
-from identity.accounts import move_account, park
+from identity.accounts.consent_ledger import Consent, Consented
+from identity.accounts.consents import CompletedConsent, write_consent
+from identity.accounts.states import move_account, park
 from identity.connect.tables import connect_sessions
-from identity.connections import pause_connection, resume_connection
-from identity.consent_ledger import Consent, Consented
-from identity.consents import CompletedConsent, write_consent
+from identity.connections.registry import pause_connection, resume_connection
 from identity.errors import Unavailable
 from identity.model import (
     AccountKey,
@@ -40,8 +40,8 @@ from identity.principals import ensure_agent, ensure_principal
 from identity.refresh.tables import refresh_intents
 from identity.scopes import remember_stop
 from identity.secret import Secret
-from identity.sequence import next_number
-from identity.store import CommitUnknown
+from identity.sql.sequence import next_number
+from identity.sql.store import CommitUnknown
 from identity.tables import accounts, grants
 from pipeline.ledger.jobs import consent_of
 from pipeline.states import JobState, Wait

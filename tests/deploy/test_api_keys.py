@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.installation import Installation
-from identity.api_keys import find_caller
+from identity.agents.api_keys import find_caller
 from identity.secret import Secret
 from tests.deploy.conftest import Cli
 

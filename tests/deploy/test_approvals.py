@@ -10,7 +10,7 @@ from sqlalchemy import update
 from deploy.installation import Installation
 from deploy.settings import load
 from pipeline.approvals.tables import approvals
-from pipeline.ledger.moving import move_job
+from pipeline.ledger.job_moves import move_job
 from pipeline.states import JobState
 from tests.deploy.conftest import Cli
 from tests.ledger.approval_case import SHOWN, ApprovalCase

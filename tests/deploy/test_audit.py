@@ -15,11 +15,11 @@ from deploy.installation import Installation
 from deploy.settings import load
 from identity import audit
 from identity.audit import Act, AsWhom, Work
-from identity.handovers import hand_over
+from identity.keys.handovers import hand_over
+from identity.keys.signing import Signer
+from identity.keys.trusted_keys import key_id
 from identity.model import AccessPattern
 from identity.principals import ensure_tenant
-from identity.signing import Signer
-from identity.trusted_keys import key_id
 from tests.deploy.conftest import Cli
 from tests.ledger.revokers import quiet_revoker
 

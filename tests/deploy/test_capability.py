@@ -17,7 +17,7 @@ from identity.capability.audiences import authenticate
 from identity.capability.model import Audience
 from identity.errors import Unavailable
 from identity.secret import Secret
-from identity.store import CommitUnknown
+from identity.sql.store import CommitUnknown
 from identity.tables import tenants
 from tests.capability.capability_ledger import CapabilityLedger
 from tests.deploy.conftest import Cli

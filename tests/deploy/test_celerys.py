@@ -13,7 +13,7 @@ from celery.backends.base import DisabledBackend
 
 from deploy.process import celery_app, celerys_or_exit
 from deploy.settings import load
-from pipeline.celery import BrokerSettings, OpenedRuntime, make_celery
+from pipeline.broker.celery import BrokerSettings, OpenedRuntime, make_celery
 from pipeline.workflow import Registry
 from tests.deploy.conftest import Cli
 
@@ -115,6 +115,7 @@ main()
         timeout=60,
         check=False,
     )
-    assert ran.stdout.splitlines() == [str(len(HOSTILE)), f"<class 'pipeline.pool.TaskPool'> None None {OURS}"], (
-        ran.stderr
-    )
+    assert ran.stdout.splitlines() == [
+        str(len(HOSTILE)),
+        f"<class 'pipeline.broker.pool.TaskPool'> None None {OURS}",
+    ], ran.stderr

@@ -16,7 +16,7 @@ from deploy.cli import COMMANDS, main
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.settings import load
-from identity.connection_secrets import PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
+from identity.connections.secrets import PRIVATE_KEY, WEBHOOK_SECRET, live_secrets
 from identity.errors import Misconfigured
 from identity.model import AccountKey, AccountState, Credential
 from pipeline.desk.tenants import add_user
@@ -135,7 +135,7 @@ def test_where_there_is_no_installation_the_next_command_is_named(tmp_path: Path
 
 def test_where_postgresqls_driver_is_missing_its_name_is_said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASWHOM_DATABASE_URL", "postgresql://u:hunter2@127.0.0.1/x")
-    monkeypatch.delitem(sys.modules, "pipeline.postgresql", raising=False)
+    monkeypatch.delitem(sys.modules, "pipeline.db.postgresql", raising=False)
     monkeypatch.setitem(sys.modules, "psycopg", None)  # as Python has it where an import is to fail
     refused = cli.json("tenants", "list", code=1)
     assert refused["error"] == "Misconfigured"

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from deploy.installation import Installation
 from deploy.settings import load
-from identity.connections import connection_for, get_connection, pause_connection, was_changed
+from identity.connections.registry import connection_for, get_connection, pause_connection, was_changed
 from identity.tables import connection_secrets
 from tests.deploy.conftest import Cli
 from tests.identity.keys import pem

@@ -17,17 +17,17 @@ from deploy.checkup import broker, clock, ledger, providers, web, work
 from deploy.checkup.finding import Finding, State
 from deploy.installation import Installation
 from deploy.settings import Settings, load
-from deploy.sharing import keeping_the_mark
+from deploy.shared_redis import keeping_the_mark
 from identity import audit
 from identity.audit import AsWhom
-from identity.connections import add_connection, get_connection, pause_connection
-from identity.http import Answer
+from identity.connections.registry import add_connection, get_connection, pause_connection
+from identity.http.client import Answer
 from identity.model import AccountState, ProviderConnection
 from identity.tables import accounts, connection_secrets
+from pipeline.duties.intervals import RHYTHMS
+from pipeline.duties.reconcile import heartbeat
 from pipeline.ledger.new_jobs import NewJob, insert_job
-from pipeline.reconcile import heartbeat
 from pipeline.revocation.tables import revocations
-from pipeline.rhythms import RHYTHMS
 from pipeline.tables import attempts, heartbeats, jobs, steps
 from tests.deploy.conftest import Cli, told
 from tests.heartbeats import ticked

@@ -14,11 +14,11 @@ from deploy.checkup.addresses import Leads
 from deploy.checkup.finding import State
 from deploy.installation import Installation
 from deploy.settings import load
-from identity.api_key_tables import api_keys
+from identity.agents.tables import api_keys
 from identity.errors import Misconfigured
-from identity.http import Answer, Client
+from identity.http.client import Answer, Client
 from identity.tables import connection_secrets, provider_connections
-from pipeline.database import DatabaseSettings, open_database
+from pipeline.db.database import DatabaseSettings, open_database
 from tests.deploy.conftest import Cli, told
 from tests.servers.postgres import Postgres
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy import room
+from deploy import disk_space
 from deploy.checkup import ledger, machine, postgresql
 from deploy.checkup.finding import Finding, State
 from deploy.installation import Installation
@@ -85,7 +85,7 @@ def test_a_server_that_takes_too_few_connections_for_what_is_started_is_found(
 def test_a_disk_that_does_not_say_what_is_free_is_no_good_news(
     at: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "free", lambda _: math.nan)
+    monkeypatch.setattr(disk_space, "free", lambda _: math.nan)
     ((state, says),) = says_of("disk", machine.disk(at))
     assert (state, "cannot be read" in says) == (State.UNKNOWN, True)
 

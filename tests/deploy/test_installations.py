@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, insert
 
-from identity.installations import note_organization
+from identity.connections.installations import note_organization
 from pipeline.model import LeftOut
 from pipeline.tables import deliveries
 from tests.deploy.conftest import Cli, told

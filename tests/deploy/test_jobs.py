@@ -15,7 +15,7 @@ from deploy.installation import Installation
 from deploy.settings import load
 from pipeline.ledger.dead_letters import MOST
 from pipeline.ledger.new_jobs import NewJob, insert_job
-from pipeline.ledger.queries import compensation_of
+from pipeline.ledger.operator_queries import compensation_of
 from pipeline.states import AttemptState, StepState, Wait
 from pipeline.tables import attempts, jobs
 from pipeline.workflow import Registry

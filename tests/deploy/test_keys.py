@@ -14,8 +14,8 @@ import pytest
 
 from deploy.keys import KeyFiles
 from identity.errors import Misconfigured
+from identity.keys.vault import new_key_line, read_keys
 from identity.secret import Secret
-from identity.vault import new_key_line, read_keys
 
 
 @pytest.fixture

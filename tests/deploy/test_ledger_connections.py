@@ -17,7 +17,7 @@ from deploy.installation import Installation
 from deploy.ledger_connections import most_connections, of_all_seen, of_one_host, of_these
 from deploy.settings import Settings, load
 from identity.errors import Misconfigured
-from pipeline.database import DatabaseSettings
+from pipeline.db.database import DatabaseSettings
 from tests.deploy.conftest import Cli
 from tests.deploy.shipped import deployments
 from tests.docs.pages import page

@@ -17,8 +17,8 @@ import deploy
 from deploy.cli.command import command
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from deploy.moments import local_time
-from identity.store import CommitUnknown
+from deploy.local_times import local_time
+from identity.sql.store import CommitUnknown
 from tests.deploy.commands import every_command
 from tests.deploy.conftest import Cli
 

@@ -17,7 +17,7 @@ from deploy.cli import main
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.settings import load
-from identity.accounts import park
+from identity.accounts.states import park
 from identity.audit.tables import audit
 from identity.model import ReconnectCause
 from identity.withdrawals import WithdrawalState

@@ -12,7 +12,7 @@ import pytest
 from deploy.process import open_runtime
 from deploy.settings import load
 from identity.errors import Misconfigured
-from identity.http import Answer, HttpRequest
+from identity.http.client import Answer, HttpRequest
 from tests.deploy.conftest import Cli
 from tests.identity.published_providers import server
 from tests.servers.tls import tls_before

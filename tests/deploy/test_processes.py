@@ -66,7 +66,7 @@ def test_supervisord_runs_the_process_list() -> None:
 
 
 def test_a_process_may_stop_for_longer_than_its_longest_call() -> None:
-    from pipeline.services import StepSettings
+    from pipeline.execution.services import StepSettings
 
     assert up.patience(load()) > StepSettings().call_deadline
     slow = load(call_deadline=timedelta(minutes=2))

@@ -17,7 +17,7 @@ from deploy.process import listed_as, serve_metrics, tell_raised
 from deploy.secret_files import IN_FILES
 from deploy.settings import Settings, load
 from identity.errors import Misconfigured
-from pipeline.celery import OpenedRuntime, make_celery
+from pipeline.broker.celery import OpenedRuntime, make_celery
 from tests.deploy.conftest import Cli
 from tests.deploy.running import answers
 from tests.servers.tls import tls_before
@@ -61,8 +61,8 @@ def test_a_default_that_follows_a_faulty_setting_is_no_fault_of_its_own(monkeypa
 
 
 def test_what_is_not_set_has_the_default_of_the_type_that_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.services import StepSettings
-    from pipeline.worker import WorkerSettings
+    from pipeline.execution.services import StepSettings
+    from pipeline.execution.worker import WorkerSettings
 
     settings = load()
     settings.key_files().create()
@@ -307,7 +307,7 @@ def test_an_address_with_more_than_an_origin_is_refused(given: str) -> None:
 
 
 def test_a_process_that_must_leave_waits_for_the_longest_call_of_the_others() -> None:
-    from pipeline.services import StepSettings
+    from pipeline.execution.services import StepSettings
 
     usual = StepSettings()
     assert load().limits().grace > usual.send_within + usual.call_deadline

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.process import of_its_tables, open_runtime
 from deploy.settings import Settings, load
-from deploy.sharing import keeping_the_mark, tell_of_another
+from deploy.shared_redis import keeping_the_mark, tell_of_another
 from identity.errors import Misconfigured
 from tests.deploy.conftest import Cli, told
 from tests.servers.valkey import Valkey

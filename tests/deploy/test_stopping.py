@@ -17,10 +17,10 @@ from deploy.cli import main
 from deploy.cli.unfinished import where_it_stopped
 from deploy.installation import Installation
 from deploy.settings import load
-from identity.accounts import get_account
+from identity.accounts.states import get_account
 from identity.model import Credential
 from identity.refresh.tables import refresh_intents
-from identity.sequence import next_number
+from identity.sql.sequence import next_number
 from identity.tables import accounts
 from identity.withdrawals import Origin, WithdrawalState, settle
 from identity.withdrawals.tables import withdrawals

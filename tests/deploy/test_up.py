@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from deploy.settings import load
-from identity.signing import Signer
-from identity.trusted_keys import key_id
+from identity.keys.signing import Signer
+from identity.keys.trusted_keys import key_id
 from tests.deploy.running import ASWHOM, Running, answers
 from tests.servers.postgres import Postgres
 from tests.servers.valkey import Valkey

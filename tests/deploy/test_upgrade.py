@@ -13,13 +13,13 @@ import pytest
 from sqlalchemy import Connection, text
 
 from deploy import supervisor
-from deploy.others import refuse_beside_others
+from deploy.running_check import refuse_beside_others
 from deploy.settings import load
 from deploy.up import Up
 from identity.errors import Unavailable
+from identity.keys.vault import Binding, Vault
 from identity.secret import Secret
-from identity.vault import Binding, Vault
-from pipeline.database import open_database
+from pipeline.db.database import open_database
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.revision import newest, revision_of
 from pipeline.migrations import upgrade

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from identity.api_keys import Role
+from identity.agents.api_keys import Role
 from tests.docs.pages import DOCS, page, rows, section
 from tests.webhooks.whole_app import every_route
 from webhooks import problems

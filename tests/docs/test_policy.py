@@ -7,7 +7,7 @@ import re
 from deploy import process
 from deploy.settings import load
 from identity.policy.file import read_policy
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.policy.names import nobody_left, unknown_names, without_amount
 from tests.docs.pages import ROOT
 

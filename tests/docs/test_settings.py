@@ -11,13 +11,13 @@ import pytest
 
 from deploy.settings import Settings
 from deploy.variables import PREFIX
-from pipeline.celery import BrokerSettings
-from pipeline.database import DatabaseSettings
-from pipeline.retention import Retention
+from pipeline.broker.celery import BrokerSettings
+from pipeline.broker.watchdog import Limits
+from pipeline.db.database import DatabaseSettings
+from pipeline.duties.retention import Retention
+from pipeline.execution.services import StepSettings
+from pipeline.execution.worker import WorkerSettings
 from pipeline.runtime_settings import RuntimeSettings
-from pipeline.services import StepSettings
-from pipeline.watchdog import Limits
-from pipeline.worker import WorkerSettings
 from tests.docs.pages import named, page, rows
 from webhooks.settings import WebSettings
 

@@ -7,19 +7,21 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Table
 
-from identity import api_key_tables, hold_tables, mint_tables
+from identity import hold_tables
 from identity import tables as of_identity
+from identity.agents import tables as api_key_tables
 from identity.audit import tables as of_audit
 from identity.capability import tables as capability_tables
 from identity.connect import tables as of_connect
 from identity.console import tables as of_console
+from identity.minting import tables as mint_tables
 from identity.refresh import tables as of_refresh
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.lock import RefreshLock
 from identity.withdrawals import tables as of_withdrawals
 from pipeline import tables as of_pipeline
 from pipeline.approvals import tables as of_approvals
-from pipeline.celery import QUEUES, BrokerSettings
+from pipeline.broker.celery import QUEUES, BrokerSettings
 from pipeline.revocation import tables as of_revocation
 from tests.docs.pages import named, page, rows, section
 

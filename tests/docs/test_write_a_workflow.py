@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from identity.model import AccessPattern
-from pipeline.interruption import RunEnded
+from pipeline.execution.interruption import RunEnded
 from pipeline.run import Run, StepSpec
 from pipeline.workflow import SERVICE, USER, Registry, Who, Workflow
 from tasks.actions import github

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from identity.http import Client
-from pipeline.database import Database
+from identity.http.client import Client
+from pipeline.db.database import Database
 from tests.failure_cases.provider import Provider, running
 from tests.failure_cases.rig import SIGNING_SECRET, Rig
 from tests.servers.valkey import Valkey

@@ -11,18 +11,18 @@ from typing import Any, ClassVar
 import redis
 from sqlalchemy import Connection, func, select, update
 
-from identity.accounts import Account, get_account
-from identity.answers import Granted, read_outcome
+from identity.accounts.consent_ledger import Consent, Consented
+from identity.accounts.consents import CompletedConsent, write_consent
+from identity.accounts.grants import ACCESS, Grant, get_grant, note_use, token_binding
+from identity.accounts.leases import examine
+from identity.accounts.states import Account, get_account
 from identity.audit.tables import audit
 from identity.capability.issuer import Issuer
-from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
-from identity.connections import get_connection
-from identity.consent_ledger import Consent, Consented
-from identity.consents import CompletedConsent, write_consent
-from identity.grants import ACCESS, Grant, get_grant, note_use, token_binding
-from identity.http import Answer, Client
-from identity.leases import examine
+from identity.connections.registry import get_connection
+from identity.connections.secrets import CLIENT_SECRET, add_secret, seal_secret
+from identity.http.client import Answer, Client
 from identity.model import AccountKey, Credential, Effect, LeaseOutcome, LeaseRequest, PrincipalKind
+from identity.oauth.answers import Granted, read_outcome
 from identity.principals import ensure_principal
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
@@ -32,14 +32,14 @@ from identity.refresh.keepalive import Keepalive
 from identity.refresh.lock import RefreshLock
 from identity.refresh.tables import refresh_intents
 from identity.secret import Secret
-from identity.sequence import next_number
+from identity.sql.sequence import next_number
 from identity.tables import grants, provider_connections
 from pipeline.action import Facts, Recovery
-from pipeline.database import Database
-from pipeline.services import Services, StepSettings
+from pipeline.db.database import Database
+from pipeline.execution.services import Services, StepSettings
+from pipeline.execution.worker import Worker, WorkerSettings
 from pipeline.tables import jobs
 from pipeline.upstream import Upstream
-from pipeline.worker import Worker, WorkerSettings
 from pipeline.workflow import USER, ExternalUser, Registry, Trigger, workflow
 from tests.failure_cases.provider import Provider
 from tests.identity.coordinators import put_together

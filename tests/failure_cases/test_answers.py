@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from identity.connection_secrets import CLIENT_SECRET
-from identity.connections import paused_reason
+from identity.accounts.grants import REFRESH
+from identity.connections.registry import paused_reason
+from identity.connections.secrets import CLIENT_SECRET
 from identity.errors import Misconfigured, ReauthRequired
-from identity.grants import REFRESH
 from identity.metrics import REFRESHES
 from identity.model import AccountState, Leased, NeedsRefresh
 from tests.failure_cases.rig import Rig

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import pytest
 import redis
 
+from identity.accounts.grants import REFRESH
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
-from identity.grants import REFRESH
 from identity.model import AccountState, Leased, Scope, ScopeKind
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.intents import kept_answers

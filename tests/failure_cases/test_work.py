@@ -12,15 +12,15 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from deploy.sandbox.server import Server
+from identity.accounts.consents import connect_service
 from identity.audit import Act
-from identity.connection_secrets import PRIVATE_KEY
-from identity.connections import add_connection
-from identity.consents import connect_service
+from identity.connections.installations import add_installation
+from identity.connections.registry import add_connection
+from identity.connections.secrets import PRIVATE_KEY
 from identity.errors import ReauthRequired, Unavailable
-from identity.installations import add_installation
+from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountState, Credential, NeedsConsent, ProviderConnection, Scope, ScopeKind
 from identity.secret import Secret
-from identity.service_credential import ServiceCredential
 from pipeline import revocation
 from pipeline.intake import Intake
 from pipeline.ledger import jobs

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from identity.connect.tables import connect_sessions
-from identity.mint_tables import mints
+from identity.minting.tables import mints
 from identity.refresh.tables import refresh_intents
 from identity.withdrawals.tables import withdrawals
 from pipeline.revocation.tables import revocations

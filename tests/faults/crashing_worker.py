@@ -22,8 +22,8 @@ from pathlib import Path
 from deploy.process import workflows
 from deploy.worker import settings
 from identity.refresh.budget import RefreshBudget
-from pipeline.celery import make_celery
-from pipeline.ring import CeleryRing
+from pipeline.broker.celery import make_celery
+from pipeline.broker.ring import CeleryRing
 from pipeline.runtime import Runtime
 from tests.faults.gate import Gate
 

@@ -17,7 +17,7 @@ from deploy.demo import payments
 from deploy.demo.provision import GITHUB, standard_of
 from deploy.fixtures.signing import signature
 from deploy.sandbox import clear
-from identity.api_keys import Role
+from identity.agents.api_keys import Role
 from identity.audit import Act
 from identity.console import sessions
 from identity.model import AccountKey

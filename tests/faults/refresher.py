@@ -26,16 +26,16 @@ from typing import Any
 import redis
 from sqlalchemy import update
 
+from identity.accounts.grants import get_grant
 from identity.errors import AswhomError, Unavailable
-from identity.grants import get_grant
-from identity.http import Client
+from identity.http.client import Client
 from identity.ids import Ids
+from identity.keys.vault import Vault
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.tables import grants
-from identity.vault import Vault
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.db.database import Database, DatabaseSettings, open_database
 from tests.identity.coordinators import put_together
 from tests.identity.peer import PROFILES
 from tests.loopback import LOOPBACK

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import select
 
 from deploy.demo.provision import GITHUB, SLACK
-from identity.api_keys import Role
+from identity.agents.api_keys import Role
 from identity.model import Scope, ScopeKind
 from pipeline.revocation.tables import revocations
 from tests.servers.process import Process, start

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from identity.grants import ACCESS, REFRESH, token_binding
+from identity.accounts.grants import ACCESS, REFRESH, token_binding
 from identity.model import Scope, ScopeKind
 from identity.refresh.tables import refresh_intents
 from identity.tables import accounts, grants

@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
+from identity.accounts.grants import ACCESS, REFRESH
 from identity.connect.flow import Connected
 from identity.errors import ReauthRequired
-from identity.grants import ACCESS, REFRESH
-from identity.http import Client
+from identity.http.client import Client
 from identity.model import AccountKey, AccountState, PrincipalKind
 from identity.principals import ensure_principal
 from identity.refresh.tables import refresh_intents
 from identity.tables import provider_connections
-from pipeline.database import Database
+from pipeline.db.database import Database
 from tests.identity.peer import Peer
 from tests.identity.world import World
 from tests.ledgers import open_ledger
@@ -88,7 +88,7 @@ def refreshers(ledger_url: str, tmp_path: Path) -> Start:
             warm=[
                 "identity.refresh.coordinator",
                 "identity.refresh.lock",
-                "pipeline.sqlite",
+                "pipeline.db.sqlite",
                 "tests.identity.peer",
             ],
         )

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from identity.model import AccountState, Scope, ScopeKind
 from identity.tables import accounts
-from pipeline import reconcile
+from pipeline.duties import reconcile
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, deliveries, jobs

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from sqlalchemy import update
 
-from pipeline.budget import GUESSED_WINDOW
 from pipeline.tables import jobs
+from pipeline.throttle.budget import GUESSED_WINDOW
 from tests.system.rig import System
 from tests.waiting import PATIENCE
 

@@ -61,19 +61,19 @@ def test_the_sandbox_imports_nothing_of_ours() -> None:
 
 # Who may UPDATE a table with states: its movers, and writers of its other columns.
 WRITERS = {
-    "accounts": {"identity/accounts.py", "identity/consent_ledger.py"},
+    "accounts": {"identity/accounts/states.py", "identity/accounts/consent_ledger.py"},
     "jobs": {
         "deploy/trial/passing.py",  # dates alone, in a ledger of a test
         "pipeline/ledger/bells.py",
         "pipeline/ledger/jobs.py",  # a claim
-        "pipeline/ledger/moving.py",
+        "pipeline/ledger/job_moves.py",
         "pipeline/ledger/openings.py",
-        "pipeline/ledger/reaching.py",
+        "pipeline/ledger/revocation_statements.py",
         "pipeline/ledger/waits.py",  # when a wait is looked at next
-        "pipeline/retention.py",  # the event and `pruned_at` of jobs that have ended
+        "pipeline/duties/retention.py",  # the event and `pruned_at` of jobs that have ended
     },
-    "steps": {"pipeline/ledger/moving.py", "deploy/trial/passing.py"},
-    "attempts": {"pipeline/ledger/moving.py", "deploy/trial/passing.py"},
+    "steps": {"pipeline/ledger/job_moves.py", "deploy/trial/passing.py"},
+    "attempts": {"pipeline/ledger/job_moves.py", "deploy/trial/passing.py"},
 }
 
 

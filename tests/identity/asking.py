@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import select
 
-from identity.http import Client
+from identity.http.client import Client
+from identity.keys.vault import Vault
 from identity.providers.profile import Profile
 from identity.refresh.gate import Gate
 from identity.token_endpoint import TokenEndpoint
-from identity.vault import Vault
 from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import Withdrawer

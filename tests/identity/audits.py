@@ -18,8 +18,8 @@ from identity.audit.pruning import prune_audit
 from identity.audit.sealer import Sealer
 from identity.audit.tables import audit as rows
 from identity.audit.tables import audit_seals
-from identity.signing import Signer
-from identity.trusted_keys import TrustedKeys
+from identity.keys.signing import Signer
+from identity.keys.trusted_keys import TrustedKeys
 from tests.identity.world import START, World
 
 SIGNER = Signer.from_seed(os.urandom(32))

@@ -15,13 +15,13 @@ from identity.connect.confirmation import CameBack, Consenter
 from identity.connect.flow import ConnectFlow, ConnectOffer, ConnectRefused, Outcome
 from identity.connect.outcomes import Awaiting
 from identity.connect.reasons import Why
-from identity.http import Client
+from identity.http.client import Client
+from identity.keys.signing import Signer
 from identity.model import AccountKey
 from identity.principals import link_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.refresh.gate import Gate
-from identity.signing import Signer
 from tests.identity.world import ANNA, World
 
 NONCE = "nonce-of-the-session-that-asked"

@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 import redis
 
-from identity.connection_secrets import PRIVATE_KEY, add_secret, seal_secret
-from identity.connections import rewrite_connection
-from identity.http import Client
+from identity.connections.registry import rewrite_connection
+from identity.connections.secrets import PRIVATE_KEY, add_secret, seal_secret
+from identity.http.client import Client
 from identity.refresh.coordinator import Coordinator
 from identity.secret import Secret
 from tests.identity.browser_flow import BrowserFlow

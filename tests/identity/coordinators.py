@@ -11,7 +11,8 @@ from typing import Any
 import redis
 from sqlalchemy import Connection, select
 
-from identity.http import Client
+from identity.http.client import Client
+from identity.keys.vault import Vault
 from identity.model import AccountKey
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
@@ -21,9 +22,8 @@ from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.refresh.parts import RefreshParts
 from identity.refresh.tables import refresh_intents
-from identity.store import Store
+from identity.sql.store import Store
 from identity.token_endpoint import TokenEndpoint
-from identity.vault import Vault
 from tests.identity.world import World
 
 # Whatever of it runs out by the wall clock has to outlast a busy machine.

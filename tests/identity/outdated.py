@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from identity.accounts.narrowing import rescope
+from identity.accounts.stale_access import drop_access
 from identity.model import AccountKey, Scope, ScopeKind
-from identity.narrowing import rescope
-from identity.sequence import lock_exclusive
-from identity.stale_access import drop_access
+from identity.sql.sequence import lock_exclusive
 from tests.identity.world import World
 
 

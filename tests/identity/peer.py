@@ -11,18 +11,18 @@ from urllib.parse import parse_qsl, urlsplit
 import redis
 from sqlalchemy import Connection
 
+from identity.accounts.grants import REFRESH
 from identity.connect.flow import ConnectFlow, Outcome
-from identity.connection_secrets import CLIENT_SECRET, add_secret, live_secrets, retire_secret, seal_secret
-from identity.connections import add_connection
-from identity.grants import REFRESH
-from identity.http import Client
+from identity.connections.registry import add_connection
+from identity.connections.secrets import CLIENT_SECRET, add_secret, live_secrets, retire_secret, seal_secret
+from identity.http.client import Client
+from identity.keys.signing import Signer
 from identity.model import AccountKey, ProviderConnection
 from identity.providers.profile import ClientAuth, Profile, Reach, Revocation
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
-from identity.signing import Signer
 from tests.identity.coordinators import put_together
 from tests.identity.world import World
 from tests.servers.oidc import Oidc

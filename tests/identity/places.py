@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from identity.installations import add_installation
+from identity.connections.installations import add_installation
 from identity.principals import ensure_tenant
 from identity.providers.profile import WhoAmI
 from tests.identity.browser_flow import BrowserFlow

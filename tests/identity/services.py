@@ -8,15 +8,15 @@ from typing import Any
 
 import redis
 
+from identity.accounts.consents import connect_service
 from identity.audit import Act
-from identity.consents import connect_service
-from identity.http import Client
+from identity.http.client import Client
+from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountKey, Credential
 from identity.providers import PROFILES
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.lock import RefreshLock
-from identity.service_credential import ServiceCredential
 from tests.identity.coordinators import put_together
 from tests.identity.world import ROBOT, World
 

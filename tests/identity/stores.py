@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 
 from identity.errors import Unavailable
-from identity.store import CommitUnknown
+from identity.sql.store import CommitUnknown
 
 T = TypeVar("T")
 
 
 class EngineStore:
-    """`identity.store.Store` without its promises about commits that fail."""
+    """`identity.sql.store.Store` without its promises about commits that fail."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

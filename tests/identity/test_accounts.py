@@ -5,15 +5,19 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import update
 
-from identity import accounts, connection_secrets, connections, installations, principals
-from identity.accounts import MOVES
-from identity.connection_secrets import CLIENT_SECRET, WEBHOOK_SECRET, seal_secret
-from identity.consent_ledger import Consented
+from identity import principals
+from identity.accounts import states as accounts
+from identity.accounts.consent_ledger import Consented
+from identity.accounts.grants import bury
+from identity.accounts.states import MOVES
+from identity.connections import installations
+from identity.connections import registry as connections
+from identity.connections import secrets as connection_secrets
+from identity.connections.secrets import CLIENT_SECRET, WEBHOOK_SECRET, seal_secret
 from identity.errors import BadInput, Misconfigured
-from identity.grants import bury
 from identity.model import AccountKey, AccountState, PrincipalKind, ProviderConnection, RuledOut, Scope, ScopeKind
-from identity.moves import IllegalMove
 from identity.secret import Secret
+from identity.sql.state_machine import IllegalMove
 from identity.tables import accounts as accounts_table
 from tests.identity.world import ANNA, World
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from identity.addresses import AddressPolicy
 from identity.errors import Misconfigured
-from identity.http import Client, HttpRequest, NotSent
+from identity.http.addresses import AddressPolicy
+from identity.http.client import Client, HttpRequest, NotSent
 
 POLICY = AddressPolicy()
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 import redis
 
 from identity.breaker import Breaker
-from identity.http import Client
+from identity.http.client import Client
 from identity.model import Credential
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from identity.answers import (
+from identity.http.client import Answer, NoAnswer, NotSent, Outcome
+from identity.model import TokenAnswer
+from identity.oauth.answers import (
     ClientRefused,
     Dead,
     Granted,
@@ -23,8 +25,6 @@ from identity.answers import (
     Withheld,
     read_outcome,
 )
-from identity.http import Answer, NoAnswer, NotSent, Outcome
-from identity.model import TokenAnswer
 from identity.providers import PROFILES
 from identity.secret import Secret
 

@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from joserfc import jwt
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from identity.assertions import check_private_key, client_assertion, grant_assertion
 from identity.errors import Misconfigured
 from identity.model import ProviderConnection
+from identity.oauth.assertions import check_private_key, client_assertion, grant_assertion
 from identity.providers.google import GOOGLE
 from identity.providers.profile import Assertion
 from identity.providers.salesforce import SALESFORCE

@@ -29,8 +29,8 @@ from identity.audit.tables import audit as rows
 from identity.audit.tables import audit_prunings, audit_seals
 from identity.audit.verification import verify
 from identity.errors import BadInput, Misconfigured
-from identity.signing import Signer, canonical
-from identity.trusted_keys import TrustedKeys
+from identity.keys.signing import Signer, canonical
+from identity.keys.trusted_keys import TrustedKeys
 from tests.identity.audits import DAY, KEYS, SIGNER, Within, as_owner, edit, kept, prune, restamp, seal, write
 from tests.identity.world import START, World
 from tests.ledgers import MOSTLY_SQLITE

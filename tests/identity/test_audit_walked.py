@@ -18,9 +18,9 @@ from identity.audit.statements import sign
 from identity.audit.tables import audit
 from identity.audit.verification import verify
 from identity.errors import BadInput
-from identity.handovers import hand_over
-from identity.signing import Signer
-from identity.store import Store
+from identity.keys.handovers import hand_over
+from identity.keys.signing import Signer
+from identity.sql.store import Store
 from tests.identity.audits import DAY, KEYS, SIGNER, as_owner, edit, prune, seal, write
 from tests.identity.world import START, World
 

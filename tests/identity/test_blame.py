@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from identity.answers import UNNAMED_401, ClientRefused, Withheld
-from identity.connection_secrets import CLIENT_SECRET, SealedSecret
-from identity.minting import AssertionRefused
+from identity.connections.secrets import CLIENT_SECRET, SealedSecret
+from identity.keys.vault import Binding
+from identity.minting.requests import AssertionRefused
 from identity.model import Credential
+from identity.oauth.answers import UNNAMED_401, ClientRefused, Withheld
 from identity.providers import PROFILES
 from identity.refresh.blame import Blame, Refusal, blame
-from identity.vault import Binding
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 OF_PERSON, SIGNED, OF_CLIENT = Credential.AUTHORIZATION_CODE, Credential.JWT_BEARER, Credential.CLIENT_CREDENTIALS

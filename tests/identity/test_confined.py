@@ -14,17 +14,17 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import Connection, Row, select
 
-from identity.accounts import move_account
+from identity.accounts.states import move_account
 from identity.audit.tables import audit
 from identity.breaker import Breaker
-from identity.confined import Confiner
-from identity.confined_minting import ConfinedMinter, Confinement
-from identity.connection_secrets import PRIVATE_KEY, live_secrets, rotate_secret, seal_secret
-from identity.connections import pause_connection, resume_connection
+from identity.connections.registry import pause_connection, resume_connection
+from identity.connections.secrets import PRIVATE_KEY, live_secrets, rotate_secret, seal_secret
 from identity.errors import Misconfigured, Unavailable
-from identity.http import Client, NotSent
-from identity.mint_tables import mints
-from identity.mints import prune_mints
+from identity.http.client import Client, NotSent
+from identity.minting.confined import Confiner
+from identity.minting.confined_minting import ConfinedMinter, Confinement
+from identity.minting.mints import prune_mints
+from identity.minting.tables import mints
 from identity.model import AccountKey, AccountState, Credential, LeaseRequest, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.refresh.gate import HELD_BACK as AT_THE_GATE
@@ -33,7 +33,7 @@ from identity.refresh.line import Who
 from identity.refresh.pace import Pace
 from identity.scopes import remember_stop
 from identity.secret import Secret
-from identity.store import Store
+from identity.sql.store import Store
 from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals.tables import withdrawals
 from tests.identity.keys import pem

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select, update
 
+from identity.accounts.grants import ACCESS, REFRESH, token_binding
 from identity.audit.tables import audit
 from identity.connect.confirmation import Consenter
 from identity.connect.flow import Connected, ConnectRefused, Finishing
@@ -20,13 +21,12 @@ from identity.connect.reasons import Why
 from identity.connect.return_targets import add_target, remove_target
 from identity.connect.sessions import CONFIRMED_WITHIN, forget_sessions, is_connecting, latest_link
 from identity.connect.tables import connect_sessions
-from identity.connections import rewrite_connection
+from identity.connections.registration import Change
+from identity.connections.registry import rewrite_connection
 from identity.errors import BadInput, NotInState, Unavailable
-from identity.grants import ACCESS, REFRESH, token_binding
+from identity.keys.rewrap import in_use
 from identity.model import AccountKey, AccountState, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
-from identity.registration import Change
-from identity.rewrap import in_use
 from identity.tables import provider_connections
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals

@@ -12,7 +12,7 @@ import pytest
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from sqlalchemy import Connection, select
 
-from identity.accounts import find_account
+from identity.accounts.states import find_account
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.connect.flow import Connected, ConnectOffer, ConnectRefused, Finishing
@@ -21,10 +21,11 @@ from identity.connect.reasons import Why
 from identity.connect.return_targets import add_target, checked_url, remove_target
 from identity.connect.sessions import bind_browser, digest, use_up
 from identity.connect.tables import connect_sessions
-from identity.connection_secrets import CLIENT_SECRET, add_secret, rotate_secret, seal_secret
-from identity.connections import add_connection, rewrite_connection
+from identity.connections.registry import add_connection, rewrite_connection
+from identity.connections.secrets import CLIENT_SECRET, add_secret, rotate_secret, seal_secret
 from identity.errors import BadInput, PolicyDenied, Unavailable
 from identity.hold import release_hold, set_hold
+from identity.keys.signing import Signer
 from identity.model import AccountKey, AccountState, Credential, Leased, PrincipalKind, Scope, ScopeKind
 from identity.people import name_people, taken_for
 from identity.principals import ensure_principal, ensure_tenant, resolve_alias
@@ -34,8 +35,7 @@ from identity.refresh.line import Rank, Who
 from identity.refresh.pace import CAUTIOUS, Pace
 from identity.scopes import remember_stop
 from identity.secret import Secret
-from identity.sequence import next_number
-from identity.signing import Signer
+from identity.sql.sequence import next_number
 from identity.withdrawals import WithdrawalState, settle
 from identity.withdrawals.taking import EndedConsents, take_grant
 from tests.identity.browser_flow import ANNAS_BROWSER, ANOTHER_BROWSER, BrowserFlow, link_person, why

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, delete, select, update
 from identity.audit.tables import audit
 from identity.connect.flow import Connected, ConnectRefused
 from identity.connect.reasons import Why
-from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
-from identity.installations import remove_installation, were_seen
+from identity.connections.installations import remove_installation, were_seen
+from identity.connections.secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.secret import Secret
 from identity.tables import connection_secrets, provider_connections
 from tests.identity.browser_flow import BrowserFlow, why

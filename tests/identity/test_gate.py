@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from identity.breaker import Breaker
 from identity.providers import PROFILES
-from identity.redis_rest import RedisRest
+from identity.redis_cooldown import RedisCooldown
 from identity.refresh.gate import AHEAD_KEEPS, Endpoint, Gate
 from identity.refresh.line import Rank, Who
 from identity.refresh.pace import CAUTIOUS, Pace
@@ -219,7 +219,7 @@ def test_without_redis_each_process_has_a_gate_of_its_own_and_asks_redis_again_l
     ticks, where = Ticks(), endpoint()
     with own_valkey.client() as client:
         ours, other = (
-            Gate(client, monotonic=ticks, breaker=BREAKER, rest=RedisRest(monotonic=ticks)) for _ in range(2)
+            Gate(client, monotonic=ticks, breaker=BREAKER, rest=RedisCooldown(monotonic=ticks)) for _ in range(2)
         )
         for _ in range(5):
             assert ours.enter(where, HOURLY) is None

@@ -23,9 +23,9 @@ from identity.audit.statements import PRUNED, read_checkpoint, sign
 from identity.audit.tables import audit, audit_prunings, audit_seals
 from identity.audit.verification import verify
 from identity.errors import BadInput, Misconfigured
-from identity.handovers import hand_over, hold_signing, trusted_keys
-from identity.signing import Signer
-from identity.trusted_keys import TrustedKeys, read_handover
+from identity.keys.handovers import hand_over, hold_signing, trusted_keys
+from identity.keys.signing import Signer
+from identity.keys.trusted_keys import TrustedKeys, read_handover
 from tests.identity.audits import DAY, as_owner, edit, kept, restamp, write
 from tests.identity.world import START, World
 

@@ -19,9 +19,9 @@ from typing import Any
 import httpcore
 import pytest
 
-from identity.addresses import AddressPolicy
-from identity.deadline import Deadline, DeadlineStream
-from identity.http import Answer, Client, HttpRequest, NoAnswer, NotSent
+from identity.http.addresses import AddressPolicy
+from identity.http.client import Answer, Client, HttpRequest, NoAnswer, NotSent
+from identity.http.deadline import Deadline, DeadlineStream
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 SHORT, LONG = timedelta(seconds=0.5), timedelta(seconds=20)  # what runs out, and what does not

@@ -12,11 +12,11 @@ from typing import Any, cast
 import pytest
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
-from identity import jose
 from identity.errors import Unavailable
-from identity.http import Answer, Client, HttpRequest, NoAnswer
-from identity.jose import Key, Signed
-from identity.jwks import KeyRing, read_keys
+from identity.http.client import Answer, Client, HttpRequest, NoAnswer
+from identity.oauth import jose
+from identity.oauth.jose import Key, Signed
+from identity.oauth.jwks import KeyRing, read_keys
 from tests.identity.providers import PretendProvider, pretend_provider
 
 KEY = RSAKey.generate_key(2048, {"kid": "k1"})

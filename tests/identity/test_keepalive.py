@@ -16,11 +16,11 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import Connection, insert, select, update
 
-from identity.accounts import move_account
-from identity.connections import pause_connection, resume_connection
+from identity.accounts.grants import note_use
+from identity.accounts.states import move_account
+from identity.connections.registry import pause_connection, resume_connection
 from identity.errors import Unavailable
-from identity.grants import note_use
-from identity.http import Client
+from identity.http.client import Client
 from identity.model import AccountKey, AccountState, Credential, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
@@ -34,8 +34,8 @@ from identity.refresh.situation import read_situation
 from identity.refresh.tables import refresh_intents
 from identity.scopes import remember_stop
 from identity.secret import Secret
-from identity.sequence import lock_exclusive
-from identity.store import CommitUnknown
+from identity.sql.sequence import lock_exclusive
+from identity.sql.store import CommitUnknown
 from identity.tables import grants, principals, provider_connections
 from tests.identity.coordinators import MakeCoordinator
 from tests.identity.providers import PretendProvider, Reply, reply

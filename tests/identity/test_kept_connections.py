@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import httpcore
 import pytest
 
-from identity.deadline import Deadline
-from identity.kept_connections import KeptConnections
+from identity.http.connection_pool import KeptConnections
+from identity.http.deadline import Deadline
 
 HERE = httpcore.Origin(b"http", b"here", 80)
 THERE = httpcore.Origin(b"http", b"there", 80)

@@ -12,8 +12,8 @@ from joserfc.errors import BadSignatureError
 from joserfc.jwk import RSAKey
 from joserfc.jws import extract_compact
 
-from identity.connection_secrets import PRIVATE_KEY, live_secrets, rotate_secret, seal_secret
-from identity.connections import paused_reason
+from identity.connections.registry import paused_reason
+from identity.connections.secrets import PRIVATE_KEY, live_secrets, rotate_secret, seal_secret
 from identity.errors import Misconfigured, Unavailable
 from identity.model import Credential
 from identity.refresh.coordinator import Coordinator

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from identity.http import Answer
+from identity.http.client import Answer
 from identity.model import AccountKey, AccountState
 from identity.providers import PROFILES
 from identity.refresh.intents import store_answer

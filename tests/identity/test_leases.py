@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Connection
 
-from identity.accounts import find_account, move_account
-from identity.leases import open_token
+from identity.accounts.leases import open_token
+from identity.accounts.states import find_account, move_account
 from identity.model import (
     AccountKey,
     AccountState,

@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select, update
 
+from identity.accounts.grants import token_binding
 from identity.connect.flow import Connected
 from identity.connect.leftovers import GENERATION, Leftover, kept, leave
 from identity.connect.reasons import Why
-from identity.connection_secrets import CLIENT_SECRET, rotate_secret, seal_secret
+from identity.connections.secrets import CLIENT_SECRET, rotate_secret, seal_secret
 from identity.errors import Unavailable
-from identity.grants import token_binding
+from identity.keys.vault import Vault
 from identity.model import AccountKey, AccountState, Scope, ScopeKind, TokenAnswer
 from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.tables import provider_connections
-from identity.vault import Vault
 from identity.withdrawals import Counts, Origin, WithdrawalState, claim, postpone
 from identity.withdrawals.stuck_leftovers import ask_leftover_again, stuck_leftovers
 from identity.withdrawals.tables import withdrawals

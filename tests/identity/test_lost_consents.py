@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from identity.audit.tables import audit
 from identity.errors import Unavailable, Unconfirmed
 from identity.model import Credential, Scope, ScopeKind
-from identity.store import CommitUnknown
+from identity.sql.store import CommitUnknown
 from tests.identity.stores import EngineStore, FailingStore
 from tests.identity.world import ROBOT, World
 from tests.ledger.acts import AWAITED

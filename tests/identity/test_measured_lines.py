@@ -14,7 +14,7 @@ from identity.providers import PROFILES
 from identity.refresh.gate import STEP_KEEPS, Endpoint, Gate
 from identity.refresh.line import Who
 from identity.refresh.measured_lines import measure_lines
-from identity.store import Store
+from identity.sql.store import Store
 from tests.identity.world import World
 
 

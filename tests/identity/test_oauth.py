@@ -13,9 +13,9 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from identity.errors import Misconfigured
-from identity.http import HttpRequest
+from identity.http.client import HttpRequest
 from identity.model import ProviderConnection
-from identity.oauth import (
+from identity.oauth.requests import (
     Client,
     Narrowing,
     authorization_url,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from identity.accounts.inferred_death import infer_death
 from identity.errors import GrantRevoked
-from identity.inferred_death import infer_death
 from identity.model import AccountKey, AccountState, Scope, ScopeKind
 from identity.refresh.gate import Gate
 from identity.refresh.intents import kept_answers, store_answer

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
+from identity.accounts.grants import ACCESS, REFRESH
 from identity.connect.flow import Connected, ConnectRefused
 from identity.errors import Misconfigured, ReauthRequired
-from identity.grants import ACCESS, REFRESH
 from identity.model import AccountState
 from tests.identity.peer import KEY, Peer
 from tests.ledgers import MOSTLY_SQLITE

@@ -10,21 +10,21 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from joserfc.jwk import ECKey
 
+from identity.accounts.consents import connect_service
 from identity.audit import Act
-from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, seal_secret
-from identity.connections import add_connection
-from identity.consents import connect_service
-from identity.discovery import discover
+from identity.connections.registration import Registration, register
+from identity.connections.registry import add_connection
+from identity.connections.secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, seal_secret
 from identity.errors import Misconfigured
-from identity.http import Answer, Client
+from identity.http.client import Answer, Client
+from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountKey, AccountState, Credential, ProviderConnection
-from identity.oauth import Client as OAuthClient
+from identity.oauth.discovery import discover
+from identity.oauth.requests import Client as OAuthClient
 from identity.providers import PROFILES
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.lock import RefreshLock
-from identity.registration import Registration, register
 from identity.secret import Secret
-from identity.service_credential import ServiceCredential
 from identity.withdrawals.token_revocation import REFRESH, has_ended, revoke_request
 from tests.identity.coordinators import put_together
 from tests.identity.keys import pem

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from sqlalchemy import update
 
+from identity.accounts.grants import ACCESS, REFRESH
 from identity.connect.flow import Connected
-from identity.grants import ACCESS, REFRESH
 from identity.model import Scope, ScopeKind
 from identity.refresh.gate import Gate
 from identity.tables import provider_connections

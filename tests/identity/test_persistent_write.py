@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import Connection
 
 from identity.errors import Unavailable
-from identity.persistent_write import PersistentWrite
-from identity.store import CommitUnknown
+from identity.sql.persistent_write import PersistentWrite
+from identity.sql.store import CommitUnknown
 
 
 class AwayFor:

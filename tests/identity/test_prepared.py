@@ -28,10 +28,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError, MultipleResultsFound, NoResultFound, OperationalError, ProgrammingError
 
-from identity.columns import Instant, in_microseconds
-from identity.prepared import Prepared
-from identity.rows import insert_for
-from pipeline.database import Database
+from identity.sql.columns import Instant, in_microseconds
+from identity.sql.prepared import Prepared
+from identity.sql.rows import insert_for
+from pipeline.db.database import Database
 from pipeline.states import JobState
 
 pytestmark = pytest.mark.as_owner

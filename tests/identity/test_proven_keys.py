@@ -10,13 +10,13 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import Connection, update
 
-from identity.connection_secrets import CLIENT_SECRET, SealedSecret, add_secret, live_secrets, seal_secret
+from identity.connections.secrets import CLIENT_SECRET, SealedSecret, add_secret, live_secrets, seal_secret
 from identity.errors import Misconfigured, Unavailable
-from identity.proven_keys import prove, proves
+from identity.keys.proven_keys import prove, proves
+from identity.keys.vault import Vault
 from identity.secret import Secret
-from identity.store import Store
+from identity.sql.store import Store
 from identity.tables import connection_secrets
-from identity.vault import Vault
 from tests.identity.world import World
 
 T = TypeVar("T")

@@ -12,12 +12,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from identity.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient, Withheld, read_outcome
 from identity.errors import Misconfigured
-from identity.http import Answer, HttpRequest
-from identity.http import Client as HttpClient
+from identity.http.client import Answer, HttpRequest
+from identity.http.client import Client as HttpClient
 from identity.model import Credential, ProviderConnection
-from identity.oauth import Client, authorization_url, exchange_request, refresh_request
+from identity.oauth.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient, Withheld, read_outcome
+from identity.oauth.requests import Client, authorization_url, exchange_request, refresh_request
 from identity.providers import PROFILES
 from identity.providers.openid import openid_user
 from identity.providers.profile import Profile

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from identity.audit.tables import audit
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
-from identity.http import Client
+from identity.http.client import Client
 from identity.model import AccountState, Scope, ScopeKind
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.tables import refresh_intents

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import redis
 
+from identity.accounts.grants import REFRESH
 from identity.errors import Unavailable
-from identity.grants import REFRESH
 from identity.model import Leased, NeedsRefresh
 from identity.refresh.coordinator import Coordinator
 from tests.identity.coordinators import MakeCoordinator, intents

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from identity.errors import ReauthRequired
-from identity.http import Client
+from identity.http.client import Client
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.intents import IntentState

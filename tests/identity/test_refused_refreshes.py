@@ -8,10 +8,10 @@ from functools import partial
 import pytest
 from sqlalchemy import update
 
-from identity.connections import paused_reason, resume_connection
-from identity.consent_ledger import Consented
+from identity.accounts.consent_ledger import Consented
+from identity.accounts.inferred_death import infer_death
+from identity.connections.registry import paused_reason, resume_connection
 from identity.errors import AccountRefused, Misconfigured, ReauthRequired, Unavailable
-from identity.inferred_death import infer_death
 from identity.metrics import REFRESHES
 from identity.model import AccountState, Credential, Leased
 from identity.refresh.story import latest_refresh, refused_accounts

@@ -10,22 +10,22 @@ from functools import partial
 import pytest
 from sqlalchemy import Connection, LargeBinary, insert, select, update
 
-from identity import rewrap
-from identity.accounts import get_account
+from identity.accounts.grants import ACCESS, EMPTIED, REFRESH, token_binding
+from identity.accounts.states import get_account
 from identity.capability.keys import NewKey, ensure, load, open_key
 from identity.capability.model import Algorithm
 from identity.connect.sessions import ConnectSession, add_session, get_session, open_verifier, seal_verifier
-from identity.connection_secrets import CLIENT_SECRET, add_secret, live_secrets, seal_secret
-from identity.connections import add_connection
+from identity.connections.registry import add_connection
+from identity.connections.secrets import CLIENT_SECRET, add_secret, live_secrets, seal_secret
 from identity.errors import Misconfigured
-from identity.grants import ACCESS, EMPTIED, REFRESH, token_binding
+from identity.keys import rewrap
+from identity.keys.rewrap import SEALED, Field, in_use
+from identity.keys.vault import Vault
 from identity.model import AccountKey
 from identity.refresh.intents import TOKEN_ANSWER, IntentState, RefreshIntent, open_intent, store_answer
 from identity.refresh.situation import read_situation
-from identity.rewrap import SEALED, Field, in_use
 from identity.secret import Secret
 from identity.tables import grants, metadata, principals
-from identity.vault import Vault
 from identity.withdrawals import SHREDDED, get_withdrawal
 from identity.withdrawals.tables import withdrawals
 from tests.identity.world import ANNA, World

@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import select
 
 from identity.audit.tables import audit
-from identity.connection_secrets import (
+from identity.connections.registry import paused_reason, resume_connection
+from identity.connections.secrets import (
     CLIENT_SECRET,
     SealedSecret,
     live_secrets,
@@ -21,9 +22,8 @@ from identity.connection_secrets import (
     rotate_secret,
     seal_secret,
 )
-from identity.connections import paused_reason, resume_connection
 from identity.errors import AccountRefused, Misconfigured, Unavailable
-from identity.http import Client
+from identity.http.client import Client
 from identity.model import AccountState, Credential
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator

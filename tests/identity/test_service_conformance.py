@@ -12,19 +12,19 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from identity.accounts import Account
-from identity.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient
-from identity.authorization import KEY, authorization
-from identity.connection_secrets import PRIVATE_KEY, authenticator, seal_secret
-from identity.grants import REFRESH, Grant, token_binding
-from identity.http import Answer, Client, HttpRequest
-from identity.minting import AssertionRefused, read_token, token_request
+from identity.accounts.grants import REFRESH, Grant, token_binding
+from identity.accounts.states import Account
+from identity.connections.secrets import PRIVATE_KEY, authenticator, seal_secret
+from identity.http.authorization import KEY, authorization
+from identity.http.client import Answer, Client, HttpRequest
+from identity.keys.vault import Vault
+from identity.minting.requests import AssertionRefused, read_token, token_request
 from identity.model import AccountKey, AccountState, Credential, ProviderConnection
+from identity.oauth.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
 from identity.refresh.situation import Situation
 from identity.secret import Secret
-from identity.vault import Vault
 from tests.identity.keys import pem
 from tests.identity.published_providers import Asked, Server, server
 from tests.identity.published_services import KEYS, SERVICES, Service

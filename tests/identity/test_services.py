@@ -15,21 +15,21 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 from prometheus_client import REGISTRY
 
-from identity.accounts import get_account
-from identity.authorization import KEY, authorization
-from identity.connection_secrets import CLIENT_SECRET, seal_secret
-from identity.connections import paused_reason
+from identity.accounts.grants import REFRESH
+from identity.accounts.narrowing import rescope
+from identity.accounts.states import get_account
+from identity.connections.registry import paused_reason
+from identity.connections.secrets import CLIENT_SECRET, seal_secret
 from identity.errors import BadInput, Misconfigured, ReauthRequired, Unavailable
-from identity.grants import REFRESH
-from identity.http import Client
-from identity.liveness import Life, ask_whose
+from identity.http.authorization import KEY, authorization
+from identity.http.client import Client
+from identity.minting.permissions import allowed, permissions
 from identity.model import AccountState, Credential, Leased, Scope
-from identity.narrowing import rescope
-from identity.permissions import allowed, permissions
+from identity.oauth.liveness import Life, ask_whose
+from identity.oauth.token_types import kept_type
 from identity.providers import PROFILES
 from identity.refresh.coordinator import Coordinator
 from identity.secret import Secret
-from identity.token_types import kept_type
 from tests.identity.keys import pem
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.published_providers import server

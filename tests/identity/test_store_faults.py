@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select, update
 
 from identity.errors import Unavailable
-from identity.http import Client
+from identity.http.client import Client
 from identity.model import AccountState, Credential
 from identity.providers import PROFILES
 from identity.providers.profile import Profile

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from identity.errors import Unavailable
-from identity.http import Client
+from identity.http.client import Client
 from identity.model import AccountState, Credential
 from tests.identity.coordinators import MakeCoordinator, intents
 from tests.identity.providers import PretendProvider, reply

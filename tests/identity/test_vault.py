@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from identity.errors import Misconfigured
+from identity.keys.vault import Binding, Vault, new_key_line, read_keys
 from identity.secret import Secret
-from identity.vault import Binding, Vault, new_key_line, read_keys
 
 OLD, NEW = b"o" * 32, b"n" * 32
 BINDING = Binding(tenant="acme", record="account-1", provider="github", field="access_token", generation=3)

@@ -17,8 +17,8 @@ from identity.audit.tables import audit as rows
 from identity.audit.tables import audit_seals
 from identity.audit.verification import verify
 from identity.errors import BadInput
-from identity.handovers import hand_over, trusted_keys
-from identity.signing import Signer
+from identity.keys.handovers import hand_over, trusted_keys
+from identity.keys.signing import Signer
 from tests.identity.audits import DAY, KEYS, SIGNER, as_owner, prune, seal
 from tests.identity.world import START, World
 from tests.ledger.plans import plans_of, statements_of

@@ -13,19 +13,19 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import insert, select, update
 
-from identity.connection_secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, retire_secret, seal_secret
-from identity.connections import rewrite_connection
+from identity.accounts.grants import token_binding
+from identity.connections.registry import rewrite_connection
+from identity.connections.secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, retire_secret, seal_secret
 from identity.crash_points import none_reached
 from identity.errors import Unavailable
-from identity.grants import token_binding
-from identity.http import Answer, Client
+from identity.http.client import Answer, Client
 from identity.model import Credential, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.intents import TOKEN_ANSWER
 from identity.secret import Secret
-from identity.store import Store
+from identity.sql.store import Store
 from identity.tables import provider_connections
 from identity.token_endpoint import TokenEndpoint, pack
 from identity.withdrawals import Origin, Withdrawal, WithdrawalState, get_withdrawal

@@ -10,15 +10,17 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, func, select
 
-from identity.accounts import Account, find_account
+from identity.accounts.consent_ledger import AnotherAccount, AnotherClient, Consent, Consented
+from identity.accounts.consents import CompletedConsent, connect_service, write_consent
+from identity.accounts.grants import ACCESS, Grant, get_grant, token_binding
+from identity.accounts.leases import examine
+from identity.accounts.states import Account, find_account
 from identity.audit import Act
 from identity.audit.tables import audit
-from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
-from identity.connections import add_connection, get_connection, rewrite_connection
-from identity.consent_ledger import AnotherAccount, AnotherClient, Consent, Consented
-from identity.consents import CompletedConsent, connect_service, write_consent
-from identity.grants import ACCESS, Grant, get_grant, token_binding
-from identity.leases import examine
+from identity.connections.registry import add_connection, get_connection, rewrite_connection
+from identity.connections.secrets import CLIENT_SECRET, add_secret, seal_secret
+from identity.keys.vault import Vault
+from identity.minting.service_credential import ServiceCredential
 from identity.model import (
     AccountKey,
     AccountState,
@@ -34,9 +36,7 @@ from identity.model import (
 from identity.principals import ensure_agent, ensure_principal, ensure_tenant
 from identity.scopes import revoke_scope
 from identity.secret import Secret
-from identity.sequence import lock_exclusive, next_number
-from identity.service_credential import ServiceCredential
-from identity.vault import Vault
+from identity.sql.sequence import lock_exclusive, next_number
 from tests.identity.stores import EngineStore
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -10,9 +10,9 @@ from functools import partial
 
 from sqlalchemy import Connection, func, insert, select
 
-from identity.consent_ledger import Consent, Consented, store_consent
+from identity.accounts.consent_ledger import Consent, Consented, store_consent
+from identity.accounts.grants import SealedAnswer, note_use, rotate
 from identity.errors import Unavailable
-from identity.grants import SealedAnswer, note_use, rotate
 from identity.model import AccountKey, Credential
 from identity.providers import PROFILES
 from identity.providers.profile import Profile

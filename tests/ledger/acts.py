@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, Row, event, select, text, update
 
 from identity.audit.tables import audit
+from identity.keys.signing import Signer
 from identity.model import Scope
-from identity.signing import Signer
-from identity.store import Store
-from pipeline import reconcile, revocation
+from identity.sql.store import Store
+from pipeline import revocation
+from pipeline.duties import reconcile
 from pipeline.ledger import openings
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Intent, OpenOutcome

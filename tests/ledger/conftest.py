@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from identity.http import Client
-from pipeline.database import Database
+from identity.http.client import Client
+from pipeline.db.database import Database
 from tests.identity.providers import pretend_provider
 from tests.ledger.house import House
 from tests.ledger.workers import Workers

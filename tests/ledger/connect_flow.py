@@ -6,9 +6,9 @@ import secrets
 from functools import partial
 
 from identity.connect.flow import ConnectFlow
-from identity.http import Client
+from identity.http.client import Client
+from identity.keys.signing import Signer
 from identity.providers import PROFILES
-from identity.signing import Signer
 from tests.ledger.house import House
 
 

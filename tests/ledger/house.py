@@ -12,14 +12,15 @@ from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Row, select, update
 
-from identity.accounts import find_account
+from identity.accounts.consent_ledger import Consent, Consented, store_consent
+from identity.accounts.grants import get_grant, seal_answer
+from identity.accounts.states import find_account
 from identity.connect.sessions import ConnectSession, add_session
-from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
-from identity.connections import add_connection, get_connection
-from identity.consent_ledger import Consent, Consented, store_consent
-from identity.grants import get_grant, seal_answer
+from identity.connections.installations import add_installation
+from identity.connections.registry import add_connection, get_connection
+from identity.connections.secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.ids import Ids
-from identity.installations import add_installation
+from identity.keys.vault import Vault
 from identity.model import (
     AccessPattern,
     AccountKey,
@@ -35,10 +36,9 @@ from identity.model import (
 from identity.policy.decision import Decision
 from identity.principals import ensure_principal, ensure_tenant, link_alias
 from identity.secret import Secret
-from identity.sequence import next_number
-from identity.vault import Vault
+from identity.sql.sequence import next_number
 from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Result
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.ledger import deliveries, jobs
 from pipeline.ledger.intents import Intent
 from pipeline.ledger.jobs import ClaimedJob

@@ -7,15 +7,15 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, select, type_coerce, update
 
-from identity.columns import Instant
-from pipeline import reconcile
-from pipeline.breaker import Breakers
-from pipeline.in_flight import InFlight
+from identity.sql.columns import Instant
+from pipeline.duties import reconcile
+from pipeline.execution.services import StepSettings
 from pipeline.ledger.clock import ledger_now
 from pipeline.run import Run
-from pipeline.services import StepSettings
 from pipeline.states import JobState, Wait
 from pipeline.tables import attempts, jobs
+from pipeline.throttle.breaker import Breakers
+from pipeline.throttle.in_flight import InFlight
 from tests.identity.providers import Reply, reply
 from tests.ledger.house import Say
 from tests.ledger.workers import Workers

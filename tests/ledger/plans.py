@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
-from identity.store import Store
-from pipeline.database import Database
+from identity.sql.store import Store
+from pipeline.db.database import Database
 
 
 def plans(database: Database, read: Callable[[Connection], object], *, large: bool = False) -> list[str]:

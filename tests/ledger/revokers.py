@@ -8,8 +8,8 @@ from sqlalchemy import Connection
 
 from identity.crash_points import none_reached
 from identity.ids import Ids
-from identity.signing import Signer
-from identity.store import Store
+from identity.keys.signing import Signer
+from identity.sql.store import Store
 from pipeline.revocation.receipt import ProviderSide, ReadProviderSide
 from pipeline.revocation.revoker import Revoker
 from pipeline.workflow import Registry

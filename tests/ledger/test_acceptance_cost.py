@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Engine, event, update
 
-from pipeline import reconcile
-from pipeline.database import Database
+from pipeline.db.database import Database
+from pipeline.duties import reconcile
 from pipeline.ledger import bells
 from pipeline.tables import jobs
 from tests.ledger.house import House

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert, select
 
 from deploy.trial.trial import NoRing
 from identity.errors import Unavailable
-from identity.store import Store
+from identity.sql.store import Store
 from pipeline.approvals.news import BATCH, tell_of_approvals
 from pipeline.approvals.shown import Actor, Shown
 from pipeline.approvals.tables import approvals

@@ -16,7 +16,7 @@ from identity.tables import accounts
 from pipeline.ledger import jobs
 from pipeline.ledger.approvals import NotApproved, move_approval
 from pipeline.ledger.intents import Adopted, ApprovalMoved, Approved, Ended, Opened
-from pipeline.ledger.moving import move_job
+from pipeline.ledger.job_moves import move_job
 from pipeline.ledger.replay import replay
 from pipeline.states import ApprovalState, AttemptState, JobState, StepState, Wait
 from tests.ledger.acts import close, done, open_, until_awaited

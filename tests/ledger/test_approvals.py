@@ -15,14 +15,14 @@ from identity.audit import Act
 from identity.audit.tables import audit
 from identity.model import Scope, ScopeKind
 from identity.policy.rules import ApprovalNeed
-from identity.sequence import next_number
+from identity.sql.sequence import next_number
 from pipeline import revocation
 from pipeline.approvals.tables import approvals as table
 from pipeline.ledger import approvals, openings, waits
 from pipeline.ledger.approval_ends import end_some, some_are_over
 from pipeline.ledger.approvals import NotApproved
 from pipeline.ledger.intents import ApprovalMoved, Approved, Ended, Opened, PolicyMoved
-from pipeline.ledger.moving import move_job
+from pipeline.ledger.job_moves import move_job
 from pipeline.ledger.replay import replay
 from pipeline.ledger.votes import Counted, NotCounted
 from pipeline.policy.change import put_in_force

@@ -17,13 +17,13 @@ from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.policy.rules import ApprovalNeed
 from identity.principals import ensure_principal, link_alias
 from identity.scopes import remember_stop, revoke_scope
-from identity.sequence import lock_exclusive, next_number
+from identity.sql.sequence import lock_exclusive, next_number
 from identity.tables import principals
 from pipeline.approvals.signed_answer import SignedAnswer
 from pipeline.ledger import signed_answers
 from pipeline.ledger.approvals import NotApproved
 from pipeline.ledger.intents import ApprovalMoved, Ended
-from pipeline.ledger.moving import move_job
+from pipeline.ledger.job_moves import move_job
 from pipeline.ledger.replay import replay
 from pipeline.ledger.votes import Counted, NotCounted
 from pipeline.states import ApprovalState, JobState

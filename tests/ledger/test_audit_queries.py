@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, insert, text
 
 from identity.audit.tables import audit
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.ledger import audit_queries
 from pipeline.ledger.audit_queries import Search
 from pipeline.ledger.paging import Place, Turn

@@ -13,9 +13,9 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Connection
 
 from identity.errors import Unavailable
-from identity.store import CommitUnknown
-from pipeline.database import Database
-from pipeline.interruption import RunAgain
+from identity.sql.store import CommitUnknown
+from pipeline.db.database import Database
+from pipeline.execution.interruption import RunAgain
 from pipeline.ledger.closings import Closed, Closing, close_attempt, close_unsent
 from pipeline.ledger.intents import Intent
 from pipeline.ledger.openings import open_attempt

@@ -15,13 +15,13 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import BigInteger, select, type_coerce, update
 
-from identity.columns import Instant, database_in, in_microseconds, microseconds
-from pipeline import reconcile
-from pipeline.celery import QUEUES
-from pipeline.doorbells import Doorbells, measure_lying
+from identity.sql.columns import Instant, database_in, in_microseconds, microseconds
+from pipeline.broker.celery import QUEUES
+from pipeline.broker.doorbells import Doorbells, measure_lying
+from pipeline.broker.ring import CeleryRing
+from pipeline.duties import reconcile
 from pipeline.ledger import bells, jobs
 from pipeline.model import Bell
-from pipeline.ring import CeleryRing
 from pipeline.tables import jobs as jobs_table
 from tests.celery.rig import publisher
 from tests.ledger.house import HOLD, House

@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from identity.model import AccountKey
-from identity.redis_rest import RedisRest
+from identity.redis_cooldown import RedisCooldown
 from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.pace import CAUTIOUS
-from pipeline.breaker import Breakers, Errand
-from pipeline.breaker_state import HostBreaker, Passed
-from pipeline.budget import Budget, Budgets
-from pipeline.limits import EndpointClass
+from pipeline.throttle.breaker import Breakers, Errand
+from pipeline.throttle.breaker_state import HostBreaker, Passed
+from pipeline.throttle.budget import Budget, Budgets
+from pipeline.throttle.limits import EndpointClass
 from tests.servers.process import free_port
 from tests.servers.valkey import Valkey
 
@@ -300,7 +300,7 @@ def test_a_redis_that_hangs_costs_a_step_one_timeout_however_many_ask_it() -> No
             return run
 
     now, client = [0.0], cast("redis.Redis", Hangs())
-    rest = RedisRest(monotonic=lambda: now[0])
+    rest = RedisCooldown(monotonic=lambda: now[0])
     breakers, budgets, gate = Breakers(client, rest=rest), Budgets(client, rest=rest), Gate(client, rest=rest)
     account = AccountKey(tenant="acme", connection="gh", principal="ada")
     budget = Budget(provider="forge", account=account, endpoints=EndpointClass(name="core"))
@@ -351,7 +351,7 @@ def test_without_redis_the_answers_are_the_same(client: redis.Redis, acts: list[
 
 
 def test_the_shipped_breaker_waits_for_no_call_longer_than_its_probe() -> None:
-    from pipeline.services import StepSettings
+    from pipeline.execution.services import StepSettings
 
     assert HostBreaker().probe > StepSettings().send_within + StepSettings().call_deadline
     assert replace(HostBreaker(), threshold=1).longest < StepSettings().upstream_wait

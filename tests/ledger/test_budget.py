@@ -13,8 +13,8 @@ import redis
 from prometheus_client import REGISTRY
 
 from identity.model import AccountKey
-from pipeline.budget import UNKNOWN_FLYING, Budget, Budgets
-from pipeline.limits import EndpointClass, Left, Limits, Per
+from pipeline.throttle.budget import UNKNOWN_FLYING, Budget, Budgets
+from pipeline.throttle.limits import EndpointClass, Left, Limits, Per
 from tests.servers.process import free_port
 from tests.servers.valkey import Valkey
 

@@ -22,12 +22,12 @@ from identity.policy.ledger import apply_policy
 from identity.secret import Secret
 from pipeline.action import Call, Facts, Judgement, Recovery, Request, Response, Result
 from pipeline.approvals.tables import approvals
+from pipeline.execution.services import StepSettings
 from pipeline.ledger.calls import word_wanted
-from pipeline.limits import EndpointClass, Limits
 from pipeline.run import ActionFailed, Run
-from pipeline.services import StepSettings
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
+from pipeline.throttle.limits import EndpointClass, Limits
 from pipeline.workflow import USER
 from tests.ledger.acts import attempt_states, steps_of
 from tests.ledger.house import Said, Say

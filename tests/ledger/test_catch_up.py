@@ -18,15 +18,15 @@ from deploy.sandbox.__main__ import SERVICES
 from deploy.sandbox.github.app import create_github
 from deploy.sandbox.journal import Journal
 from deploy.sandbox.world import make_world
-from identity.connection_secrets import PRIVATE_KEY, WEBHOOK_SECRET, add_secret, seal_secret
-from identity.connections import add_connection, get_connection
+from identity.connections.installations import add_installation
+from identity.connections.registry import add_connection, get_connection
+from identity.connections.secrets import PRIVATE_KEY, WEBHOOK_SECRET, add_secret, seal_secret
 from identity.errors import Unavailable
-from identity.http import Client
-from identity.installations import add_installation
+from identity.http.client import Client
 from identity.secret import Secret
 from identity.tables import connection_secrets, provider_connections
-from pipeline.catch_up import OVERLAP, CatchUp
-from pipeline.github_deliveries import SIGNALS
+from pipeline.duties.catch_up import OVERLAP, CatchUp
+from pipeline.duties.github_deliveries import SIGNALS
 from pipeline.intake import Intake
 from pipeline.revocation.tables import revocations
 from pipeline.tables import deliveries

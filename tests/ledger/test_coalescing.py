@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipeline.coalescing import Coalescing
+from pipeline.broker.coalescing import Coalescing
 from tests.waiting import eventually
 
 

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import Connection, LargeBinary, Table, insert, select
 from sqlalchemy.types import JSON, BigInteger, Integer, String
 
-from identity.columns import Instant
 from identity.refresh.tables import refresh_intents
+from identity.sql.columns import Instant
 from identity.tables import accounts, agents, principals, provider_connections, tenants
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.db.database import Database, DatabaseSettings, open_database
 from pipeline.migrations import upgrade
 from pipeline.tables import attempts, deliveries, jobs, pinned_configuration, steps
 

@@ -13,12 +13,12 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from identity.errors import Unavailable
 from identity.model import AccountKey, PrincipalKind, Scope, ScopeKind
-from identity.sequence import lock_exclusive, next_number
+from identity.sql.sequence import lock_exclusive, next_number
 from identity.tables import accounts, grants, principals
 from identity.withdrawals import Origin, WithdrawalState, settle
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import Turn
-from pipeline.reconcile import advance_withdrawals
+from pipeline.duties.reconcile import advance_withdrawals
 from pipeline.revocation import load
 from pipeline.revocation.provider_side import ProviderAsker, provider_side
 from tests.ledger.acts import SIGNER, revoke

@@ -11,25 +11,25 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, insert, inspect, select, update
 
-from identity.accounts import pending_account
+from identity.accounts.consent_ledger import AnotherClient, Consent, Consented, store_consent
+from identity.accounts.grants import seal_answer
+from identity.accounts.states import pending_account
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.capability.tables import audiences
 from identity.connect.leftovers import Leftover, leave
-from identity.connections import get_connection, pause_connection, paused_reason, was_changed
-from identity.consent_ledger import AnotherClient, Consent, Consented, store_consent
-from identity.discovery import Metadata
+from identity.connections.installations import add_installation, remove_installation, tenant_of_installation
+from identity.connections.registration import Change, Registration, register
+from identity.connections.registry import get_connection, pause_connection, paused_reason, was_changed
 from identity.errors import BadInput
-from identity.grants import seal_answer
-from identity.installations import add_installation, remove_installation, tenant_of_installation
 from identity.model import AccountKey, Credential, TokenAnswer
+from identity.oauth.discovery import Metadata
 from identity.providers import PROFILES
-from identity.registration import Change, Registration, register
 from identity.secret import Secret
-from identity.sequence import next_number
+from identity.sql.sequence import next_number
 from identity.tables import accounts, installations, metadata, provider_connections
 from identity.withdrawals import WithdrawalState, settle
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.desk import connections as acts
 from pipeline.desk import tenants
 from tests.ledger.acts import until_awaited

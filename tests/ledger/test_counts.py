@@ -15,16 +15,16 @@ from sqlalchemy import Connection, update
 from identity.capability.issuer import Issuer
 from identity.errors import Misconfigured
 from identity.refresh.coordinator import Coordinator
-from pipeline import reconcile
-from pipeline.interruption import RunAgain, RunEnded
+from pipeline.duties import reconcile
+from pipeline.execution.interruption import RunAgain, RunEnded
+from pipeline.execution.services import Services
+from pipeline.execution.worker import Worker, WorkerSettings
 from pipeline.ledger import jobs
-from pipeline.ledger.moving import move_job
+from pipeline.ledger.job_moves import move_job
 from pipeline.run import Run
-from pipeline.services import Services
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs as jobs_table
 from pipeline.upstream import Upstream
-from pipeline.worker import Worker, WorkerSettings
 from pipeline.workflow import Registry
 from tests.ledger.acts import lapse
 from tests.ledger.house import House

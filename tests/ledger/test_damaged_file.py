@@ -16,13 +16,13 @@ from sqlalchemy import text
 from deploy.process import _awaited
 from identity.errors import LedgerDamaged, Misconfigured, Unavailable
 from identity.ids import Ids
-from identity.store import CommitUnknown
-from identity.vault import Vault
-from pipeline.database import Database
+from identity.keys.vault import Vault
+from identity.sql.store import CommitUnknown
+from pipeline.db.database import Database
+from pipeline.db.sqlite_file import TookTooLong, copy_whole, faults
 from pipeline.intake import Intake
 from pipeline.ledger.revision import revision_of
 from pipeline.migrations import upgrade
-from pipeline.sqlite_file import TookTooLong, copy_whole, faults
 from tests.ledgers import open_ledger
 
 _PAGE = 4096
@@ -130,7 +130,7 @@ def test_what_pythons_own_module_cannot_read_is_said_too(file: Path, monkeypatch
     def cannot(*_: object) -> list[str]:
         raise sqlite3.OperationalError("Could not decode to UTF-8 column")  # with no code of SQLite's
 
-    monkeypatch.setattr("pipeline.sqlite_file._faults", cannot)
+    monkeypatch.setattr("pipeline.db.sqlite_file._faults", cannot)
     with pytest.raises(Unavailable, match="Could not decode"):
         faults(file)
 

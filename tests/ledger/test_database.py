@@ -13,7 +13,7 @@ from sqlalchemy import Connection, event, select
 from sqlalchemy.exc import DBAPIError
 
 from identity.errors import Misconfigured, Unavailable
-from pipeline.database import Database, DatabaseSettings, open_database
+from pipeline.db.database import Database, DatabaseSettings, open_database
 from tests.ledger.writes import Act, inserts, names_in
 from tests.ledgers import open_ledger, turn_taken
 from tests.waiting import eventually

@@ -13,9 +13,9 @@ from sqlalchemy import Connection, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from identity.audit.tables import audit
-from identity.connections import add_connection, get_connection
+from identity.connections.installations import add_installation, remove_installation
+from identity.connections.registry import add_connection, get_connection
 from identity.errors import BadInput, Unavailable
-from identity.installations import add_installation, remove_installation
 from identity.model import AccountState
 from identity.tables import accounts, installations, provider_connections
 from pipeline.approvals.signed_answer import SignedAnswer

@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, delete, select, text, update
 
 from identity.audit.tables import audit
+from identity.connections.installations import add_installation
 from identity.errors import BadInput
-from identity.installations import add_installation
 from identity.tables import installations
 from pipeline.ledger import pins
 from pipeline.ledger.delivery_replay import Does, Replayed, Stored, weigh

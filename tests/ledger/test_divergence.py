@@ -15,7 +15,7 @@ from identity.audit import Act
 from identity.policy.ledger import apply_policy
 from pipeline.action import Result
 from pipeline.ledger import jobs
-from pipeline.ledger.moving import move_job
+from pipeline.ledger.job_moves import move_job
 from pipeline.ledger.replay import replay
 from pipeline.run import ActionFailed, Run, StepRefused
 from pipeline.states import JobState, StepState

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import update
 
 from pipeline import revocation
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.ledger import jobs
 from pipeline.ledger.intents import Intent
-from pipeline.ledger.queries import compensation_of
+from pipeline.ledger.operator_queries import compensation_of
 from pipeline.ledger.replay import replay
 from pipeline.revocation.receipt import outdate
 from pipeline.tables import steps

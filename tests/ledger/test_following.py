@@ -8,7 +8,7 @@ from functools import partial
 from sqlalchemy import Connection, update
 
 from pipeline.ledger import jobs, openings
-from pipeline.ledger.following import Following, Moved
+from pipeline.ledger.job_tail import Following, Moved
 from pipeline.states import AttemptState, StepState, Wait
 from pipeline.tables import jobs as jobs_table
 from tests.ledger.acts import close

@@ -10,20 +10,20 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Table, func, insert, select, update
 
-from identity.api_keys import Role, add_key
+from identity.agents.api_keys import Role, add_key
 from identity.audit import AsWhom, Work, record
 from identity.errors import BadInput
+from identity.keys.signing import Signer
 from identity.retention import Bookmark
 from identity.secret import Secret
-from identity.signing import Signer
 from identity.tables import agents
 from pipeline.approvals.tables import approval_votes, approvals
-from pipeline.forgotten_jobs import look_at_deliveries, look_at_whole_jobs, prune_jobs
-from pipeline.ledger import queries, views
+from pipeline.duties.forgotten_jobs import look_at_deliveries, look_at_whole_jobs, prune_jobs
+from pipeline.duties.retention import Retention, prune
+from pipeline.ledger import operator_queries, tenant_views
 from pipeline.ledger.paging import Turn
 from pipeline.ledger.replay import replay
 from pipeline.model import DeliveryOutcome
-from pipeline.retention import Retention, prune
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import revocations
 from pipeline.states import ApprovalState, AttemptState, JobState, StepState
@@ -215,17 +215,17 @@ def test_whoever_asks_for_a_forgotten_job_is_told_that_and_since_when(house: Hou
     house.database.write(acted)
     read = house.database.read
     with pytest.raises(BadInput, match=r"there is no job nosuch: `aswhom jobs list` shows them$"):
-        read(lambda c: queries.job(c, "nosuch"))
+        read(lambda c: operator_queries.any_job(c, "nosuch"))
     forget(house, 401)
     told = rf"since {datetime.now(UTC):%Y-%m-%d}, jobs that ended before {NOW + 36 * DAY:%Y-%m-%d} are"
     with pytest.raises(BadInput, match=rf"job {known} was forgotten by retention: {told} \(ASWHOM_KEEP_JOBS\)"):
-        read(lambda c: queries.job(c, known))
+        read(lambda c: operator_queries.any_job(c, known))
     with pytest.raises(BadInput, match=rf"there is no job {unknown}.* It may have been forgotten: {told}"):
-        read(lambda c: queries.job(c, unknown))
+        read(lambda c: operator_queries.any_job(c, unknown))
     with pytest.raises(BadInput, match="was forgotten by retention"):
         house.database.write(partial(replay, job=known, by="eve", at=NOW))
     with pytest.raises(BadInput, match=r"It may have been forgotten: since .*ASWHOM_KEEP_DELIVERIES"):
-        read(lambda c: queries.delivery(c, "del-x"))
+        read(lambda c: operator_queries.any_delivery(c, "del-x"))
 
 
 def test_how_far_it_came_never_goes_back_and_its_beginning_stays(house: House) -> None:
@@ -239,10 +239,10 @@ def test_how_far_it_came_never_goes_back_and_its_beginning_stays(house: House) -
 
 def test_a_listing_goes_on_over_what_is_gone(house: House) -> None:
     oldest, between, newest = ended(house, once="a"), ended(house), ended(house, once="b")
-    page = house.database.read(lambda c: views.jobs_page(c, None, Turn(limit=1)))
+    page = house.database.read(lambda c: tenant_views.jobs_page(c, None, Turn(limit=1)))
     assert [row["id"] for row in page.rows] == [newest]
     assert forget(house, 4_000)["jobs"] == 1
-    following = house.database.read(lambda c: views.jobs_page(c, None, Turn(limit=2, after=page.next)))
+    following = house.database.read(lambda c: tenant_views.jobs_page(c, None, Turn(limit=2, after=page.next)))
     assert [row["id"] for row in following.rows] == [oldest]
     assert between not in house.states()
 

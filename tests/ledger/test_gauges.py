@@ -18,19 +18,19 @@ from sqlalchemy import Connection, select, update
 from identity import audit
 from identity.audit import AsWhom
 from identity.audit.sealer import Sealer
-from identity.connections import pause_connection, resume_connection
+from identity.connections.registry import pause_connection, resume_connection
 from identity.errors import Unavailable
+from identity.keys.signing import Signer
 from identity.model import AccessPattern, Scope, ScopeKind
 from identity.scopes import remember_stop
-from identity.signing import Signer
-from identity.store import Store
+from identity.sql.store import Store
 from identity.tables import provider_connections
-from pipeline import gauges
+from pipeline.duties import gauges
+from pipeline.duties.retention import prune_steps
 from pipeline.ledger import jobs, openings, troubles
 from pipeline.ledger.overview import overview
 from pipeline.ledger.replay import replay
 from pipeline.model import BEAT
-from pipeline.retention import prune_steps
 from pipeline.revocation.due_withdrawals import measure_withdrawals
 from pipeline.revocation.tables import revocations
 from pipeline.run import Run

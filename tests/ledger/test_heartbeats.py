@@ -7,12 +7,12 @@ from functools import partial
 
 from sqlalchemy import select
 
-from identity.signing import Signer
+from identity.keys.signing import Signer
+from pipeline.duties.reconcile import heartbeat
+from pipeline.duties.retention import Retention, prune
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.overview import overview
 from pipeline.model import BEAT
-from pipeline.reconcile import heartbeat
-from pipeline.retention import Retention, prune
 from pipeline.schedules.punctuality import look
 from pipeline.tables import heartbeats
 from tests.heartbeats import ticked

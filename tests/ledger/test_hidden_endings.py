@@ -14,9 +14,9 @@ from sqlalchemy import update
 from identity.model import AccountState
 from identity.tables import accounts
 from pipeline.action import Facts, Recovery
-from pipeline.ledger.moving import move_job
+from pipeline.execution.services import StepSettings
+from pipeline.ledger.job_moves import move_job
 from pipeline.run import LONGEST_ONCE, ActionFailed, Run
-from pipeline.services import StepSettings
 from pipeline.states import JobState, Wait
 from pipeline.workflow import USER
 from tests.ledger.acts import steps_of

@@ -11,25 +11,26 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from identity.accounts import get_account
+from identity.accounts.states import get_account
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.connect.reasons import Refusal
 from identity.errors import Unavailable
 from identity.hold import find_hold, release_hold, set_hold
-from identity.mints import Mint, begin_mint
+from identity.minting.mints import Mint, begin_mint
 from identity.model import Credential
 from identity.refresh.tables import refresh_intents
 from identity.tables import grants
 from identity.withdrawals import Origin, claim
 from identity.withdrawals.tables import withdrawals
-from pipeline import gauges, metrics, reconcile
-from pipeline.database import DatabaseSettings
+from pipeline import metrics
+from pipeline.db.database import DatabaseSettings
+from pipeline.duties import gauges, reconcile
+from pipeline.duties.intervals import RHYTHMS
 from pipeline.ledger.calls_out import CallsOut, calls_out
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.overview import overview
 from pipeline.revocation.tables import revocations
-from pipeline.rhythms import RHYTHMS
 from pipeline.run import Run
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pipeline.in_flight import Call, Full, InFlight
+from pipeline.throttle.in_flight import Call, Full, InFlight
 
 HANGS, BURST = Full(hangs=True), Full(hangs=False)
 

@@ -13,13 +13,13 @@ import pytest
 from sqlalchemy import update
 
 from identity.audit import Act
-from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
-from identity.connections import get_connection
+from identity.connections.registry import get_connection
+from identity.connections.secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.hold import release_hold, set_hold
-from identity.http import Client
+from identity.http.client import Client
+from identity.keys.signing import Signer
 from identity.providers import PROFILES
 from identity.secret import Secret
-from identity.signing import Signer
 from identity.tables import grants, provider_connections
 from pipeline import revocation
 from pipeline.revocation.inquiry import SAYS, Inquirer, SignalDoubt

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from sqlalchemy import BigInteger, select, type_coerce, update
 
-from identity.columns import in_microseconds
 from identity.errors import BadInput
 from identity.model import AccessPattern
-from pipeline import reconcile
+from identity.sql.columns import in_microseconds
+from pipeline.duties import reconcile
+from pipeline.execution.worker import WorkerSettings
 from pipeline.ledger import bells, jobs
-from pipeline.ledger.moving import move_job
+from pipeline.ledger.job_moves import move_job
 from pipeline.ledger.paging import Turn
 from pipeline.ledger.replay import replay
-from pipeline.ledger.views import jobs_page
+from pipeline.ledger.tenant_views import jobs_page
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs as jobs_table
-from pipeline.worker import WorkerSettings
 from tests.ledger.acts import lapse, until_awaited
 from tests.ledger.house import HOLD, House
 from tests.ledgers import MOSTLY_SQLITE

@@ -9,12 +9,12 @@ from functools import partial
 import pytest
 from sqlalchemy import Connection, insert, select, text, update
 
-from identity.signing import Signer
+from identity.keys.signing import Signer
+from pipeline.duties.retention import Retention, prune
 from pipeline.ledger import bells, jobs
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.intents import Opened
 from pipeline.ledger.openings import open_attempt
-from pipeline.retention import Retention, prune
 from pipeline.tables import jobs as jobs_table
 from tests.ledger.house import House, intent_of
 from tests.ledger.plans import kept_plans, plans

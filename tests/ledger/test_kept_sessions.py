@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, TextClause, text
 
-from pipeline.database import Database
-from pipeline.postgresql import PostgresqlDatabase
+from pipeline.db.database import Database
+from pipeline.db.postgresql import PostgresqlDatabase
 from tests.ledger.writes import inserts, names_in
 from tests.ledgers import open_ledger
 from tests.waiting import eventually

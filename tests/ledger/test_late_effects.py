@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 
 from identity.errors import BadInput
 from pipeline.desk.unanswered import asked_about, unanswered_calls
-from pipeline.ledger import jobs, refusals, views, waits
+from pipeline.ledger import jobs, refusals, tenant_views, waits
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.intents import Adopted, Ended, Intent, Opened
 from pipeline.ledger.replay import replay
@@ -257,4 +257,4 @@ _FOR_DAYS: dict[str, Any] = {
 
 
 def _steps(house: House, job: str) -> list[Any]:
-    return list(house.database.read(lambda c: views.steps_of(c, job)))
+    return list(house.database.read(lambda c: tenant_views.steps_of(c, job)))

@@ -13,22 +13,22 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import Connection, text, update
 
-from identity.store import CommitUnknown
+from identity.sql.store import CommitUnknown
 from pipeline import revocation
 from pipeline.action import Call, Request, Response
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.desk.unanswered import unanswered_calls
-from pipeline.ledger import jobs, views
+from pipeline.duties.reconcile import reclaim, settle_attempts
+from pipeline.execution.services import StepSettings
+from pipeline.execution.worker import WorkerSettings
+from pipeline.ledger import jobs, tenant_views
 from pipeline.ledger.intents import Ended, Intent, Opened
 from pipeline.ledger.openings import open_attempt
 from pipeline.ledger.revision import newest
 from pipeline.migrations import upgrade
-from pipeline.reconcile import reclaim, settle_attempts
 from pipeline.resolution import resolve_by_hand
-from pipeline.services import StepSettings
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts
-from pipeline.worker import WorkerSettings
 from pipeline.workflow import USER, Registry
 from tests.identity.providers import reply
 from tests.ledger.acts import (
@@ -134,7 +134,7 @@ def test_an_operator_is_asked_about_calls_and_no_searches(house: House) -> None:
     days = timedelta(days=1)
     wait = partial(jobs.park, wait=Wait.UNKNOWN, waits_for=None, due_in=days, expires_in=days, reason="nobody knows")
     house.database.write(partial(wait, job=asked.job))
-    (call,) = unanswered_calls(house.database.read(lambda c: views.steps_of(c, asked.job.id)))
+    (call,) = unanswered_calls(house.database.read(lambda c: tenant_views.steps_of(c, asked.job.id)))
     assert call.attempt["id"] == asked.attempt
     say = partial(resolve_by_hand, workflows=Registry([house.workflow]), by="ops", now=datetime.now(UTC))
     say = partial(say, job=asked.job.id, effect=True, result={"id": "9"}, calls=[asked.attempt])

@@ -8,10 +8,10 @@ import psycopg
 import pytest
 
 from identity.errors import Unavailable
-from pipeline.database import Database
-from pipeline.ledger import living
+from pipeline.db.database import Database
+from pipeline.ledger import running_processes
 from pipeline.ledger.clock import ledger_now
-from pipeline.ledger.living import refuse_beside_processes
+from pipeline.ledger.running_processes import refuse_beside_processes
 from tests.heartbeats import ticked
 from tests.servers.postgres import Emptied
 
@@ -39,7 +39,7 @@ def test_a_heartbeat_that_stays_the_last_is_waited_out(database: Database) -> No
 def test_a_heartbeat_of_a_clock_that_was_ahead_is_waited_for_no_longer(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(living, "_SILENT", timedelta(seconds=1))
+    monkeypatch.setattr(running_processes, "_SILENT", timedelta(seconds=1))
     ticked(database, "dispatch", at=database.read(ledger_now) + timedelta(hours=1), host="a")
     refuse_beside_processes(database, because=WHY, tell=lambda line: None)
 
@@ -61,7 +61,7 @@ def test_an_old_heartbeat_is_of_nobody(database: Database) -> None:
     ],
 )
 def test_a_session_of_a_process_is_seen_at_postgresql(migrated_postgres: Emptied, name: str, refused: bool) -> None:
-    from pipeline.postgresql import PostgresqlDatabase
+    from pipeline.db.postgresql import PostgresqlDatabase
 
     ledger = PostgresqlDatabase(migrated_postgres.url)
     address = migrated_postgres.url.replace("postgresql+psycopg:", "postgresql:")
@@ -81,7 +81,7 @@ def test_a_session_of_a_process_is_seen_at_postgresql(migrated_postgres: Emptied
 def test_a_web_process_that_is_started_meanwhile_is_seen_though_it_writes_no_heartbeat(
     migrated_postgres: Emptied,
 ) -> None:
-    from pipeline.postgresql import PostgresqlDatabase
+    from pipeline.db.postgresql import PostgresqlDatabase
 
     ledger = PostgresqlDatabase(migrated_postgres.url)
     address = migrated_postgres.url.replace("postgresql+psycopg:", "postgresql:")
@@ -105,7 +105,7 @@ def test_a_web_process_that_is_started_meanwhile_is_seen_though_it_writes_no_hea
 def test_where_another_installation_is_in_the_same_database_its_sessions_are_none_of_ours(
     migrated_postgres: Emptied,
 ) -> None:
-    from pipeline.postgresql import PostgresqlDatabase
+    from pipeline.db.postgresql import PostgresqlDatabase
 
     address = migrated_postgres.owners_url.replace("postgresql+psycopg:", "postgresql:")
     ledger = PostgresqlDatabase(migrated_postgres.url)

@@ -12,8 +12,8 @@ from functools import partial
 import pytest
 
 from identity.model import LOCK_ORDER, Scope, ScopeKind
-from identity.sequence import lock_exclusive
-from pipeline.database import Database
+from identity.sql.sequence import lock_exclusive
+from pipeline.db.database import Database
 from pipeline.ledger.intents import Approved
 from pipeline.revocation.compensation import compensable, compensate_step
 from pipeline.workflow import Registry

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from identity.errors import Unavailable
-from pipeline.looks import SharedLook
+from pipeline.cached_check import CachedCheck
 from tests.waiting import eventually
 
 
@@ -17,7 +17,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.now, self.looks, self.fault = 0.0, 0, ""
-        self.shared = SharedLook(self._look, believed=60, patience=5, monotonic=lambda: self.now)
+        self.shared = CachedCheck(self._look, believed=60, patience=5, monotonic=lambda: self.now)
         self.begun, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
 

@@ -35,28 +35,28 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import Connection, select, update
 
-from identity.accounts import find_account, get_account
+from identity.accounts.consent_ledger import Consent, Consented, store_consent
+from identity.accounts.grants import SealedAnswer, get_grant, seal_answer
+from identity.accounts.narrowing import narrow
+from identity.accounts.states import find_account, get_account
 from identity.audit import Act
 from identity.connect.sessions import CONNECTED, ConnectSession, add_session, note_outcome, use_up
-from identity.connections import add_connection, get_connection
-from identity.consent_ledger import Consent, Consented, store_consent
+from identity.connections.registry import add_connection, get_connection
 from identity.errors import Unavailable
-from identity.grants import SealedAnswer, get_grant, seal_answer
 from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind, TokenAnswer, scopes_over
-from identity.narrowing import narrow
 from identity.refresh.endings import Settled
 from identity.refresh.intents import IntentState, RefreshIntent, kept_answers, store_answer
 from identity.refresh.opening import begin
 from identity.refresh.settlement import Settlement
 from identity.scopes import remember_stop
 from identity.secret import Secret
-from identity.sequence import next_number
+from identity.sql.sequence import next_number
 from identity.transmitters import Transmitter
 from identity.withdrawals import Withdrawal, WithdrawalState, get_withdrawal, settle
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import Turn
 from pipeline.accounts.connecting import wake_waiting
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Intent, Opened
 from pipeline.ledger.jobs import ClaimedJob

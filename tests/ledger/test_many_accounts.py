@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import Connection, func, insert, select, update
 
 from identity.model import AccountKey, PrincipalKind
-from identity.sequence import next_number
+from identity.sql.sequence import next_number
 from identity.tables import accounts, grants, principals
-from pipeline.database import DatabaseSettings
+from pipeline.db.database import DatabaseSettings
 from pipeline.intake import Intake
 from pipeline.ledger.signal_chunks import ACCOUNTS
 from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, event, text
 
 from identity.errors import Misconfigured, Unavailable
 from identity.ids import Ids
-from identity.vault import Vault
-from pipeline.database import Database, DatabaseSettings, open_database
+from identity.keys.vault import Vault
+from pipeline.db.database import Database, DatabaseSettings, open_database
 from pipeline.intake import Intake
 from pipeline.ledger.revision import newest, revision_of
 from pipeline.migrations import upgrade, upgrade_at

@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, select, update
 
-from identity.moves import IllegalMove, Moves
-from pipeline.database import Database
-from pipeline.ledger.moving import move_attempt, move_job, move_jobs, move_step
+from identity.sql.state_machine import IllegalMove, Moves
+from pipeline.db.database import Database
+from pipeline.ledger.job_moves import move_attempt, move_job, move_jobs, move_step
 from pipeline.states import ATTEMPT_MOVES, JOB_MOVES, STEP_MOVES, AttemptState, JobState, StepState
 from pipeline.tables import attempts, jobs, steps
 from tests.ledger.acts import open_

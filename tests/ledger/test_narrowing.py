@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, select, update
 
-from identity.accounts import get_account
+from identity.accounts.grants import get_grant, rotate, seal_answer
+from identity.accounts.narrowing import Narrowed, narrow
+from identity.accounts.states import get_account
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.errors import BadInput
-from identity.grants import get_grant, rotate, seal_answer
 from identity.model import Credential, TokenAnswer
-from identity.narrowing import Narrowed, narrow
 from identity.secret import Secret
 from identity.tables import grants
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.ledger.intents import Ended, Opened
 from pipeline.ledger.openings import open_attempt
 from pipeline.revocation.tables import revocations

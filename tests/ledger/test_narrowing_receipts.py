@@ -11,17 +11,17 @@ from typing import Any, ClassVar
 import pytest
 from sqlalchemy import Connection, Row, select, update
 
-from identity.accounts import find_account, get_account
+from identity.accounts.states import find_account, get_account
 from identity.audit import Act
 from identity.errors import BadInput
+from identity.keys.trusted_keys import TrustedKeys
 from identity.model import AccountKey, Credential, PrincipalKind
 from identity.scopes import newest_revocation
 from identity.tables import grants
-from identity.trusted_keys import TrustedKeys
 from pipeline.action import Facts
 from pipeline.ledger.intents import Ended, Intent, Opened
 from pipeline.ledger.paging import EVERY
-from pipeline.ledger.views import revocations_page
+from pipeline.ledger.tenant_views import revocations_page
 from pipeline.revocation import Stage
 from pipeline.revocation.due_withdrawals import is_pending, uncollected
 from pipeline.revocation.narrowing import narrow_account, preview_narrowing

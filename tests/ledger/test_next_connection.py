@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import Connection, select
 
 from identity.audit import Act
-from identity.connections import add_connection, get_connection
+from identity.connections.registry import add_connection, get_connection
 from identity.model import Effect, Scope, ScopeKind
 from identity.stops import set_stopped
-from pipeline.services import StepSettings
+from pipeline.execution.services import StepSettings
 from pipeline.states import JobState, Wait
 from pipeline.tables import attempts
 from pipeline.workflow import USER

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, text, update
 
 from identity.errors import Unavailable
 from identity.ids import Ids
-from identity.sequence import next_number
+from identity.keys.vault import Vault
+from identity.sql.sequence import next_number
 from identity.tables import ledger_numbers
-from identity.vault import Vault
 from pipeline.intake import Intake
 from pipeline.ledger.numbering import behind, last_given
 from tests.ledger.acts import done, open_, revoke

@@ -18,11 +18,11 @@ from identity.model import (
     ScopeKind,
 )
 from identity.tables import accounts, grants
-from pipeline import reconcile
+from pipeline.duties import reconcile
 from pipeline.ledger import jobs, refusals
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
-from pipeline.ledger.moving import move_job
+from pipeline.ledger.job_moves import move_job
 from pipeline.ledger.replay import replay
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait

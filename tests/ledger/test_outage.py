@@ -15,8 +15,8 @@ from sqlalchemy import func, select, update
 from identity.model import Scope, ScopeKind
 from identity.tables import provider_connections
 from pipeline import revocation
+from pipeline.execution.services import StepSettings
 from pipeline.run import Run
-from pipeline.services import StepSettings
 from pipeline.states import AttemptState, JobState, Wait
 from pipeline.tables import attempts, jobs
 from tests.identity.providers import Reply, pretend_provider, reply

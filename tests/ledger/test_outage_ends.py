@@ -12,18 +12,18 @@ from sqlalchemy import update
 
 from identity import hold
 from identity.audit import Act
-from pipeline import reconcile
 from pipeline.action import Facts, Recovery
-from pipeline.breaker import Breakers, Errand
-from pipeline.breaker_state import Passed
-from pipeline.budget import Budget, Budgets
+from pipeline.duties import reconcile
+from pipeline.execution.services import StepSettings
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.intents import Opened
-from pipeline.limits import EndpointClass, Limits
-from pipeline.services import StepSettings
 from pipeline.states import AttemptState, CountsAs, JobState, StepState, Wait
 from pipeline.tables import jobs
+from pipeline.throttle.breaker import Breakers, Errand
+from pipeline.throttle.breaker_state import Passed
+from pipeline.throttle.budget import Budget, Budgets
+from pipeline.throttle.limits import EndpointClass, Limits
 from pipeline.workflow import USER
 from tests.identity.providers import reply
 from tests.ledger.acts import attempts_of, close, open_, steps_of

@@ -18,7 +18,7 @@ from identity.money import Money
 from identity.policy.ledger import Applied, Policies, apply_policy, policy_history, policy_text
 from identity.policy.rules import FACTS_ALONE, ApprovalNeed
 from identity.tables import policies
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.ledger import openings, refusals
 from pipeline.ledger.intents import Approved, Opened, PolicyMoved
 from pipeline.tables import attempts, steps

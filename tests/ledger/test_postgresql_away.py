@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import make_url, text
 
 from identity.errors import Unavailable
-from pipeline.database import DatabaseSettings, open_database
+from pipeline.db.database import DatabaseSettings, open_database
 from tests.ledger.writes import select_one
 from tests.servers.postgres import Postgres
 

@@ -17,10 +17,10 @@ from sqlalchemy import Connection, select, text
 from deploy.environment import name_connections
 from identity.errors import Unavailable
 from identity.model import Scope, ScopeKind
-from identity.sequence import lock_exclusive, lock_shared
+from identity.sql.sequence import lock_exclusive, lock_shared
 from identity.tables import tenants
-from pipeline.database import Database
-from pipeline.postgresql import PostgresqlDatabase
+from pipeline.db.database import Database
+from pipeline.db.postgresql import PostgresqlDatabase
 from tests.ledger.writes import inserts, names_in, select_one
 from tests.ledgers import open_ledger
 from tests.waiting import eventually

@@ -7,11 +7,11 @@ from functools import partial
 
 from sqlalchemy import select
 
-from identity.accounts import move_account
+from identity.accounts.states import move_account
 from identity.model import AccountState, Scope, ScopeKind
 from identity.providers.profile import Reach
 from identity.tables import accounts
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.revocation.preview import Preview, preview
 from pipeline.workflow import Registry
 from tests.ledger.acts import done, open_, revoke

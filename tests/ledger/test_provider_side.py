@@ -15,15 +15,18 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import Connection, select, update
 
-from identity.accounts import get_account
+from identity.accounts.grants import token_binding
+from identity.accounts.stale_access import drop_access
+from identity.accounts.states import get_account
 from identity.audit import Act
 from identity.connect.leftovers import Leftover, leave
-from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
-from identity.connections import add_connection, get_connection
+from identity.connections.registry import add_connection, get_connection
+from identity.connections.secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.errors import Unavailable
-from identity.grants import token_binding
 from identity.hold import release_hold, set_hold
-from identity.http import Answer, Client
+from identity.http.client import Answer, Client
+from identity.keys.signing import Signer
+from identity.keys.vault import Vault
 from identity.model import AccountKey, Credential, PrincipalKind, Scope, ScopeKind, TokenAnswer
 from identity.principals import ensure_principal, link_alias
 from identity.providers import PROFILES
@@ -40,13 +43,10 @@ from identity.refresh.intents import (
 )
 from identity.refresh.pace import Pace
 from identity.secret import Secret
-from identity.sequence import lock_exclusive, next_number
-from identity.signing import Signer
-from identity.stale_access import drop_access
+from identity.sql.sequence import lock_exclusive, next_number
 from identity.tables import accounts, grants, provider_connections
 from identity.token_endpoint import TokenEndpoint, pack
 from identity.transmitters import Transmitter, add_transmitter
-from identity.vault import Vault
 from identity.withdrawals import WithdrawalState, ask_again
 from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.claiming import claim_alike
@@ -55,9 +55,9 @@ from identity.withdrawals.reach import awaits_provider
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import Turn, Withdrawer
 from pipeline import revocation
+from pipeline.duties.retention import Retention, prune
 from pipeline.ledger.security_events import accept as accept_event
 from pipeline.model import SecurityEvent
-from pipeline.retention import Retention, prune
 from pipeline.revocation.due_withdrawals import measure_withdrawals
 from pipeline.revocation.inquiry import Inquirer
 from pipeline.revocation.provider_side import ProviderAsker, provider_side

@@ -14,12 +14,12 @@ from flask.testing import FlaskClient
 from prometheus_client import REGISTRY
 from sqlalchemy import select
 
-from identity.http import Client
-from identity.jwks import KeyRing
+from identity.http.client import Client
 from identity.model import ScopeKind
+from identity.oauth.jwks import KeyRing
 from identity.transmitters import silent_streams
-from pipeline import gauges
-from pipeline.database import WithTurn
+from pipeline.db.database import WithTurn
+from pipeline.duties import gauges
 from pipeline.ledger.intents import Ended, Opened
 from pipeline.revocation.tables import revocations
 from pipeline.security_event_intake import SecurityEventIntake

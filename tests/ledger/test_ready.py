@@ -11,8 +11,8 @@ from sqlalchemy import make_url, text
 
 from identity.errors import Unavailable
 from identity.ids import Ids
-from identity.vault import Vault
-from pipeline.database import DatabaseSettings, open_database
+from identity.keys.vault import Vault
+from pipeline.db.database import DatabaseSettings, open_database
 from pipeline.intake import Intake
 from pipeline.migrations import upgrade
 

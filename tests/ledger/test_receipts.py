@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select, update
 
+from identity.keys.signing import Signer
+from identity.keys.trusted_keys import HANDOVER, TrustedKeys
 from identity.model import Scope, ScopeKind
-from identity.signing import Signer
-from identity.trusted_keys import HANDOVER, TrustedKeys
 from pipeline import revocation
 from pipeline.revocation.proof import disproof, holds
 from pipeline.revocation.receipt import ProviderAnswer, ProviderSide, issue, outdate

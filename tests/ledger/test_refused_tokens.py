@@ -14,12 +14,12 @@ import redis
 from sqlalchemy import Connection, event, func, select, update
 
 from identity.audit.tables import audit
-from identity.connections import get_connection
+from identity.connections.registry import get_connection
 from identity.model import AccountState, Credential
 from identity.refresh.gate import Endpoint
 from identity.refresh.tables import refresh_intents
 from identity.tables import grants, scopes
-from pipeline.database import DatabaseSettings
+from pipeline.db.database import DatabaseSettings
 from pipeline.ledger import waits
 from pipeline.ledger.intents import Opened
 from pipeline.ledger.openings import open_attempt

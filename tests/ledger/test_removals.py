@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import pytest
 from sqlalchemy import Connection, select, update
 
-from identity.accounts import pending_account
+from identity.accounts.states import pending_account
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.connect.sessions import ConnectSession, add_session, use_up
 from identity.connect.tables import connect_sessions
+from identity.connections.installations import whose_installations
 from identity.errors import BadInput
-from identity.installations import whose_installations
 from identity.model import AccountKey, AccountState, ProviderConnection, Scope, ScopeKind
 from identity.scopes import remember_stop
 from identity.tables import accounts, provider_connections, scopes

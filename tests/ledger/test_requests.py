@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select
 
-from identity.api_keys import Caller, Role
+from identity.agents.api_keys import Caller, Role
 from pipeline.ledger.requests import Asked, made_by_key
 from pipeline.tables import idempotency_keys
 from tests.ledger.acts import listening

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, update
 
 from identity.ids import following
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.run import Run
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs, steps

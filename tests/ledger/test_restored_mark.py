@@ -20,9 +20,9 @@ from identity.audit.tables import audit
 from identity.audit.verification import verify
 from identity.errors import BadInput
 from identity.hold import find_hold
+from identity.keys.trusted_keys import TrustedKeys
 from identity.model import Scope, ScopeKind
-from identity.sequence import next_number
-from identity.trusted_keys import TrustedKeys
+from identity.sql.sequence import next_number
 from pipeline.ledger.restored import GAP, Restored, mark_restored
 from pipeline.schedules.changes import NewSchedule, add_schedule
 from pipeline.schedules.slots import SlotFirer

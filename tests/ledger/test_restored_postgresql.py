@@ -14,10 +14,10 @@ from sqlalchemy.exc import DBAPIError
 from identity.audit.chain import Verified
 from identity.audit.sealer import Sealer
 from identity.audit.verification import verify
+from identity.keys.trusted_keys import TrustedKeys
 from identity.model import Scope, ScopeKind
-from identity.sequence import next_number
-from identity.trusted_keys import TrustedKeys
-from pipeline.database import Database
+from identity.sql.sequence import next_number
+from pipeline.db.database import Database
 from pipeline.ledger.intents import Ended, Opened
 from pipeline.ledger.revision import newest, revision_of
 from pipeline.migrations.shape import lacks

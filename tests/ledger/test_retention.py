@@ -15,8 +15,9 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import Connection, Table, func, insert, select, text, update
 
-from identity.api_key_tables import api_keys, workloads
-from identity.api_keys import NoCaller, Role, add_key, find_caller, revoke_key
+from identity.agents.api_keys import NoCaller, Role, add_key, find_caller, revoke_key
+from identity.agents.tables import api_keys, workloads
+from identity.agents.workloads import Workload, add_workload
 from identity.audit import AsWhom, record
 from identity.audit.chain import Verified
 from identity.audit.sealer import Sealer
@@ -24,17 +25,16 @@ from identity.audit.tables import audit
 from identity.audit.verification import verify
 from identity.connect.tables import connect_sessions
 from identity.errors import BadInput, Unavailable
+from identity.keys.signing import Signer
+from identity.keys.trusted_keys import TrustedKeys
 from identity.refresh.intents import IntentState
 from identity.refresh.tables import refresh_intents
 from identity.retention import Bookmark, look_at_intents, prune_intents, prune_sessions
 from identity.secret import Secret
-from identity.signing import Signer
-from identity.trusted_keys import TrustedKeys
-from identity.workloads import Workload, add_workload
-from pipeline.forgetting import Course, Kind, forget_in_turn
+from pipeline.duties.forgetting import Course, Kind, forget_in_turn
+from pipeline.duties.retention import Retention, look_at_jobs, prune, prune_bodies, prune_hashes, prune_steps
 from pipeline.ledger.deliveries import BODY_WINDOW
 from pipeline.ledger.replay import replay
-from pipeline.retention import Retention, look_at_jobs, prune, prune_bodies, prune_hashes, prune_steps
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, deliveries, delivery_bodies, idempotency_keys, jobs, schedules, slots, steps
 from tests.ledger.house import House

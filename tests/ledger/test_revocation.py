@@ -14,12 +14,12 @@ from sqlalchemy import Connection, ExceptionContext, select, text, update
 from identity.ids import Ids
 from identity.model import Scope, ScopeKind
 from pipeline import revocation
-from pipeline.database import Database
+from pipeline.db.database import Database
+from pipeline.duties.reconcile import advance_revocations
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Ended, Opened
 from pipeline.ledger.openings import open_attempt
 from pipeline.ledger.revocation_pages import first_cancelled, page_digest
-from pipeline.reconcile import advance_revocations
 from pipeline.revocation.tables import revocation_pages, revocations
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, jobs

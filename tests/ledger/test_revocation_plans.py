@@ -18,7 +18,7 @@ from identity.tables import accounts, principals, scopes
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import Turn
 from pipeline import revocation
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 from pipeline.ledger.indexed import STUCK
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.openings import open_attempt
@@ -310,10 +310,10 @@ def test_what_is_stopped_is_found_among_all_that_were_ever_revoked(house: House)
         connection.execute(text("analyze"))
 
     house.database.write(fill)
-    (told,) = house.database.read(queries.stopped_scopes)
+    (told,) = house.database.read(operator_queries.stopped_scopes)
     assert told["key"] == "tester"
     assert house.database.read(partial(overview, of=None, now=NOW))[None].stopped == ("agent tester",)
-    for read in (queries.stopped_scopes, partial(overview, of=None, now=NOW)):
+    for read in (operator_queries.stopped_scopes, partial(overview, of=None, now=NOW)):
         looked = plans(house.database, read, large=True)
         (plan,) = (plan for plan in looked if "scopes" in plan and "connections" not in plan)
         assert "ix_scopes_stopped" in plan

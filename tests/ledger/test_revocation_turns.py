@@ -12,8 +12,8 @@ from sqlalchemy import update
 
 from deploy.trial.trial import NoRing
 from identity.errors import Unavailable
-from pipeline.database import DatabaseSettings
-from pipeline.reconcile import advance_revocations
+from pipeline.db.database import DatabaseSettings
+from pipeline.duties.reconcile import advance_revocations
 from pipeline.revocation import Stage, load
 from pipeline.revocation.tables import revocations
 from pipeline.runtime import Runtime

@@ -13,16 +13,16 @@ import pytest
 from pydantic import BaseModel
 from sqlalchemy import Connection, update
 
-from pipeline import reconcile
+from pipeline.duties import reconcile
+from pipeline.execution.services import StepSettings
+from pipeline.execution.worker import WorkerSettings
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.intents import Ended
-from pipeline.ledger.moving import move_job
+from pipeline.ledger.job_moves import move_job
 from pipeline.ledger.replay import replay
 from pipeline.run import LONGEST_SLEEP, OnceUsed, Run, StepRefused
-from pipeline.services import StepSettings
 from pipeline.states import JobState, StepState, Wait
 from pipeline.tables import jobs, steps, workflow_settings
-from pipeline.worker import WorkerSettings
 from tests.identity.providers import reply
 from tests.ledger.acts import lapse, steps_of
 from tests.ledger.house import House, Opened, Say

@@ -16,9 +16,9 @@ from sqlalchemy import Connection, select, update
 
 from identity.errors import BadInput, Unavailable
 from identity.model import PrincipalKind
-from identity.store import Store
+from identity.sql.store import Store
 from identity.tables import principals
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.model import BEAT, Bell
 from pipeline.schedules.changes import (
     NewSchedule,

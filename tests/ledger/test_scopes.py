@@ -10,10 +10,10 @@ from typing import Any, ClassVar, TypeVar
 
 from sqlalchemy import Connection, insert, select, update
 
-from identity.connections import get_connection
+from identity.connections.registry import get_connection
 from identity.model import AccountKey, PrincipalKind, Scope, ScopeKind
 from identity.scopes import remember_stop, revoke_scope
-from identity.sequence import next_number
+from identity.sql.sequence import next_number
 from identity.tables import accounts, grants, principals, provider_connections
 from pipeline.accounts.abilities import scopes_to_ask
 from pipeline.accounts.scope_report import AccountScopes, scope_report

@@ -11,23 +11,23 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from identity.accounts import find_account
-from identity.addresses import AddressPolicy
+from identity.accounts.grants import get_grant
+from identity.accounts.states import find_account
 from identity.audit import Act
 from identity.connect.sessions import CONNECTED, USED, ConnectSession, add_session
 from identity.connect.tables import connect_sessions
-from identity.connections import add_connection, get_connection
+from identity.connections.registry import add_connection, get_connection
 from identity.errors import BadInput
-from identity.grants import get_grant
-from identity.http import Client
-from identity.jwks import KeyRing
+from identity.http.addresses import AddressPolicy
+from identity.http.client import Client
 from identity.model import AccountKey, AccountState, PrincipalKind, Scope, ScopeKind
+from identity.oauth.jwks import KeyRing
+from identity.oauth.token_digests import double
 from identity.people import taken_for
 from identity.principals import ensure_principal, link_alias
 from identity.scopes import revoked_since
-from identity.sequence import next_number
+from identity.sql.sequence import next_number
 from identity.tables import accounts, grants
-from identity.token_digests import double
 from identity.transmitters import Transmitter, add_transmitter, find_transmitter, is_of_connection
 from pipeline.desk import transmitters
 from pipeline.ledger.intents import Ended

@@ -10,17 +10,23 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select, update
 
-from identity.accounts import find_account
+from identity.accounts.consents import connect_service
+from identity.accounts.grants import get_grant
+from identity.accounts.states import find_account
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.connect.sessions import use_up
-from identity.consents import connect_service
-from identity.grants import get_grant
-from identity.installations import add_installation, note_organization, note_places, note_service, remove_installation
+from identity.connections.installations import (
+    add_installation,
+    note_organization,
+    note_places,
+    note_service,
+    remove_installation,
+)
+from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind, scopes_over
-from identity.service_credential import ServiceCredential
+from identity.oauth.token_digests import double
 from identity.tables import accounts, grants, installations, provider_connections
-from identity.token_digests import double
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Ended, Opened
 from pipeline.revocation.signal import Asks, Bots, Holders, Installation, Nobody, Workspaces

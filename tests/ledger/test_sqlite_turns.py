@@ -20,11 +20,11 @@ import pytest
 from sqlalchemy import Connection, select, text
 
 from identity.errors import Unavailable
-from identity.store import CommitUnknown
+from identity.sql.store import CommitUnknown
 from identity.tables import tenants
-from pipeline.database import Database, DatabaseSettings, open_database
-from pipeline.sqlite import ROOM, SqliteDatabase
-from pipeline.turnstile import Turnstile
+from pipeline.db.database import Database, DatabaseSettings, open_database
+from pipeline.db.sqlite import ROOM, SqliteDatabase
+from pipeline.db.turnstile import Turnstile
 from tests.ledger.writes import Act, inserts, names_in
 from tests.ledgers import TURN, open_ledger, turn_taken
 from tests.waiting import eventually
@@ -181,7 +181,7 @@ def _are_queued(database: Database, number: int) -> bool:
 ENDED = """
 import signal, sys, threading
 from sqlalchemy import text
-from pipeline.database import DatabaseSettings, open_database
+from pipeline.db.database import DatabaseSettings, open_database
 
 SOME = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 3000) select count(*) from n"
 database = open_database(DatabaseSettings(url=sys.argv[1]))

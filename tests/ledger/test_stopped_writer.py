@@ -18,10 +18,10 @@ from flask.testing import FlaskClient
 
 from identity.errors import Unavailable
 from identity.ids import Ids
-from identity.vault import Vault
-from pipeline.database import Database, DatabaseSettings, open_database
+from identity.keys.vault import Vault
+from pipeline.db.database import Database, DatabaseSettings, open_database
+from pipeline.db.sqlite import ROOM, SqliteDatabase
 from pipeline.intake import Intake
-from pipeline.sqlite import ROOM, SqliteDatabase
 from pipeline.workflow import Registry
 from tests.waiting import eventually
 from tests.webhooks.parts import MemoryRing
@@ -34,7 +34,7 @@ TURN = timedelta(seconds=0.5)
 # Writes until it is told to end; while it is inside a write it says so, and waits for a line.
 HOLDER = """
 import sys
-from pipeline.database import DatabaseSettings, open_database
+from pipeline.db.database import DatabaseSettings, open_database
 database = open_database(DatabaseSettings(url=sys.argv[1]))
 def hold(connection):
     print("holds", flush=True)

@@ -18,7 +18,7 @@ from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from pipeline import revocation
-from pipeline.database import Database, DatabaseSettings
+from pipeline.db.database import Database, DatabaseSettings
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.delivery_replay import Does
 from pipeline.ledger.intents import Adopted, Ended, Opened, Skipped

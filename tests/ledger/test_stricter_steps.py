@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.authoring.uses import as_use
 from pipeline.run import Run, StepSkipped
 from pipeline.states import JobState, StepState
-from pipeline.uses import as_use
 from pipeline.workflow import SERVICE, SKIP, STOP, USER, Compensation, OnRevoke, Registry, Workflow, compensate
 from tests.ledger.acts import SIGNER, receipt_of, revoke, steps_of
 from tests.ledger.house import Say, account_scope, say_it

@@ -9,7 +9,7 @@ from itertools import permutations
 import pytest
 from sqlalchemy import select, update
 
-from identity.accounts import find_account
+from identity.accounts.states import find_account
 from identity.model import AccountKey, AccountState, Credential
 from identity.tables import accounts
 from pipeline.revocation.signal import Asks, Installation, Signal

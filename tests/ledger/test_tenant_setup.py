@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection
 
 from identity.audit import Act
-from identity.connections import add_connection, connection_for, get_connection
+from identity.connections.registry import add_connection, connection_for, get_connection
 from identity.errors import Misconfigured
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.principals import ensure_principal, resolve_alias, service_principal

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.errors import BadInput
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.desk import tenants
 from pipeline.ledger.intents import Approved, Ended, Opened
 from pipeline.ledger.votes import Channel, Counted, NotCounted

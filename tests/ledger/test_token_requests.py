@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Table, delete, select, text, update
 
-from identity.accounts import get_account
-from identity.grants import get_grant
-from identity.mint_tables import mints
-from identity.mints import GRANTED, Mint, begin_mint, end_mint, hold_minted
+from identity.accounts.grants import get_grant
+from identity.accounts.states import get_account
+from identity.minting.mints import GRANTED, Mint, begin_mint, end_mint, hold_minted
+from identity.minting.tables import mints
 from identity.model import Scope, ScopeKind
 from identity.refresh.intents import IntentState, RefreshIntent, get_intent, open_intent, settle
 from identity.refresh.tables import refresh_intents
-from identity.sequence import lock_exclusive, next_number
+from identity.sql.sequence import lock_exclusive, next_number
 from pipeline import revocation
 from pipeline.migrations import upgrade
 from pipeline.revocation.tables import revocations

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.ledger.intents import Opened
 from pipeline.run import Run
 from tests.ledger.acts import open_

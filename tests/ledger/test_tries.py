@@ -15,16 +15,16 @@ import pytest
 from sqlalchemy import select, update
 
 from identity.audit import Act
+from identity.keys.vault import Vault
 from identity.model import Effect
 from identity.policy.ledger import apply_policy
-from identity.vault import Vault
 from pipeline.action import Facts, Judgement, Recovery, Response, UnreadableAnswer, Verdict
+from pipeline.duties.reconcile import settle_attempts
+from pipeline.execution.services import StepSettings
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.replay import replay
-from pipeline.reconcile import settle_attempts
 from pipeline.resolution import resolve_by_hand
 from pipeline.run import ActionFailed, Run, StepRefused
-from pipeline.services import StepSettings
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts
 from pipeline.workflow import USER, Registry

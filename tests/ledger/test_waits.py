@@ -11,12 +11,12 @@ from sqlalchemy import Connection, insert, text, update
 from identity.errors import BadInput
 from identity.model import AccountKey, AccountState
 from identity.tables import accounts
-from pipeline import reconcile
+from pipeline.duties import reconcile
 from pipeline.ledger import jobs, waits
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.intents import Adopted, Ended, Intent
+from pipeline.ledger.job_moves import move_job
 from pipeline.ledger.jobs import ClaimedJob
-from pipeline.ledger.moving import move_job
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, steps

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.execution.services import StepSettings
 from pipeline.run import Run
-from pipeline.services import StepSettings
 from pipeline.states import JobState, StepState
 from tests.identity.providers import reply
 from tests.ledger.acts import steps_of

@@ -19,7 +19,7 @@ from identity.withdrawals import Origin, WithdrawalState, settle
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import Turn
 from pipeline.desk.revocations import retry
-from pipeline.reconcile import advance_withdrawals
+from pipeline.duties.reconcile import advance_withdrawals
 from pipeline.revocation import load
 from pipeline.revocation.provider_side import ProviderAsker, provider_side
 from pipeline.revocation.revoker import Revoker

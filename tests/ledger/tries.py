@@ -9,7 +9,7 @@ from typing import Any, ClassVar, cast
 from sqlalchemy import Connection, select, update
 
 from pipeline.action import Call, Facts, Recovery, Request, Response
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.run import Run
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs, steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.workflow import USER, Workflow, compensate, workflow
 from tests.ledger.house import House, Opened, Say, say_it
 

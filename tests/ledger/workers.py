@@ -14,9 +14,9 @@ import redis
 from sqlalchemy import Connection, select, update
 
 from identity.capability.issuer import Issuer
-from identity.connection_secrets import CLIENT_SECRET, add_secret, seal_secret
-from identity.connections import get_connection
-from identity.http import Client
+from identity.connections.registry import get_connection
+from identity.connections.secrets import CLIENT_SECRET, add_secret, seal_secret
+from identity.http.client import Client
 from identity.model import AccountKey
 from identity.providers import PROFILES
 from identity.refresh.budget import RefreshBudget
@@ -25,15 +25,15 @@ from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.tables import accounts, grants, provider_connections
-from pipeline import reconcile
 from pipeline.accounts.connecting import Away, Connecting, Done
+from pipeline.duties import reconcile
+from pipeline.execution.services import Services, StepSettings
+from pipeline.execution.worker import Worker, WorkerSettings
 from pipeline.model import Ring
 from pipeline.run import Run
-from pipeline.services import Services, StepSettings
 from pipeline.states import JobState
 from pipeline.tables import jobs as jobs_table
 from pipeline.upstream import Upstream
-from pipeline.worker import Worker, WorkerSettings
 from pipeline.workflow import Registry
 from tests.identity.coordinators import put_together
 from tests.identity.providers import PretendProvider, reply

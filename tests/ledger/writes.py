@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, insert, literal, select
 
-from identity.prepared import Prepared
+from identity.sql.prepared import Prepared
 from identity.tables import tenants
-from pipeline.database import Database
+from pipeline.db.database import Database
 
 Act = Callable[[Callable[[], object]], object]  # calls a function
 _SELECT_ONE = Prepared(select(literal(1)))

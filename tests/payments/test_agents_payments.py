@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
-from identity.api_key_tables import api_keys
-from identity.api_keys import Role, add_key, new_key
+from identity.agents.api_keys import Role, add_key, new_key
+from identity.agents.tables import api_keys
 from identity.secret import Secret
 from pipeline.states import JobState
 from tests.payments.conftest import furnished, served

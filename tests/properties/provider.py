@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qs
 
-from identity.http import Answer, HttpRequest, NoAnswer, NotSent, Outcome
+from identity.http.client import Answer, HttpRequest, NoAnswer, NotSent, Outcome
 
 
 class Fate(StrEnum):
@@ -40,7 +40,7 @@ class Shown:
 
 
 class Wire:
-    """`identity.http.Client` for the coordinator, with one grant's provider behind it. *meanwhile* runs on the way.
+    """`identity.http.client.Client` with one grant's provider behind it. *meanwhile* runs on the way.
 
     With *grace*, for so long after its first use a token is taken again, unless what came for it was used.
     """

@@ -36,11 +36,11 @@ from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.policy.rules import ApprovalNeed
 from identity.principals import ensure_principal, link_alias
 from identity.scopes import remember_stop, revoke_scope
-from identity.sequence import lock_exclusive, next_number
-from pipeline.database import Database
+from identity.sql.sequence import lock_exclusive, next_number
+from pipeline.db.database import Database
 from pipeline.ledger import waits
 from pipeline.ledger.intents import Approved, Opened
-from pipeline.ledger.moving import move_job
+from pipeline.ledger.job_moves import move_job
 from pipeline.ledger.replay import replay
 from pipeline.ledger.votes import Counted
 from pipeline.policy.change import put_in_force

@@ -20,19 +20,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import Connection, select
 
+from identity.accounts.consent_ledger import Consented
+from identity.accounts.grants import ACCESS, REFRESH
+from identity.accounts.leases import open_token
+from identity.accounts.stale_access import drop_access
 from identity.audit.tables import audit
-from identity.consent_ledger import Consented
 from identity.errors import AswhomError
-from identity.grants import ACCESS, REFRESH
-from identity.leases import open_token
 from identity.model import AccountState, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.refresh.gate import Gate
 from identity.refresh.intents import IntentState
 from identity.refresh.tables import refresh_intents
 from identity.scopes import standings
-from identity.sequence import lock_exclusive
-from identity.stale_access import drop_access
+from identity.sql.sequence import lock_exclusive
 from identity.tables import accounts
 from tests.chance import IN_CONTROL, seed_of
 from tests.identity.coordinators import put_together

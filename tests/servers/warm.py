@@ -48,8 +48,8 @@ CELERY = (
     "celery.worker.strategy",
     "celery.worker.worker",
     "kombu.transport.redis",
-    "pipeline.celery",
-    "pipeline.ring",
+    "pipeline.broker.celery",
+    "pipeline.broker.ring",
 )
 _SET_DEATH_SIGNAL = 1  # prctl(2)
 _LARGEST = 1 << 17  # bytes of an order: an environment and a command line

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from identity.api_keys import Role, add_key, new_key
+from identity.agents.api_keys import Role, add_key, new_key
 from tests.system.rig import System
 
 

@@ -16,12 +16,12 @@ from typing import Any
 import redis
 
 from identity.errors import Unavailable
-from identity.http import Client
+from identity.http.client import Client
 from identity.ids import Ids
+from identity.keys.vault import Vault
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.lock import RefreshLock
-from identity.vault import Vault
-from pipeline.database import DatabaseSettings, open_database
+from pipeline.db.database import DatabaseSettings, open_database
 from tests.identity.coordinators import put_together
 from tests.identity.peer import PROFILES
 from tests.loopback import LOOPBACK

@@ -26,11 +26,11 @@ from deploy.trial.trial import NoRing
 from identity.ids import Ids
 from identity.model import AccountKey, Scope, ScopeKind
 from pipeline import revocation
-from pipeline.database import DatabaseSettings
+from pipeline.broker.ring import CeleryRing
+from pipeline.db.database import DatabaseSettings
 from pipeline.migrations import upgrade_at
 from pipeline.model import Ring
 from pipeline.revocation.tables import revocations
-from pipeline.ring import CeleryRing
 from pipeline.runtime import Runtime
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs, steps
@@ -51,12 +51,12 @@ WARM = (
     *CELERY,
     "deploy.process",
     "deploy.contradictions",
-    "pipeline.consumer",
-    "pipeline.housekeeping",
-    "pipeline.pool",
+    "pipeline.broker.consumer",
+    "pipeline.duties.housekeeping",
+    "pipeline.broker.pool",
     "pipeline.runtime",
     "pipeline.schedules.beat",
-    "pipeline.sqlite",
+    "pipeline.db.sqlite",
     *WORKFLOWS,
 )
 WARM_WEB = (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from identity.api_keys import Role
+from identity.agents.api_keys import Role
 from tests.docs import logs
 from tests.system.agent import Agent
 from tests.system.conftest import Start

@@ -16,7 +16,7 @@ from tests.system.conftest import Start
 LIMIT, WINDOW = 6, 4  # requests, seconds
 PULLS = 20  # of one account, in workers that have places for all of them at once: three windows and more
 WORKERS = ("worker-1", "worker-2", "worker-3")
-# Before the first answer nobody knows the limit: see `pipeline.budget.UNKNOWN_FLYING`.
+# Before the first answer nobody knows the limit: see `pipeline.throttle.budget.UNKNOWN_FLYING`.
 UNKNOWN = 4
 
 

@@ -12,9 +12,9 @@ from sqlalchemy import func, select, update
 from identity.audit import Act
 from identity.hold import release_hold
 from identity.tables import grants
+from pipeline.duties.intervals import RHYTHMS
 from pipeline.ledger.restored import mark_restored
 from pipeline.model import BEAT
-from pipeline.rhythms import RHYTHMS
 from pipeline.states import JobState
 from pipeline.tables import heartbeats, schedules
 from tests.servers.postgres import Postgres

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from identity.accounts.grants import ACCESS, REFRESH
 from identity.connect.flow import Connected
-from identity.grants import ACCESS, REFRESH
-from identity.http import Client
-from pipeline.database import Database, DatabaseSettings
+from identity.http.client import Client
+from pipeline.db.database import Database, DatabaseSettings
 from pipeline.migrations import upgrade_at
 from tests.identity.peer import Peer
 from tests.identity.world import World

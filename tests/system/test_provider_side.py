@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from identity.accounts.grants import ACCESS, get_grant, token_binding
 from identity.errors import GrantRevoked
-from identity.grants import ACCESS, get_grant, token_binding
 from identity.refresh.intents import IntentState
 from identity.refresh.tables import refresh_intents
 from identity.tables import accounts

@@ -19,7 +19,7 @@ from identity.model import PrincipalKind
 from identity.principals import ensure_principal
 from identity.secret import Secret
 from pipeline.action import Call, Response
-from pipeline.database import DatabaseSettings
+from pipeline.db.database import DatabaseSettings
 from pipeline.migrations import upgrade_at
 from pipeline.states import JobState
 from tests.sandbox.driver import SERVICES, Sandbox, running

@@ -16,14 +16,14 @@ from deploy.demo.provision import Provision
 from deploy.trial.passing import time_passes
 from deploy.trial.trial import NEVER_OPEN, NoRing
 from identity.secret import Secret
-from pipeline.budget import Budget, Budgets
-from pipeline.database import DatabaseSettings
-from pipeline.limits import Left, Limits
+from pipeline.db.database import DatabaseSettings
+from pipeline.execution.services import StepSettings
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
-from pipeline.services import StepSettings
 from pipeline.states import ENDED, FOR_A_PERSON, JobState
 from pipeline.tables import jobs
+from pipeline.throttle.budget import Budget, Budgets
+from pipeline.throttle.limits import Left, Limits
 from pipeline.workflow import Registry
 from tests.killed import Killed
 from tests.ledgers import TURN

@@ -12,14 +12,14 @@ from urllib.parse import urlencode
 import pytest
 from sqlalchemy import Row, select, update
 
-from identity.connections import get_connection
-from identity.http import Answer, Client, HttpRequest
+from identity.connections.registry import get_connection
+from identity.http.client import Answer, Client, HttpRequest
 from identity.principals import link_alias
 from identity.tables import provider_connections
 from pipeline.approvals.tables import approvals
 from pipeline.ledger import pins
 from pipeline.ledger.approval_views import ApprovalView
-from pipeline.ledger.moving import move_job
+from pipeline.ledger.job_moves import move_job
 from pipeline.ledger.replay import replay
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import deliveries, workflow_settings

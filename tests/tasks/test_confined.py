@@ -13,15 +13,15 @@ import pytest
 from sqlalchemy import select
 
 from deploy.trial.passing import time_passes
-from identity.accounts import Account, get_account
-from identity.connections import get_connection, pause_connection, resume_connection
-from identity.grants import ACCESS, token_binding
-from identity.mint_tables import mints
+from identity.accounts.grants import ACCESS, token_binding
+from identity.accounts.states import Account, get_account
+from identity.connections.registry import get_connection, pause_connection, resume_connection
+from identity.keys.vault import Binding
+from identity.minting.tables import mints
 from identity.model import Credential, ScopeKind
 from identity.refresh.gate import Endpoint
 from identity.refresh.tables import refresh_intents
 from identity.secret import Secret
-from identity.vault import Binding
 from identity.withdrawals.held_tokens import HeldToken, keep_token
 from identity.withdrawals.tables import withdrawals
 from pipeline.revocation.tables import revocations

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from identity.model import ScopeKind
-from pipeline.budget import Budget
 from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.throttle.budget import Budget
 from pipeline.workflow import SERVICE, USER, Registry
 from tests.payments.scenes import PAYMENTS
 from tests.tasks.aftermaths import AFTERMATHS

@@ -8,7 +8,7 @@ import pytest
 
 from identity.model import Effect
 from pipeline.action import Response, Verdict, judge_status
-from pipeline.limits import LONGEST_WAIT, Left, Limits, Per
+from pipeline.throttle.limits import LONGEST_WAIT, Left, Limits, Per
 from tasks.actions import github, linear, salesforce, slack, stripe, zendesk
 
 DATE = "Sun, 01 Mar 2026 12:00:00 GMT"  # 1772366400

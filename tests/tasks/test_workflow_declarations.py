@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.uses import SERVICE, SKIP, Who
+from pipeline.authoring.uses import SERVICE, SKIP, Who
 from pipeline.workflow import Daily, Event, Registry, Tick, Trigger, Workflow, workflow
 from tasks.actions.slack import PostMessage
 

@@ -11,7 +11,7 @@ from joserfc import jws
 from joserfc.jwk import OctKey, RSAKey
 from sqlalchemy import Connection
 
-from identity.jose import Key, public_key
+from identity.oauth.jose import Key, public_key
 from identity.principals import link_alias
 from identity.transmitters import Transmitter, add_transmitter
 

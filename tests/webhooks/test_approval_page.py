@@ -15,10 +15,10 @@ from sqlalchemy import select
 from identity.approval_links import write_approval_link
 from identity.audit.tables import audit
 from identity.errors import BadInput
-from identity.signing import Signer
-from identity.store import CommitUnknown
+from identity.keys.signing import Signer
+from identity.sql.store import CommitUnknown
 from pipeline.approvals.approving import Approving
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.states import ApprovalState
 from tests.ledger.approval_case import HIDING, ON_A_PAGE, SHOWN, UNSEEN, UNSEEN_SPELT_OUT, ApprovalCase
 from tests.ledger.house import House

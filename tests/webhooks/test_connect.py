@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from identity.connect.reasons import Why
 from identity.errors import BadInput, GrantRevoked, Misconfigured, Unavailable
 from identity.model import AccountState, Effect
-from identity.store import CommitUnknown
+from identity.sql.store import CommitUnknown
 from pipeline.accounts.abilities import Ability
 from pipeline.accounts.connecting import (
     Away,

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from werkzeug.test import TestResponse
 
 from identity.errors import Unavailable
-from identity.jose import Key, Signed
+from identity.oauth.jose import Key, Signed
 from identity.transmitters import Transmitter
 from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
 from tests.webhooks.events import KEY, OTHER, RISC, TRANSMITTER, claims, public, sign

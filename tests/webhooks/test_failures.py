@@ -8,7 +8,7 @@ import pytest
 from flask import Blueprint, Flask, Response, abort
 
 from identity.errors import KeysAway, Unavailable, Unconfirmed
-from identity.store import CommitUnknown
+from identity.sql.store import CommitUnknown
 from webhooks.pages import failures
 from webhooks.pages.failures import Failure, What
 

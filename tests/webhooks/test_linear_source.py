@@ -12,8 +12,8 @@ from graphql import GraphQLObjectType, GraphQLSchema
 from hypothesis import given
 from hypothesis import strategies as st
 
+from identity.connections.lateness import MOST, TRIES_FOR
 from identity.errors import Misconfigured
-from identity.lateness import MOST, TRIES_FOR
 from identity.secret import Secret
 from pipeline.ledger.deliveries import BODY_WINDOW
 from pipeline.revocation.signal import Asks, People, Workspaces

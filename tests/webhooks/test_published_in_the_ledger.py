@@ -13,13 +13,13 @@ from urllib.parse import urlencode
 import pytest
 from sqlalchemy import Connection, select
 
-from identity.connection_secrets import WEBHOOK_SECRET, add_secret, seal_secret
-from identity.connections import add_connection, get_connection
-from identity.installations import add_installation
+from identity.connections.installations import add_installation
+from identity.connections.registry import add_connection, get_connection
+from identity.connections.secrets import WEBHOOK_SECRET, add_secret, seal_secret
 from identity.secret import Secret
-from pipeline.database import Database
+from pipeline.db.database import Database
 from pipeline.intake import Intake
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 from pipeline.ledger.delivery_replay import weigh
 from pipeline.model import DeliveryOutcome
 from pipeline.tables import deliveries, workflow_settings
@@ -43,7 +43,7 @@ from webhooks.app import create_app
 from webhooks.settings import WebSettings
 from webhooks.sources import SOURCES
 from webhooks.sources.reading import Reading, Received
-from webhooks.stored import reconsider
+from webhooks.stored_deliveries import reconsider
 
 SENDERS = ("github", "slack", "linear")  # each by a connection of its name
 
@@ -129,7 +129,7 @@ def test_every_published_payload_is_answered_stored_whole_and_explained(house: H
     for one in sent:
         if isinstance(one.reading, Received):
             first.setdefault((one.source, one.reading.delivery_id), one.body)
-    rows = [house.database.read(partial(queries.delivery, id=id)) for id in house.database.read(_stored)]
+    rows = [house.database.read(partial(operator_queries.any_delivery, id=id)) for id in house.database.read(_stored)]
     assert {(row["source"], row["delivery_id"]): row["body"] for row in rows} == first
     outcomes = {row["outcome"] for row in rows}
     assert outcomes == {DeliveryOutcome.ACCEPTED, DeliveryOutcome.IGNORED, DeliveryOutcome.SIGNAL}

@@ -21,7 +21,7 @@ from prometheus_client import REGISTRY
 from werkzeug.test import TestResponse
 
 from identity.errors import Unavailable, Unconfirmed
-from identity.store import CommitUnknown
+from identity.sql.store import CommitUnknown
 from pipeline.model import Acceptance, DeliveryOutcome, Unfollowed
 from tests.servers import shared_data
 from tests.servers.shared_data import Example

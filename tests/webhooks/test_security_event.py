@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, OctKey, OKPKey
 
+from identity.oauth.token_digests import double
 from identity.quoting import kept
-from identity.token_digests import double
 from identity.transmitters import Transmitter
 from pipeline.model import SecurityEvent
 from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal

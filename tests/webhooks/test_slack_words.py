@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from werkzeug.wrappers import Response
 
 from identity.errors import Unavailable
-from identity.http import Answer, Client, HttpRequest, NoAnswer, Outcome
+from identity.http.client import Answer, Client, HttpRequest, NoAnswer, Outcome
 from identity.model import AccessPattern
 from pipeline.model import Acceptance, Bell, DeliveryOutcome
 from pipeline.workflow import Registry

@@ -15,7 +15,7 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, g, request
 
-from identity.api_keys import Caller, NoCaller, Role
+from identity.agents.api_keys import Caller, NoCaller, Role
 from identity.secret import Secret
 from pipeline.requests import Requests
 from webhooks import problems

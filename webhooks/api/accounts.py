@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from identity.connect.reasons import ConnectRefused
 from pipeline.accounts.health import health, healths
 from pipeline.accounts.invitations import Invitations
-from pipeline.ledger import views
+from pipeline.ledger import tenant_views
 from pipeline.ledger.paging import Place
 from pipeline.requests import Keyed, Requests
 from pipeline.workflow import Registry
@@ -54,7 +54,7 @@ def account_operations(
         who, wanted = caller(), query.turn()
 
         def read(c: Connection) -> tuple[list[AccountOut], Place | None]:
-            page = views.accounts_page(
+            page = tenant_views.accounts_page(
                 c, who.tenant, wanted, state=query.state, provider=query.provider, principal=query.principal
             )
             of_each = zip(page.rows, healths(c, workflows, page.rows), strict=True)
@@ -69,7 +69,7 @@ def account_operations(
         who = caller()
 
         def read(c: Connection) -> AccountOut | None:
-            row = views.account(c, who.tenant, path.id)
+            row = tenant_views.account(c, who.tenant, path.id)
             return None if row is None else shapes.account(row, health(c, workflows, row))
 
         found = requests.read(read)

@@ -14,8 +14,8 @@ from flask_openapi.models.info import Info
 from flask_openapi.openapi import OpenAPI
 from pydantic import ValidationError
 
+from identity.agents.identifiers import UnknownIdentifier
 from identity.errors import BadInput, Misconfigured, NotInState, PolicyDenied
-from identity.identifiers import UnknownIdentifier
 from identity.ids import Ids
 from pipeline.accounts.invitations import Invitations
 from pipeline.ledger.requests import KeyReused, NotLetIn
@@ -34,9 +34,9 @@ from webhooks.api.revocations import revocation_operations
 from webhooks.api.tool_calls import ToolCalls
 from webhooks.api.tools import tool_operations
 from webhooks.bells import Bells
-from webhooks.misfits import misfits
 from webhooks.problems import Problem
 from webhooks.quota import Counts
+from webhooks.validation_errors import misfits
 
 VERSION = "1"
 DOCUMENT = "/v1/openapi.json"

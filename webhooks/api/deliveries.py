@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 
-from pipeline.ledger import views
+from pipeline.ledger import tenant_views
 from pipeline.requests import Requests
 from webhooks.api.access import caller
 from webhooks.api.answers import answer, answer_page
@@ -20,14 +20,14 @@ def delivery_operations(pages: APIBlueprint, requests: Requests) -> None:
     def list_deliveries(query: DeliveriesQuery) -> Response:
         """What came in for this tenant, newest first."""
         who, wanted = caller(), query.turn()
-        page = requests.read(lambda c: views.deliveries_page(c, who.tenant, wanted, outcome=query.outcome))
+        page = requests.read(lambda c: tenant_views.deliveries_page(c, who.tenant, wanted, outcome=query.outcome))
         return answer_page(map(DeliveryOut.model_validate, page.rows), next=page.next)
 
     @pages.get("/deliveries/<id>", responses={200: DeliveryWithJobs})
     def show_delivery(path: OnePath) -> Response:
         """One delivery, with the ids of its jobs."""
         who = caller()
-        row = requests.read(lambda c: views.delivery(c, who.tenant, path.id))
+        row = requests.read(lambda c: tenant_views.delivery(c, who.tenant, path.id))
         if row is None:
             raise Problem.not_there("such delivery", listed="deliveries")
         return answer(DeliveryWithJobs.model_validate(row))

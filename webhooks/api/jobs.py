@@ -10,10 +10,10 @@ from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 from sqlalchemy import Connection
 
-from identity.api_keys import Caller, Role
+from identity.agents.api_keys import Caller, Role
+from identity.agents.identifiers import user_named
 from identity.hold import HELD_FOR_OTHERS, find_hold
-from identity.identifiers import user_named
-from pipeline.ledger import views
+from pipeline.ledger import tenant_views
 from pipeline.ledger.paging import Page, Record
 from pipeline.requests import Keyed, Requests
 from pipeline.states import JobState
@@ -40,7 +40,7 @@ def job_operations(
         who, wanted = caller(), query.turn()
 
         def look(connection: Connection) -> Page:
-            page = views.jobs_page(
+            page = tenant_views.jobs_page(
                 connection,
                 who.tenant,
                 wanted,
@@ -103,7 +103,7 @@ def found_job(requests: Requests, who: Caller, id: str) -> Record:
     """The job, as far as the caller may see it, and that it waits for a hold's end, if it does. Raises Problem."""
 
     def look(connection: Connection) -> Record | None:
-        row = views.job(connection, who.tenant, id, agent=_only(who))
+        row = tenant_views.job(connection, who.tenant, id, agent=_only(who))
         return None if row is None or not _sees(who, row) else _told(connection, [row])[0]
 
     return there(requests.read(look))

@@ -15,7 +15,7 @@ from flask import Response, jsonify, request
 from flask_openapi.blueprint import APIBlueprint
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
-from identity.api_keys import Caller
+from identity.agents.api_keys import Caller
 from identity.errors import BadInput, PolicyDenied
 from pipeline.requests import Requests
 from pipeline.workflow import Registry
@@ -26,8 +26,8 @@ from webhooks.api.mcp_tools import McpTools, Members, NamedCall, UnknownTool
 from webhooks.api.mcp_words import LOOK, said
 from webhooks.api.models import Id, Query
 from webhooks.api.tool_calls import ToolCalls
-from webhooks.misfits import misfits
 from webhooks.problems import Problem
+from webhooks.validation_errors import misfits
 
 PATH = "/mcp"
 REVISIONS = ("2025-11-25", "2025-06-18")  # newest first; in those before, several requests may be sent as one

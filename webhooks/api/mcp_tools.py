@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from identity.api_keys import Caller
+from identity.agents.api_keys import Caller
+from identity.agents.identifiers import identify
 from identity.errors import BadInput, Misconfigured, NotInState, PolicyDenied, Unavailable
-from identity.identifiers import identify
 from identity.model import Principal, PrincipalKind
 from pipeline import tools
 from pipeline.action import Action
@@ -26,8 +26,8 @@ from webhooks.api.jobs import found_job
 from webhooks.api.mcp_words import LOOK, misfit, of_fault, said
 from webhooks.api.models import Id, IdempotencyKey
 from webhooks.api.tool_calls import NoSuchTool, ToolCall, ToolCalls
-from webhooks.misfits import misfits
 from webhooks.problems import Problem
+from webhooks.validation_errors import misfits
 
 _LOOK_SAYS = "What became of a job that an earlier call of a tool began."
 _KEY = TypeAdapter(IdempotencyKey)

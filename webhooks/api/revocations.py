@@ -8,10 +8,10 @@ from datetime import datetime
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 
-from identity.api_keys import Caller
+from identity.agents.api_keys import Caller
 from identity.model import ScopeKind
 from identity.named_scopes import scope_of_tenant
-from pipeline.ledger import views
+from pipeline.ledger import tenant_views
 from pipeline.ledger.paging import Record
 from pipeline.requests import Keyed, Requests
 from webhooks import metrics
@@ -40,7 +40,7 @@ def revocation_operations(
     def list_revocations(query: Paged) -> Response:
         """The revocations of this tenant, newest first."""
         who, wanted = caller(), query.turn()
-        page = requests.read(lambda c: views.revocations_page(c, who.tenant, wanted))
+        page = requests.read(lambda c: tenant_views.revocations_page(c, who.tenant, wanted))
         return answer_page(map(shapes.revocation, page.rows), next=page.next)
 
     @pages.get("/revocations/<id>", responses={200: RevocationWithReceipt})
@@ -70,7 +70,7 @@ def revocation_operations(
 
 
 def _found(requests: Requests, who: Caller, id: str) -> Record:
-    return _there(requests.read(lambda c: views.revocation(c, who.tenant, id)))
+    return _there(requests.read(lambda c: tenant_views.revocation(c, who.tenant, id)))
 
 
 def _there(row: Record | None) -> Record:

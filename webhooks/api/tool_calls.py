@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from identity.api_keys import Caller
+from identity.agents.api_keys import Caller
 from identity.errors import Unavailable
 from pipeline import tools
 from pipeline.action import Action
@@ -22,8 +22,8 @@ from webhooks import problems
 from webhooks.api.access import makes, request_id
 from webhooks.api.jobs import found_job, there
 from webhooks.bells import Bells
-from webhooks.misfits import left_out, misfits
 from webhooks.problems import Problem
+from webhooks.validation_errors import left_out, misfits
 
 log = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ from flask import Blueprint, redirect, request, url_for
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
+from identity.accounts.grants import get_grant
 from identity.errors import BadInput
-from identity.grants import get_grant
 from identity.model import AccountKey, AccountState, Credential
 from identity.providers import PROFILES
 from pipeline.accounts import facts
 from pipeline.accounts.health import Health, health, healths
-from pipeline.ledger import lookup, views
+from pipeline.ledger import lookup, tenant_views
 from pipeline.ledger.paging import Page, Record
 from webhooks.console import lists
 from webhooks.console.access import seen, seen_tenant, visitor
@@ -39,7 +39,7 @@ def account_pages(pages: Blueprint, desk: Desk) -> None:
         sought = {"state": wanted["state"], "provider": wanted["provider"], "principal": wanted["user"]}
 
         def read(c: Connection) -> tuple[Page, list[Told]]:
-            found = views.accounts_page(c, tenant, turn, **sought)
+            found = tenant_views.accounts_page(c, tenant, turn, **sought)
             return found, list(zip(found.rows, healths(c, desk.workflows, found.rows), strict=True))
 
         found, rows = desk.read(read)
@@ -73,7 +73,7 @@ def _facts(desk: Desk, id: str) -> dict[str, Any]:
     """What is known of an account. Raises NotThere, NotForYou."""
 
     def read(c: Connection) -> dict[str, Any]:
-        row = facts.whole(c, seen(views.account(c, None, id)))
+        row = facts.whole(c, seen(tenant_views.account(c, None, id)))
         return {
             "account": row,
             "revoked": _revoked(c, row),

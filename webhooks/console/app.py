@@ -11,12 +11,11 @@ from flask import Blueprint, Flask, Response, g, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import AswhomError, BadInput
-from pipeline.ledger import queries
+from pipeline.ledger import operator_queries
 from webhooks.bells import Bells
 from webhooks.console import access, links, lists, words
 from webhooks.console.access import May, NotForYou, NotThere
 from webhooks.console.accounts import account_pages
-from webhooks.console.acted import acts_are_told, just_acted
 from webhooks.console.approvals import approval_pages
 from webhooks.console.audit import audit_pages
 from webhooks.console.back_links import way_back
@@ -25,6 +24,7 @@ from webhooks.console.dead import dead_pages
 from webhooks.console.deliveries import delivery_pages
 from webhooks.console.door import Door, NotOurs
 from webhooks.console.find import find_pages
+from webhooks.console.flash import acts_are_told, just_acted
 from webhooks.console.job_acts import job_acts
 from webhooks.console.jobs import job_pages
 from webhooks.console.overview import overview_pages
@@ -156,7 +156,7 @@ def _frame(pages: Blueprint, desk: Desk, installation: str) -> None:
 def _tenants(desk: Desk) -> Mapping[str, bool]:
     """Those that the page at hand can be shown for, and of each whether it was deleted."""
     allowed = _allowed()
-    rows = desk.read(partial(queries.all_tenants, among=allowed))
+    rows = desk.read(partial(operator_queries.all_tenants, among=allowed))
     deleted = {row["id"]: row["deleted_at"] is not None for row in rows}
     return deleted if allowed is None else {one: deleted.get(one, False) for one in allowed}
 

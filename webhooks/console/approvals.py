@@ -17,7 +17,7 @@ from identity.errors import BadInput
 from identity.people import SIGNED_IN_HERE
 from pipeline.approvals.shown import letters
 from pipeline.desk.telling import started_by
-from pipeline.ledger import queries
+from pipeline.ledger import tenant_views
 from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page, tenants_that_ask
 from pipeline.ledger.paging import STRETCH, Turn
 from pipeline.ledger.votes import Channel, Link, NotCounted, Vote
@@ -64,7 +64,9 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/approvals/<id>", endpoint="approval")
     def show(id: str) -> BaseResponse:
         view = desk.read(lambda c: _found(c, id))
-        job = desk.read(lambda c: queries.job(c, view.job))
+        job = desk.read(lambda c: tenant_views.job(c, view.tenant, view.job))
+        if job is None:
+            raise NotThere
         link = _link(visitor().person)
         me = None if link is None else desk.read(lambda c: link.holder(c, view.tenant))
         said = next((one for one in view.answers if one.principal == me), None)

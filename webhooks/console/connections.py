@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from identity.errors import BadInput
 from pipeline import connection_facts
 from pipeline.desk import connections as acts
-from pipeline.ledger import views
+from pipeline.ledger import tenant_views
 from pipeline.ledger.paging import Record
 from webhooks.console import lists
 from webhooks.console.access import seen, seen_tenant
@@ -25,7 +25,7 @@ def connection_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/connections")
     def connections() -> BaseResponse:
         tenant, turn = seen_tenant(), lists.turn()
-        found = desk.read(lambda c: views.connections_page(c, tenant, turn))
+        found = desk.read(lambda c: tenant_views.connections_page(c, tenant, turn))
         return page("console/connections.html", found=found, next=cursor(found.next))
 
     @pages.get("/connections/<id>")

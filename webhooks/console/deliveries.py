@@ -8,9 +8,9 @@ from flask import Blueprint, redirect, url_for
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
-from identity.connections import get_connection
+from identity.connections.registry import get_connection
 from identity.errors import BadInput
-from pipeline.ledger import views
+from pipeline.ledger import tenant_views
 from pipeline.ledger.delivery_replay import Does, Fate, Replayed, replay, weigh
 from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.paging import Record
@@ -21,7 +21,7 @@ from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import page
 from webhooks.sources import SOURCES
-from webhooks.stored import reconsider
+from webhooks.stored_deliveries import reconsider
 
 OUTCOMES = [one for one in DeliveryOutcome if one is not DeliveryOutcome.DUPLICATE]  # which is not recorded
 SHOWN = 20_000  # characters of a body that a page shows; the command line prints the rest
@@ -38,7 +38,7 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
             "source": lists.chosen("source", list(SOURCES)),
         }
         alone = lists.chosen("not_taken", ["1"]) is not None
-        found = desk.read(lambda c: views.deliveries_page(c, tenant, turn, not_taken=alone, **wanted))
+        found = desk.read(lambda c: tenant_views.deliveries_page(c, tenant, turn, not_taken=alone, **wanted))
         return page(
             "console/deliveries.html",
             found=found,
@@ -51,7 +51,7 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
 
     @pages.get("/deliveries/<id>")
     def delivery(id: str) -> BaseResponse:
-        row, started = desk.read(lambda c: (_found(c, id), views.jobs_of_delivery(c, id)))
+        row, started = desk.read(lambda c: (_found(c, id), tenant_views.jobs_of_delivery(c, id)))
         fates, why_not = _fates(desk, row)
         shows_body = visitor().may(May.WORK, row["tenant_id"])
         body = row.pop("body")
@@ -90,7 +90,7 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
 
 def _found(c: Connection, id: str) -> Record:
     """The delivery with its body. Raises NotThere, NotForYou."""
-    return seen(views.delivery(c, None, id))
+    return seen(tenant_views.delivery(c, None, id))
 
 
 def _fates(desk: Desk, row: Record) -> tuple[tuple[Fate, ...], str]:

@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from identity.console.sessions import Person, Session, find, note_seen
 from identity.errors import BadInput, Unavailable
 from identity.secret import Secret
-from identity.store import CommitUnknown, Store
+from identity.sql.store import CommitUnknown, Store
 from webhooks.client_address import client_address
 from webhooks.console.access import NotForYou, Visitor, need_of
 from webhooks.console.back_links import way_back

@@ -8,11 +8,11 @@ from flask import Blueprint, request
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
-from identity.accounts import Account, find_account
+from identity.accounts.states import Account, find_account
 from identity.model import AccessPattern
 from pipeline.desk.telling import started_by
 from pipeline.desk.unanswered import UnansweredCall, asked_about, by_step
-from pipeline.ledger import audit_queries, queries, views
+from pipeline.ledger import audit_queries, operator_queries, tenant_views
 from pipeline.ledger.audit_queries import Search
 from pipeline.ledger.jobs import consenting
 from pipeline.ledger.paging import Record
@@ -42,7 +42,7 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
             "agent": lists.chosen("agent"),
         }
         turn = lists.turn()
-        found = desk.read(lambda c: views.jobs_page(c, tenant, turn, **wanted))
+        found = desk.read(lambda c: tenant_views.jobs_page(c, tenant, turn, **wanted))
         names = sorted(workflow.name for workflow in desk.workflows)
         return page(
             "console/jobs.html",
@@ -66,7 +66,7 @@ def job_page(desk: Desk, id: str, status: int = 200, wrong: str | None = None) -
     def read(c: Connection) -> tuple[Record, list[Record], list[Record], Account | None]:
         found = found_job(c, id)
         records = audit_queries.found(c, Search(tenant=found["tenant_id"], job=id), limit=RECORDS + 1)
-        return found, records, queries.compensation_of(c, id), _consents(c, found)
+        return found, records, operator_queries.compensation_of(c, id), _consents(c, found)
 
     found, records, compensations, consents = desk.read(read)
     return page(
@@ -88,7 +88,7 @@ def job_page(desk: Desk, id: str, status: int = 200, wrong: str | None = None) -
 
 def found_job(c: Connection, id: str) -> Record:
     """The job with its steps, if the page or act at hand may have it. Raises NotThere, NotForYou."""
-    return seen(views.job(c, None, id))
+    return seen(tenant_views.job(c, None, id))
 
 
 def _consents(c: Connection, job: Record) -> Account | None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from identity.audit import Act
 from identity.console.sign_in import SignIn
 from identity.ids import Ids
-from identity.store import Store
+from identity.sql.store import Store
 from pipeline.accounts.invitations import Invitations
 from pipeline.approvals.approving import Approving
 from pipeline.workflow import Registry

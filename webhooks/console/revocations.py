@@ -8,13 +8,13 @@ from flask import Blueprint, Response, redirect, url_for
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
-from identity.accounts import find_account
+from identity.accounts.states import find_account
 from identity.errors import BadInput
-from identity.handovers import trusted_keys
+from identity.keys.handovers import trusted_keys
 from identity.model import AccountKey, ScopeKind
 from identity.withdrawals.stuck_leftovers import StuckLeftover, stuck_leftovers
 from pipeline.desk import revocations as acts
-from pipeline.ledger import lookup, views
+from pipeline.ledger import lookup, tenant_views
 from pipeline.ledger.paging import Page, Record
 from pipeline.revocation.inquiry import SAYS
 from pipeline.revocation.proof import disproof
@@ -39,10 +39,10 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
         alone, wanted = lists.chosen("stuck", ["1"]) is not None, lists.between()
 
         def read(c: Connection) -> tuple[Page, frozenset[str], list[StuckLeftover]]:
-            found = views.revocations_page(c, tenant, turn, stuck=alone, **wanted)
+            found = tenant_views.revocations_page(c, tenant, turn, stuck=alone, **wanted)
             # Beside the first page alone: they are few, and no part of what is leafed through.
             left = stuck_leftovers(c, tenant, limit=NAMED + 1) if alone and turn.after is None else []
-            return found, views.stuck_among(c, [row["id"] for row in found.rows]), left
+            return found, tenant_views.stuck_among(c, [row["id"] for row in found.rows]), left
 
         found, stuck, left = desk.read(read)
         return page(
@@ -111,4 +111,4 @@ def _page_of_scope(c: Connection, row: Record) -> str | None:
 
 
 def _found(c: Connection, id: str) -> Record:
-    return seen(views.revocation(c, None, id))
+    return seen(tenant_views.revocation(c, None, id))

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
 from pipeline.desk import schedules as acts
-from pipeline.ledger import views
+from pipeline.ledger import tenant_views
 from pipeline.ledger.paging import Page, Record
 from pipeline.schedules import changes
 from webhooks.console import lists
@@ -25,7 +25,7 @@ def schedule_pages(pages: Blueprint, desk: Desk) -> None:
         tenant, turn, acted = seen_tenant(), lists.turn(), request.args.get("id", "")
 
         def read(c: Connection) -> tuple[Page, Record | None]:
-            return views.schedules_page(c, tenant, turn), views.schedule(c, tenant, acted)
+            return tenant_views.schedules_page(c, tenant, turn), tenant_views.schedule(c, tenant, acted)
 
         found, done_to = desk.read(read)
         return page(

@@ -21,7 +21,7 @@ from identity.console.sign_in import Crowded, SignIn
 from identity.errors import AswhomError, PolicyDenied
 from identity.ids import Ids
 from identity.secret import Secret
-from identity.store import Store
+from identity.sql.store import Store
 from webhooks import problems
 from webhooks.client_address import client_address
 from webhooks.console.door import Door, from_our_form, local_path

@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import Unavailable, Unconfirmed
-from identity.store import CommitUnknown
+from identity.sql.store import CommitUnknown
 from webhooks import problems
 
 log = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ only where there is one; here it must be there. The delivery id is an unsigned h
 
 Linear tries again after a minute, an hour and six, with the same bytes: the minute that its SDK allows would refuse
 each of them, and an outage would lose all that was sent meanwhile. So a body may be late, though by less than the time
-for which it is remembered (`identity.lateness`), which is what tells a replay. Ahead of our clock it may be by a
-minute. A revocation is taken however late it is: its time says which consents it can mean.
+for which it is remembered (`identity.connections.lateness`), which is what tells a replay. It may be ahead of our clock
+by a minute. A revocation is taken however late it is: its time says which consents it can mean.
 https://linear.app/developers/webhooks
 """
 
@@ -19,8 +19,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+from identity.connections.lateness import TRIES_FOR, allowed_lateness
 from identity.errors import BadInput, Misconfigured
-from identity.lateness import TRIES_FOR, allowed_lateness
 from identity.secret import Secret
 from webhooks.sources import linear_signals
 from webhooks.sources.document import JSON, Malformed, from_json

@@ -18,21 +18,21 @@ CONTROLS = (
     ),
     Control(
         name="the account that is awaited",
-        file="identity/consent_ledger.py",
+        file="identity/accounts/consent_ledger.py",
         guard="if awaited is not None and consent.external_id not in awaited.ids:",
         without="if False:",
         test=f"{TEST}::test_a_reconnect_by_another_account and sqlite",
     ),
     Control(
         name="what one client won is stored under no other",
-        file="identity/consent_ledger.py",
+        file="identity/accounts/consent_ledger.py",
         guard="if get_connection(connection, consent.key.connection).client_id != consent.client_id:",
         without="if False:",
         test=f"{CHANGES}::test_an_account_that_has_won_nothing and sqlite",
     ),
     Control(
         name="a client is not corrected while a consent of it is stored",
-        file="identity/consent_ledger.py",
+        file="identity/accounts/consent_ledger.py",
         guard="lock_connection(connection, consent.key.connection)  # who corrects its client waits, and finds the "
         "account",
         without="pass",
@@ -54,7 +54,7 @@ CONTROLS = (
     ),
     Control(
         name="a workspace is everybody's who has consented there",
-        file="identity/installations.py",
+        file="identity/connections/installations.py",
         guard="acting |= columns.state != AccountState.PENDING",
         without="pass",
         test=f"{CHANGES}::test_a_workspace_is_taken_back and sqlite",
@@ -125,7 +125,7 @@ CONTROLS = (
     ),
     Control(
         name="the account that is awaited, where nobody says whose it is",
-        file="identity/consent_ledger.py",
+        file="identity/accounts/consent_ledger.py",
         guard="if consent.credential is Credential.AUTHORIZATION_CODE and not consent.any_account:",
         without="if consent.external_id is not None and not consent.any_account:",
         test=f"{TEST}::test_where_nobody_says_whose_it_is and sqlite",
@@ -237,14 +237,14 @@ CONTROLS = (
     ),
     Control(
         name="the challenge is the verifier's hash",
-        file="identity/oauth.py",
+        file="identity/oauth/requests.py",
         guard="code_challenge=create_s256_code_challenge(verifier),  # type: ignore[no-untyped-call]",
         without="code_challenge=verifier,",
         test="tests/identity/test_oauth.py::test_an_authorization_url_carries_pkce",
     ),
     Control(
         name="a code goes with its verifier",
-        file="identity/oauth.py",
+        file="identity/oauth/requests.py",
         guard='return _form(client, "authorization_code", code=code, redirect_uri=redirect_uri, '
         "code_verifier=verifier)",
         without='return _form(client, "authorization_code", code=code, redirect_uri=redirect_uri)',

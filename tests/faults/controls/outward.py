@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.faults.control import Control
 
-DEADLINE, HTTP = "identity/deadline.py", "tests/identity/test_http.py"
+DEADLINE, HTTP = "identity/http/deadline.py", "tests/identity/test_http.py"
 LOCK, LOCKS = "identity/refresh/lock.lua", "tests/identity/test_lock.py"
 READ = "return self._inner.read(max_bytes, _clamp(timeout, httpcore.ReadTimeout))"
 OWNER = 'if redis.call("GET", KEYS[1]) ~= ARGV[1] then'
@@ -12,35 +12,35 @@ OWNER = 'if redis.call("GET", KEYS[1]) ~= ARGV[1] then'
 CONTROLS = (
     Control(
         name="what is sealed is its row's",
-        file="identity/vault.py",
+        file="identity/keys/vault.py",
         guard="return _prefixed(*(part.encode() for part in parts))",
         without='return b""',
         test="tests/identity/test_rewrap.py::test_what_was_swapped_between_two_rows and sqlite",
     ),
     Control(
         name="what is sealed is its record's",
-        file="identity/vault.py",
+        file="identity/keys/vault.py",
         guard="parts = (str(_VERSION), self.tenant, self.record, self.provider, self.field, str(self.generation))",
         without="parts = (str(_VERSION), self.tenant, self.provider, self.field, str(self.generation))",
         test="tests/identity/test_rewrap.py::test_what_was_swapped_between_two_rows and sqlite",
     ),
     Control(
         name="two rows never read alike",
-        file="identity/vault.py",
+        file="identity/keys/vault.py",
         guard='return b"".join(len(part).to_bytes(4, "big") + part for part in parts)',
         without='return b"".join(parts)',
         test="tests/identity/test_vault.py::test_a_row_moved_elsewhere",
     ),
     Control(
         name="no other key of the same id seals",
-        file="identity/vault.py",
+        file="identity/keys/vault.py",
         guard="if not self._proven:",
         without="if False:",
         test="tests/identity/test_proven_keys.py::test_of_two_hosts and sqlite",
     ),
     Control(
         name="another key is found before anything is shown",
-        file="identity/vault.py",
+        file="identity/keys/vault.py",
         guard="if self._proven is None:  # before a token is shown, rather than when its answer is to be sealed",
         without="if False:",
         test="tests/identity/test_proven_keys.py::test_it_is_found_when_a_secret_is_opened and sqlite",
@@ -110,21 +110,21 @@ CONTROLS = (
     ),
     Control(
         name="the form of an address is looked at",
-        file="identity/http.py",
+        file="identity/http/client.py",
         guard="if refusal := self.policy.prohibits_url(url.scheme, host, port, userinfo=bool(url.userinfo)):",
         without="if refusal := None:",
         test="tests/identity/test_addresses.py::test_the_client_refuses_what_configuration_would",
     ),
     Control(
         name="a private host gets nothing in clear text",
-        file="identity/addresses.py",
+        file="identity/http/addresses.py",
         guard='if scheme == "http" and not self._may_be_plain(host, port):',
         without='if scheme == "http" and not self.allows_by_name(host, port):',
         test="tests/identity/test_addresses.py::test_a_host_allowed_by_name_gets_nothing_in_clear_text",
     ),
     Control(
         name="the environment says who may be reached",
-        file="identity/addresses.py",
+        file="identity/http/addresses.py",
         guard="if not self.egress_hosts or self.allows_by_name(host, port) or host in self.egress_hosts:",
         without="if True:",
         test="tests/identity/test_addresses.py::test_a_host_that_is_not_listed_is_not_reached",

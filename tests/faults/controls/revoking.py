@@ -11,14 +11,14 @@ NARROWINGS = "tests/ledger/test_narrowing_receipts.py"
 CONTROLS = (
     Control(
         name="a step stricter than its action is not skipped",
-        file="pipeline/uses.py",
+        file="pipeline/authoring/uses.py",
         guard="return declared if asked is None else asked",
         without="return declared",
         test=f"{STEPS}::test_of_two_steps_of_one_action and sqlite",
     ),
     Control(
         name="no step is looser than its action",
-        file="pipeline/uses.py",
+        file="pipeline/authoring/uses.py",
         guard="if asked not in (None, STOP, declared):",
         without="if False:",
         test=f"{STEPS}::test_a_step_that_is_looser_than_its_action and sqlite",

@@ -9,7 +9,7 @@ LATE = "tests/ledger/test_late_searches.py"
 CONTROLS = (
     Control(
         name="a search that was given up ends no job by finding nothing",
-        file="pipeline/opened_attempt.py",
+        file="pipeline/execution/opened_attempt.py",
         guard="if opened.close("
         "AttemptState.NO_EFFECT, StepState.FAILED, error=error, resolves=AttemptState.NO_EFFECT):",
         without="if opened.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error) is not None:",
@@ -24,7 +24,7 @@ CONTROLS = (
     ),
     Control(
         name="a call that is answered after its step has ended gives no result of its own",
-        file="pipeline/opened_attempt.py",
+        file="pipeline/execution/opened_attempt.py",
         guard="if not counts:",
         without="if False:",
         test=f"{LATE}::test_a_run_whose_call_is_answered_after_a_late_search and sqlite-200-None",
@@ -60,14 +60,14 @@ CONTROLS = (
     ),
     Control(
         name="a search that stands still is over before anything more is sent",
-        file="pipeline/step.py",
+        file="pipeline/execution/step.py",
         guard="for row in (*open_ended, *searches):",
         without="for row in open_ended:",
         test=f"{LATE}::test_a_search_that_stands_still_is_over and sqlite",
     ),
     Control(
         name="a call without an answer is looked for at its own connection alone",
-        file="pipeline/step.py",
+        file="pipeline/execution/step.py",
         guard="if elsewhere and step.action.facts.effect is not Effect.READ:",
         without="if False:",
         test="tests/ledger/test_next_connection.py::test_a_call_of_unknown_outcome and sqlite-searched",

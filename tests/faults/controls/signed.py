@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.faults.control import Control
 
-JOSE, KEYS, KEEPS = "identity/jose.py", "identity/jwks.py", "tests/identity/test_jwks.py"
+JOSE, KEYS, KEEPS = "identity/oauth/jose.py", "identity/oauth/jwks.py", "tests/identity/test_jwks.py"
 EVENT, READS = "webhooks/security_event.py", "tests/webhooks/test_security_event.py"
 
 CONTROLS = (
@@ -31,7 +31,7 @@ CONTROLS = (
     ),
     Control(
         name="a key that lets somebody in ends soon",
-        file="identity/workloads.py",
+        file="identity/agents/workloads.py",
         guard="self._keys = KeyRing.giving_authority(http, monotonic=monotonic)",
         without="self._keys = KeyRing(http, monotonic=monotonic)",
         test="tests/api/test_workloads.py::test_a_key_that_was_taken_out",

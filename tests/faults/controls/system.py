@@ -11,7 +11,7 @@ DELIVERIES, ACCEPTS = "pipeline/ledger/deliveries.py", "tests/ledger/test_delive
 CONTROLS = (
     Control(
         name="a signal marks what is on the wire",
-        file="identity/stale_access.py",
+        file="identity/accounts/stale_access.py",
         guard="on_its_way = overtake(connection, account.id)",
         without="on_its_way = False",
         test="tests/properties/test_schedules.py::test_no_schedule_breaks_a_promise",
@@ -41,7 +41,7 @@ CONTROLS = (
     ),
     Control(
         name="the lock of a narrowing",
-        file="identity/narrowing.py",
+        file="identity/accounts/narrowing.py",
         guard="number, at = lock_exclusive_number_and_time(connection, account.key.scope)",
         without="number, at = next_number_and_time(connection)",
         test="tests/ledger/test_narrowing.py::test_an_opening_beside_a_narrowing and postgresql",
@@ -53,7 +53,7 @@ CONTROLS = (
         without="pass",
         also=(
             Line(
-                file="identity/leases.py",
+                file="identity/accounts/leases.py",
                 guard="rows = _STATE.run(connection, named | scope_keys(job_scopes)).all()",
                 without="from identity import sequence; "
                 "locks = (sequence.func.pg_advisory_xact_lock_shared(sequence._advisory_key(s)) for s in job_scopes); "
@@ -65,7 +65,7 @@ CONTROLS = (
     ),
     Control(
         name="the one order of locks",
-        file="identity/sequence.py",
+        file="identity/sql/sequence.py",
         guard="ordered = sorted(scopes, key=lambda scope: (LOCK_ORDER.index(scope.kind), scope.key))",
         without="ordered = list(scopes)",
         test="tests/ledger/test_lock_order.py::test_an_opening_locks",
@@ -121,12 +121,12 @@ CONTROLS = (
     ),
     Control(
         name="send_before, after a stop",
-        file="identity/deadline.py",
+        file="identity/http/deadline.py",
         guard="if self._send_before is not None and self._monotonic() >= self._send_before:",
         without="if False:",
         also=(
             Line(
-                file="identity/http.py",
+                file="identity/http/client.py",
                 guard="if send_before is not None and began >= send_before:",
                 without="if False:",
             ),
@@ -142,7 +142,7 @@ CONTROLS = (
     ),
     Control(
         name="the dispatcher rings again what was not heard",
-        file="pipeline/reconcile.py",
+        file="pipeline/duties/reconcile.py",
         guard="ring.jobs(store.write(partial(bells.top_up, pattern=pattern, shares=shares)))",
         without="pass",
         test="tests/faults/test_broker.py::test_what_was_accepted_ends and sqlite",
@@ -157,7 +157,7 @@ CONTROLS = (
     ),
     Control(
         name="a claim that lapsed is taken back",
-        file="pipeline/reconcile.py",
+        file="pipeline/duties/reconcile.py",
         guard="found = store.read(lambda c: jobs.lapsed(c, limit=BATCH))",
         without="found = []",
         test="tests/faults/test_crashes.py::test_a_worker_killed_in_its_steps and sqlite",
@@ -173,14 +173,14 @@ CONTROLS = (
     ),
     Control(
         name="what cannot be looked up is asked of a person",
-        file="pipeline/step.py",
+        file="pipeline/execution/step.py",
         guard="if step.action.facts.recovery is Recovery.ASK and step.action.facts.effect is not Effect.READ:",
         without="if False:",
         test="tests/tasks/test_every_step.py::test_a_worker_killed_at_a_step and after_call and link_pull_request-4",
     ),
     Control(
         name="no function hides how its run ended",
-        file="pipeline/worker.py",
+        file="pipeline/execution/worker.py",
         guard="run.raise_how_it_ended()",
         without="pass",
         test="tests/ledger/test_hidden_endings.py::test_no_function_hides and sqlite-is_in_doubt-catches_everything",
@@ -194,49 +194,49 @@ CONTROLS = (
     ),
     Control(
         name="what a job has done is not left out",
-        file="pipeline/worker.py",
+        file="pipeline/execution/worker.py",
         guard="runner.raise_if_left_out()",
         without="pass",
         test="tests/ledger/test_divergence.py::test_a_function_that_leaves_a_step_out and sqlite",
     ),
     Control(
         name="what ended is not left out before a replay opens it",
-        file="pipeline/step.py",
+        file="pipeline/execution/step.py",
         guard="if stored.state != StepState.OPEN:",
         without="if False:",
         test="tests/ledger/test_divergence.py::test_a_replay_is_advised_where and sqlite and refused",
     ),
     Control(
         name="what may have been done, or was tried since a replay, is not left out",
-        file="pipeline/step.py",
+        file="pipeline/execution/step.py",
         guard="return all(row.state == AttemptState.NO_EFFECT and row.opened <= self._job.accepted for row in tried)",
         without="return True",
         test="tests/ledger/test_divergence.py::test_what_was_tried_since and sqlite",
     ),
     Control(
         name="a sleep is not left out",
-        file="pipeline/step.py",
+        file="pipeline/execution/step.py",
         guard="return any(came_out_since(before, stored) for before in self._stored.values())",
         without="return True",
         test="tests/ledger/test_divergence.py::test_a_job_of_a_replayed_delivery and sqlite",
     ),
     Control(
         name="what may have been done is searched for before it is sent again",
-        file="pipeline/step.py",
+        file="pipeline/execution/step.py",
         guard="if known is Known.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:",
         without="if False:",
         test="tests/tasks/test_every_step.py::test_a_worker_killed_at_a_step and after_call and link_pull_request-3",
     ),
     Control(
         name="a process that is told to stop begins no further step",
-        file="pipeline/step.py",
+        file="pipeline/execution/step.py",
         guard="if self._services.stopping():",
         without="if False:",
         test="tests/ledger/test_winding_down.py::test_a_run_whose_process and sqlite",
     ),
     Control(
         name="a broker that refuses a command is asked again",
-        file="pipeline/celery.py",
+        file="pipeline/broker/celery.py",
         guard='"broker_channel_error_retry": True,',
         without='"broker_channel_error_retry": False,',
         test="tests/celery/test_outage.py::test_a_worker_consumes_again_from_a_broker_that_was_a_replica",

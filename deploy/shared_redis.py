@@ -1,0 +1,109 @@
+"""Whether another installation uses the same Redis under the same prefix.
+
+Two that do take each other's bells, so that jobs wait half a minute for a new one, and obey each other's locks, pauses
+and budgets. So each leaves its mark there, unless one is there, and its housekeeping keeps it there: the id of its
+signing key, and that of the act by which its ledger was marked as put back. Else the copy of a drill would take itself
+for its original, on whose Redis it is likeliest to be.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from deploy.settings import Settings
+from identity.errors import Misconfigured, Unavailable
+from identity.keys.handovers import key_ids
+from pipeline.duties.reconcile import in_rhythm
+from pipeline.ledger.restored import marks as restored_marks
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from sqlalchemy import Connection
+
+    from pipeline.duties.housekeeping import Duty
+    from pipeline.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+_MARK = "installation"
+_KEPT = timedelta(minutes=10)  # after the last tick: an installation that is no more is not in the way for long
+
+
+def open_redis(url: str) -> Redis:
+    """A client that does not wait for long."""
+    return Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3, decode_responses=True)
+
+
+def marks(connection: Connection, key: Ed25519PublicKey) -> list[str]:
+    """What the installation marks as its own, and did before its signing key, *key*, was rotated."""
+    restored = restored_marks(connection)
+    return [f"{kid}.{restored[0].id}" if restored else kid for kid in key_ids(connection, key)]
+
+
+def another(client: Redis, prefix: str, ours: Collection[str]) -> str | None:
+    """What is wrong, and what to do, where there is another's mark. Raises RedisError.
+
+    *ours* are our marks, the present and the former.
+    """
+    mark = prefix + _MARK
+    found = client.get(mark)
+    if not isinstance(found, str) or found in ours:
+        return None
+    return (
+        f"another installation uses the same Redis under {prefix}, or the one that this is a restored copy of (its "
+        f"mark is {found}): each takes the other's bells, and obeys its locks and pauses. Give this one a database or "
+        f"an ASWHOM_KEY_PREFIX of its own; if the other is no more, wait ten minutes, or delete the key {mark} there"
+    )
+
+
+def tell_of_another(settings: Settings, runtime: Runtime) -> None:
+    """Log it at a process's start, which leaves the mark where there is none.
+
+    A Redis that is away is told of by whoever needs it.
+    """
+    try:
+        ours = _ours(runtime)
+    except Unavailable:
+        return
+    for said in _kept(settings, ours):
+        log.error(said, extra={"action": "redis.shared"})
+
+
+def keeping_the_mark(settings: Settings, runtime: Runtime) -> Duty:
+    """Housekeeping's duty, which fails while another's mark is there, so that it is seen by who watches duties."""
+    ours: Sequence[str] = ()
+
+    def keep() -> None:
+        nonlocal ours
+        ours = ours or _ours(runtime)  # another key, or mark, means another process
+        if said := _kept(settings, ours):
+            raise Misconfigured(said[0])
+
+    return in_rhythm(runtime.database, "redis-mark", keep)
+
+
+def _ours(runtime: Runtime) -> list[str]:
+    return runtime.database.read(lambda c: marks(c, runtime.signer.public_key()))
+
+
+def _kept(settings: Settings, ours: Sequence[str]) -> list[str]:
+    """Leave the mark, or have it stay; what is wrong where another's is there."""
+    found = []
+    for url in dict.fromkeys(url for url in (settings.broker_redis(), settings.redis()) if url is not None):
+        try:
+            with open_redis(url) as client:
+                client.set(settings.key_prefix + _MARK, ours[0], nx=True, ex=_KEPT)
+                if said := another(client, settings.key_prefix, ours):
+                    found.append(said)
+                else:
+                    client.expire(settings.key_prefix + _MARK, _KEPT)
+        except RedisError:
+            continue
+    return found

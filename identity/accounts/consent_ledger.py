@@ -1,0 +1,161 @@
+"""A completed consent in the ledger: a new generation of the account's grant, unless the rule for grants refuses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, update
+
+from identity.accounts.grants import SealedAnswer, look_at
+from identity.accounts.states import Account, ensure_account, move_account
+from identity.connect.awaited import Awaited, awaited_at
+from identity.connections.registry import get_connection, lock_connection, people_of
+from identity.errors import BadInput
+from identity.model import AccountKey, AccountState, Credential, RuledOut, Scope
+from identity.scopes import newest_revocation, revoked_since
+from identity.sql.rows import insert_new
+from identity.sql.sequence import lock_exclusive, lock_shared
+from identity.tables import accounts, grants
+from identity.withdrawals.taking import EndedConsents, take_grant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consent:
+    """What a completed consent grants, and when its connect session began."""
+
+    id: str  # of the account, should it have no row yet
+    key: AccountKey
+    provider: str
+    credential: Credential
+    consented: int
+    external_id: str | None = None
+    external_login: str | None = None
+    resources: tuple[str, ...] | None = None  # what its tokens are narrowed to
+    ceiling: tuple[str, ...] | None = None  # the scopes an admin bounded it to; None: whatever is granted
+    any_account: bool = False  # whoever the provider says it is: an admin said so
+    elsewhere: bool = False  # a service acts through this installation or workspace, instead of the one until now
+    client_id: str | None = None  # of the client that won its tokens, which alone renews them; None: an admin gave them
+    began_at: datetime | None = None  # when its connect session began; None: now
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consented:
+    """The consent is stored."""
+
+    account: str
+    generation: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """The account or its generation is another than the answer was sealed for: read and seal again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnotherAccount:
+    """Somebody else consented than the one who was awaited, or nobody says who."""
+
+    awaited: Awaited
+
+    @property
+    def reason(self) -> str:
+        return f"the consent came from another account than {self.awaited}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnotherClient:
+    """The provider connection is another client by now than the one that won the tokens."""
+
+    reason: str = "the provider connection was given another client while the code was exchanged"
+
+
+def store_consent(
+    connection: Connection, consent: Consent, sealed: SealedAnswer, *, now: datetime
+) -> Consented | Moved | AnotherAccount | AnotherClient | RuledOut:
+    """A completed consent: a new generation, and the account is active. Refused by the rule for grants.
+
+    Raises BadInput for a service that acts through another installation or workspace, unless it is to be *elsewhere*.
+
+    It takes the account's lock exclusively, as parking takes it shared: a job cannot park between the consent and the
+    wake-up that follows it.
+    """
+    above, own = lock_grant(connection, consent.key)
+    if refusal := revoked_since(connection, (*above, own), consent.consented):
+        return refusal
+    if consent.client_id is not None:
+        lock_connection(connection, consent.key.connection)  # who corrects its client waits, and finds the account
+        if get_connection(connection, consent.key.connection).client_id != consent.client_id:
+            return AnotherClient()
+    if consent.credential is Credential.AUTHORIZATION_CODE and not consent.any_account:
+        awaited = awaited_at(connection, consent.key, people_of(connection, consent.key.connection))
+        # Where the provider cannot be asked whose it is, anybody may have signed in: whoever is awaited is not known.
+        if awaited is not None and consent.external_id not in awaited.ids:
+            return AnotherAccount(awaited=awaited)
+    account = ensure_account(
+        connection, consent.key, id=consent.id, provider=consent.provider, credential=consent.credential, now=now
+    )
+    if account.id != consent.id:
+        return Moved()
+    if not consent.elsewhere:
+        _check_same_place(account, consent)
+    # What was revoked is still to end at the provider, by name.
+    ended = EndedConsents(upto=newest_revocation(connection, (*above, own)))
+    take_grant(connection, account, ended, revocation=None, now=now)
+    if not _write(connection, account.id, sealed, consent, now=now):
+        return Moved()
+    replaced = consent.credential is Credential.AUTHORIZATION_CODE and consent.any_account
+    before = None if replaced else account  # whoever came may be somebody else
+    named = {
+        "credential": consent.credential,
+        "external_id": consent.external_id or (before and before.external_id),
+        "external_login": consent.external_login or (before and before.external_login),
+        "resources": None if consent.resources is None else list(consent.resources),
+    }
+    connection.execute(update(accounts).where(accounts.c.id == account.id).values(named))
+    move_account(connection, account.id, to=AccountState.ACTIVE, reason=None, now=now)
+    return Consented(account=account.id, generation=sealed.generation)
+
+
+def _check_same_place(account: Account, consent: Consent) -> None:
+    """One account is one installation's: those of the other would be answered by tokens that cannot see it."""
+    now, then = account.external_id, consent.external_id
+    of_person = Credential.AUTHORIZATION_CODE in (account.credential, consent.credential)
+    if of_person or account.state is AccountState.REVOKED or None in (now, then) or now == then:
+        return
+    raise BadInput(
+        f"{account.key.principal} acts through {now} at {account.key.connection}, and a tenant's service acts through "
+        f"one there: {then} would take its place, and what comes from {now} would be answered by tokens that do not "
+        f"reach it. Give --replace where that is meant; otherwise make a tenant of its own for {then}"
+    )
+
+
+def lock_grant(connection: Connection, key: AccountKey) -> tuple[tuple[Scope, ...], Scope]:
+    """Lock what a consent depends on: the account itself exclusively, what is above it shared; gives both."""
+    *above, own = key.scopes
+    lock_shared(connection, above)
+    lock_exclusive(connection, own)
+    return tuple(above), own
+
+
+def _write(connection: Connection, account: str, sealed: SealedAnswer, consent: Consent, *, now: datetime) -> bool:
+    """A consent's credentials, over the generation before them; False if that is not the one stored."""
+    row = {
+        "generation": sealed.generation,
+        "consented": consent.consented,
+        "consented_at": consent.began_at or now,
+        "access_sealed": sealed.access_sealed,
+        "refresh_sealed": sealed.refresh_sealed,
+        "refresh_digest": sealed.refresh_digest,
+        "refresh_prefix_digest": sealed.refresh_prefix_digest,
+        "token_type": sealed.token_type,
+        "scopes": list(sealed.scopes),
+        "ceiling": None if consent.ceiling is None else list(consent.ceiling),  # whoever consents lifts what was
+        "obtained_at": now,
+        "expires_at": sealed.expires_at,
+        **look_at(now),
+    }
+    if sealed.generation == 1:
+        return insert_new(connection, grants, {"account_id": account, **row})
+    replaced = update(grants).where(grants.c.account_id == account, grants.c.generation == sealed.generation - 1)
+    return connection.execute(replaced.values(row)).rowcount == 1

@@ -1,0 +1,39 @@
+"""Access tokens that a signal has put out of date: neither the one that is stored nor one on its way is used.
+
+Nothing is revoked, and what renews them stays: the next step fetches a token that says what holds now.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, update
+
+from identity.accounts.grants import EMPTIED, get_grant
+from identity.accounts.states import Account
+from identity.model import MINTED
+from identity.refresh.intents import overtake
+from identity.tables import grants
+
+
+def drop_access(connection: Connection, account: Account) -> bool:
+    """Stop using the present access token, and what a refresh on the wire brings.
+
+    The caller holds the account's lock exclusively.
+
+    False if nothing could renew it: then it stays, since a signal that revokes nothing must not end a grant.
+    """
+    if account.credential not in MINTED:
+        grant = get_grant(connection, account.id)
+        if grant is None or grant.refresh_sealed is None:
+            return False
+    on_its_way = overtake(connection, account.id)
+    stale = update(grants).where(grants.c.account_id == account.id)
+    if not on_its_way:
+        stale = stale.where(grants.c.access_sealed.is_not(None))
+    if account.credential in MINTED:
+        # With its generation what is on its way is discarded, whatever it says: it costs nothing but another token.
+        stale = stale.values(generation=grants.c.generation + 1, **EMPTIED)
+    else:
+        # A refresh on its way may hold the only refresh token there is: its answer is taken for that alone.
+        stale = stale.values(access_sealed=None, expires_at=None)
+    connection.execute(stale)
+    return True

@@ -1,0 +1,224 @@
+"""Keys that agents call the API with: who holds one, what it may do, and when it ends.
+
+A key is 256 random bits, so its plain SHA-256 is enough to recognise it and of no use to whoever reads the ledger. It
+carries the ledger number at which it was issued: a later revocation of its tenant or agent ends it, as it ends a grant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
+
+from identity import audit
+from identity.agents.tables import api_keys
+from identity.audit import Act, AsWhom
+from identity.errors import BadInput, PolicyDenied
+from identity.model import PrincipalKind, scopes_of_agent
+from identity.principals import ensure_agent, get_principal
+from identity.scopes import standings
+from identity.secret import Secret
+from identity.sql.prepared import Prepared
+from identity.tables import agents, tenants
+
+PREFIX = "awk_"  # so that a scanner of source code knows one when it sees one
+
+_FIND = Prepared(select(api_keys).where(api_keys.c.secret_sha256 == bindparam("digest")))
+_FIND_AGAIN = Prepared(select(api_keys).where(api_keys.c.id == bindparam("key")))
+
+
+class Role(StrEnum):
+    """What a key may do; docs/api.md has the table."""
+
+    AGENT = "agent"  # execute tools, see its own jobs, send people to connect
+    PRODUCT = "product"  # see all of its tenant, send people to connect, and say which of them came back
+    READER = "reader"  # see all of its tenant, change nothing
+    ADMIN = "admin"  # all of these, and revoke
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who calls: an agent of one tenant, by one key."""
+
+    key: str
+    tenant: str
+    agent: str
+    role: Role
+    tools: tuple[str, ...] | None  # patterns; None: every tool
+    users: tuple[str, ...] | None  # patterns of names; None: every user of its tenant
+    made_by: str | None = None
+    held_by: str | None = None  # the user whom the key is said to be held by
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Who may be behind the key."""
+        return tuple(one for one in (self.made_by, self.held_by) if one is not None)
+
+    def may_execute(self, tool: str) -> bool:
+        """Whether the key covers the tool of that name."""
+        return self.tools is None or any(fnmatchcase(tool, pattern) for pattern in self.tools)
+
+    def check_user(self, principal: str) -> None:
+        """Raises PolicyDenied where the key is bound to other users than *principal*, `acme.ada` say."""
+        if not self.acts_as(principal):
+            name = principal.removeprefix(f"{self.tenant}.")
+            raise PolicyDenied(f"this key does not act as {name}: ask with a key that does")
+
+    def acts_as(self, principal: str) -> bool:
+        """Whether `check_user` lets *principal* pass."""
+        name = principal.removeprefix(f"{self.tenant}.")
+        return self.users is None or any(fnmatchcase(name, pattern) for pattern in self.users)
+
+
+class NoCaller(StrEnum):
+    """Why a key lets nobody in."""
+
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+    REVOKED = "revoked"  # the key, or after it was issued its tenant or agent
+    STOPPED = "stopped"  # its tenant or agent, until an admin opens it again
+
+
+def new_key(token: str) -> Secret:
+    """The key of *token*, 256 random bits in URL-safe base64."""
+    return Secret(PREFIX + token)
+
+
+def add_key(
+    connection: Connection,
+    secret: Secret,
+    *,
+    id: str,
+    tenant: str,
+    agent: str,
+    role: Role,
+    tools: Sequence[str] | None,
+    users: Sequence[str] | None,
+    held_by: str | None = None,
+    name: str,
+    expires_at: datetime | None,
+    by: str,
+    now: datetime,
+) -> None:
+    """Store what recognises *secret*, and its agent if it is new. Raises BadInput."""
+    if users is not None and role not in (Role.AGENT, Role.PRODUCT):
+        raise BadInput(f"users limit whom a key acts as and invites: a key of role {role} is of all of its tenant's")
+    if connection.execute(select(tenants.c.id).where(tenants.c.id == tenant)).first() is None:
+        raise BadInput(f"there is no tenant {tenant}: `aswhom tenants list` shows them")
+    if held_by is not None:
+        _check_holder(connection, tenant, held_by)
+    ensure_agent(connection, id=agent, tenant=tenant, name=agent, now=now)
+    owner = connection.execute(select(agents.c.tenant_id).where(agents.c.id == agent)).scalar_one()
+    if owner != tenant:
+        raise BadInput(f"agent {agent} is {owner or 'the platform'}'s: give {tenant}'s own agent another name")
+    number = audit.record_act(
+        connection,
+        "api_key.created",
+        AsWhom(tenant=tenant, agent=agent),
+        Act(audit_id=f"{id}.created", by=by, now=now),
+        outcome="created",
+        detail={"key": id, "role": str(role), "tools": list(tools) if tools is not None else None}
+        | ({} if users is None else {"users": list(users)})
+        | ({} if held_by is None else {"held_by": held_by}),
+    )
+    row = {
+        "id": id,
+        "tenant_id": tenant,
+        "agent_id": agent,
+        "role": role,
+        "tools": None if tools is None else list(tools),
+        "users": None if users is None else list(users),
+        "name": name,
+        "secret_sha256": secret.fingerprint(),
+        "issued": number,
+        "made_by": by,
+        "held_by": held_by,
+        "created_at": now,
+        "expires_at": expires_at,
+    }
+    connection.execute(insert(api_keys), row)
+
+
+def _check_holder(connection: Connection, tenant: str, held_by: str) -> None:
+    holder = get_principal(connection, held_by)
+    if holder is None or holder.tenant != tenant or holder.kind is not PrincipalKind.USER:
+        raise BadInput(f"{tenant} has no user {held_by}, who could hold a key: `aswhom tenants people {tenant}`")
+
+
+def holder_of(connection: Connection, key: str) -> str | None:
+    """The user whom the key of that id is said to be held by. None: nobody says, or it is forgotten."""
+    held = connection.execute(select(api_keys.c.held_by).where(api_keys.c.id == key)).scalar_one_or_none()
+    return None if held is None else str(held)
+
+
+def find_caller(connection: Connection, secret: Secret, *, now: datetime) -> Caller | NoCaller:
+    """Who holds *secret*, or why that lets nobody in."""
+    return _caller(connection, _FIND.run(connection, {"digest": secret.fingerprint()}).one_or_none(), now)
+
+
+def find_again(connection: Connection, key: str, *, now: datetime) -> Caller | NoCaller:
+    """Who the holder of the key of that id is, or why it lets nobody in."""
+    return _caller(connection, _FIND_AGAIN.run(connection, {"key": key}).one_or_none(), now)
+
+
+def still_holds(connection: Connection, caller: Caller, *, now: datetime) -> Caller | NoCaller:
+    """Who holds the key that *caller* came in by, looked up again in the transaction that acts on it."""
+    return find_again(connection, caller.key, now=now)
+
+
+def revoke_key(connection: Connection, id: str, *, by: str, now: datetime) -> bool:
+    """End a key's life; False: there is none, or it had ended. What was accepted from it goes on."""
+    ended = update(api_keys).where(api_keys.c.id == id, api_keys.c.revoked_at.is_(None)).values(revoked_at=now)
+    row = connection.execute(ended.returning(api_keys.c.tenant_id, api_keys.c.agent_id)).one_or_none()
+    if row is None:
+        return False
+    audit.record_act(
+        connection,
+        "api_key.revoked",
+        AsWhom(tenant=row.tenant_id, agent=row.agent_id),
+        Act(audit_id=f"{id}.revoked", by=by, now=now),
+        outcome="revoked",
+        detail={"key": id},
+    )
+    return True
+
+
+def executors(connection: Connection, tenant: str, *, now: datetime) -> list[Caller]:
+    """Whoever may execute tools for a tenant at present."""
+    rows = connection.execute(
+        select(api_keys).where(
+            api_keys.c.tenant_id == tenant,
+            api_keys.c.role.in_((Role.AGENT, Role.ADMIN)),
+            api_keys.c.revoked_at.is_(None),
+        )
+    )
+    found = (_caller(connection, row, now) for row in rows.all())
+    return [caller for caller in found if isinstance(caller, Caller)]
+
+
+def _caller(connection: Connection, row: Row[tuple[object, ...]] | None, now: datetime) -> Caller | NoCaller:
+    if row is None:
+        return NoCaller.UNKNOWN
+    if row.revoked_at is not None:
+        return NoCaller.REVOKED
+    if row.expires_at is not None and row.expires_at <= now:
+        return NoCaller.EXPIRED
+    standing = standings(connection, scopes_of_agent(row.tenant_id, row.agent_id)).values()
+    if any(one.revoked >= row.issued for one in standing):
+        return NoCaller.REVOKED
+    if any(one.stopped for one in standing):
+        return NoCaller.STOPPED
+    return Caller(
+        key=row.id,
+        tenant=row.tenant_id,
+        agent=row.agent_id,
+        role=Role(row.role),
+        tools=None if row.tools is None else tuple(row.tools),
+        users=None if row.users is None else tuple(row.users),
+        made_by=row.made_by,
+        held_by=row.held_by,
+    )

@@ -1,0 +1,1 @@
+"""Provider connections: client registrations with providers, their secrets and installations."""

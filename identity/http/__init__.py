@@ -1,0 +1,1 @@
+"""The guarded HTTP client: addresses, deadlines and kept connections."""

@@ -1,0 +1,1 @@
+"""OAuth and OpenID Connect as protocols: requests, answers, discovery, keys and assertions."""

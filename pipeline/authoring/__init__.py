@@ -1,0 +1,1 @@
+"""Behind `@workflow`: declarations checked at import, the registry, and what each delivery matches."""

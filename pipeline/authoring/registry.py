@@ -1,0 +1,133 @@
+"""The workflows of an installation, which a delivery is matched against, and their actions and tools."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+from identity.errors import BadInput, Misconfigured
+from pipeline.action import Action, is_action
+from pipeline.authoring.declared_workflow import COMPENSATION, TOOL, Workflow
+from pipeline.authoring.matching import Considered, Match, consider
+from pipeline.authoring.uses import Who
+from pipeline.tool_workflows import by_name, derived
+
+log = logging.getLogger(__name__)
+
+
+class Registry:
+    """All workflows of an installation, by name, its actions, and its tools: the actions that agents may ask for."""
+
+    def __init__(self, workflows: Iterable[Workflow], actions: Iterable[type[Action[Any]]] = ()) -> None:
+        """Its actions are those that its workflows use, and *actions*. Raises TypeError if one cannot be used."""
+        self._by_name: dict[str, Workflow] = {}
+        for declared in workflows:
+            other = self._by_name.setdefault(declared.name, declared)
+            if other is not declared:  # the same object, imported by two modules, is no conflict
+                where = f"in {other.function.__module__} and in {declared.function.__module__}"
+                raise TypeError(f"two workflows are named {declared.name}, {where}")
+        used = [action for declared in self._by_name.values() for action in declared.uses]
+        self.actions: Mapping[str, type[Action[Any]]] = by_name([*used, *actions])
+        self.tools = {name: action for name, action in self.actions.items() if action.facts.tool}
+        self._of_tools = derived(self.tools.values())
+
+    @classmethod
+    def load(cls, modules: Iterable[str]) -> Registry:
+        """The workflows and actions that the named modules declare at their top level. Raises Misconfigured."""
+        workflows: list[Workflow] = []
+        actions: list[type[Action[Any]]] = []
+        for name in modules:
+            members = list(vars(_imported(name)).values())
+            of_it = [one for one in members if isinstance(one, Workflow)]
+            tools = [one for one in members if is_action(one) and one.__module__ == name]
+            if not of_it and not tools:
+                told = {"action": "workflows.nothing_declared", "of": name}
+                log.warning("%s declares no workflow and no action at its top level", name, extra=told)
+            workflows += of_it
+            actions += tools
+        try:
+            return cls(workflows, actions)
+        except TypeError as fault:
+            raise Misconfigured(f"a workflow cannot be used: {fault}") from fault
+
+    def __iter__(self) -> Iterator[Workflow]:
+        return iter(self._by_name.values())
+
+    def get(self, name: str) -> Workflow:
+        """The workflow of that name; also that of a compensation or of a single tool. Raises BadInput."""
+        found = self.find(name)
+        if found is None:
+            known = ", ".join(sorted(self._by_name)) or "none"
+            raise BadInput(f"no workflow is named {name!r}: known are {known}. Is its module in ASWHOM_WORKFLOWS?")
+        return found
+
+    def declared(self, name: str) -> Workflow:
+        """The workflow of that name, but none of a tool and none that undoes another's work. Raises BadInput."""
+        if name not in self._by_name and name.startswith(TOOL):
+            raise BadInput(f"{name} is a tool's: the agents' API carries it out, for the key that asks for it")
+        if name not in self._by_name and (undone := self.find(name)) is not None:
+            raise BadInput(f"{name} undoes what {undone.name.removesuffix(COMPENSATION)} did: a revocation starts it")
+        return self.get(name)
+
+    def find(self, name: str) -> Workflow | None:
+        """The workflow of that name, or None where `get` raises."""
+        of = self._by_name.get(name.removesuffix(COMPENSATION))
+        if of is not None and name != of.name:
+            return of.compensating
+        return of or next((one for one in self._of_tools.values() if one.name == name), None)
+
+    def for_tool(self, action: type[Action[Any]], who: Who) -> Workflow:
+        """The one-step workflow that carries out a tool as *who*."""
+        return self._of_tools[action, who]
+
+    def knows(self, source: str, event: str) -> bool:
+        """Whether any workflow listens to this kind of event at all."""
+        return any(t.source == source and t.event == event for w in self._by_name.values() for t in w.on)
+
+    def usages(self, source: str, event: str) -> dict[str, tuple[str, ...]]:
+        """What a person could have typed, by the workflow that would have wanted it."""
+        listened = ((w.name, t) for w in self for t in w.on if (t.source, t.event) == (source, event) and t.usage)
+        found: dict[str, tuple[str, ...]] = {}
+        for name, trigger in listened:
+            found[name] = (*found.get(name, ()), trigger.usage)
+        return found
+
+    def match(self, source: str, event: str, body: Mapping[str, Any]) -> list[Match]:
+        """Every workflow this delivery starts, with its typed event.
+
+        Raises BadInput if some workflow could not read the body and none starts.
+        """
+        considered = self.consider(source, event, body)
+        matches = [one.match for one in considered if one.match is not None]
+        misfits = [one.refusal for one in considered if one.misfit]
+        if misfits and not matches:
+            raise BadInput(misfits[-1])
+        return matches
+
+    def consider(self, source: str, event: str, body: Mapping[str, Any]) -> list[Considered]:
+        """For each workflow that listens to this kind of event: whether this one starts it, and why not."""
+        found = []
+        for declared in self._by_name.values():
+            triggers = [one for one in declared.on if (one.source, one.event) == (source, event)]
+            if triggers:
+                found.append(consider(declared, triggers, body))
+        return found
+
+
+def _imported(module: str) -> ModuleType:
+    """Import a module of workflows. Raises Misconfigured for any error: the module is the operator's own code."""
+    try:
+        return importlib.import_module(module)
+    except Exception as fault:
+        lines = [
+            line for frame, line in traceback.walk_tb(fault.__traceback__) if frame.f_globals.get("__name__") == module
+        ]
+        where = f"{module}, line {lines[-1]}" if lines else module
+        raise Misconfigured(
+            f"workflows cannot be loaded from {where} ({type(fault).__name__}: {fault}): "
+            "see ASWHOM_WORKFLOWS, and ASWHOM_WORKFLOWS_DIR"
+        ) from fault

@@ -1,0 +1,1 @@
+"""Celery as a doorbell: queues, ringing, the consumer, its thread pool and the watchdog."""

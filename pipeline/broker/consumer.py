@@ -1,0 +1,208 @@
+"""Celery's consumer, which comes back to a broker quickly and does not die of what lies in a queue.
+
+The stock consumer waits 2, 4, 6 … 30 s between attempts to reconnect; this one 0.5, 1 … 3 s. And an item that is not a
+message (a person's LPUSH, a forger's) ends a stock worker's main process: whatever reading raises is fatal to its event
+loop. Here the item, which the broker has already handed out, is counted and dropped, and the consumer starts again as
+after a lost connection: the tasks that run keep running. So it does when the broker refuses a command: it has become a
+replica, or somebody's key has another type and a queue's name.
+
+It starts again, too, after what neither the connection nor a message is to blame for (no memory can be had, a library
+changed), later each time. Where that goes on for a minute and no bell is begun in between, the process ends. Not
+sooner: what a machine lacks may come back, and who ends within seconds of its start is taken for one that cannot run.
+
+And the stock worker acknowledges what it consumes without acknowledgements: a client of Redis is made and asked, each
+time, while every thread waits for the interpreter.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from hashlib import sha256
+from json import JSONDecodeError
+from queue import Empty
+from typing import TYPE_CHECKING, Any
+
+from celery.exceptions import WorkerShutdown
+from celery.signals import worker_shutting_down
+from celery.worker import loops, request, state
+from celery.worker.consumer import consumer
+
+from pipeline import metrics
+
+if TYPE_CHECKING:
+    from pipeline.broker.celery import App
+
+log = logging.getLogger(__name__)
+
+_REDIS_READS = "BRPOP"
+_LOOKS_ROUND = 5.0  # seconds
+
+
+class UnreadableMessage(Exception):
+    """What came out of a queue could not be taken as a message."""
+
+
+class ConsumerFailed(Exception):
+    """Neither the connection nor a message is to blame."""
+
+
+class _NotBegun(Exception):
+    """A bell was read, and could not be handed to the pool."""
+
+
+# What is raised over an item that is in order: nothing came, nothing could be begun, nothing can be had.
+_NO_ITEMS = (Empty, _NotBegun, MemoryError)
+
+
+class Request(request.Request):
+    """A task's `Request`: the broker kept nothing of the message that it could be told of."""
+
+    def acknowledge(self) -> None:
+        self.acknowledged = True
+
+
+class Consumer(consumer.Consumer):
+    """`worker_consumer = "pipeline.broker.consumer:Consumer"`."""
+
+    #: So many failures in a row, over so many seconds at least, end the process.
+    FAILURES = 10
+    FAILS_FOR = 60.0
+    #: Seconds before it starts again: so many for each failure in the row, and the most.
+    PAUSE, LONGEST_PAUSE = 0.5, 5.0
+
+    app: App
+    hub: Any
+    task_consumer: Any
+    channel_errors: tuple[type[BaseException], ...]
+
+    def __init__(self, on_task_request: Callable[[Any], object], *args: Any, **kwargs: Any) -> None:
+        super().__init__(partial(_begin, on_task_request), *args, **kwargs)
+        self.connection_errors: tuple[type[BaseException], ...] = (
+            *self.connection_errors,
+            UnreadableMessage,
+            ConsumerFailed,
+        )
+        self._failures = 0
+        self._fails_since = 0.0
+
+    def ensure_connected(self, conn: Any) -> Any:
+        ensure = partial(conn.ensure_connection, interval_start=0.5, interval_step=0.5, interval_max=3)
+
+        def keep_trying(errback: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            def failed(*how: Any) -> Any:
+                self.app.hearing.tries()
+                return errback(*how)
+
+            return ensure(failed, *args, **kwargs)
+
+        conn.ensure_connection = keep_trying
+        return super().ensure_connected(conn)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        self.app.hearing.tries()
+        if isinstance(exc, self.channel_errors):  # Celery's own line names the class alone
+            log.error("the broker refuses a command, and is asked again: %s", exc, extra={"action": "broker.refused"})
+        super().on_connection_error_after_connected(exc)
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        handle = super().create_task_handler(*args, **kwargs)
+
+        def take(message: Any) -> None:
+            with self._reading():
+                handle(message)
+            self._failures = 0
+
+        return take
+
+    def loop(self, *args: Any) -> None:
+        """The event loop, over one connection."""
+        channel = self.task_consumer.channel
+        handlers = getattr(channel, "handlers", {})
+        if _REDIS_READS in handlers:  # it decodes the item as well
+            handlers[_REDIS_READS] = partial(self._read, handlers[_REDIS_READS])
+        self.app.hearing.listens()
+        look = partial(self._look_round, channel, is_asked=_REDIS_READS in handlers)
+        rounds = self.hub.call_repeatedly(_LOOKS_ROUND, look) if self.hub else None
+        run = loops.asynloop if self.hub else loops.synloop
+        try:
+            run(*args)
+        except (*self.connection_errors, *self.channel_errors):
+            raise
+        except Exception as error:
+            self._failed(error)
+            raise ConsumerFailed(type(error).__name__) from error
+        finally:
+            if rounds is not None:
+                rounds.cancel()
+
+    def _read(self, read: Callable[[], Any]) -> Any:
+        try:
+            with self._reading():
+                found = read()
+        except Empty:
+            self.app.hearing.listens()
+            raise
+        self.app.hearing.listens()
+        return found
+
+    def _look_round(self, channel: Any, *, is_asked: bool) -> None:
+        """The loop turns, which is all there is to see where no thread is free, or nothing need be asked for."""
+        if not is_asked or not channel.qos.can_consume():
+            self.app.hearing.listens()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What is raised in here is the item's fault, if it is not the connection's or the machine's."""
+        others: tuple[type[BaseException], ...] = (*self.connection_errors, *self.channel_errors, *_NO_ITEMS)
+        try:
+            yield
+        except others:
+            raise
+        except Exception as error:
+            metrics.UNREADABLE.inc()
+            note: dict[str, object] = {"action": "message.unreadable"}
+            if isinstance(error, JSONDecodeError):
+                # What lies there may be anybody's secret: its length and hash are enough to recognise it by.
+                text = error.doc
+                note |= {"length": len(text), "sha256": sha256(text.encode(errors="replace")).hexdigest()}
+            log.exception("an item in a queue is not a message: it was taken out, and is gone", extra=note)
+            raise UnreadableMessage(type(error).__name__) from error
+
+    def _failed(self, error: Exception) -> None:
+        """Count it, and wait. Raises WorkerShutdown, a warm one, where it was one too many, or told to stop."""
+        now = time.monotonic()
+        if self._failures == 0:
+            self._fails_since = now
+        self._failures += 1
+        metrics.CONSUMER_FAILURES.inc()
+        note = {"action": "consumer.failed", "failures": self._failures}
+        if self._failures < self.FAILURES or now - self._fails_since < self.FAILS_FOR:
+            log.error("the consumer failed, and starts again as after a lost connection", exc_info=error, extra=note)
+            self._pause(now + min(self.PAUSE * self._failures, self.LONGEST_PAUSE))
+            return
+        log.critical(
+            "the consumer failed %d times and began no bell in between: this process leaves",
+            self._failures,
+            exc_info=error,
+            extra=note,
+        )
+        # As a signal's handler says it: what runs begins nothing further.
+        worker_shutting_down.send(sender=self.hostname, sig=None, how="Warm", exitcode=os.EX_SOFTWARE)
+        raise WorkerShutdown(os.EX_SOFTWARE) from error
+
+    def _pause(self, until: float) -> None:
+        while (left := until - time.monotonic()) > 0:
+            state.maybe_shutdown()
+            time.sleep(min(left, 0.1))
+
+
+def _begin(on_task_request: Callable[[Any], object], task: Any) -> None:
+    try:
+        on_task_request(task)
+    except Exception as error:
+        raise _NotBegun(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,106 @@
+"""What one worker process holds, and what its two tasks do: the ids that bells carry go to the ledger's worker."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from identity.errors import Misconfigured
+from pipeline import metrics
+from pipeline.broker.coalescing import Coalescing
+from pipeline.broker.watchdog import Limits, Task, Watchdog, terminate_self
+
+if TYPE_CHECKING:
+    from pipeline.broker.celery import App, OpenedRuntime
+
+log = logging.getLogger(__name__)
+
+_BUSY = metrics.THREADS.labels("busy")
+
+
+class Process:
+    """What one worker process holds between `worker_init` and `worker_shutdown`."""
+
+    def __init__(self, app: App, limits: Limits) -> None:
+        self._app = app
+        self._runtime: OpenedRuntime | None = None
+        self._watchdog = Watchdog(
+            limits,
+            spend=lambda late: self._opened().worker.spend(self._jobs(late)),
+            hand_back=lambda late: self._opened().worker.hand_back(besides=self._jobs(late)),
+            hears=app.hearing.is_well,
+            in_commit=lambda: {} if self._runtime is None else self._runtime.in_commit(),
+            terminate=self._terminate,
+        )
+        self._advance = Coalescing(self._advance_now)
+
+    def job(self, job_id: str, lapses: object) -> None:
+        with _BUSY.track_inprogress(), self._watchdog.watch(_an_id(job_id)):
+            self._opened().worker.handle(job_id, lapses=_a_time(lapses))
+
+    def revocation(self, revocation_id: str) -> None:
+        with _BUSY.track_inprogress():
+            self._advance(_an_id(revocation_id))
+
+    def _advance_now(self, revocation: str) -> None:
+        # However long it is: it hangs once no part of it ends any more.
+        with self._watchdog.watch(None) as moved:
+            self._opened().revoker.answer(revocation, moved=moved)
+
+    def open(self, sender: Any, **_: Any) -> None:
+        if sender.app is not self._app:
+            return
+        try:
+            self._runtime = self._app.open_runtime()
+        # Celery logs what a signal's receiver raises and starts all the same, unless it is a SystemExit.
+        except Misconfigured as fault:
+            log.critical("the worker cannot start: %s", fault, extra={"action": "worker.misconfigured"})
+            raise SystemExit(os.EX_CONFIG) from fault
+        except Exception as error:
+            log.exception("the worker cannot start", extra={"action": "worker.unopened"})
+            raise SystemExit(1) from error
+        self._app.hearing.begin()
+        self._watchdog.start()
+
+    def wind_down(self, **_: Any) -> None:
+        """Celery names the host here, not the application; a process that only rings has nothing open."""
+        self._app.hearing.end()
+        if self._runtime is not None:
+            self._runtime.wind_down()
+
+    def close(self, sender: Any, **_: Any) -> None:
+        if sender.app is self._app and self._runtime is not None:
+            runtime, self._runtime = self._runtime, None
+            try:
+                runtime.close()
+            finally:
+                self._watchdog.stop()
+
+    def _opened(self) -> OpenedRuntime:
+        if self._runtime is None:
+            raise RuntimeError("this process is not a started worker")
+        return self._runtime
+
+    def _terminate(self) -> None:
+        self.wind_down()  # a main thread that hangs runs no signal's handler
+        terminate_self()
+
+    def _jobs(self, late: Sequence[Task]) -> list[str]:
+        active = self._opened().worker.active_jobs
+        return [active.get(task.thread, task.job) for task in late if task.job is not None]
+
+
+def _an_id(argument: object) -> str:
+    """Whoever can write to the broker chooses a message's arguments. Raises TypeError."""
+    if not isinstance(argument, str) or not 0 < len(argument) <= 64:
+        raise TypeError("a bell carries one id")
+    return argument
+
+
+def _a_time(argument: object) -> int | None:
+    """Microseconds since 1970, or nothing. Raises TypeError."""
+    if argument is not None and not isinstance(argument, int):
+        raise TypeError("a bell carries one id and until when it is outstanding")
+    return argument

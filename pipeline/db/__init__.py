@@ -1,0 +1,1 @@
+"""The ledger database: one seam for writes, on SQLite and on PostgreSQL."""

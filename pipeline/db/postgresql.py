@@ -1,0 +1,272 @@
+"""PostgreSQL behind `write(fn)`: one pooled READ COMMITTED transaction, repeated where that is certain to be safe.
+
+A few threads of a worker write at once, and the others wait for a place with nothing in their hands: many would get no
+more done, since they wait for one interpreter, but each would hold its locks for as long as all of them take. Whoever
+waits for somebody's lock lets others have its place soon (docs/decisions/0025).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import psycopg
+from sqlalchemy import Connection, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from identity.backoff import spread
+from identity.errors import Misconfigured, Unavailable
+from identity.sql.store import CommitUnknown
+from pipeline.db.database import raise_if_late
+from pipeline.db.postgresql_pool import KeptSessions
+
+T = TypeVar("T")
+
+# Serialization failure, deadlock, lock timeout: PostgreSQL has undone the transaction.
+_UNDONE = {"40001", "40P01", "55P03"}
+_ATTEMPTS = 8  # apart from those that waited for a lock
+_BUSY = "the ledger's locks were busy or its server away too long"
+
+# By their code, what somebody is to see to there. The server's words may quote what was written, and are left out.
+_SAID = {
+    "53100": "the disk of the ledger's server is full: make room there",
+    "25006": "the ledger's server is read-only: a standby, or default_transaction_read_only is on; "
+    "see ASWHOM_DATABASE_URL",
+}
+
+_LOCK_TIMEOUT = 2.0  # seconds
+
+#: It looks like a server that is away, and is waited for like one.
+_CERTIFICATE = (
+    "sslmode, sslrootcert and sslcert in ASWHOM_DATABASE_URL: a certificate is missing, or was not accepted. For a "
+    "public authority sslrootcert is the system's list, /etc/ssl/certs/ca-certificates.crt on Debian"
+)
+
+#: Of the connections, which ordinary writes leave to what goes ahead of them: a revocation.
+_AHEAD = 2
+
+_WORDS = 400  # of a server's own, as many as say what it is
+
+# A process stopped inside a transaction must not keep a revocation out: that is the idle timeout.
+_STOPPED = "-c idle_in_transaction_session_timeout=2s"
+_OPTIONS = f"-c timezone=UTC {_STOPPED} -c statement_timeout=30s"  # behind the URL's own: the last one holds
+
+# A standby that has the primary's address takes connections, and a pool would keep them after the address moved on.
+_WRITABLE = {"target_session_attrs": "read-write"}
+
+# A host that vanishes says nothing more, and TCP would go on asking it for a quarter of an hour. Seconds, but for
+# tcp_user_timeout, which is in milliseconds. https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+_NOTICED = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+
+
+class PostgresqlDatabase:
+    """The ledger of many hosts. Open it after any fork."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        threads: int = 34,
+        connections: int | None = None,
+        turn_timeout: timedelta = timedelta(seconds=5),
+        writes_at_once: int | None = None,
+        gives_way_after: timedelta = timedelta(seconds=0.5),
+        idle_after: timedelta = timedelta(seconds=1),
+        given_back_after: timedelta = timedelta(minutes=5),
+    ) -> None:
+        """*connections*: how many it opens at most; None: one for each of *threads*.
+        *gives_way_after*: with `writes_at_once`, how long a lock is waited for before another may have the place.
+        *idle_after*: how long a connection is believed to be alive after its last use.
+        *given_back_after*: how long one may be idle before the server ends it.
+        """
+        self._timeout = turn_timeout.total_seconds()
+        self._lock_timeout = _LOCK_TIMEOUT if writes_at_once is None else gives_way_after.total_seconds()
+        size = threads if connections is None else connections
+        writes = threads if writes_at_once is None else writes_at_once
+        if connections is not None:
+            writes = min(writes, max(connections - _AHEAD, 1))
+        self._places = threading.BoundedSemaphore(writes)
+        self._in_commit: dict[int, float] = {}
+        self._url = make_url(url)
+        said = self._url.query
+        asked = {name: value for name, value in (_NOTICED | _WRITABLE).items() if name not in said}
+        theirs = said.get("options", ())
+        options = [theirs] if isinstance(theirs, str) else [*theirs]
+        given_back = given_back_after.total_seconds()
+        options += [_OPTIONS, f"-c lock_timeout={self._lock_timeout * 1000:.0f}"]
+        options += [f"-c idle_session_timeout={given_back * 1000:.0f}"]
+        self.engine = create_engine(
+            url,
+            pool_size=size,
+            max_overflow=0,
+            pool_timeout=self._timeout,
+            pool_use_lifo=True,  # few are in use as a rule, and those have prepared what they are asked
+            hide_parameters=True,  # an error's text must not carry what was written
+            connect_args={"options": " ".join(options), **asked},
+        )
+
+        # The server refuses what would write: `BEGIN READ ONLY` is no further round trip.
+        self._reading = self.engine.execution_options(postgresql_readonly=True)
+
+        @event.listens_for(self.engine, "connect")
+        def check(raw: Any, record: Any) -> None:
+            level = raw.execute("show transaction_isolation").fetchone()[0]
+            raw.rollback()
+            if level != "read committed":
+                raise Misconfigured(
+                    f"PostgreSQL runs transactions as {level!r}: the rule needs 'read committed', "
+                    "see default_transaction_isolation"
+                )
+
+        @event.listens_for(self.engine, "checkin")
+        def forget_how_it_was_begun(raw: Any, record: ConnectionPoolEntry) -> None:
+            # SQLAlchemy would have the next write say READ WRITE, which default_transaction_read_only does not stop,
+            # and which a standby refuses by another code.
+            if raw is not None and raw.read_only is not None:
+                raw.read_only = None
+
+        self._sessions = KeptSessions(self.engine, believed=idle_after.total_seconds(), given_back=given_back)
+
+    def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
+        last: DBAPIError | None = None
+        end = time.monotonic() + self._timeout
+        end = end if until is None else min(end, until)
+        failures = 0
+        while failures < _ATTEMPTS and (last is None or time.monotonic() < end):
+            if last is not None:
+                # The rivals were told to try again, and would meet again at once. At most 2.5 s for those that the
+                # server undid; who has waited for a lock waits for a few ms more, until its time is up.
+                time.sleep(spread(timedelta(milliseconds=10 * 2**failures)).total_seconds())
+            try:
+                # Ahead, it waits for those alone whose locks it needs.
+                with nullcontext() if ahead else self._place(end, last):
+                    return self._once(fn, until)
+            except DBAPIError as error:
+                self._sessions.learn(error)
+                _raise_if_slow(error)
+                if not _repeatable(error) and not _is_read_only(error):
+                    raise
+                last = error
+                failures += not _was_locked(error)  # which takes its own time, and may be had the next time
+            except PoolTimeout as error:
+                raise Unavailable("every connection to the ledger is busy") from error
+        raise self._refusal(last, _BUSY) from last
+
+    @contextmanager
+    def _place(self, end: float, last: DBAPIError | None) -> Iterator[None]:
+        """A place among those who write; of those who wait, any gets the next. Raises Unavailable.
+
+        *last* is why an earlier try came to nothing.
+        """
+        if not self._places.acquire(timeout=max(end - time.monotonic(), 0)):
+            none = "the ledger had no turn for this write in time"
+            raise self._refusal(last, none if last is None else _BUSY) from last
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def _once(self, fn: Callable[[Connection], T], until: float | None) -> T:
+        raise_if_late(until)
+        with self.engine.connect() as connection:
+            transaction = connection.begin()
+            try:
+                if until is not None and (left := until - time.monotonic()) < self._lock_timeout:
+                    wait = max(int(left * 1000), 1)  # 0 would be for ever
+                    connection.exec_driver_sql(f"set local lock_timeout = {wait}")
+                outcome = fn(connection)
+                raise_if_late(until)
+            except BaseException as error:  # a refusal by an Interruption too: nothing that raised was written
+                if _is_read_only(error):
+                    connection.invalidate()  # it works, so that nobody else would: the next try connects anew
+                if not connection.invalidated:
+                    transaction.rollback()
+                raise
+            thread = threading.get_ident()
+            self._in_commit[thread] = time.monotonic()
+            try:
+                transaction.commit()
+            except DBAPIError as error:
+                if _undone(error):
+                    raise
+                raise CommitUnknown("the connection was lost in COMMIT; read again by your own key") from error
+            finally:
+                del self._in_commit[thread]
+            return outcome
+
+    def read(self, fn: Callable[[Connection], T]) -> T:
+        try:
+            # Begun here, since what is prepared goes past SQLAlchemy, which would not know of it. Ended by a COMMIT: at
+            # a ROLLBACK psycopg forgets all statements that it has prepared, and the server plans each anew.
+            with self._reading.connect() as connection, connection.begin():
+                return fn(connection)
+        except PoolTimeout as error:
+            raise Unavailable("every connection to the ledger is busy") from error
+        except DBAPIError as error:
+            self._sessions.learn(error)
+            _raise_if_slow(error)
+            if not _repeatable(error):
+                raise
+            raise self._refusal(error, "the ledger's server does not answer, or ended the transaction") from error
+
+    def _refusal(self, error: DBAPIError | None, otherwise: str) -> Unavailable:
+        """What there is to say of the last try.
+
+        If no connection was had, the server's words tell a wrong URL from its absence.
+        """
+        if error is None or not isinstance(error.orig, psycopg.Error):
+            return Unavailable(otherwise)
+        if error.statement is not None:
+            return Unavailable(_SAID.get(error.orig.sqlstate or "", f"{otherwise} ({type(error.orig).__name__})"))
+        lines = (" ".join(line.split()) for line in str(error.orig).splitlines())  # libpq's never hold the password
+        words = " ".join(line for line in lines if not line.startswith("Is the server running"))[:_WORDS]
+        host = self._url.host or self._url.query.get("host") or "localhost"
+        place = f"{host}:{self._url.port or self._url.query.get('port') or 5432}"
+        what = "ASWHOM_DATABASE_URL" if "certificate" not in words else _CERTIFICATE
+        return Unavailable(f"no connection to the ledger's server at {place}: {words}; see {what}")
+
+    def check_fit(self) -> None:
+        """Nothing to check: the disk is the server's, which says by refusing that it is full."""
+
+    def in_commit(self) -> Mapping[int, float]:
+        """A COMMIT waits for standbys for as long as they take: statement_timeout does not hold for that."""
+        return self._in_commit.copy()
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _undone(error: DBAPIError) -> bool:
+    return isinstance(error.orig, psycopg.Error) and error.orig.sqlstate in _UNDONE
+
+
+def _was_locked(error: DBAPIError) -> bool:
+    return isinstance(error.orig, psycopg.errors.LockNotAvailable)
+
+
+def _is_read_only(error: BaseException) -> bool:
+    """Of a write; what only reads is told so by ourselves."""
+    return isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.errors.ReadOnlySqlTransaction)
+
+
+def _raise_if_slow(error: DBAPIError) -> None:
+    """The server gave a statement up, or somebody told it to: tried again at once, it would only take as long again."""
+    if isinstance(error.orig, psycopg.errors.QueryCanceled):
+        raise Unavailable("a statement took too long, and the ledger's server ended it") from error
+
+
+def _repeatable(error: DBAPIError) -> bool:
+    """Undone by the server, or the connection broke before COMMIT was sent: nothing was written."""
+    return _undone(error) or error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError)

@@ -1,0 +1,1 @@
+"""Housekeeping: its duties, how often each runs, and what each does."""

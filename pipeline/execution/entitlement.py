@@ -1,0 +1,111 @@
+"""What authorises a step's call: an account's token, or a capability of our own for this one request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from identity.accounts import leases
+from identity.capability.model import Audience, CapabilityRequest
+from identity.capability.verifier import Limit
+from identity.errors import Misconfigured
+from identity.http.authorization import authorization
+from identity.http.client import NotSent
+from identity.metrics import CAPABILITIES_ISSUED
+from identity.minting.confined_minting import Confinement
+from identity.model import Effect, Leased, LeaseRequest
+from identity.money import Money
+from identity.secret import Secret
+from pipeline.action import Action
+from pipeline.execution.services import Services
+from pipeline.execution.step_at_hand import StepAtHand
+from pipeline.ledger.intents import Intent, Opened
+from pipeline.upstream import Written
+
+
+def wanted_capability(services: Services, step: StepAtHand, written: Written | None) -> CapabilityRequest | None:
+    """The capability that a call or a probe needs; None: it goes by an account's token, or nothing is to be sent."""
+    if step.audience is None or written is None:
+        return None
+    return CapabilityRequest(
+        id=services.ids("cap"),
+        audience=step.audience,
+        tenant=step.job.tenant,
+        connection=step.through.id,
+        agent=step.job.agent,
+        principal=step.principal,
+        accepted=step.job.accepted,
+        job=step.job.id,
+        step=step.id,
+        action=step.name,
+        resource=step.action.resource() or "",
+        limit=_limit(step.action.money()),
+        request_sha256=written.sha256(),
+        approved_by=step.approval.by if step.approval else (),
+        lifetime=services.settings.capability_lifetime,
+    )
+
+
+def prohibition(action: Action[Any], audience: Audience | None) -> str | None:
+    """Why no capability can be issued for *action*, or None."""
+    if audience is None:
+        return (
+            f"{action.action_name()} needs a capability token, and {action.facts.provider} is not known to take any: "
+            "see `aswhom capability audiences add`"
+        )
+    if not action.resource():
+        return f"{action.action_name()} names no resource, and a capability is for one"
+    return None
+
+
+def mint_ahead(services: Services, step: StepAtHand, lease: LeaseRequest) -> None:
+    """Mint the token for its one repository, if it goes by one. Raises Misconfigured or Unavailable: nothing opens."""
+    repository = step.action.confined_to()
+    if repository is None or services.confiner is None or step.audience is not None:
+        return
+    services.confiner.mint_ahead(lease, repository=repository, reads=_reads(step))
+
+
+def header(
+    services: Services, step: StepAtHand, intent: Intent, opened: Opened, *, send_before: float
+) -> tuple[str, str] | NotSent:
+    """The header that shows by what the call is allowed. After the commit: the token is made, or opened, here.
+
+    NotSent: there is no token for it now. *send_before* is on the monotonic clock.
+    """
+    if opened.lease is not None:
+        token = _confined(services, step, opened.lease, send_before)
+        if isinstance(token, NotSent):
+            return token
+        token = token or leases.open_token(services.vault, step.job.tenant, opened.lease)
+        return authorization(step.through, token, token_type=opened.lease.token_type)
+    if opened.capability is None or step.audience is None:
+        raise Misconfigured(f"attempt {intent.attempt} has neither a lease nor a capability")
+    token = services.issuer.sign(opened.capability, step.audience.algorithm)
+    CAPABILITIES_ISSUED.labels("step").inc()
+    return "Authorization", f"Bearer {token.reveal()}"
+
+
+def _confined(services: Services, step: StepAtHand, lease: Leased, send_before: float) -> Secret | NotSent | None:
+    """The token for the one repository that the action is about, if it says one and the account can have such."""
+    repository = step.action.confined_to()
+    if repository is None or services.confiner is None:
+        return None
+    confinement = Confinement(
+        account=lease.account,
+        generation=lease.generation,
+        repository=repository,
+        scopes=step.action.facts.scopes,
+    )
+    token = services.confiner.token(confinement, send_before=send_before)
+    if isinstance(token, NotSent) and token.final and _reads(step):
+        return None  # the installation does not have the repository, but the account reads public ones
+    return token
+
+
+def _reads(step: StepAtHand) -> bool:
+    return step.action.facts.effect is Effect.READ
+
+
+def _limit(money: Money | None) -> Limit | None:
+    """The very amount: policy has held it to its limit, and nothing more than that is to be allowed."""
+    return None if money is None else Limit(amount=money.amount, currency=money.currency)

@@ -1,0 +1,72 @@
+"""What the steps of every run need; opened once a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from identity.backoff import doubled
+from identity.capability.issuer import Issuer
+from identity.crash_points import none_reached
+from identity.ids import Ids
+from identity.keys.vault import Vault
+from identity.minting.confined import Confiner
+from identity.policy.ledger import Policies
+from identity.refresh.coordinator import Coordinator
+from identity.sql.persistent_write import PersistentWrite
+from identity.sql.store import Store
+from pipeline.throttle.breaker import Breakers
+from pipeline.throttle.budget import Budgets
+from pipeline.throttle.in_flight import InFlight
+from pipeline.upstream import Upstream
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """How long things may take, and how often they are tried."""
+
+    send_within: timedelta = timedelta(seconds=5)  # from before the opening's commit to the socket
+    call_deadline: timedelta = timedelta(seconds=20)  # total, of one HTTP call
+    attempts: int = 10
+    backoff: timedelta = timedelta(seconds=1)
+    backoff_cap: timedelta = timedelta(minutes=5)
+    yield_after: timedelta = timedelta(seconds=30)
+    upstream_wait: timedelta = timedelta(days=1)  # for one that is away, or says when to come: see `waits_at_most`
+    silent_calls: int = 16  # half of a worker's threads: what a host that does not answer may have of them
+    consent_wait: timedelta = timedelta(days=14)  # how long a job waits for a person to connect
+    capability_lifetime: timedelta = timedelta(seconds=120)  # of a capability token, at most three minutes
+
+    def waits_at_most(self, patience: timedelta) -> timedelta:
+        """How long a step waits for its upstream without spending attempts; *patience* is its author's word, if any.
+
+        It is no less than what all attempts together take: patience only ever lengthens.
+        """
+        pauses = (doubled(self.backoff, number, longest=self.backoff_cap) for number in range(self.attempts - 1))
+        return max(patience, sum(pauses, timedelta())) if patience else self.upstream_wait
+
+
+def _never() -> bool:
+    """A process that nobody tells to stop."""
+    return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """The parts a step is carried out with."""
+
+    store: Store
+    vault: Vault
+    coordinator: Coordinator
+    upstream: Upstream
+    issuer: Issuer
+    ids: Ids
+    settings: StepSettings
+    budgets: Budgets = field(default_factory=lambda: Budgets(None))
+    breakers: Breakers = field(default_factory=lambda: Breakers(None))
+    in_flight: InFlight = field(default_factory=lambda: InFlight(StepSettings.silent_calls))
+    confiner: Confiner | None = None  # None: every step of an account shows the account's own token
+    policies: Policies = field(default_factory=Policies)
+    persistent: PersistentWrite = field(default_factory=PersistentWrite)  # of what is known to this process alone
+    stopping: Callable[[], bool] = _never  # whether this process was told to stop: its runs begin no further step
+    reached: Callable[[str], None] = none_reached  # named crash points, for the tests that kill

@@ -1,0 +1,269 @@
+"""The steps of one run: what is stored is returned, what is new is decided, what was left open is recovered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
+from functools import partial
+from hashlib import sha256
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from sqlalchemy import Row
+
+from identity.capability import issued
+from identity.model import AccessPattern, Effect, PrincipalKind
+from identity.policy.decision import Decision, Denied
+from pipeline.action import Recovery, Result, hash_of
+from pipeline.approvals.asking import approved
+from pipeline.authoring.uses import on_revoke_of
+from pipeline.execution.attempt import attempt, intent_of, probe, record_refusal
+from pipeline.execution.interruption import RunAgain, RunEnded
+from pipeline.execution.services import Services
+from pipeline.execution.step_at_hand import NAMES, EarlierAttempts, StepAtHand, step_id
+from pipeline.execution.stored_step import (
+    came_out_since,
+    left_out,
+    may_change,
+    new_result_of,
+    raise_if_diverged,
+    raise_if_ended,
+    result_of,
+)
+from pipeline.ledger import steps as ledger_steps
+from pipeline.ledger.calls import may_have_acted
+from pipeline.ledger.clock import ledger_now
+from pipeline.ledger.intents import Adopted
+from pipeline.ledger.jobs import ClaimedJob
+from pipeline.policy.deciding import Decisions
+from pipeline.run import StepSpec
+from pipeline.states import AttemptState, CountsAs, Purpose, StepState
+from pipeline.workflow import SKIP, STOP, Workflow
+
+R = TypeVar("R", bound=Result)
+
+
+class Known(Enum):
+    """Whether it is known what became of a step's earlier attempts."""
+
+    SETTLED = auto()  # every one has an outcome
+    CARRIED = auto()  # one has none, but its capability still lives: sent again it is the same spend, done once
+    UNSETTLED = auto()  # one has none, and sending it again may do it twice
+
+
+class StepRunner:
+    """Carries out the steps of one run of one job."""
+
+    def __init__(self, services: Services, workflow: Workflow, job: ClaimedJob, stored: Mapping[int, Row[Any]]) -> None:
+        self._services = services
+        self._workflow = workflow
+        self._job = job
+        self._decisions = Decisions(services, workflow, job)
+        self._stored = stored
+        self._began = time.monotonic()
+        self._new_steps = 0
+        self._reached = 0
+
+    def perform(self, spec: StepSpec[R]) -> R:
+        action, position = spec.action, spec.position
+        self._reached = position
+        name = action.action_name()
+        declared = self._workflow.on_revoke.get(type(action), STOP)
+        then = on_revoke_of(f"step {position}, {name},", declared, spec.on_revoke)
+        stored = self._stored.get(position)
+        request_hash = action.request_hash()
+        if stored is not None:
+            if not may_change(stored):
+                raise_if_diverged(
+                    stored,
+                    action=name,
+                    occurrence=spec.occurrence,
+                    named=NAMES[spec.named],
+                    request_hash=request_hash,
+                )
+            if stored.state == StepState.DONE:
+                return result_of(action, stored.result, position=position)
+            raise_if_ended(stored)
+        self._yield_if_due(is_new=stored is None)
+        self._new_steps += 1
+        step = self._prepare(spec, request_hash=request_hash, stored=stored, may_skip=then is SKIP)
+        came = self._carry_out(step, stored)
+        if isinstance(came, Adopted):
+            return result_of(action, came.result, position=position, owner=came.owner)
+        return new_result_of(action, came, position=position)
+
+    def _yield_if_due(self, *, is_new: bool) -> None:
+        """Raise RunAgain where the run is to end before the step that it has come to."""
+        if self._services.stopping():
+            # A supervisor waits for the call that is on the wire, not for those that would follow it.
+            raise RunAgain("its process was told to stop: yielded at a step boundary", delay=timedelta())
+        worked = timedelta(seconds=time.monotonic() - self._began)
+        if is_new and self._new_steps and worked > self._services.settings.yield_after:
+            raise RunAgain("yielded after its time, at a step boundary", delay=timedelta())
+
+    def sleep(self, position: int, occurrence: int, duration: timedelta) -> None:
+        self._reached = position
+        request_hash = sha256(f"sleep {duration.total_seconds()}".encode()).hexdigest()
+        stored = self._stored.get(position)
+        if stored is not None and not may_change(stored):
+            raise_if_diverged(
+                stored, action="run.sleep", occurrence=occurrence, named=NAMES[None], request_hash=request_hash
+            )
+            if stored.state == StepState.DONE:
+                return
+        asleep = self._services.store.write(
+            partial(
+                ledger_steps.sleep,
+                job=self._job,
+                step=stored.id if stored else self._services.ids("step"),  # which no upstream hears of
+                position=position,
+                occurrence=occurrence,
+                request_hash=request_hash,
+                duration=duration,
+            )
+        )
+        if asleep is not None:
+            raise RunEnded(asleep.reason, moved=asleep.moved)
+
+    def raise_if_left_out(self) -> None:
+        """Raise Diverged if the function has returned without a step that is stored."""
+        for position, stored in sorted(self._stored.items()):
+            if position > self._reached and not self._may_be_left_out(stored):
+                raise left_out(stored, binds=self._binds(stored))
+
+    def _binds(self, stored: Row[Any]) -> bool:
+        """Whether no replay lets the function leave out a step: something came of it, or may have."""
+        if stored.action == "run.sleep" or stored.state in (StepState.DONE, StepState.UNKNOWN):
+            return True
+        return self._services.store.read(partial(may_have_acted, step=stored.id))
+
+    def _may_be_left_out(self, stored: Row[Any]) -> bool:
+        """Whether nothing came of a step, and since a replay of its job something else may be done in its stead."""
+        if may_change(stored):
+            return True
+        if stored.state != StepState.OPEN:
+            return False
+        if stored.action == "run.sleep":
+            return any(came_out_since(before, stored) for before in self._stored.values())
+        tried = self._services.store.read(partial(ledger_steps.attempts_of, step=stored.id))
+        return all(row.state == AttemptState.NO_EFFECT and row.opened <= self._job.accepted for row in tried)
+
+    def _prepare(
+        self, spec: StepSpec[Any], *, request_hash: str, stored: Row[Any] | None, may_skip: bool
+    ) -> StepAtHand:
+        """Decide as whom, and gather everything the step's attempts have in common. Raises as `record_refusal` says."""
+        ground = self._decisions.ground_for(spec.action.facts.provider)
+        decision = self._decisions.of(spec.action, spec.named)
+        granted = _decision_of_refusal(decision) if isinstance(decision, Denied) else decision
+        step = StepAtHand(
+            id=stored.id if stored is not None else step_id(self._job.id, spec),
+            job=self._job,
+            spec=spec,
+            request_hash=request_hash,
+            decision=granted,
+            principal=self._job.user if granted.kind is PrincipalKind.USER and self._job.user else ground.service,
+            through=ground.through,
+            may_skip=may_skip,
+            opened_at=stored.opened_at if stored is not None else datetime.now(UTC),
+            request_changed=stored is not None
+            and may_change(stored)
+            and hash_of(stored.action, stored.parameters) != request_hash,
+            audience=ground.audience if granted.pattern is AccessPattern.CAPABILITY else None,
+        )
+        if isinstance(decision, Denied):
+            intent = intent_of(self._services, step, purpose=Purpose.CALL, number=1)
+            raise record_refusal(self._services, intent, decision.reason)
+        if stored is None and granted.constraints.approvals:
+            step.written(Purpose.CALL)  # nobody is asked to approve what cannot be sent
+        return replace(step, approval=approved(self._services, step))
+
+    def _carry_out(self, step: StepAtHand, stored: Row[Any] | None) -> Any:
+        tried: list[Row[Any]] = []
+        if stored is not None:
+            tried = self._services.store.read(partial(ledger_steps.attempts_of, step=step.id))
+        known = self._recover(step, tried)
+        step = replace(step, earlier=self._earlier(step, tried, known))
+        made = len(tried)
+        if known is Known.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:
+            found = probe(self._services, step, number=made + 1)
+            if found is not None:
+                return found
+            step, made = replace(step.answered(), earlier=replace(step.earlier, in_doubt=False)), made + 1
+        return attempt(self._services, step, number=made + 1)
+
+    def _earlier(self, step: StepAtHand, tried: list[Row[Any]], known: Known) -> EarlierAttempts:
+        # since its replay, if it had one
+        sent = [row for row in tried if row.opened > self._job.accepted and row.counts_as != CountsAs.UNSENT]
+        unspent = sum(row.counts_as == CountsAs.UNSPENT for row in sent)
+        return EarlierAttempts(
+            former=len(tried) - len(sent) + unspent,
+            unspent=unspent,
+            since=_failing_since(sent),
+            # `write_step` resets `opened_at` where a replayed step asks for something else: then it is later than the
+            # first attempt's.
+            otherwise=bool(tried) and (step.request_changed or tried[0].opened_at < step.opened_at),
+            resends=known is Known.CARRIED,
+            in_doubt=known is not Known.SETTLED and step.action.facts.effect is not Effect.READ,
+        )
+
+    def _recover(self, step: StepAtHand, tried: list[Row[Any]]) -> Known:
+        """Whether an earlier attempt has no outcome. Waits until it is settled; asks where nothing can be looked up."""
+        unsettled = (AttemptState.OPEN, AttemptState.UNKNOWN)
+        open_ended = [row for row in tried if row.purpose == Purpose.CALL and row.state in unsettled]
+        # They are over before anything more is sent: what they find after that is late, and held against it.
+        searches = [row for row in tried if row.purpose == Purpose.PROBE and row.state == AttemptState.OPEN]
+        if not open_ended and not searches:
+            return Known.SETTLED
+        now = self._services.store.read(ledger_now)
+        for row in (*open_ended, *searches):
+            if row.settled_by > now:
+                # It may still be on the wire, in a paused worker's hands.
+                raise RunAgain("an earlier attempt is not settled yet", delay=row.settled_by - now)
+            if row.state == AttemptState.OPEN:
+                self._services.store.write(partial(ledger_steps.settle, attempt=row, now=now))
+        if not open_ended:
+            return Known.SETTLED
+        elsewhere = sorted({row.connection_id for row in open_ended} - {step.through.id})
+        if elsewhere and step.action.facts.effect is not Effect.READ:
+            # Another workspace, maybe: it knows neither the key of that call nor, if searched, its effect.
+            raise step.asks(
+                f"{step.name} was sent through {', '.join(elsewhere)} and no answer came, and now goes through "
+                f"{step.through.id}, where nothing tells what became of it"
+            )
+        if step.audience is not None:
+            alive_at = now + self._services.settings.send_within * 2
+            by = step.approval.by if step.approval else ()
+            if self._services.store.read(partial(issued.living, step=step.id, at=alive_at, approved_by=by)) is not None:
+                return Known.CARRIED
+        if step.action.facts.recovery is Recovery.ASK and step.action.facts.effect is not Effect.READ:
+            raise step.asks(f"{step.name} was sent and no answer came")
+        facts = step.action.facts
+        if facts.repeats_for is not None and min(row.opened_at for row in open_ended) <= now - facts.repeats_for:
+            raise step.asks(
+                f"{step.name} was sent and no answer came, and {facts.provider} may have forgotten its key: "
+                "sent again it might be done twice"
+            )
+        return Known.UNSETTLED
+
+
+def _failing_since(sent: list[Row[Any]]) -> datetime | None:
+    """Since when nothing comes of a step by its upstream's doing: its account waits for a person, who may take days."""
+    since: datetime | None = None
+    for row in sent:
+        by_account = row.account_id and row.status == HTTPStatus.UNAUTHORIZED
+        since = None if by_account else since or row.opened_at
+    return since
+
+
+def _decision_of_refusal(denied: Denied) -> Decision:
+    """The principal of a step that nobody may do; it is stored with the refusal."""
+    return Decision(
+        kind=PrincipalKind.SERVICE,
+        pattern=AccessPattern.SERVICE,
+        reason=denied.reason,
+        policy=denied.policy,
+        rules=denied.rules,
+    )

@@ -1,0 +1,279 @@
+"""The worker: a bell comes in, a job is claimed, its function runs, and the ledger is told how it ended."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import Connection
+
+from identity.backoff import doubled, scattered
+from identity.errors import AccountRefused, BadInput, Misconfigured, Unavailable
+from identity.sql.store import CommitUnknown
+from pipeline import metrics
+from pipeline.execution.interruption import AskOperator, Interruption, RunAgain, RunEnded, UpstreamAway
+from pipeline.execution.services import Services
+from pipeline.execution.step import StepRunner
+from pipeline.fields import misfitting
+from pipeline.ledger import bells, jobs, waits
+from pipeline.ledger import steps as ledger_steps
+from pipeline.ledger.jobs import ClaimedJob
+from pipeline.model import Bell, Ring
+from pipeline.revocation import REACHING, load_without_receipt
+from pipeline.revocation.compensation import compensated_revocation
+from pipeline.run import ActionFailed, Diverged, Run, StepRefused, StepSkipped
+from pipeline.states import ENDED, JobState, Wait
+from pipeline.throttle.limits import LONGEST_WAIT
+from pipeline.workflow import Registry
+
+log = logging.getLogger(__name__)
+M = TypeVar("M", bound=BaseModel)
+
+# What says by its class how the job goes on; anything else is a bug, and spends a run.
+ENDINGS = (Unavailable, CommitUnknown, Misconfigured, ActionFailed, StepRefused, Diverged, BadInput, Interruption)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """How long a claim holds before its first opening, and how often a job may fail."""
+
+    claim_for: timedelta = timedelta(seconds=60)
+    runs: int = 5
+    backoff: timedelta = timedelta(seconds=2)
+    misconfigured_delay: timedelta = timedelta(minutes=1)
+    unknown_expires: timedelta = timedelta(days=14)
+    unknown_looked_at: timedelta = timedelta(minutes=1)  # for the first time: the call's answer may be late, not lost
+
+
+class Worker:
+    """Runs jobs. One for all threads of a process."""
+
+    def __init__(self, services: Services, workflows: Registry, ring: Ring, settings: WorkerSettings) -> None:
+        self._services = services
+        self._store = services.store
+        self._workflows = workflows
+        self._ring = ring
+        self._settings = settings
+        # As long as a claim stands, and the process was not told to stop. Then it lapses, which ends the run as well,
+        # and spends it.
+        self._insistent = replace(services.persistent, within=settings.claim_for, gives_up=services.stopping)
+        self._lock = threading.Lock()
+        self._active: dict[int, ClaimedJob] = {}  # by thread
+
+    def handle(self, job_id: str, *, lapses: int | None = None) -> None:
+        """Answer a bell: claim what it permits and run it. The message authorises nothing."""
+        try:
+            job = self._store.write(lambda c: jobs.claim(c, job_id, claim_for=self._settings.claim_for, lapses=lapses))
+        except (CommitUnknown, Unavailable) as error:
+            # The reconciler finds the claim lapsed, or the bell lost; either way the job comes back.
+            log.warning(
+                "claim not confirmed", extra={"action": "job.claim_unknown", "job": job_id, "error": str(error)}
+            )
+            return
+        if job is None:
+            metrics.CLAIMS.labels("any", "nothing_due").inc()
+            return
+        metrics.CLAIMS.labels(str(job.pattern), "claimed").inc()
+        metrics.CLAIM_WAIT_SECONDS.labels(str(job.pattern)).observe(job.waited.total_seconds())
+        with self._lock:
+            self._active[threading.get_ident()] = job
+        started_by = {"delivery": job.delivery, "request": job.request}
+        whose = {name: id for name, id in started_by.items() if id is not None}
+        whose |= {"job": job.id, "tenant": job.tenant, "workflow": job.workflow}
+        try:
+            with structlog.contextvars.bound_contextvars(**whose):
+                self._run(job)
+        finally:
+            with self._lock:
+                self._active.pop(threading.get_ident(), None)
+
+    def _run(self, job: ClaimedJob) -> None:
+        try:
+            self._call(job)
+        except ENDINGS as ending:
+            self._conclude(job, ending)
+        except Exception as bug:  # ends the run as well; the ledger is told, and the log has the stack
+            log.exception("run failed", extra={"action": "job.run_failed", "error": type(bug).__name__})
+            self._spend(job, reason=type(bug).__name__)
+        else:
+            log.info("job done", extra={"action": "job.done"})
+            self._end(job, partial(jobs.finish, job=job))
+
+    def _conclude(self, job: ClaimedJob, ending: BaseException) -> None:
+        """The one place that acts on how a run ended before its function returned."""
+        settings, reason = self._settings, str(ending)
+        log.info("run ended", extra={"action": "job.run_ended", "ending": type(ending).__name__, "reason": reason})
+        match ending:
+            case RunEnded(moved=moved):
+                metrics.count_end(str(job.pattern), moved)
+                self._end(job, _moved_already, insist=False)
+            case UpstreamAway(delay=delay, waits_for=waits_for, expires_in=expires_in, over=over, asks=asks):
+                wait = partial(
+                    waits.await_upstream,
+                    job=job,
+                    waits_for=waits_for,
+                    due_in=delay,
+                    expires_in=expires_in,
+                    over=over,
+                    reason=reason,
+                    ask=None if asks is None else self._asking(job, asks),
+                )
+                self._end(job, wait)
+            case RunAgain(delay=delay) | Unavailable(retry_after=delay):
+                self._end(job, partial(jobs.requeue, job=job, delay=delay, reason=reason))
+            case CommitUnknown():
+                self._end(job, partial(jobs.requeue, job=job, delay=settings.backoff, reason=reason))
+            case AccountRefused(account=account, retry_after=delay):
+                # Perhaps its own organisation's doing: it looks again until that is undone, or given up.
+                log.warning("an account is refused", extra={"action": "job.account_refused", "reason": reason})
+                park = partial(
+                    jobs.park,
+                    job=job,
+                    wait=Wait.CONSENT,
+                    waits_for=jobs.consent_of(account),
+                    due_in=max(delay, settings.misconfigured_delay),
+                    expires_in=self._services.settings.consent_wait,
+                    reason=reason,
+                )
+                self._end(job, park)
+            case Misconfigured():
+                # The operator's fault spends no run: the job goes on once it is mended.
+                log.error("misconfigured", extra={"action": "job.misconfigured", "reason": reason})
+                metrics.MISCONFIGURED.labels(str(job.pattern)).inc()
+                self._end(job, partial(jobs.requeue, job=job, delay=settings.misconfigured_delay, reason=reason))
+            case AskOperator():
+                log.warning("a step's outcome is not known", extra={"action": "job.asks", "reason": reason})
+                self._end(job, self._asking(job, reason))
+            case StepSkipped():
+                log.info("a skipped step ends the run", extra={"action": "job.cancelled", "reason": reason})
+                self._end(job, partial(jobs.cancel, job=job, reason=reason))
+            case _:
+                # No further run of the same code would end otherwise.
+                log.warning("job is dead", extra={"action": "job.dead", "reason": reason})
+                self._end(job, partial(jobs.bury, job=job, reason=f"{type(ending).__name__}: {reason}"))
+
+    def _asking(self, job: ClaimedJob, reason: str) -> Callable[[Connection], JobState | None]:
+        """The move of a job that waits for a person's word."""
+        return partial(
+            jobs.park,
+            job=job,
+            wait=Wait.UNKNOWN,
+            waits_for=None,
+            due_in=self._settings.unknown_looked_at,
+            expires_in=self._settings.unknown_expires,
+            reason=reason,
+        )
+
+    def _call(self, job: ClaimedJob) -> None:
+        try:
+            workflow = self._workflows.get(job.workflow)
+        except BadInput as error:  # the web may know what this process does not yet, and a deployment can be mended
+            raise Misconfigured(f"{error} Who started before it was installed has to be restarted") from error
+        event = _fitting("event", workflow.event, job.event, workflow.name)
+        config = _fitting("configuration", workflow.config, job.config, workflow.name)
+        # Before its first claim nobody has written a step of it.
+        stored = self._store.read(lambda c: ledger_steps.load(c, job.id)) if job.fence > 1 else {}
+        runner = StepRunner(self._services, workflow, job, stored)
+        run = Run(runner, job=job.id, tenant=job.tenant, config=config, has_user=job.user is not None)
+        try:
+            workflow.function(run, event)
+        finally:
+            run.raise_how_it_ended()
+        runner.raise_if_left_out()
+
+    def _spend(self, job: ClaimedJob, *, reason: str, insist: bool = True) -> None:
+        """A run of *job* came to nothing: queue it again, or bury it."""
+        delay = scattered(doubled(self._settings.backoff, job.runs_spent, longest=LONGEST_WAIT))
+        spend = partial(
+            jobs.spend_run, job=job.id, fence=job.fence, limit=self._settings.runs, delay=delay, reason=reason
+        )
+        self._end(job, spend, insist=insist)
+
+    def _end(self, job: ClaimedJob, move: Callable[[Connection], JobState | None], *, insist: bool = True) -> None:
+        """Move the job and ring for its tenant's next, in one transaction; bells and counts follow the commit.
+
+        *insist*: while the ledger is away it is waited for. The move goes by the fence, so it is made once at most.
+        """
+
+        def end(c: Connection) -> tuple[JobState | None, JobState, str | None, Sequence[Bell]]:
+            moved = move(c)
+            state, revocation = jobs.state_and_revocation(c, job.id)
+            return moved, state, revocation, bells.ring_due(c, job.tenant, job.pattern)
+
+        try:
+            if insist:
+                where = {"action": "job.end_not_stored", "job": job.id}
+                ended = self._insistent.write(self._store, end, what="the end of a run", where=where)
+            else:
+                ended = self._store.write(end)
+        except (CommitUnknown, Unavailable) as error:
+            # The claim lapses, and the stored steps say what was done.
+            log.warning("end of run not confirmed", extra={"action": "job.end_unknown", "error": str(error)})
+            return
+        moved, state, revocation, rung = ended
+        self._ring.jobs(rung)
+        metrics.count_end(str(job.pattern), moved)
+        if state in ENDED:
+            self._ring_for_revocations(job, revocation)
+
+    def _ring_for_revocations(self, job: ClaimedJob, revocation: str | None) -> None:
+        """Ring for those that waited for *job*, which has ended: to stop, or to compensate.
+
+        Not for one that is still reaching jobs: when it has reached them all it looks at this end, which is committed.
+        A bell would have another thread reach them beside it.
+        """
+        told = [] if revocation is None or self._reaches_jobs(revocation) else [revocation]
+        if (compensated := compensated_revocation(job.agent, job.event)) is not None:
+            told.append(compensated)
+        if told:
+            self._ring.revocations(told)
+
+    def _reaches_jobs(self, revocation: str) -> bool:
+        try:
+            return self._store.read(lambda c: load_without_receipt(c, revocation)).state in REACHING
+        except Unavailable:
+            return False
+
+    @property
+    def active_jobs(self) -> dict[int, str]:
+        """The job each thread has claimed, by the thread's ident."""
+        with self._lock:
+            return {thread: job.id for thread, job in self._active.items()}
+
+    # Before the watchdog ends the process, which has little time left: a ledger that is away is not waited for.
+
+    def spend(self, overdue: Collection[str]) -> None:
+        """Spend a run of each of these jobs, which hang here."""
+        for job in self._held():
+            if job.id in overdue:
+                self._spend(job, reason="the run did not end in time and its process was left", insist=False)
+
+    def hand_back(self, *, besides: Collection[str]) -> None:
+        """Hand the claims back unspent, *besides* those of jobs that a run was spent of."""
+        for job in self._held():
+            if job.id not in besides:
+                back = partial(jobs.requeue, job=job, delay=timedelta(), reason="handed back: its process was left")
+                self._end(job, back, insist=False)
+
+    def _held(self) -> list[ClaimedJob]:
+        with self._lock:
+            return list(self._active.values())
+
+
+def _moved_already(connection: Connection) -> None:
+    """The step that ended the run moved the job in its own transaction, which was counted."""
+
+
+def _fitting(what: str, model: type[M], stored: Mapping[str, Any], workflow: str) -> M:
+    """*stored*, as the workflow declares it now. Raises BadInput, which names the fields and no value."""
+    try:
+        return model.model_validate(stored)
+    except ValidationError as error:
+        raise BadInput(f"the stored {what} no longer fits workflow {workflow}: {misfitting(error)}") from error

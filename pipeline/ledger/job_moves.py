@@ -1,0 +1,175 @@
+"""The movers of jobs, steps and attempts: every write of their states carries the table's sources as its condition.
+
+Two statements move jobs that a mover does not make: a claim (`pipeline.ledger.jobs`), and that of a revocation, which
+finds, locks and moves many at once (`pipeline.ledger.revocation_statements`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any, TypedDict, Unpack
+
+from sqlalchemy import ColumnElement, Connection, Row, Update, bindparam, update
+
+from identity.sql.columns import database_now, is_among
+from identity.sql.prepared import Prepared
+from pipeline.states import (
+    ATTEMPT_MOVES,
+    ENDED,
+    JOB_MOVES,
+    STEP_MOVES,
+    AttemptState,
+    CountsAs,
+    JobState,
+    StepState,
+    Wait,
+)
+from pipeline.tables import attempts, jobs, steps
+
+WAITS_NO_MORE: Mapping[str, None] = dict.fromkeys(("rung_until", "wait", "waits_for", "lacks", "expires_at"))
+
+# What a replay opens again. No run does: a call that is late must not undo a refusal, unless it had its effect.
+_REPLAYED = (StepState.REFUSED, StepState.FAILED, StepState.SKIPPED)
+
+
+class JobColumns(TypedDict, total=False):
+    """What a move of a job may write beside the state: values, or expressions of the database."""
+
+    due_at: datetime | ColumnElement[datetime]
+    reason: str | None
+    wait: Wait
+    waits_for: str | ColumnElement[str | None] | None
+    lacks: list[str] | None
+    expires_at: ColumnElement[datetime] | ColumnElement[datetime | None]
+    runs_spent: int
+    revocation_id: str | None
+    accepted: int
+    replayed_by: list[str]
+    config_sha256: str
+    event: Mapping[str, Any]
+
+
+# A move with these leaves the wait as it is: whether what it was for has come, this run has not seen. Should the job
+# park for the same again, it waits until when it would have. That a step opens ends it (`pipeline.ledger.openings`).
+WAITS_ON: JobColumns = {"waits_for": jobs.c.waits_for, "expires_at": jobs.c.expires_at}
+
+
+class StepColumns(TypedDict, total=False):
+    """What a move of a step may write beside the state: plain values, as they are bound."""
+
+    error: str | None
+    closed_at: datetime | None
+    result: Mapping[str, Any]
+    external_id: str | None
+    adopted_from: str | None
+    pattern: str | None
+    reason: str | None
+
+
+class AttemptColumns(TypedDict, total=False):
+    """What a move of an attempt may write beside the state: plain values, as they are bound."""
+
+    closed: int
+    closed_at: datetime
+    status: int | None
+    upstream_request_id: str | None
+    error: str | None
+    counts_as: CountsAs | None
+
+
+def move_job(
+    connection: Connection,
+    job: str,
+    to: JobState,
+    *,
+    fence: int | None = None,
+    source: JobState | None = None,
+    **values: Unpack[JobColumns],
+) -> bool:
+    """Move one job, if its state allows it (and its fence is still ours); every other column of a move is in *values*.
+
+    What a state does not use is cleared unless *values* has it, so no bell, claim or wait outlives it.
+    False: somebody was first.
+    """
+    which = jobs.c.id == job
+    if fence is not None:
+        which &= jobs.c.fence == fence
+    return connection.execute(moving_job(which, to, source=source, **values)).rowcount == 1
+
+
+def move_jobs(
+    connection: Connection, ids: Sequence[str], to: JobState, *, source: JobState, **values: Unpack[JobColumns]
+) -> Sequence[str]:
+    """Move many jobs that are in the state *source*, in one statement; returns the ids of those that moved.
+
+    *values* are values alone, no expressions: the statement is built once.
+    """
+    new = {f"new_{name}": value for name, value in values.items()}
+    return connection.execute(_move_jobs(to, source, tuple(values)), {"ids": ids, **new}).scalars().all()
+
+
+def moving_job(
+    which: ColumnElement[bool], to: JobState, *, source: JobState | None = None, **values: Unpack[JobColumns]
+) -> Update:
+    """The statement of a move, for a caller that keeps it: from *source* alone, else from all that the table allows."""
+    sources = [source] if source and JOB_MOVES.check(source, to) else JOB_MOVES.sources(to)
+    cleared: dict[str, Any] = {**WAITS_NO_MORE, "finished_at": database_now() if to in ENDED else None}
+    if to not in (JobState.RUNNING, JobState.STOPPING):
+        cleared["claimed_until"] = None
+    return update(jobs).where(which, is_among(jobs.c.state, *sources)).values(**{**cleared, "state": to, **values})
+
+
+def step_sources(to: StepState) -> list[StepState]:
+    """The states from which a run may move a step to *to*."""
+    return [state for state in STEP_MOVES.sources(to) if to is not StepState.OPEN or state not in _REPLAYED]
+
+
+def move_step(connection: Connection, step: str, to: StepState, **values: Unpack[StepColumns]) -> bool:
+    """Move one step of a run; every other column of the move is in *values*. False: its state does not allow it."""
+    return _move_step(to).run(connection, {"step": step, "state": to, **values}).rowcount == 1
+
+
+def reopen_steps(connection: Connection, job: str, *, unbound: bool) -> None:
+    """Open what was refused, failed or skipped again: *job* is replayed by a person.
+
+    *unbound*: nothing was done, and the function may ask for something else at each position. Such a step has no hash.
+    """
+    for source in _REPLAYED:
+        STEP_MOVES.check(source, StepState.OPEN)
+    ended = (steps.c.job_id == job) & steps.c.state.in_(_REPLAYED)
+    connection.execute(
+        update(steps).where(ended).values(state=StepState.OPEN, error=None, closed_at=None, adopted_from=None)
+    )
+    if unbound:
+        connection.execute(update(steps).where(steps.c.job_id == job).values(request_hash=""))
+
+
+def move_attempt(
+    connection: Connection, attempt: str, to: AttemptState, **values: Unpack[AttemptColumns]
+) -> Row[Any] | None:
+    """Move one attempt, and return its row; every other column of the move is in *values*. None: it was resolved."""
+    return _move_attempt(to).run(connection, {"attempt": attempt, "state": to, **values}).one_or_none()
+
+
+# Built once: for each state, every step goes through them; for each set of columns, what moves jobs by the hundred.
+
+
+@cache
+def _move_attempt(to: AttemptState) -> Prepared:
+    condition = (attempts.c.id == bindparam("attempt")) & is_among(attempts.c.state, *ATTEMPT_MOVES.sources(to))
+    return Prepared(update(attempts).where(condition).returning(attempts))
+
+
+@cache
+def _move_step(to: StepState) -> Prepared:
+    condition = (steps.c.id == bindparam("step")) & is_among(steps.c.state, *step_sources(to))
+    return Prepared(update(steps).where(condition))
+
+
+@cache
+def _move_jobs(to: JobState, source: JobState, names: tuple[str, ...]) -> Any:
+    named = jobs.c.id.in_(bindparam("ids", expanding=True))
+    values: Any = {name: bindparam(f"new_{name}") for name in names}
+    return moving_job(named, to, source=source, **values).returning(jobs.c.id)

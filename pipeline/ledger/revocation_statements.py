@@ -1,0 +1,69 @@
+"""How a revocation reaches jobs: many of them are found, locked and moved in one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, bindparam, case, func, null, update
+
+from identity.sql.columns import database_now
+from identity.sql.prepared import Prepared
+from pipeline.ledger import scope_sets
+from pipeline.ledger.job_moves import WAITS_NO_MORE
+from pipeline.states import JOB_MOVES, JobState
+from pipeline.tables import jobs
+
+
+def reach_jobs(
+    connection: Connection, revocation: Row[Any], digest: str, *, since: int, limit: int, waits: bool
+) -> Sequence[Row[Any]]:
+    """Cancel, or tell to stop, up to *limit* jobs of the set *digest* that were accepted before the *revocation*.
+
+    The first ones there are from the ledger number *since* on, so that what comes after them is asked for *since* the
+    greatest of theirs: PostgreSQL would go past each one again that was reached before, until it is vacuumed. Those
+    that another transaction has are left out, unless it *waits* for them. They are locked in the order of their
+    acceptance, so that two revocations of the same jobs do not wait for each other in a ring.
+
+    Returns `id`, `pattern`, `state` and `accepted` of each as it is now.
+    """
+    values = {
+        "digest": digest,
+        "since": since,
+        "before": revocation.number,
+        "asked": limit,
+        "why": f"{revocation.kind} revoked: {revocation.reason}",
+        "by": revocation.id,
+    }
+    return _reaching(connection.dialect.name, waits=waits).run(connection, values).all()
+
+
+@cache
+def _reaching(dialect: str, *, waits: bool) -> Prepared:
+    found = (
+        scope_sets.jobs_of(before=bindparam("before"))
+        .with_only_columns(jobs.c.id)
+        .where(jobs.c.scopes_sha256 == bindparam("digest"), jobs.c.accepted >= bindparam("since"))
+        .order_by(jobs.c.accepted)
+        .limit(bindparam("asked", type_=Integer))
+        .with_for_update(skip_locked=not waits)
+    )
+    moves = {source: JOB_MOVES.check(source, to) for source, to in scope_sets.REACHED.items()}
+    runs = jobs.c.state == JobState.RUNNING  # and still does, until its next step
+    moved = update(jobs).values(
+        **WAITS_NO_MORE,
+        state=case(moves, value=jobs.c.state),
+        claimed_until=case((runs, jobs.c.claimed_until), else_=null()),
+        finished_at=case((runs, null()), else_=database_now()),
+        reason=bindparam("why"),
+        revocation_id=bindparam("by"),
+    )
+    moved = moved.where(_is_among(found, dialect))
+    return Prepared(moved.returning(jobs.c.id, jobs.c.pattern, jobs.c.state, jobs.c.accepted))
+
+
+def _is_among(found: Select[Any], dialect: str) -> ColumnElement[bool]:
+    if dialect == "postgresql":  # which would join, and read all jobs for some hundred as long as it has few
+        return jobs.c.id == func.any(func.array(found.scalar_subquery()))
+    return jobs.c.id.in_(found)

@@ -1,0 +1,77 @@
+"""Whom a signal means: accounts of the connection it came through, found by the sender's own ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, false, select
+
+from identity.connections.installations import were_seen, whose_installations
+from identity.model import AccountKey, Credential
+from identity.tables import accounts, grants
+from pipeline.revocation.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
+
+
+def accounts_meant(connection: Connection, through: str, whom: Iterable[Whom]) -> set[AccountKey]:
+    """The accounts of this connection that are meant."""
+    condition: ColumnElement[bool] = false()
+    for one in whom:
+        condition |= _condition(connection, through, one)
+    found = (
+        select(accounts.c.tenant_id, accounts.c.principal_id)
+        .select_from(accounts.outerjoin(grants, grants.c.account_id == accounts.c.id))
+        .where(accounts.c.connection_id == through, condition)
+    )
+    return {
+        AccountKey(tenant=row.tenant_id, connection=through, principal=row.principal_id)
+        for row in connection.execute(found)
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unlisted:
+    """A revocation in a place that is listed for nobody: what to do, and whether anybody may have connected there."""
+
+    says: str
+    seen: bool
+
+
+def unlisted_place(connection: Connection, through: str, signal: Signal) -> Unlisted | None:
+    """None: every place is somebody's.
+
+    Its sender was answered, and says no more: whoever was connected there goes on here.
+    """
+    for one in signal.whom if signal.asks is Asks.REVOKE else ():
+        match one:
+            case Workspaces(ids=ids, within=within) | Bots(workspaces=ids, within=within):
+                if not whose_installations(connection, through, ids, within=within).tenants:
+                    named = sorted(ids)
+                    add = f"`aswhom installations add {through} {named[0]} TENANT`"
+                    says = f"no tenant has {', '.join(named)}: if one has, end its accounts by hand, and list it: {add}"
+                    around = ids if within is None else {*ids, within}
+                    return Unlisted(says=says, seen=were_seen(connection, through, around))
+            case _:
+                pass
+    return None
+
+
+def _condition(connection: Connection, through: str, whom: Whom) -> ColumnElement[bool]:
+    person = accounts.c.credential == Credential.AUTHORIZATION_CODE
+    match whom:
+        case People(ids=ids):
+            return person & accounts.c.external_id.in_(ids)
+        case Installation(id=id):
+            return (accounts.c.credential == Credential.INSTALLATION) & (accounts.c.external_id == id)
+        case Workspaces(ids=ids, within=within):
+            whose = whose_installations(connection, through, ids, within=within)
+            return accounts.c.tenant_id.in_(whose.tenants)
+        case Bots(workspaces=workspaces, ids=ids, within=within):
+            whose = whose_installations(connection, through, workspaces, within=within)
+            named = accounts.c.external_id.is_(None) | accounts.c.external_id.in_(ids | workspaces | whose.listed)
+            return accounts.c.tenant_id.in_(whose.tenants) & ~person & named
+        case Holders(digest=digest, of_prefix=of_prefix):
+            column = grants.c.refresh_prefix_digest if of_prefix else grants.c.refresh_digest
+            return column == digest
+        case Nobody():
+            return false()

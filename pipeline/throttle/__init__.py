@@ -1,0 +1,1 @@
+"""Protecting upstreams: rate budgets, circuit breakers and shares of calls in flight."""
