@@ -1,4 +1,4 @@
-"""Reads by id alone, whatever the tenant, are for operators: the web asks for a tenant's rows through `tenant_views`."""
+"""Reads by id alone, whatever the tenant, are for operators; the web reads one tenant's rows by `tenant_views`."""
 
 from __future__ import annotations
 
