@@ -1,6 +1,7 @@
-"""Whether a Redis that failed is left alone: known once a process, however many objects ask it.
+"""Cooldown for a Redis that failed, shared by all its clients in a process.
 
-One that hangs costs whoever asks it a whole timeout. Known to each object alone, a step would pay it once for each.
+A Redis that hangs costs each caller a whole timeout. If every object learned this alone, a step would pay once for
+each.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from datetime import timedelta
 
 
 class RedisCooldown:
-    """The rest of one Redis. One for all threads, and for all objects that share the client."""
+    """The cooldown of one Redis, for all threads and all objects that share the client."""
 
     def __init__(
         self, *, lasts: timedelta = timedelta(seconds=5), monotonic: Callable[[], float] = time.monotonic
@@ -22,9 +23,9 @@ class RedisCooldown:
 
     @property
     def is_away(self) -> bool:
-        """It failed a moment ago: it is not asked now."""
+        """True shortly after a failure: do not ask it now."""
         return self._monotonic() < self._until
 
     def begin(self) -> None:
-        """It has failed."""
+        """Start the cooldown after a failure."""
         self._until = self._monotonic() + self._lasts
