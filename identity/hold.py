@@ -55,8 +55,9 @@ def find_hold(connection: Connection) -> Hold | None:
 
 
 def state_unless_held(connection: Connection, account: str) -> AccountState:
-    """Return the state of an account that is about to request a token. Raises Unavailable while the installation is
-    held.
+    """Return the state of an account that is about to request a token.
+
+    Raises Unavailable while the installation is held.
     """
     row = _STATE.run(connection, {"account": account}).one()
     if row.is_held:

@@ -11,8 +11,10 @@ from prometheus_client import Gauge
 
 @contextmanager
 def measuring(*gauges: Gauge) -> Iterator[None]:
-    """Set *gauges* inside the block. If it fails they show NaN: a stale value would look current, and would mask a
-    healthy host's value because dashboards take the max over hosts.
+    """Set *gauges* inside the block.
+
+    If it fails they show NaN: a stale value would look current, and would mask a healthy host's value because
+    dashboards take the max over hosts.
     """
     try:
         yield

@@ -11,8 +11,9 @@ from identity.tables import accounts, agents, principals, provider_connections
 
 
 def scope_of_tenant(connection: Connection, tenant: str, kind: ScopeKind, name: str) -> Scope:
-    """Return the scope that *tenant* means by *name*. Raises BadInput, also for one that is the platform's or another
-    tenant's.
+    """Return the scope that *tenant* means by *name*.
+
+    Raises BadInput, also for one that is the platform's or another tenant's.
     """
     match kind:
         case ScopeKind.TENANT:

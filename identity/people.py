@@ -58,8 +58,7 @@ def names_of(connection: Connection, tenant: str) -> frozenset[str]:
 
 
 def links_left(connection: Connection, owner: ProviderConnection) -> int:
-    """Return how many alias links would be left under *owner*'s name if it went; 0 if another connection keeps them in
-    use.
+    """Return how many alias links would be orphaned if *owner* went; 0 if another connection keeps them in use.
 
     Another server's users could inherit links that are left.
     """

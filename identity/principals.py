@@ -113,9 +113,7 @@ def ensure_principal(
 
 
 def _whose(connection: Connection, id: str) -> str | None:
-    """Return the tenant under whose id the principal's *id* stands: the longest match, since old tenant ids may hold a
-    dot.
-    """
+    """Return the tenant whose id prefixes the principal's *id*: the longest, since old tenant ids may hold a dot."""
     parts = id.split(".")
     above = [".".join(parts[:count]) for count in range(1, len(parts))]
     found = connection.execute(select(tenants.c.id).where(tenants.c.id.in_(above))).scalars()
@@ -135,8 +133,9 @@ def service_principal(connection: Connection, tenant: str) -> Principal:
 
 
 def only_service(tenant: str, found: Sequence[str]) -> str:
-    """Return the only one of a tenant's service principals *found*. Raises Misconfigured if there is none, or more than
-    one.
+    """Return the only one of a tenant's service principals *found*.
+
+    Raises Misconfigured if there is none, or more than one.
     """
     if len(found) != 1:
         count = "no" if not found else "more than one"

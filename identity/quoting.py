@@ -31,8 +31,9 @@ def sentence(said: str) -> str | None:
 
 
 def quoted(sentence: str) -> str:
-    """Return a `sentence` quoted as another's words, for an agent's model to read beside ours. It cannot end the
-    quotation.
+    """Return a `sentence` quoted as another's words, for an agent's model to read beside ours.
+
+    It cannot end the quotation.
     """
     return f"\N{LEFT DOUBLE QUOTATION MARK}{sentence.rstrip('.')}\N{RIGHT DOUBLE QUOTATION MARK}"
 

@@ -33,8 +33,9 @@ NEVER = Standing()
 
 
 def all_standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Standing]:
-    """Return the standings of any number of scopes of each kind. A scope without a row was never revoked and is left
-    out.
+    """Return the standings of any number of scopes of each kind.
+
+    A scope without a row was never revoked and is left out.
     """
     by_kind: dict[ScopeKind, set[str]] = {}
     for scope in wanted:
@@ -60,9 +61,7 @@ def scope_keys(wanted: Iterable[Scope]) -> dict[str, str]:
 
 
 def remembered(wanted: Iterable[Scope], rows: Iterable[Row[Any]]) -> dict[Scope, Standing]:
-    """Return the standing of each wanted scope by *rows*, which have the columns of `scopes`; NEVER where there is no
-    row.
-    """
+    """Return the standing of each wanted scope by *rows* with the columns of `scopes`; NEVER if it has no row."""
     found = dict.fromkeys(wanted, NEVER)
     for row in rows:
         scope = row.kind and Scope(kind=ScopeKind(row.kind), key=row.key)

@@ -42,11 +42,11 @@ def revocations_of_stuck(connection: Connection, tenant: str) -> list[str]:
 
 
 def shred(connection: Connection, tenant: str, act: Act, *, besides: Mapping[str, int]) -> Mapping[str, int]:
-    """Remove every credential of a revoked and stopped tenant from the ledger. Return how many rows of each kind it
-    touched.
+    """Remove every credential of a revoked and stopped tenant from the ledger.
 
-    The audit row also counts what the caller ended *besides*. A copy of the ledger, such as a backup, still holds the
-    credentials (docs/decisions/0010). Raises BadInput if the tenant is open, because someone could still connect.
+    Return how many rows of each kind it touched. The audit row also counts what the caller ended *besides*. A copy of
+    the ledger, such as a backup, still holds the credentials (docs/decisions/0010). Raises BadInput if the tenant is
+    open, because someone could still connect.
     """
     scope = Scope(kind=ScopeKind.TENANT, key=tenant)
     lock_exclusive(connection, scope)
