@@ -49,8 +49,7 @@ class Confiner:
         self._lock = threading.Lock()
 
     def mint_ahead(self, request: LeaseRequest, *, repository: str, reads: bool) -> None:
-        """Mint the token that `token` will need, before a step opens: a failure after that would spend one of the
-        step's tries.
+        """Mint what `token` will need before a step opens: a failure after that would spend one of its tries.
 
         *request* is the lease that the step opens with. Raises Unavailable while no token can be had, Misconfigured
         while the provider connection is paused. Lasting refusals are reported after the opening, by it or by `token`. A
@@ -78,8 +77,7 @@ class Confiner:
             self._mint(situation, wanted, send_before=math.inf)
 
     def token(self, wanted: Confinement, *, send_before: float) -> Secret | NotSent | None:
-        """Return the token; NotSent, with the reason, if there is none now; None if only the account's own token is
-        possible.
+        """Return the token; NotSent, with the reason, if there is none; None if only the account's own is possible.
 
         It was minted ahead, unless it has been evicted since. *send_before* is on the monotonic clock.
         """

@@ -15,9 +15,7 @@ _LONGEST = 20  # room left in the column
 
 
 def kept_type(value: Any, bearer_types: Collection[str]) -> str:
-    """Return the type to store: `bearer`, also if the answer names none or an invalid one; any other is marked
-    unsupported.
-    """
+    """Return the type to store: `bearer`, also for a missing or invalid name; others are marked unsupported."""
     if not (isinstance(value, str) and value.isascii() and value.isprintable() and value.strip()):
         return BEARER
     value = value.strip()
