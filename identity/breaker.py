@@ -46,7 +46,7 @@ class BreakerState:
     def fail(self, now: int, breaker: Breaker, *, same: bool = False) -> bool:
         """Record a failure and return whether it opened the breaker: at the threshold, or because a probe failed.
 
-        The *same* failure reported again does not count.
+        The *same* failure reported again does not count towards the threshold.
         """
         if not same:
             self.failures += 1

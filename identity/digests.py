@@ -1,4 +1,4 @@
-"""Digests of JSON documents. Digests are stored and compared later, so the encoding must never change."""
+"""Digests of JSON documents, stored and compared later: the encoding must never change."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class KeyMissing(Misconfigured):
 
 
 class BadInput(AswhomError):
-    """What a caller sent cannot be used; the message says what, why and what to do."""
+    """A caller's input cannot be used; the message says what, why and what to do."""
 
 
 class NotInState(BadInput):

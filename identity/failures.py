@@ -17,7 +17,7 @@ class Failures:
     of: dict[str, Exception] = field(default_factory=dict)
 
     def add(self, kind: str, id: str, failure: Exception) -> None:
-        """Keep *failure*, with a note of the *kind* of thing and the id that met it."""
+        """Keep *failure*, with a note of the *kind* and id of the item that failed."""
         failure.add_note(f"{kind} {id}")
         self.of[id] = failure
 

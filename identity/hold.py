@@ -26,7 +26,7 @@ from identity.tables import accounts
 HELD = "the installation is held: `aswhom hold show` says why, `aswhom hold release` ends it"
 #: The same, for people who use the installation but do not run it.
 HELD_FOR_OTHERS = "whoever runs this holds everything for now: nothing goes out until they release it"
-#: True if the installation is held, for use in a larger statement. The table is almost always empty, so it is cheap.
+#: Condition that the installation is held, for a larger statement. Cheap: the table is almost always empty.
 IS_HELD: Exists = exists(select(holds.c.id))
 
 _RELEASED = "hold.released"

@@ -1,4 +1,4 @@
-"""A secret value whose text leaves only by `reveal()`."""
+"""A secret value whose text is accessible only through `reveal()`."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class Sharing(TypedDict, total=False):
-    """Options besides the client, passed on to the next object of this kind."""
+    """Options of `SharedByRedis` besides the client, for subclasses to pass on."""
 
     prefix: str
     monotonic: Callable[[], float]

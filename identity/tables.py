@@ -83,7 +83,7 @@ provider_connections = Table(
     Column("created_at", Instant, nullable=False),
 )
 
-# Several live rows of one name are several live secrets: the overlap of a rotation.
+# Several live rows of one name overlap during a rotation.
 connection_secrets = Table(
     "connection_secrets",
     metadata,
@@ -157,7 +157,7 @@ accounts = Table(
     Column("credential", String(32), nullable=False),
     Column("state", String(32), nullable=False),
     Column("reason", Text),  # why it is not active, in words, only for people
-    Column("reconnect_cause", String(16)),  # the same for `needs_reconnect`: dead, unknown, person, expired, refused
+    Column("reconnect_cause", String(16)),  # the cause of `needs_reconnect`: dead, unknown, person, expired, refused
     Column("external_id", String(200)),  # the provider's id of the person who consented, or of the installation
     Column("external_login", String(200)),
     # the repositories that an installation's tokens are limited to; NULL: all
@@ -169,7 +169,7 @@ accounts = Table(
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("tenant_id", "connection_id", "principal_id"),
     Index("ix_accounts_external", "connection_id", "external_id"),
-    Index("ix_accounts_principal", "principal_id"),  # what a user's revocation ends
+    Index("ix_accounts_principal", "principal_id"),  # for a user's revocation
     Index("ix_accounts_created", "created_at", "id"),
     Index("ix_accounts_tenant", "tenant_id", "created_at", "id"),
     partial_index("ix_accounts_troubled", "created_at", "id", where="state in ('needs_reconnect', 'suspended')"),
@@ -181,7 +181,7 @@ grants = Table(
     Column("account_id", ForeignKey("accounts.id"), primary_key=True),
     Column("generation", BigInteger, nullable=False),
     Column("consented", BigInteger, nullable=False),  # ledger number at which the connect session began
-    Column("access_sealed", LargeBinary),  # NULL after death or shredding
+    Column("access_sealed", LargeBinary),  # NULL once dead or shredded
     Column("refresh_sealed", LargeBinary),
     Column("token_type", String(32), nullable=False),
     Column("scopes", JSON, nullable=False),
@@ -198,8 +198,8 @@ grants = Table(
     Column("used_at", Instant),  # written by the first lease of a generation: later than obtained_at means in use
     Column("keepalive_due", Instant),  # when housekeeping looks at it; NULL: nothing to keep alive
     Column("keepalive_rank", Integer, nullable=False, default=0, server_default=text("0")),  # lower ranks first
-    Column("keepalive_failures", Integer, nullable=False, default=0, server_default=text("0")),  # in a row
-    Column("keepalive_error", Text),  # why the last look did not keep it alive
+    Column("keepalive_failures", Integer, nullable=False, default=0, server_default=text("0")),  # consecutive
+    Column("keepalive_error", Text),  # why the last attempt did not keep it alive
     partial_index("ix_grants_keepalive", "keepalive_rank", "keepalive_due", where="keepalive_due is not null"),
 )
 

@@ -32,9 +32,8 @@ class Transmitter:
     tenant: str | None
     connection: str | None
     other_audiences: tuple[str, ...] = ()  # equally valid: a Google project's clients share one stream
-    subject_issuer: str | None = (
-        None  # The `iss` of its subjects, if it differs from its own, as for a service that reports on an IdP's people.
-    )
+    # The `iss` of its subjects, if it differs from its own, as for a service that reports on an IdP's people.
+    subject_issuer: str | None = None
     plain_jwt: bool = False  # its tokens need no security event typ (RFC 8417 §2.3 only recommends it)
 
     @property

@@ -114,7 +114,7 @@ def get_grant(connection: Connection, account: str) -> Grant | None:
 
 
 def grant_of(row: Row[tuple[object, ...]] | Part) -> Grant:
-    """Read a row of `grants`, or one joined with it."""
+    """Build the grant from a row of `grants`, or a joined row."""
     return Grant(
         account=row.account_id,
         generation=row.generation,

@@ -179,7 +179,7 @@ def _keep_alive(connection: Connection, account: str, due: datetime | None) -> N
 
 
 def account_of(row: Row[tuple[object, ...]] | Part) -> Account:
-    """Read a row of `accounts`."""
+    """Build the account from a row of `accounts`."""
     return Account(
         id=row.id,
         key=AccountKey.of(row),

@@ -37,7 +37,7 @@ class Role(StrEnum):
     AGENT = "agent"  # execute tools, see its own jobs, send people to connect
     PRODUCT = "product"  # see all of its tenant, send people to connect, and report which of them came back
     READER = "reader"  # see all of its tenant, change nothing
-    ADMIN = "admin"  # all of these, and revoke
+    ADMIN = "admin"  # everything above, and revoke
 
 
 @dataclass(frozen=True, kw_only=True)

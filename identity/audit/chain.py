@@ -1,13 +1,14 @@
 """The hash chain over the audit, without a database: its links, and a walk that finds the first bad one.
 
 Its laws:
+
 - a row's digest is the SHA-256 of its canonical JSON, without NULL values;
 - a link's digest is the SHA-256 of the previous digest, its own number and its row's digest, so a trusted digest
   vouches for everything before it;
 - some links, always including the last, are signed with the installation's key: the chain cannot be forged without it;
 - where the key was rotated, its successor signed the digest, so the former key cannot forge the chain either.
 
-Walking it needs no secret. A chain cut behind a signed link is still valid; only checkpoints kept elsewhere reveal the
+Walking it needs no secret. A chain cut after a signed link is still valid; only checkpoints kept elsewhere reveal the
 cut.
 """
 

@@ -28,7 +28,7 @@ audit = Table(
     Column("kind", String(64), nullable=False),
     Column("tenant_id", String(64), nullable=False),
     Column("agent_id", String(64)),
-    Column("principal_id", String(64)),  # as whom
+    Column("principal_id", String(64)),  # acted as
     Column("pattern", String(16)),
     Column("on_behalf_of", String(64)),
     Column("account_id", String(64)),
@@ -56,7 +56,7 @@ audit_seals = Table(
     Column("audit_id", String(64), nullable=False, unique=True),
     Column("digest", String(64), nullable=False),
     Column("sealed_at", Instant, nullable=False),
-    Column("signature", String(100)),  # of the last seal of each batch
+    Column("signature", String(100)),  # only on the last seal of each batch
 )
 
 # The newest row is a signed statement of where the chain begins; it permits the removal of the rows before that.

@@ -128,7 +128,7 @@ def tenant_of_installation(connection: Connection, owner: str, external_id: str)
 def acting_through(
     connection: Connection, owner: str, external_id: str, *, tenant: str, of_app: bool
 ) -> list[AccountKey]:
-    """Return the tenant's accounts that end with this installation alone, except revoked ones.
+    """Return the tenant's accounts whose access ends with this installation, except revoked ones.
 
     An app's installation (*of_app*) is its service's, matched by id: users' external ids name people. A workspace's end
     covers everybody who has consented, unless the tenant has another one, since the workspace of each person is not

@@ -215,7 +215,7 @@ def resume_connection(connection: Connection, owner: str) -> None:
 
 
 def connection_of(row: Row[tuple[object, ...]] | Part) -> ProviderConnection:
-    """Read a row of `provider_connections`."""
+    """Build the provider connection from a row of `provider_connections`."""
     return ProviderConnection(
         id=row.id,
         tenant=row.tenant_id,

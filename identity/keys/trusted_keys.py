@@ -1,6 +1,7 @@
 """The public keys that verify an installation's signatures: the present one and, through it, its predecessors.
 
 When the signing key is rotated, the new key signs a handover: which key signed before it, and how far. Its laws:
+
 - trust in the present key is enough: each key vouches for its predecessor;
 - a link's number decides which key signed it in the audit's chain, never anything the link says;
 - a handover pins the chain's digest at its link, so a leaked former key cannot forge its part of the chain;

@@ -27,7 +27,7 @@ from identity.sql.store import Store
 V = TypeVar("V")
 
 _EXPIRY_MARGIN = timedelta(minutes=2)  # a cached token is not used in this last part of its life
-# the least life a token must have left when a step opens; otherwise another is minted first
+# life beyond that margin that a token needs when a step opens; with less, another is minted first
 _AHEAD = timedelta(minutes=1)
 _REFUSAL_REMEMBERED = timedelta(minutes=5)
 

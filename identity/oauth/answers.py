@@ -3,7 +3,7 @@
     Granted        tokens
     Transient      nothing was done, or nothing was even sent: the same credential may be presented again
     RateLimited    the same, with the wait that the provider asks for
-    ClientRefused  the client registration is at fault, which the operator must mend
+    ClientRefused  the client registration is at fault; the operator must act
     Withheld       neither client nor credential is refused, yet nothing is given until somebody acts
     Dead           the provider no longer accepts the credential
     Unknown        the credential may have been consumed, and the tokens for it are lost
@@ -57,7 +57,7 @@ _LONGEST_WAIT = timedelta(hours=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Granted:
-    """Tokens."""
+    """The provider granted tokens."""
 
     answer: TokenAnswer
 
@@ -189,7 +189,7 @@ def _by_status(answer: Answer, started_at: datetime) -> Meaning | None:
 
 
 def _by_message(answer: Answer, started_at: datetime) -> Meaning | None:
-    """Return a temporary refusal by GitHub's API, which names no error code, for an installation; None if it is none.
+    """Interpret a temporary refusal by GitHub's API, which names no error code; None for anything else.
 
     For a secondary limit without Retry-After, the wait is at least a minute; x-ratelimit-reset is the primary limit's:
     https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api

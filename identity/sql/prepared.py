@@ -36,27 +36,27 @@ class Rows:
         return self._rows[0] if self._rows else None
 
     def one_or_none(self) -> Any | None:
-        """Raise MultipleResultsFound if there are several."""
+        """Return the row, or None. Raises MultipleResultsFound."""
         if len(self._rows) > 1:
             raise MultipleResultsFound("the statement gave more than one row")
         return self.first()
 
     def one(self) -> Any:
-        """Raise NoResultFound or MultipleResultsFound unless there is exactly one."""
+        """Return the only row. Raises NoResultFound, MultipleResultsFound."""
         if not self._rows:
             raise NoResultFound("the statement gave no row")
         return self.one_or_none()
 
     def scalars(self) -> list[Any]:
-        """Return the first column."""
+        """Return the first column of all rows."""
         return [row[0] for row in self._rows]
 
     def scalar_one(self) -> Any:
-        """Raise NoResultFound or MultipleResultsFound unless there is exactly one row."""
+        """Return the first column of the only row. Raises NoResultFound, MultipleResultsFound."""
         return self.one()[0]
 
     def scalar_one_or_none(self) -> Any | None:
-        """Raise MultipleResultsFound if there are several rows."""
+        """Return the first column of the row, or None. Raises MultipleResultsFound."""
         row = self.one_or_none()
         return None if row is None else row[0]
 
