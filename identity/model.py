@@ -19,10 +19,7 @@ class PrincipalKind(StrEnum):
 
 
 class AccessPattern(StrEnum):
-    """The way authority is obtained.
-
-    A step is delegated, service or capability; *hybrid* marks a job that mixes them.
-    """
+    """The source of authority: a step is delegated, service or capability; *hybrid* marks a job that mixes them."""
 
     DELEGATED = "delegated"
     SERVICE = "service"
