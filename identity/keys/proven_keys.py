@@ -19,8 +19,7 @@ from identity.keys.vault import HEAD, Vault, key_of
 from identity.sql.store import Store
 from identity.tables import connection_secrets, grants
 
-#: Columns whose values stay sealed for as long as they are used. The others are emptied soon, so a search would take
-#: long.
+#: Columns whose values stay sealed while in use. The others are soon emptied, and searching them would take long.
 KEPT = tuple(field for field in SEALED if field.table in (grants, connection_secrets, capability_keys))
 LOOKED_THROUGH = 10_000  # of each column, at process start: no index tells which key sealed a row
 _TRIED = 3  # of each column: one altered value does not prove a wrong key

@@ -1,6 +1,6 @@
 """The ledger sequence and the locks of the five scopes (docs/decisions/0003).
 
-A number is taken under the locks, so "before" and "after" of an opening and a revocation mean this number.
+Numbers are taken under the locks, so they order openings and revocations: "before" and "after" refer to them.
 """
 
 from __future__ import annotations
