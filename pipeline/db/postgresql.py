@@ -56,7 +56,9 @@ _WORDS = 400  # of a server's own, as many as say what it is
 
 # A process stopped inside a transaction must not keep a revocation out: that is the idle timeout.
 _STOPPED = "-c idle_in_transaction_session_timeout=2s"
-_OPTIONS = f"-c timezone=UTC {_STOPPED} -c statement_timeout=30s"  # behind the URL's own: the last one holds
+# The server, too, must notice in minutes that a host vanished: its pinned session would block a restore for two hours.
+_PROBED = "-c tcp_keepalives_idle=60 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=6"
+_OPTIONS = f"-c timezone=UTC {_STOPPED} {_PROBED} -c statement_timeout=30s"  # behind the URL's own: the last one holds
 
 # A standby that has the primary's address takes connections, and a pool would keep them after the address moved on.
 _WRITABLE = {"target_session_attrs": "read-write"}
