@@ -152,7 +152,7 @@ def judge_secrets(
 
 
 def _is_known(secrets: Sequence[SealedSecret], refused_keys: Collection[str]) -> bool:
-    """True if the presented secret was marked refused before, and a fresh one was just refused without a named error."""
+    """True if the presented secret was marked refused before and a fresh one was just refused without a named error."""
     if not secrets or secrets[0].refused_at is None:
         return False
     return any(one.refused_at is None and one.id in refused_keys for one in secrets)
