@@ -113,6 +113,6 @@ def _spend_and_record(
 
 def _recorded(connection: Connection, claimed: Capability, ids: Collection[str]) -> Collection[str]:
     """Return which of these audit rows an earlier run of this call has committed."""
-    # A separate statement, which waits for such a commit if it is in progress.
+    # A separate statement, which waits for a commit in progress.
     connection.execute(select(capabilities.c.jti).where(capabilities.c.jti == claimed.id).with_for_update())
     return connection.execute(select(audit_rows.c.id).where(audit_rows.c.id.in_(ids))).scalars().all()

@@ -34,7 +34,7 @@ _CLOSE = Prepared(
 
 
 def issue(connection: Connection, wanted: CapabilityRequest, *, now: datetime, use_within: timedelta) -> Capability:
-    """Return the step's open capability if it lives *use_within* longer, otherwise a new one."""
+    """Return the step's open capability for the same request if it lives *use_within* longer, otherwise a new one."""
     earlier = living(connection, wanted.step, at=now + use_within, approved_by=wanted.approved_by)
     if earlier is not None and earlier.request_sha256 == wanted.request_sha256:
         return earlier

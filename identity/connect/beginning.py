@@ -19,7 +19,7 @@ _SOON = timedelta(seconds=5)
 
 
 def check_may_begin(connection: Connection, session: ConnectSession, profile: Profile) -> None:
-    """Raise BadInput, PolicyDenied or Unavailable if it may not begin. The caller holds the grant's locks."""
+    """Raise BadInput, PolicyDenied or Unavailable if it must not begin. The caller holds the grant's locks."""
     key, return_to = session.key, session.return_to
     if refusal := revoked_since(connection, key.scopes, session.started):
         raise PolicyDenied(f"no account is connected now: {refusal.reason}")

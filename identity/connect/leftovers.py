@@ -129,7 +129,7 @@ def take_back(connection: Connection, started: int, *, until: datetime) -> bool:
 
 
 def end_now(connection: Connection, started: int) -> None:
-    """Make the session's kept tokens due at once: nobody can confirm them any more."""
+    """Make the session's kept tokens due at once: they can no longer be confirmed."""
     due = update(withdrawals).where(_ROW.id == _id(started), _KEPT)
     connection.execute(due.values(due_at=_ROW.created_at, kept_until=None))
 

@@ -50,7 +50,7 @@ def check_place(connection: Connection, arrival: Arrival, external: ExternalIden
 
 
 def _says_which(connection: Connection, owner: ProviderConnection, tenant: str) -> bool:
-    """True if the listing decides which workspaces are the tenant's. For its own connection, an emptied one does."""
+    """True if the listing decides which workspaces are the tenant's; on its own connection even an emptied one."""
     if owner.tenant is not None:
         return not takes_any(connection, owner.id)
     return has_listing(connection, owner.id, tenant)

@@ -30,7 +30,7 @@ class Blame(StrEnum):
     ACCOUNT = "account"  # or nobody: pauses nothing
     PERSON = "person"  # the provider wants the person to sign in
     ASSERTION = "assertion"  # the key, the clock or the consent: the codes do not tell
-    CLIENT = "client"  # the connection pauses
+    CLIENT = "client"  # pauses the connection
 
 
 Refusal = ClientRefused | AssertionRefused | Withheld

@@ -1,4 +1,4 @@
-"""Refresh intents: the rows that limit a refresh token to one presentation, whoever holds the lock.
+"""Refresh intents: the rows that limit a refresh token to one presentation, with or without a lock.
 
 The key is (account, generation). A row is written before the socket is used and carries a deadline for its outcome;
 past it, an open intent is unknown. Each write is a compare-and-set on the state it leaves: of two writers one loses.

@@ -110,7 +110,7 @@ def settle(connection: Connection, *ids: str, to: WithdrawalState, reason: str |
 
 
 class Counts(Enum):
-    """How a claim, already counted as a try, finally counts."""
+    """The final count of a claim, which was counted as a try."""
 
     TRY = auto()
     NOTHING = auto()  # nothing was sent

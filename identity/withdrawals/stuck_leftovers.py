@@ -25,7 +25,7 @@ class StuckLeftover:
 
     id: str
     tenant: str
-    account: str  # for which somebody came back
+    account: str  # the account that was to be connected
     reason: str | None
     since: datetime
 

@@ -46,7 +46,7 @@ class Turn:
     """The result of asking about one withdrawal."""
 
     room: bool = True  # False: that endpoint has no room for more now
-    also: frozenset[str] = field(default_factory=frozenset)  # the others that were asked about in the same request
+    also: frozenset[str] = field(default_factory=frozenset)  # other withdrawals asked about in the same request
 
 
 class Withdrawer:
