@@ -112,8 +112,8 @@ class Withdrawer:
             try:
                 claimed = self._store.write(claiming)
             except (Unavailable, CommitUnknown) as fault:
-                # For example, one account is busy. Withdrawals claimed so far are still asked about; a claim whose commit
-                # is unknown expires.
+                # For example, one account is busy. Withdrawals claimed so far are still asked about; a claim whose
+                # commit is unknown expires.
                 log.info("no more are named in one request: %s", fault, extra={"action": "withdrawal.fewer_named"})
                 break
             for other in claimed:
