@@ -18,7 +18,7 @@ from identity.tables import accounts
 from identity.withdrawals import Origin, Withdrawal, WithdrawalState, is_refreshing, of_account
 from identity.withdrawals.end_request import reaches_all
 
-_UNDER_WAY = timedelta(minutes=2)  # exceeds a claim
+_UNDER_WAY = timedelta(minutes=2)  # longer than a claim lasts
 
 
 def awaits_provider(connection: Connection, account: Account, profile: Profile, *, now: datetime) -> bool:
