@@ -1,4 +1,4 @@
-"""The headers of the API's answers, as its document describes them."""
+"""Response headers of the API, as its document describes them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _BY_OPERATION: Mapping[tuple[str, str], tuple[str, ...]] = {
 
 
 def with_headers(paths: Mapping[str, Any]) -> dict[str, Any]:
-    """*paths* of the API, whose answers now tell of their headers too."""
+    """Return *paths* with each response's headers described."""
     return {
         path: {method: {**told, "responses": dict(_answers(told))} for method, told in item.items()}
         for path, item in paths.items()

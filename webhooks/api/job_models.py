@@ -1,4 +1,4 @@
-"""Tools, and jobs with what became of them, as the API's document describes them."""
+"""Models of tools and jobs, as the API's document describes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ToolPath(BaseModel):
 
 
 class Form(StrEnum):
-    """The forms in which a catalogue comes."""
+    """Formats of a catalogue."""
 
     PLAIN = "plain"
     OPENAI = "openai"
@@ -45,7 +45,7 @@ class CatalogueQuery(ToolQuery):
 
 
 class ExecuteBody(Sent):
-    """Carry out a tool."""
+    """Execute a tool."""
 
     identifier: Id = Field(
         description="as whom: a user's (delegated), or the tenant's or a workspace's (service). "
@@ -69,7 +69,7 @@ class ToolOut(Given):
 
 
 class OneTool(RootModel[ToolOut | dict[str, Any]]):
-    """In another form than `plain`: as that form has it."""
+    """A tool; in any format other than `plain`, as that format defines it."""
 
 
 class Catalogue(Given):
@@ -90,7 +90,7 @@ class StepOut(Given):
 
 
 class ConsentOut(Given):
-    """The consent that a job waits for: `user` and `connection` are what `POST /v1/connect-links` takes."""
+    """The consent that a job waits for: `user` and `connection` are parameters of `POST /v1/connect-links`."""
 
     account: str = Field(description="TENANT/CONNECTION/PRINCIPAL")
     connection: str
@@ -122,25 +122,25 @@ class JobOut(Given):
 
 
 class Outcome(StrEnum):
-    """What became of a tool's job, as far as is known.
+    """The known outcome of a tool's job.
 
-    It goes on while it is
-    - `pending`: it is queued, if only for a later try, runs, if only until it stops, or waits for time or another job;
-    - `needs_consent`: a person must connect an account; then it goes on by itself;
-    - `waiting`: for an operator, or for somebody to approve.
+    The job continues while it is
+    - `pending`: queued (perhaps for a later try), running (perhaps until it stops), or waiting for time or another job;
+    - `needs_consent`: a person must connect an account; then it continues by itself;
+    - `waiting`: for an operator, or for somebody's approval.
 
-    It has ended once it is
+    The job has ended once it is
     - `done`;
     - `failed`: the upstream refused it, and nothing was done;
     - `refused`: policy or scope forbids it, and nothing was done;
     - `cancelled`: by a revocation, a stop or an operator;
     - `dead`: it cannot be carried out for another reason;
-    - `unknown`: it was ended as `cancelled` or `dead` is, and may have been done all the same: a call was sent, and
-      nobody knows what became of it. Asked for under a new key, it may be done twice: look at the provider first. A
-      tool that only reads never is.
+    - `unknown`: it ended as `cancelled` or `dead`, but may have been done: a call was sent, and its result is not
+      known. Executing it again under a new key may do it twice: look at the provider first. A tool that only reads is
+      never `unknown`.
 
-    An answer that comes late, or an operator's word, still counts: then it is no more `unknown`, and where it was done
-    after all, a `result` stands beside `cancelled` or `dead`.
+    A late answer from the upstream, or an operator's word, still counts: the outcome is then no longer `unknown`, and
+    if it was done after all, a `result` stands beside `cancelled` or `dead`.
     """
 
     DONE = "done"
@@ -161,7 +161,7 @@ class JobWithSteps(JobOut):
 
 
 class ToolAnswer(Given):
-    """What became of a tool: `result` where it was done, else `reason`. With 202, look at the job again."""
+    """The outcome of a tool: `result` if it was done, otherwise `reason`. With 202, look at the job again."""
 
     outcome: Outcome
     result: dict[str, Any] | None = Field(description="of what was done, even where its job was cancelled meanwhile")

@@ -1,4 +1,4 @@
-"""What the API takes and gives, but for tools and jobs, as its document describes it."""
+"""Request and response models, except those of tools and jobs, as the API's document describes them."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from webhooks.problems import Problem
 
 # No control characters: a database refuses some of them.
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
-# Of the outcomes of deliveries, those on record: a duplicate is not.
+# The recorded outcomes of deliveries; duplicates are not recorded.
 Recorded = Literal["accepted", "ignored", "unrecognised", "refused", "signal"]
-# A page looks through so many rows for what no index finds.
+# A filter without an index scans a limited number of rows per page, so a page may be short or empty.
 Next = Annotated[
     str | None,
     Field(description="the `cursor` of the following page, also of a short or an empty one; null: this is the last"),
 ]
-# By whichever way it comes: one that the ledger could not keep, or HTTP not carry, is none.
+# The same limits however the key arrives: it must fit the ledger and an HTTP header.
 IdempotencyKey = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]*$")]
 Word = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.:-]+$")]
 
 
 class Sent(BaseModel):
-    """What callers send: nothing that is not described."""
+    """A request body: members that are not described are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Given(BaseModel):
-    """What they get. A field that its row of the ledger calls otherwise says how, by `validation_alias`."""
+    """A response. A field whose ledger column has another name maps it by `validation_alias`."""
 
 
 class ProblemDocument(Given):
-    """RFC 9457: what went wrong, why, and what to do next."""
+    """A problem document (RFC 9457): what went wrong, why, and what to do next."""
 
     type: str = Field(description="`urn:aswhom:problem:…`, or about:blank where the status says it all")
     title: str
@@ -48,7 +48,7 @@ class ProblemDocument(Given):
 
 
 class Nothing(Sent):
-    """An object without a member."""
+    """An object without members."""
 
 
 class OnePath(BaseModel):
@@ -64,7 +64,7 @@ class IdempotencyHeader(BaseModel):
 
 
 class Query(BaseModel):
-    """What stands after the question mark: a filter that is misspelt must not let everything through."""
+    """Query parameters; unknown ones are refused, since a misspelt filter must not let everything through."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -76,7 +76,7 @@ class Paged(Query):
     )
 
     def turn(self) -> Turn:
-        """Which page is asked for. Raises Problem for a cursor that is none of ours."""
+        """Return the requested page. Raises Problem for an invalid cursor."""
         try:
             return asked(self.limit, self.cursor)
         except ValueError:
@@ -85,7 +85,7 @@ class Paged(Query):
 
 
 class Principal(Given):
-    """As whom."""
+    """The principal that is acted as."""
 
     kind: Literal["user", "service"]
     name: str
@@ -118,7 +118,7 @@ class AccountsQuery(Paged):
 
 
 class ConnectBody(Sent):
-    """Make the link by which a person connects an account."""
+    """Create the link by which a person connects an account."""
 
     user: Id = Field(description="their name or the id of their principal; made if it is new")
     connection: Id = Field(description="a provider, or the id of a provider connection")
@@ -156,7 +156,7 @@ class ConnectLink(Given):
 
 
 class ConfirmBody(Sent):
-    """Say who came back by a connect link."""
+    """Confirm who came back through a connect link."""
 
     user: Id = Field(description="whoever is signed in in the browser that came back: never what its address says")
     code: Word = Field(description="`aswhom_code` of the address that it came back to")
@@ -208,7 +208,7 @@ class DeliveriesQuery(Paged):
 
 
 class RevokeBody(Sent):
-    """Withdraw authority; or, with `keeps`, of an account some scopes alone."""
+    """Withdraw authority; or, with `keeps`, narrow an account's scopes."""
 
     kind: Literal["tenant", "connection", "agent", "user", "account"]
     key: Id = Field(description="its id; for a user, their name too; for an account, TENANT/CONNECTION/PRINCIPAL too")

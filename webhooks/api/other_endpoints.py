@@ -1,8 +1,8 @@
-"""The addresses beside the agents' API that machines call, as the document describes them.
+"""Endpoints for machines beside the agents' API, as the OpenAPI document describes them.
 
-Each speaks a protocol of its own: it verifies raw bytes, or refuses in that protocol's words. So none is built from
-models as operations are; what is said here is held to by `tests/api/test_explored.py`, and to the app's routes by
-`tests/docs/test_api.py`.
+Each speaks its own protocol: it verifies raw bytes, or refuses in that protocol's terms. None is therefore generated
+from models as operations are. `tests/api/test_explored.py` checks these descriptions, and `tests/docs/test_api.py`
+compares them with the app's routes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from webhooks.sources import SOURCES
 
 Schema = Mapping[str, Any]
 
-KEY = "key"  # of the agents' API
-AUDIENCE = "audience"  # how a service that takes capabilities says who it is
+KEY = "key"  # the security scheme of the agents' API
+AUDIENCE = "audience"  # how a service that accepts capabilities authenticates
 SCHEMES: Mapping[str, Schema] = {
     AUDIENCE: {"type": "http", "scheme": "basic", "description": "The audience's id and its secret (RFC 6749 §2.3.1)"}
 }
@@ -34,7 +34,7 @@ TEXT: Schema = {"type": "string"}
 JSON, PLAIN, PROBLEM = "application/json", "text/plain", "application/problem+json"
 _PROBLEM: Schema = {"$ref": "#/components/schemas/ProblemDocument"}
 _HASH: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-# A parameter without a value counts as left out (RFC 6749 §3.2).
+# A parameter without a value counts as omitted (RFC 6749 §3.2).
 _HASH_IF_ANY: Schema = {"type": "string", "pattern": "^([0-9a-f]{64})?$"}
 
 
@@ -47,7 +47,7 @@ def _answer(said: str, kind: str = "", schema: Schema = TEXT) -> Schema:
 
 
 def _problems(**said: str) -> dict[str, Schema]:
-    """`_404="…"`: a problem document."""
+    """Return problem documents by status: `_404="…"`."""
     return {status.lstrip("_"): _answer(words, PROBLEM, _PROBLEM) for status, words in said.items()}
 
 
@@ -62,7 +62,7 @@ def _of(
     path: Mapping[str, Schema] | None = None,
     query: Mapping[str, Schema] | None = None,
 ) -> Schema:
-    """One operation. *body*: the schemas by content type; *by*: the scheme of those who may."""
+    """Return one operation. *body*: schemas by content type; *by*: the security scheme that it requires."""
     told: dict[str, Any] = {
         "operationId": name,
         "summary": summary,
@@ -100,7 +100,7 @@ _NO_RPC = {
 _UP = _answer("It is", JSON, _object(("status",), status=TEXT))
 _READY = _answer("It could, at most a second ago", JSON, _object(("status",), status=TEXT, signing_key=TEXT))
 _ACCEPTED = _object(
-    ("outcome",),  # of what is dropped nothing is stored
+    ("outcome",),  # a dropped delivery is not stored
     outcome=TEXT,
     delivery=TEXT,
     reason=TEXT,
@@ -109,7 +109,7 @@ _ACCEPTED = _object(
 )
 _CONTENT_TYPES = sorted({kind for source in SOURCES.values() for kind in source.content_types})
 
-#: By path as Flask writes it, and method.
+#: By path in Flask's notation, and method.
 BESIDE: Mapping[str, Mapping[str, Schema]] = {
     "/v1/openapi.json": {"get": _of("openapi", "This document.", {"200": _answer("It", JSON, _object(("openapi",)))})},
     "/v1/mcp": {
@@ -269,11 +269,11 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
 
 
 def beside(app: Flask) -> dict[str, Any]:
-    """The path items of those that *app* serves."""
+    """Return the path items of the endpoints that *app* serves."""
     served = {rule.rule for rule in app.url_map.iter_rules()}
     return {written(rule): dict(item) for rule, item in BESIDE.items() if rule in served}
 
 
 def written(rule: str) -> str:
-    """Flask's `<name>` as OpenAPI's `{name}`."""
+    """Convert Flask's `<name>` to OpenAPI's `{name}`."""
     return rule.replace("<", "{").replace(">", "}")
