@@ -116,7 +116,7 @@ def _received(scheme: Scheme, headers: Mapping[str, str], body: bytes, *, stamp:
     id_is_signed = bool(scheme.id_path) or "{id}" in scheme.signed
     return Received(
         event=event,
-        # Without an id: what was signed, so a replay is recognised and the same words later are new.
+        # Without an id, use the signed data: a replay is recognised, and the same body sent later is new.
         delivery_id=named or f"{stamp}.{hashlib.sha256(body).hexdigest()}",
         installation=_where(scheme, document),
         document=document,

@@ -94,7 +94,7 @@ Reading = Received | Challenge | Refusal
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What a body says that was verified when it came: for a look at it later."""
+    """The content of a body that was verified on arrival, for reading it again later."""
 
     document: Mapping[str, Any]
     installation: str | None
@@ -110,10 +110,9 @@ class Source:
     """A sender of webhooks.
 
     `read` takes the headers by lower-case name, the raw body, every live secret and the time. `content` takes a body
-    that was verified before, and raises `Malformed`. A source whose ways differ from one provider connection to the
-    next has `configured`, which takes the connection's configuration and raises Misconfigured. `prohibits` says why a
-    secret cannot be one of this sender's. `a_person_waits`: who sends gives up on an answer after three seconds, and
-    tells a person so.
+    that was verified before, and raises `Malformed`. `configured`, for sources that vary between provider connections,
+    takes the connection's configuration and raises Misconfigured. `prohibits` says why a secret cannot be one of this
+    sender's. `a_person_waits`: the sender gives up after three seconds and tells a person that it failed.
     """
 
     name: str
