@@ -15,7 +15,7 @@ from tasks.events.github import PullRequestEvent, pull_request
 
 
 class LabelRule(linear.IssueTemplate):
-    """What to do for one label."""
+    """Instructions for one label."""
 
     channel: slack.Channel
     attribute_to_user: bool = True  # file as the author of the pull request, not as the workspace

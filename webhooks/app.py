@@ -89,9 +89,7 @@ def create_app(
 
 
 def _in_ascii() -> None:
-    """Percent-encode non-ASCII bytes in the query, as browsers do: later readers assume UTF-8, which they need
-    not be.
-    """
+    """Percent-encode non-ASCII bytes in the query, as browsers do: later readers assume UTF-8."""
     if not request.query_string.isascii():
         request.query_string = quote(request.query_string, safe=bytes(range(128))).encode()
 

@@ -174,9 +174,7 @@ def _told_failure(failure: Failure) -> Response:
 
 
 def _result_page(ended: Ended) -> BaseResponse:
-    """Redirect to the result page, which has no code in its address; without a known browser, show the reason at
-    once.
-    """
+    """Redirect to the result page, whose address has no code; without a known browser, show the reason here."""
     if ended.session is None:
         assert isinstance(ended, Failed)  # noqa: S101 - every other outcome has a session
         return _failed(ended)

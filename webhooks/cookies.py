@@ -27,5 +27,4 @@ class Cookie:
         response.set_cookie(self._name, value, max_age=lasts, secure=self._secure, httponly=True, samesite="Lax")
 
     def clear(self, response: Response) -> None:
-        """Delete the cookie."""
         response.delete_cookie(self._name, secure=self._secure, httponly=True, samesite="Lax")

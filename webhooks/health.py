@@ -67,8 +67,7 @@ def health(
         return problems.Problem.not_now(error).document()
 
     def tell_of_what_is_not_installed() -> None:
-        """Log workflows that are switched on but not installed here; nothing else reports that their deliveries are
-        ignored.
+        """Log workflows that are switched on but not installed; nothing else reports it.
 
         All other deliveries are still accepted, so the web counts as ready.
         """

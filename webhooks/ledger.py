@@ -54,9 +54,7 @@ class Ledger(Protocol):
         """
 
     def usages(self, delivery: SignedDelivery, workflows: Registry) -> Sequence[str]:
-        """Return usages that would work where *delivery* came from: of listening workflows that are on for its
-        tenant.
-        """
+        """Return usages that would work where *delivery* came from, of workflows that are on for its tenant."""
 
     def held(self) -> bool:
         """True if accepted work waits because nothing goes out until an operator releases the hold."""

@@ -129,9 +129,7 @@ class Problem(Exception):
 
     @classmethod
     def not_now(cls, error: Unavailable) -> Problem:
-        """Build the problem of a ledger that is unavailable or did not confirm a write, or of unreachable issuer
-        keys.
-        """
+        """Build the problem of an unavailable or unconfirming ledger, or of unreachable issuer keys."""
         if isinstance(error, Unconfirmed):
             return cls(UNAVAILABLE, _UNCONFIRMED, retry_after=error.retry_after)
         detail = "The ledger cannot take this now, and stored nothing. Send the same request again after Retry-After."
@@ -148,7 +146,6 @@ class Problem(Exception):
         return cls(UNAVAILABLE, detail, retry_after=error.retry_after)
 
     def document(self) -> Response:
-        """Build the response."""
         kind = self.kind
         answer = _document(f"urn:aswhom:problem:{kind.slug}", kind.title, kind.status, self.detail, self.errors)
         if self.challenge:

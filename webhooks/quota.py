@@ -55,8 +55,7 @@ class Counts(Protocol):
 
 
 class SharedCounts:
-    """Counters in Redis, shared by all processes; one per process for all quotas, so that they share its circuit
-    breaker.
+    """Counters in Redis, shared by all processes. All quotas of a process share one circuit breaker.
 
     After a failure, a timeout or two slow replies in a row, a single request probes Redis again after a while. All
     others count locally until it answers in time.

@@ -93,9 +93,7 @@ def _dropped(replies: int) -> None:
 
 
 def is_beside(url: str, api_url: str) -> bool:
-    """True if *url* has the scheme and port of *api_url* and its host or a subdomain: hooks.slack.com for
-    slack.com/api.
-    """
+    """True if *url* is on *api_url*'s host or a subdomain, by the same scheme and port: hooks.slack.com, slack.com."""
     try:
         there, api = urlsplit(url), urlsplit(api_url)
         host, of = there.hostname or "", api.hostname or ""

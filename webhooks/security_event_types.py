@@ -144,9 +144,7 @@ def _person(subject: Claims, issuer: str) -> Whom:
 
 
 def _any_of(subject: Claims, issuer: str) -> Whom:
-    """Return one subject by several names (RFC 9493 §3.2.8): the people its known formats name; other formats are
-    ignored.
-    """
+    """Return one subject by several names (RFC 9493 §3.2.8): the people in known formats; others are ignored."""
     names = subject.get("identifiers")
     if not isinstance(names, list) or not names or not all(isinstance(name, dict) for name in names):
         raise Malformed("aliases should have a list of identifiers, each an object")

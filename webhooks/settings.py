@@ -11,8 +11,6 @@ from webhooks.client_address import NO_PROXIES, Proxies
 
 @dataclass(frozen=True, kw_only=True)
 class WebSettings:
-    """The settings of the Flask app."""
-
     base_url: str  # how browsers and senders reach us, without a path: https://aswhom.example
     max_body: int = 5_000_000  # bytes of one delivery; GitHub's own cap is 25 MB, real ones are under 100 kB
     connect_lifetime: timedelta = timedelta(minutes=10)  # of the browser's cookie; as long as the link's

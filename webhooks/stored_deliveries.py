@@ -14,9 +14,7 @@ from webhooks.sources.document import Malformed
 
 
 def reconsider(row: dict[str, Any], owner: ProviderConnection, workflows: Registry) -> tuple[Stored, list[Considered]]:
-    """Return the delivery of *row*, received through *owner*, and each listening workflow's verdict. Raises
-    BadInput.
-    """
+    """Return the delivery of *row*, received by *owner*, and each workflow's verdict on it. Raises BadInput."""
     if not row["body"]:
         raise BadInput(f"the body of {row['id']} was forgotten, as its retention says: nothing can be made of it")
     if row["source"] == OURS:  # from a sender configured with our reserved name before it was reserved

@@ -189,6 +189,5 @@ def rate_limited(response: Response) -> Judgement | None:
 
 
 def _resets_in(headers: Mapping[str, str]) -> timedelta | None:
-    """Return the time until the primary limit resets."""
     reset = count(headers.get("x-ratelimit-reset", ""), digits=11)
     return None if reset is None else wait_until(reset, headers)

@@ -23,7 +23,7 @@ def marked(body: str, call: Call) -> str:
 
 
 def since(call: Call) -> datetime:
-    """Return the time since which a list includes whatever the step may have created."""
+    """Return the start of the period in which the step may have created something."""
     return (call.opened_at.astimezone(UTC) - SKEW).replace(microsecond=0)
 
 

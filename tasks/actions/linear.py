@@ -143,8 +143,7 @@ class CreateIssue(LinearAction[Issue]):
 
 
 class FindIssuesOfPull(LinearAction[TrackedIssues]):
-    """Find the issues that track a pull request, by the title prefix and first line they were filed with; at most
-    fifty.
+    """Find the issues that track a pull request, by the title and first line they were filed with; at most fifty.
 
     Issues that were since retitled, or whose description no longer begins with the link, are not found.
     """

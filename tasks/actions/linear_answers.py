@@ -87,7 +87,6 @@ class _Answer(BaseModel):
 
 
 def judge_answer(response: Response, *, effect: Effect) -> Judgement:
-    """Return the judgement of a response from Linear."""
     unsure = Verdict.RETRY if effect is Effect.READ else Verdict.UNKNOWN
     by_status = judge_status(response, effect=effect)
     try:

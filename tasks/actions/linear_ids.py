@@ -1,6 +1,6 @@
 """Ids that we choose for objects at Linear, recognizable without a lookup.
 
-To Linear, whatever is created with a person's token is that person's, so its webhook does not tell our comments from
+Linear credits everything created with a person's token to that person, so its webhook does not tell our comments from
 theirs. The id does: its end is a checksum of its beginning, which an id chosen by Linear matches once in 2^48.
 """
 

@@ -64,7 +64,6 @@ def escape(text: str) -> str:
 
 
 def link(url: str, text: str) -> str:
-    """Return a link in Slack's mrkdwn."""
     return f"<{escape(url)}|{escape(text)}>"
 
 
@@ -219,9 +218,7 @@ def _button(text: str, action: str, value: str, style: str) -> dict[str, Any]:
 
 
 class PostMessage(_Posts):
-    """Post a message, or a reply with `thread`. If Slack does not respond, a person must check whether it was
-    posted.
-    """
+    """Post a message, or a reply with `thread`. If Slack does not respond, a person must check the outcome."""
 
     facts = _POSTS
 

@@ -42,7 +42,7 @@ class Subscription(Result):
     """A subscription's agreed price by its items and its newest invoice's amount, in the smallest currency unit."""
 
     id: str
-    status: str = "active"  # the default for stored results of when only active ones were listed
+    status: str = "active"  # the default for results stored when only active ones were listed
     currency: str
     agreed: int | None  # None: some price is not a fixed amount per unit
     invoiced: int | None  # None: there is no invoice yet

@@ -168,9 +168,7 @@ def comment_command(name: str) -> Trigger[CommentCommand]:
 
 
 def pull_request(*actions: str) -> Trigger[PullRequestEvent]:
-    """Trigger on a pull request's `opened`, `labeled` …: one or more of GitHub's actions. Raises TypeError for
-    any other.
-    """
+    """Trigger on a pull request's `opened`, `labeled` …: any of GitHub's actions. Raises TypeError for others."""
     unknown = set(actions) - PULL_REQUEST_ACTIONS
     if unknown or not actions:
         raise TypeError(f"pull_request() takes GitHub's actions, not {', '.join(sorted(unknown)) or 'none at all'}")

@@ -139,7 +139,6 @@ def notes(**facts: object) -> None:
 
 
 def caller() -> Caller:
-    """Return the caller of the current request."""
     found: Caller = g.caller
     return found
 

@@ -46,8 +46,6 @@ def account_operations(
     *,
     clock: Callable[[], datetime],
 ) -> None:
-    """Add the operations on accounts."""
-
     @pages.get("/accounts", responses={200: AccountPage})
     def list_accounts(query: AccountsQuery) -> Response:
         """List the connected accounts, newest first, without their credentials."""
@@ -142,9 +140,7 @@ def account_operations(
 
 
 def _or_problem(outcome: Told | ConnectRefused | None) -> Told:
-    """Unwrap the outcome of a link that awaits confirmation. Raises Problem if there is none, or nothing was
-    connected.
-    """
+    """Unwrap the outcome of a link that awaits confirmation. Raises Problem if unknown or refused."""
     if outcome is None:
         raise Problem(NOT_THERE, "There is no such connect link in this tenant. Ask for a new one.")
     if isinstance(outcome, ConnectRefused):

@@ -44,16 +44,16 @@ _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schema
 #: Responses common to all operations.
 PROBLEMS = {
     "400": "The body cannot be read",
-    "401": "No key, or one that lets nobody in",
+    "401": "No key, or one that is not accepted",
     "403": "The key's role does not allow it, or its agent is stopped",
-    "404": "There is no such thing in this tenant",
-    "409": "It is in no state for this, or an operator must set something up first",
+    "404": "Not found in this tenant",
+    "409": "Its state does not allow this, or an operator must set something up first",
     "413": "The body is too large",
     "415": "The body is not JSON",
     "422": "The request cannot be used as it is",
     "429": "Too many requests",
-    "500": "A fault of ours, whose reason is in our log",
-    "503": "Not now; whether something was stored, the detail says",
+    "500": "An internal error, whose reason is in the log",
+    "503": "Temporarily unavailable; the detail says whether anything was stored",
 }
 
 
@@ -72,7 +72,7 @@ def make_app() -> OpenAPI:
     app = OpenAPI(
         "webhooks",
         info=Info(
-            title="Aswhom", version=VERSION, description="Agents act on customers' APIs, and it is decided as whom."
+            title="Aswhom", version=VERSION, description="Lets agents act on customers' APIs, and decides as whom."
         ),
         security_schemes={"key": {"type": "http", "scheme": "bearer"}},
         validation_error_callback=unusable,

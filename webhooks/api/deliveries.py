@@ -14,8 +14,6 @@ from webhooks.problems import Problem
 
 
 def delivery_operations(pages: APIBlueprint, requests: Requests) -> None:
-    """Add the operations on deliveries."""
-
     @pages.get("/deliveries", responses={200: DeliveryPage})
     def list_deliveries(query: DeliveriesQuery) -> Response:
         """List the deliveries received for this tenant, newest first."""

@@ -32,27 +32,26 @@ class Form(StrEnum):
 class ToolQuery(Query):
     format: Form = Field(
         Form.PLAIN,
-        description="`plain`, or the form that a model's API takes: `openai` is that of Chat Completions, "
-        "`openai-responses` that of Responses",
+        description="`plain`, or a model API's format: `openai` for Chat Completions, `openai-responses` for Responses",
     )
 
 
 class CatalogueQuery(ToolQuery):
     identifier: Id | None = Field(
-        None, description="as whom, as `execute` has it: the tools alone that can be carried out so, but for policy"
+        None, description="return only tools usable as this `identifier` of `execute`; policy is not considered"
     )
-    provider: Word | None = Field(None, description="its tools alone")
+    provider: Word | None = Field(None, description="return only this provider's tools")
 
 
 class ExecuteBody(Sent):
     """Execute a tool."""
 
     identifier: Id = Field(
-        description="as whom: a user's (delegated), or the tenant's or a workspace's (service). "
-        "`user:`, `tenant:` or `workspace:` before it says which is meant"
+        description="the principal to act as: a user (delegated), or the tenant or a workspace (service). "
+        "A prefix `user:`, `tenant:` or `workspace:` says which is meant"
     )
-    parameters: dict[str, Any] = Field({}, description="as the tool's schema has them")
-    wait: float = Field(5, ge=0, le=LONGEST_WAIT, description="seconds to wait for the end; 0: answer at once")
+    parameters: dict[str, Any] = Field({}, description="as defined by the tool's schema")
+    wait: float = Field(5, ge=0, le=LONGEST_WAIT, description="seconds to wait for the job to end; 0: respond at once")
 
 
 class ToolOut(Given):
@@ -63,7 +62,7 @@ class ToolOut(Given):
     provider: str
     scopes: list[str]
     effect: Literal["read", "write", "high_risk"]
-    attribution: bool = Field(description="whether it must be traceable to a person")
+    attribution: bool = Field(description="whether it must be attributable to a person")
     parameters: dict[str, Any]
     result: dict[str, Any]
 
@@ -79,14 +78,14 @@ class Catalogue(Given):
 class StepOut(Given):
     position: int
     action: str
-    as_whom: Principal | None = Field(description="null: nobody was let")
+    as_whom: Principal | None = Field(description="null: no principal was permitted")
     pattern: AccessPattern | None
-    why: str = Field(validation_alias="reason", description="of the decision as whom, or of the refusal")
+    why: str = Field(validation_alias="reason", description="reason for the choice of principal, or for the refusal")
     state: StepState
     attempts: int
-    external_id: str | None = Field(description="the upstream's id of what was made")
-    result: dict[str, Any] | None = Field(description="null in a tool's job: it is the job's")
-    error: str | None = Field(description="why it failed, or what is known of a call without an answer")
+    external_id: str | None = Field(description="the upstream's id of what was created")
+    result: dict[str, Any] | None = Field(description="null in a tool's job, where the job's own `result` holds it")
+    error: str | None = Field(description="why it failed, or what is known of an unanswered call")
 
 
 class ConsentOut(Given):
@@ -97,7 +96,9 @@ class ConsentOut(Given):
     user: str | None = Field(
         description="null: it is the service's account, which an operator connects; `aswhom accounts show` says how"
     )
-    missing_scopes: list[str] = Field(description="of an account that is connected; a link asks for them")
+    missing_scopes: list[str] = Field(
+        description="for an account that is already connected; a connect link requests them"
+    )
 
 
 class JobOut(Given):
@@ -107,16 +108,18 @@ class JobOut(Given):
     pattern: AccessPattern
     state: JobState
     wait: Wait | None = Field(description="why it waits")
-    consent: ConsentOut | None = Field(description="which one it waits for, if it does")
+    consent: ConsentOut | None = Field(description="the consent that it waits for, if any")
     next_try_at: datetime | None = Field(
-        description="not before then it is tried again, of one that sleeps, or that an upstream or its limit put off; "
-        "null: at once, or nobody knows when"
+        description="earliest time of the next try, for a job that sleeps or was delayed by an upstream or its rate "
+        "limit; null: at once, or unknown"
     )
     reason: str | None
     user: str | None = Field(validation_alias="user_id", description="the user it acts for")
     triggered_by: str | None
     delivery: str | None = Field(validation_alias="delivery_id")
-    revocation: str | None = Field(validation_alias="revocation_id", description="the one that cancelled or stops it")
+    revocation: str | None = Field(
+        validation_alias="revocation_id", description="the revocation that cancelled or is stopping it"
+    )
     created_at: datetime
     finished_at: datetime | None
 
@@ -155,8 +158,8 @@ class Outcome(StrEnum):
 
 
 class JobWithSteps(JobOut):
-    outcome: Outcome | None = Field(description="of a tool's job; null: it is another workflow's")
-    result: dict[str, Any] | None = Field(description="of a tool that was done, until its steps are forgotten")
+    outcome: Outcome | None = Field(description="for a tool's job; null: the job belongs to another workflow")
+    result: dict[str, Any] | None = Field(description="of a tool that was done; null once its steps are pruned")
     steps: list[StepOut]
 
 
@@ -164,9 +167,11 @@ class ToolAnswer(Given):
     """The outcome of a tool: `result` if it was done, otherwise `reason`. With 202, look at the job again."""
 
     outcome: Outcome
-    result: dict[str, Any] | None = Field(description="of what was done, even where its job was cancelled meanwhile")
-    reason: str | None = Field(description="why there is no result, or not yet; the same as in the job")
-    job: JobWithSteps = Field(description="as `GET /v1/jobs/ID` has it, but that `result` stands beside it alone")
+    result: dict[str, Any] | None = Field(
+        description="set if the tool was done, even if its job was cancelled meanwhile"
+    )
+    reason: str | None = Field(description="why there is no result, or none yet; the same as the job's")
+    job: JobWithSteps = Field(description="as in `GET /v1/jobs/ID`, except that `result` is only beside it")
 
 
 class JobPage(Given):
@@ -176,18 +181,20 @@ class JobPage(Given):
 
 class JobQuery(Query):
     wait: float = Field(
-        0, ge=0, le=LONGEST_WAIT, description="seconds to wait until it has ended, or waits for somebody"
+        0, ge=0, le=LONGEST_WAIT, description="seconds to wait until the job has ended or waits for a person"
     )
 
 
 class JobsQuery(Paged):
     state: JobState | None = None
     workflow: Word | None = None
-    tool: Word | None = Field(None, description="`github.CreateIssue`: the jobs that carry it out, as whomever")
+    tool: Word | None = Field(
+        None, description="jobs that execute this tool, such as `github.CreateIssue`, as any principal"
+    )
     wait: Wait | None = Field(
         None,
-        description="why it waits. `unknown`: those that have a call which only a person's word settles, whether they "
-        "wait for that word or were ended without it",
+        description="why the job waits. `unknown`: jobs with an unanswered call that only a person can resolve, "
+        "whether they wait for that or ended without it",
     )
-    user: Id | None = Field(None, description="the user it acts for, by name or id, as `identifier` has them")
+    user: Id | None = Field(None, description="the user it acts for, by name or id, as in `identifier`")
     pattern: AccessPattern | None = None

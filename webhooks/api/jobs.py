@@ -32,8 +32,6 @@ from webhooks.problems import Problem
 def job_operations(
     pages: APIBlueprint, requests: Requests, workflows: Registry, bells: Bells, *, clock: Callable[[], datetime]
 ) -> None:
-    """Add the operations on jobs."""
-
     @pages.get("/jobs", responses={200: JobPage})
     def list_jobs(query: JobsQuery) -> Response:
         """List the jobs, newest first."""
@@ -125,9 +123,7 @@ def there(row: Record | None) -> Record:
 
 
 def _sees(who: Caller, row: Record) -> bool:
-    """True if the caller may see the job: a key limited to some users sees no other user's jobs, whoever
-    requested them.
-    """
+    """True if the caller may see the job: a key limited to some users sees no other user's jobs."""
     return row["user_id"] is None or who.acts_as(row["user_id"])
 
 

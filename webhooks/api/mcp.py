@@ -44,7 +44,7 @@ _INSTRUCTIONS = (
 class Address(Query):
     """Query parameters of the server's address."""
 
-    identifier: Id = Field(description="as whom its calls are made, as `identifier` of execute has it")
+    identifier: Id = Field(description="the principal that calls act as, as in `identifier` of execute")
     wait: float = Field(LONGEST_WAIT, ge=0, le=LONGEST_WAIT)  # seconds; clients abandon a call after a minute
 
 
@@ -146,9 +146,7 @@ def _initialized(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _no_request(why: str) -> Response:
-    """Return the error for an invalid request, with its id if it has a readable one, so that its sender stops
-    waiting.
-    """
+    """Return the error for an invalid request, with its id if readable, so that its sender stops waiting."""
     id = request.get_json().get("id")
     readable = id if isinstance(id, str | int) and not isinstance(id, bool) else None
     notes(error=_NO_REQUEST)

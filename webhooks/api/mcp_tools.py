@@ -117,9 +117,7 @@ class McpTools:
             return mcp_words.not_now(error, keyed=call.meta.get("idempotencyKey") is not None)
 
     def _look(self, who: Caller, identifier: str, job: str, *, wait: timedelta) -> dict[str, Any]:
-        """Return a job of the principal the client acts as; a model never learns the results of other principals'
-        jobs.
-        """
+        """Return a job of the principal the client acts as; a model never learns of other principals' jobs."""
         principal = self.check(who, identifier)
         user = principal.id if principal.kind is PrincipalKind.USER else None
         if found_job(self.requests, who, job)["user_id"] != user:

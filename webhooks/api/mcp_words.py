@@ -1,6 +1,6 @@
 """Texts that MCP gives to a model about jobs and faults, worded so that it can act on them.
 
-A model may pass on and obey whatever it reads, so no text has a link, an operator's name or a key's id.
+A model may pass on and obey anything it reads, so no text has a link, an operator's name or a key's id.
 """
 
 from __future__ import annotations
@@ -80,7 +80,6 @@ def misfit(error: Mapping[str, str]) -> str:
 
 
 def _next(told: ToolAnswer) -> str | None:
-    """Return what to do next, if anything."""
     match told.outcome:
         case Outcome.PENDING:
             return _NOT_AGAIN

@@ -88,17 +88,17 @@ _NOT_NOW = _problems(_503="Not now")
 _OAUTH_ERROR = _object(("error",), error={"enum": [*OAuthCode]}, error_description=TEXT, reason=TEXT)
 _REFUSED = {
     "400": _answer("Refused (RFC 6749 §5.2)", JSON, _OAUTH_ERROR),
-    "401": _answer("No such audience, or not its secret", JSON, _OAUTH_ERROR),
+    "401": _answer("Unknown audience, or wrong secret", JSON, _OAUTH_ERROR),
     "413": _answer("The body is too large", JSON, _OAUTH_ERROR),
     "503": _answer("Not now", JSON, _OAUTH_ERROR),
 }
 _RPC = _object(("jsonrpc", "id"), jsonrpc={"const": "2.0"}, result={"type": "object"}, error={"type": "object"})
 _NO_RPC = {
-    "description": "It is no JSON, or of a revision of MCP that is not known here; or it is no JSON-RPC request",
+    "description": "Not JSON, an unknown revision of MCP, or not a JSON-RPC request",
     "content": {PROBLEM: {"schema": _PROBLEM}, JSON: {"schema": _RPC}},
 }
-_UP = _answer("It is", JSON, _object(("status",), status=TEXT))
-_READY = _answer("It could, at most a second ago", JSON, _object(("status",), status=TEXT, signing_key=TEXT))
+_UP = _answer("The process is up", JSON, _object(("status",), status=TEXT))
+_READY = _answer("Ready, as of at most a second ago", JSON, _object(("status",), status=TEXT, signing_key=TEXT))
 _ACCEPTED = _object(
     ("outcome",),  # a dropped delivery is not stored
     outcome=TEXT,
@@ -111,20 +111,22 @@ _CONTENT_TYPES = sorted({kind for source in SOURCES.values() for kind in source.
 
 #: By path in Flask's notation, and method.
 BESIDE: Mapping[str, Mapping[str, Schema]] = {
-    "/v1/openapi.json": {"get": _of("openapi", "This document.", {"200": _answer("It", JSON, _object(("openapi",)))})},
+    "/v1/openapi.json": {
+        "get": _of("openapi", "This document.", {"200": _answer("The document", JSON, _object(("openapi",)))})
+    },
     "/v1/mcp": {
         "post": _of(
             "mcp",
-            "The tools as an MCP server gives them: Streamable HTTP, without sessions and streams.",
+            "The MCP server of the tools: Streamable HTTP, without sessions or streams.",
             {
                 "200": _answer("A JSON-RPC response", JSON, _RPC),
-                "202": _answer("A notification, which is not answered"),
+                "202": _answer("A notification, which gets no response"),
                 "400": _NO_RPC,
                 **_problems(
-                    _401="No key, or one that lets nobody in",
+                    _401="No key, or one that is not accepted",
                     _403="The key's role does not allow it, its agent is stopped, or a page of another origin asks",
                     _415="The body is not JSON",
-                    _422="It is no JSON object, or `identifier` is not in the address",
+                    _422="Not a JSON object, or no `identifier` in the address",
                     _429="Too many requests",
                 ),
                 **_NOT_NOW,
@@ -163,7 +165,7 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
     "/.well-known/oauth-authorization-server": {
         "get": _of(
             "metadata",
-            "What the authority is, and where.",
+            "Metadata of the capability authority.",
             {
                 "200": _answer(
                     "Metadata",
@@ -177,7 +179,7 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
     "/oauth/token": {
         "post": _of(
             "exchange_token",
-            "A capability token for another audience, for no more than the subject token is for.",
+            "Exchange a capability token for one with another audience and no more authority.",
             {
                 "200": _answer(
                     "The narrower token",
@@ -212,9 +214,9 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
     "/oauth/introspect": {
         "post": _of(
             "introspect_token",
-            "Whether a capability token is good for this very request, now: asking spends it.",
+            "Check whether a capability token is valid for this request now; the check spends it.",
             {
-                "200": _answer("What is known", JSON, _object(("active",), active={"type": "boolean"})),
+                "200": _answer("The state of the token", JSON, _object(("active",), active={"type": "boolean"})),
                 **_REFUSED,
             },
             rfc=7662,
@@ -225,7 +227,7 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
     "/events/<transmitter>": {
         "post": _of(
             "push_security_event",
-            "A Security Event Token of a registered transmitter, known by its signature alone.",
+            "Receive a Security Event Token of a registered transmitter, authenticated only by its signature.",
             {
                 "202": _answer("Committed, or known already"),
                 "400": _answer(
@@ -244,12 +246,12 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
     "/webhooks/<source>/<connection>": {
         "post": _of(
             "receive_delivery",
-            "A delivery of a provider or of a tenant's own system, in its sender's form and signed as its sender does.",
+            "Receive a delivery of a provider or a tenant's own system, in its sender's format and signature scheme.",
             {
-                "200": _answer("A challenge is answered, or a person who waits for nothing else", "*/*", {}),
-                "202": _answer("Committed: what became of it", JSON, _ACCEPTED),
+                "200": _answer("Response to a challenge, or to a sender that shows it to a person", "*/*", {}),
+                "202": _answer("Accepted, with its outcome", JSON, _ACCEPTED),
                 **_problems(
-                    _400="It cannot be read",
+                    _400="The delivery cannot be read",
                     _401="The signature was refused",
                     _404="No such webhook address",
                     _413="The body is too large",
@@ -262,9 +264,9 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
             path={"source": {"enum": [*SOURCES]}, "connection": TEXT},
         )
     },
-    "/healthz": {"get": _of("alive", "Whether the process is up.", {"200": _UP})},
-    "/readyz": {"get": _of("ready", "Whether it could accept a delivery.", {"200": _READY, **_NOT_NOW})},
-    "/metrics": {"get": _of("metrics", "Prometheus' text format.", {"200": _answer("Every metric", PLAIN)})},
+    "/healthz": {"get": _of("alive", "Liveness: the process is up.", {"200": _UP})},
+    "/readyz": {"get": _of("ready", "Readiness: it can accept a delivery.", {"200": _READY, **_NOT_NOW})},
+    "/metrics": {"get": _of("metrics", "Metrics in Prometheus' text format.", {"200": _answer("Every metric", PLAIN)})},
 }
 
 

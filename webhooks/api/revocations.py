@@ -34,8 +34,6 @@ from webhooks.problems import Problem
 def revocation_operations(
     pages: APIBlueprint, requests: Requests, bells: Bells, *, clock: Callable[[], datetime]
 ) -> None:
-    """Add the operations on revocations."""
-
     @pages.get("/revocations", responses={200: RevocationPage})
     def list_revocations(query: Paged) -> Response:
         """List the revocations of this tenant, newest first."""

@@ -121,7 +121,7 @@ def _is_in_doubt(step: Record, workflows: Registry) -> bool:
     """True if a step that is not over may have been done. A search for its effect may have reopened it."""
     tool = workflows.actions.get(step["action"])
     if tool is not None and tool.facts.effect is Effect.READ:
-        return False  # whatever became of its call, it changed nothing
+        return False  # its call changed nothing, whatever the outcome
     unsettled = {AttemptState.OPEN, AttemptState.UNKNOWN}
     calls = {one["state"] for one in step["attempts"] if one["purpose"] == Purpose.CALL}
     return step["state"] == StepState.UNKNOWN or (step["state"] == StepState.OPEN and not calls.isdisjoint(unsettled))

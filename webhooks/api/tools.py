@@ -32,8 +32,6 @@ from webhooks.api.tool_calls import ToolCall, ToolCalls
 def tool_operations(
     pages: APIBlueprint, calls: ToolCalls, workflows: Registry, *, clock: Callable[[], datetime]
 ) -> None:
-    """Add the operations on tools."""
-
     @pages.get("/tools", responses={200: Catalogue, 304: None})
     def list_tools(query: CatalogueQuery) -> Response:
         """List the tools this key may execute, with JSON Schemas, or in a model API's format.

@@ -51,7 +51,6 @@ class Authority(Protocol):
 
 
 def authority_pages(settings: WebSettings, authority: Authority, *, clock: Callable[[], datetime]) -> Blueprint:
-    """Serve the four endpoints."""
     pages = Blueprint("authority", __name__)
     base = settings.base_url.rstrip("/")
 

@@ -35,9 +35,8 @@ class _Detail(BaseModel):
     type: Literal["aswhom_action"]
     actions: Annotated[list[str], Field(min_length=1, max_length=1)] | None = None
     locations: list[str] | None = None
-    identifier: Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")] | None = (
-        None  # it is stored
-    )
+    # No NUL: it is stored.
+    identifier: Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")] | None = None
     limit: _Limit | None = None
 
 

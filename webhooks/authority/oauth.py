@@ -41,7 +41,6 @@ class OAuthError(Exception):
         self.reason = reason
 
     def document(self) -> Response:
-        """Build the error response."""
         said = {"error": str(self.code), "error_description": self.description}
         if self.reason is not None:
             said["reason"] = self.reason

@@ -76,7 +76,7 @@ class NotForYou(Exception):
 
 
 class NotThere(Exception):
-    """There is no such thing, or it is another tenant's; the response does not say which."""
+    """Unknown, or another tenant's; the response does not say which."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,6 @@ class Visitor:
 
 
 def visitor() -> Visitor:
-    """Return the current request's visitor."""
     found: Visitor = g.visitor
     return found
 

@@ -26,8 +26,6 @@ Told = tuple[dict[str, Any], Health]
 
 
 def account_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the pages and the act of accounts."""
-
     @pages.get("/accounts")
     def accounts() -> BaseResponse:
         tenant, turn = seen_tenant(), lists.turn()

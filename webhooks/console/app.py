@@ -162,7 +162,6 @@ def _tenants(desk: Desk) -> Mapping[str, bool]:
 
 
 def _all_tenants() -> bool:
-    """True if the current page can be shown for all tenants at once."""
     return _allowed() is None
 
 

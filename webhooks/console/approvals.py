@@ -34,8 +34,6 @@ SOON = timedelta(minutes=15)  # an open approval that expires this soon is marke
 
 
 def approval_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the pages and the act of approvals."""
-
     @pages.get("/approvals")
     def approvals() -> BaseResponse:
         tenant, states = seen_tenant(), [str(state) for state in ApprovalState]

@@ -23,8 +23,6 @@ LOOKED_FOR = ("kind", "principal", "agent", "action", "account", "job", "outcome
 
 
 def audit_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the audit's page."""
-
     @pages.get("/audit")
     def audit() -> BaseResponse:
         turn = lists.turn(place_by_number)

@@ -20,8 +20,6 @@ from webhooks.sources import SOURCES
 
 
 def connection_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the pages and the act of provider connections."""
-
     @pages.get("/connections")
     def connections() -> BaseResponse:
         tenant, turn = seen_tenant(), lists.turn()

@@ -19,8 +19,6 @@ AT_ONCE = 200  # jobs that one click replays: a single transaction, and the pers
 
 
 def dead_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the page of dead letters and its act."""
-
     @pages.get("/dead")
     def dead() -> BaseResponse:
         tenant = seen_tenant()
@@ -72,9 +70,7 @@ def dead_pages(pages: Blueprint, desk: Desk) -> None:
 
 
 def _left(desk: Desk, tenant: str | None, workflow: str, cause: str) -> int | None:
-    """Return how many dead letters of the group remain; None: the ledger is unavailable now, though the replay
-    succeeded.
-    """
+    """Return how many of the group are still dead; None: the replay succeeded, but the ledger is now away."""
     try:
         found = desk.read(lambda c: dead_letters(c, tenant))
     except Unavailable:

@@ -28,8 +28,6 @@ SHOWN = 20_000  # characters of a body that a page shows; the command line print
 
 
 def delivery_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the pages and the act of deliveries."""
-
     @pages.get("/deliveries")
     def deliveries() -> BaseResponse:
         tenant, turn = seen_tenant(), lists.turn()

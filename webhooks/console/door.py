@@ -79,7 +79,6 @@ class Door:
         self._cookie.set(response, token.reveal(), lasts=lasts)
 
     def close(self, response: BaseResponse) -> None:
-        """Delete the session cookie."""
         self._cookie.clear(response)
 
     def is_ours(self) -> bool:

@@ -18,8 +18,6 @@ _AROUND = " \t\r\n\"'`“”‘’«»<>()[],;."  # characters that are copied a
 
 
 def find_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add `find`."""
-
     @pages.get("/find")
     def find() -> BaseResponse:
         wanted = request.args.get("id", "").strip(_AROUND)[:300]

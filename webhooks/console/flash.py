@@ -51,7 +51,5 @@ def just_acted() -> bool:
 
 
 def _proof(address: str) -> str:
-    """Return the proof that this session was led to *address*: an HMAC keyed with its CSRF token, known to no
-    other site.
-    """
+    """Return the proof that this session was led to *address*: an HMAC keyed with its secret CSRF token."""
     return hmac.digest(visitor().csrf.encode(), address.encode(), sha256).hex()

@@ -20,8 +20,6 @@ from webhooks.console.parts import Desk
 
 
 def job_acts(pages: Blueprint, desk: Desk) -> None:
-    """Add the acts on jobs."""
-
     @pages.route("/jobs/<id>/cancel", methods=["GET", "POST"])
     def cancel_job(id: str) -> BaseResponse:
         def cancel() -> BaseResponse:

@@ -28,8 +28,6 @@ RECORDS = 500  # audit records that a job's page reads
 
 
 def job_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the pages of jobs."""
-
     @pages.get("/jobs")
     def jobs() -> BaseResponse:
         tenant = seen_tenant()

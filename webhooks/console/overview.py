@@ -45,8 +45,6 @@ def _parts(connection: Connection, of: Sequence[str] | None, now: datetime) -> l
 
 
 def overview_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the overview and the queues."""
-
     @pages.get("/", endpoint="overview")
     def show_overview() -> BaseResponse:
         theirs, now = seen_tenants(), desk.clock()

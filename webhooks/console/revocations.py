@@ -31,8 +31,6 @@ _NOT_FOLLOWED = (ProviderAnswer.STUCK, ProviderAnswer.GIVEN_UP)  # listed first,
 
 
 def revocation_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the pages and the act of revocations."""
-
     @pages.get("/revocations")
     def revocations() -> BaseResponse:
         tenant, turn = seen_tenant(), lists.turn()

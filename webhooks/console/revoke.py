@@ -23,8 +23,6 @@ _ID = re.compile(r"rev_[0-9a-z]{26}")  # created with the form, so that submitti
 
 
 def revoke_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the preview and the act."""
-
     @pages.get("/revoke")
     def stake() -> BaseResponse:
         if not request.args.get("key"):
@@ -76,7 +74,7 @@ def _form(desk: Desk, scope: Scope, *, id: str, mistyped: bool = False) -> BaseR
 
 
 def _meant(c: Connection, desk: Desk) -> tuple[Scope, str | None]:
-    """Return what is to be revoked, and its tenant. Raises BadInput, NotThere, NotForYou."""
+    """Return the scope to revoke, and its tenant. Raises BadInput, NotThere, NotForYou."""
     kind, key = request.values.get("kind", ""), request.values.get("key", "").strip()
     if kind not in list(ScopeKind):
         raise BadInput(f"there is nothing of kind {kind[:20]!r} to revoke")

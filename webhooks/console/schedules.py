@@ -18,8 +18,6 @@ from webhooks.pages import page
 
 
 def schedule_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the page and the acts of schedules."""
-
     @pages.get("/schedules")
     def schedules() -> BaseResponse:
         tenant, turn, acted = seen_tenant(), lists.turn(), request.args.get("id", "")
@@ -59,9 +57,7 @@ def _back(id: str, done: str) -> BaseResponse:
 
 
 def _named(desk: Desk) -> str:
-    """Return the schedule named in the form (ids may hold any character) if the act is allowed. Raises BadInput,
-    NotThere.
-    """
+    """Return the schedule in the form (ids may hold any character), if allowed. Raises BadInput, NotThere."""
     id = request.form.get("id", "")
 
     def look(c: Connection) -> None:

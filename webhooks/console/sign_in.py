@@ -97,9 +97,7 @@ class _Reception:
     wanted: Cookie  # the page wanted by a person who signs in by a link in this browser
 
     def admit(self, who: Callable[[Connection], Person], to: str, *, now: datetime) -> BaseResponse:
-        """Start a session for the person that *who* returns, in one transaction; it ends the browser's previous
-        session.
-        """
+        """Start a session for the person that *who* returns, and end the browser's previous one, in one transaction."""
         token, audit_id = Secret(secrets.token_urlsafe(32)), self.ids("aud")
         former, whose, ended_id = self.door.token(), self.door.person(), self.ids("aud")
         came_from = client_address()

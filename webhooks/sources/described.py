@@ -37,7 +37,7 @@ Path = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
 
 
 class Scheme(BaseModel):
-    """How a sender signs, and where its deliveries hold what. Validation reports every fault at once."""
+    """A sender's signing scheme and the places of its fields. Validation reports every fault at once."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -10,9 +10,7 @@ from identity.secret import Secret
 
 
 def signed_by_any(secrets: Sequence[Secret], message: bytes, signature: str) -> bool:
-    """True if *signature* (lower-case hex) is the HMAC-SHA256 of *message* by one of *secrets*; False without
-    secrets.
-    """
+    """True if *signature* (lower-case hex) is the HMAC-SHA256 of *message* by one of *secrets*."""
     return mac_by_any([secret.reveal().encode() for secret in secrets], message, [signature])
 
 

@@ -20,7 +20,7 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Installed:
-    """Where the app is installed; *workspace* is a workspace of an organization-wide installation."""
+    """An installation of the app; *workspace* is a workspace of an organization-wide installation."""
 
     installation: str | None
     workspace: str | None = None

@@ -75,9 +75,7 @@ def prohibits(secret: Secret) -> str | None:
 
 
 def configured(config: Mapping[str, str]) -> Source:
-    """Return the source for one provider connection, whose configuration may set the sender's name. Raises
-    Misconfigured.
-    """
+    """Return the source with the sender name from a connection's configuration. Raises Misconfigured."""
     only(config, "sender")
     return replace(SOURCE, read=partial(read, sender=listened_as(config)))
 
