@@ -53,7 +53,7 @@ def receiver(
     replies: Replies | None,
     clock: Callable[[], datetime],
 ) -> Blueprint:
-    """`POST /webhooks/<source>/<connection>`."""
+    """Serve `POST /webhooks/<source>/<connection>`."""
     pages = Blueprint("receiver", __name__)
     taker = _Receiver(
         settings=settings,

@@ -99,7 +99,7 @@ def read(signed: Signed, key: Key | None, transmitter: Transmitter, *, now: date
 
 
 def _named(signed: Signed, transmitter: Transmitter) -> Unproven:
-    """Return whether an unverified token names the transmitter's issuer.
+    """Return UNVERIFIED if the token names the transmitter's issuer, otherwise UNSIGNED.
 
     Anybody can write that: it only classifies refusals.
     """

@@ -1,7 +1,7 @@
 """Pages of approvals: the requests of agents, and the answer of a signed-in approver.
 
-An answer belongs to a user of the tenant, not to an account of the console. An admin links the two with `aswhom aliases
-add --provider console`, by the subject of the person's sign-in.
+An answer belongs to a user of the tenant, not to an account of the console. An admin links the two, by the
+subject of the person's sign-in, with `aswhom aliases add --provider console`.
 """
 
 from __future__ import annotations
