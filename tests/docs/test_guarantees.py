@@ -54,10 +54,10 @@ def test_the_limits_come_first_and_every_paragraph_of_the_promises_has_a_number(
     assert [begin for begin in begun if not re.match(r"\*\*G\d+\. |- G\d+\.\d+ ", begin)] == []
 
 
-def test_the_numbers_run_on_and_those_that_the_text_refers_to_exist() -> None:
+def test_no_number_is_left_out_and_those_that_the_text_refers_to_exist() -> None:
     for letter in "GL":
         whole = [int(number[1:]) for number in NUMBERS if number[0] == letter and "." not in number]
-        assert whole == list(range(1, len(whole) + 1))
+        assert sorted(whole) == list(range(1, len(whole) + 1))
     assert len(set(NUMBERS)) == len(NUMBERS)
     assert set(re.findall(r"\b[GL]\d+(?:\.\d+)?\b", PAGE)) <= set(NUMBERS)
 
