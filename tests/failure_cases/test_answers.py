@@ -115,7 +115,7 @@ def test_case_12_an_ambiguous_time_out_and_death_of_idleness(rig: Rig) -> None:
 
 
 def test_case_13_a_refusal_with_status_200(rig: Rig) -> None:
-    """The body is read before the status: bad_refresh_token ends the grant, and nothing of that answer becomes a token."""
+    """The body is read before the status: bad_refresh_token ends the grant, and no part of it becomes a token."""
     account = rig.consent()
     with pytest.raises(ReauthRequired, match="bad_refresh_token"):
         rig.coordinator().refresh(account, after_generation=1)
