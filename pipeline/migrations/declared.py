@@ -1,4 +1,4 @@
-"""Every table that the code declares: each of these modules adds its own to the one metadata."""
+"""Every table that the code declares: each of these modules adds its own to the shared metadata."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Policy beside the work: the question each step asks, names checked, a change tried out and put into force."""
+"""Policy in the pipeline: the question each step asks, checks of names, trials of a change, putting it into force."""
