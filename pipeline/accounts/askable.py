@@ -1,4 +1,4 @@
-"""Limits on the scopes a key's holder may request of people: a manipulated model must not ask for more."""
+"""Limits on the scopes a key may request of people, since its model may be manipulated."""
 
 from __future__ import annotations
 

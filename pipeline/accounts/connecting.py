@@ -1,4 +1,4 @@
-"""The connect flow for the web: what people are told, and jobs woken in the commit of the consent they need."""
+"""The connect flow for the web: texts for people, and the waking of jobs with the consent."""
 
 from __future__ import annotations
 

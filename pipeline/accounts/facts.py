@@ -1,4 +1,4 @@
-"""Facts about an account beyond its row, in words: why it is in its state, and the next command."""
+"""Facts about an account beyond its row: the reason for its state, and the next command."""
 
 from __future__ import annotations
 

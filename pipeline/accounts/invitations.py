@@ -163,7 +163,7 @@ class Invitations:
     def _who_came_back(self, caller: Caller, link: str, user: str) -> str | None:
         """Return the principal of *user*; None: the caller's tenant has no such link.
 
-        Raises PolicyDenied if the key may not act as both them and the link's own person, before anything can end.
+        Raises PolicyDenied, before anything can end, unless the key may act as both them and the link's own person.
         """
         about = self._connect.about(link)
         if about is None or about[0].tenant != caller.tenant:
@@ -256,7 +256,7 @@ def _leading(connection: Connection, owner: ProviderConnection) -> ProviderConne
 
 
 def _owner(connection: Connection, tenant: str, through: str) -> ProviderConnection:
-    """Return the provider connection with that id, if the tenant may use it, or else the one that fits *through*."""
+    """Return the provider connection that *through* names by id, if the tenant may use it, or by provider."""
     try:
         found = get_connection(connection, through)
     except Misconfigured:

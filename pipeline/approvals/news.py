@@ -69,7 +69,7 @@ def tell_of_approvals(store: Store, workflows: Registry, ring: Ring, *, now: dat
                     told += 1
                 except (CommitUnknown, Unavailable):
                     raise  # the ledger's failure, not this approval's
-                except Exception as failure:  # noqa: BLE001 - raised below: one's bug must not stop the others
+                except Exception as failure:  # noqa: BLE001 - raised below: one bug must not stop the rest
                     failures.add("approval", id, failure)
     return told
 

@@ -1,4 +1,4 @@
-"""What an approver is shown of a step, in words: the same on every page, in chat and on the command line."""
+"""Wording of a step for its approvers, the same on pages, in chat and on the command line."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _json(value: object, *, indent: int | None = None) -> str:
 
 
 def on_a_line(value: object) -> str:
-    """Return a value to the letter, or as JSON if it breaks the line: the rest would look like a separate fact."""
+    """Return a value on one line, as JSON if it has line breaks: the rest would look like a separate fact."""
     letter = to_the_letter(value)
     return json.dumps(letter, ensure_ascii=False) if "\n" in letter else letter
 

@@ -1,4 +1,4 @@
-"""Setup of a service that takes capabilities: how steps reach it, how tokens name it, and a signing key."""
+"""Setup of a service that takes capabilities: its address, its audience, and a signing key."""
 
 from __future__ import annotations
 

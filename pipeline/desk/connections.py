@@ -74,7 +74,7 @@ def add(connection: Connection, owner: ProviderConnection, secrets: Sequence[Sea
 def readdress(
     connection: Connection, id: str, found: Metadata, act: Act
 ) -> tuple[ProviderConnection, ProviderConnection]:
-    """Use the endpoints its issuer names now, and stop expecting `iss` if the issuer does not say that it sends it.
+    """Use the endpoints its issuer names now, and expect `iss` only if the issuer says that it sends it.
 
     Endpoints it no longer names stay, as they may have been set by hand. A connection paused by the former token
     endpoint's refusal resumes if the endpoint changes. Returns the connection before and after. Raises Misconfigured.
@@ -137,8 +137,9 @@ def change(
 
 
 def _accounts(connection: Connection, id: str) -> int:
-    """Count accounts with a grant or an unfinished withdrawal, in any state: a revoked one may still have tokens to
-    end.
+    """Count accounts with a grant or an unfinished withdrawal, in any state.
+
+    A revoked account may still have tokens to end at the provider.
     """
     won = exists().where(grants.c.account_id == accounts.c.id)
     unended = exists().where(withdrawals.c.account_id == accounts.c.id, withdrawals.c.state.not_in(MOVES.terminal))

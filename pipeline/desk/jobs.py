@@ -130,7 +130,7 @@ def resolve_all(
 def replay_one(
     connection: Connection, id: str, act: Act, *, subject: str | None = None, people: Sequence[str] = ()
 ) -> tuple[Bell, ...]:
-    """Accept a dead or cancelled job anew. Returns the bells to ring. Raises BadInput.
+    """Accept a dead or cancelled job again. Returns the bells to ring. Raises BadInput.
 
     *people*: possible holders of the API key that asks for it. Its audit record uses the job's id, not the act's, as
     one act may replay several jobs.
@@ -141,7 +141,7 @@ def replay_one(
 
 
 def replay_all(connection: Connection, ids: Sequence[str], act: Act, *, subject: str | None = None) -> Replayed:
-    """Accept each of these anew; one that cannot be, because it moved meanwhile, does not stop the rest."""
+    """Replay each of these jobs; one that moved meanwhile is reported and does not stop the rest."""
     done: list[str] = []
     refused: list[str] = []
     rung: list[Bell] = []

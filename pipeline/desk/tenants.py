@@ -98,8 +98,8 @@ def remove_alias(
     """Unlink a provider's user from *principal*. Returns the approvals this voids.
 
     Raises BadInput if they are linked to nobody or to another. Jobs keep the user they were accepted for, and accounts
-    their consent: this changes whom the next delivery means. Approvals that user said yes to are asked anew, unless
-    their step has opened.
+    their consent: this changes whom the next delivery means. Approvals that user said yes to are requested again,
+    unless their step has opened.
     """
     external_id = known_as(provider, external_id)
     lock_exclusive(connection, user_scope(principal))  # an answer of theirs is counted before this, or not at all

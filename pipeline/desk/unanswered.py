@@ -1,4 +1,4 @@
-"""Calls of a job that were sent without a known outcome: a person looks, and says what it was."""
+"""Calls of a job with an unknown outcome, which a person looks up and states."""
 
 from __future__ import annotations
 

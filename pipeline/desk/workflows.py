@@ -27,10 +27,10 @@ from pipeline.workflow import Tick, Workflow
 def enable(
     connection: Connection, tenant: str, workflow: Workflow, act: Act, *, config: object | None
 ) -> dict[str, Any]:
-    """Enable a workflow for a tenant. *config* None: the stored one, or else the workflow's default. Returns the
-    result.
+    """Enable a workflow for a tenant. *config* None: the stored one, or else the workflow's default.
 
-    The stored one may be older than the code, and is checked again before jobs are accepted with it. Raises BadInput.
+    Returns the configuration. The stored one may be older than the code, and is checked again before jobs are accepted
+    with it. Raises BadInput.
     """
     operator_queries.living_tenant(connection, tenant)
     chosen = checked_config(workflow, _stored(connection, tenant, workflow.name) if config is None else config)
@@ -43,7 +43,7 @@ def enable(
 
 
 def disable(connection: Connection, tenant: str, workflow: str, act: Act) -> None:
-    """Disable a workflow for a tenant, so that it gets no new jobs. Raises BadInput if it is not enabled there."""
+    """Disable a workflow for a tenant, so that it gets no new jobs. Raises BadInput if it never was enabled there."""
     operator_queries.living_tenant(connection, tenant)
     columns = workflow_settings.c
     off = workflow_settings.update().where(columns.tenant_id == tenant, columns.workflow == workflow)
@@ -57,7 +57,7 @@ def start(
 ) -> tuple[Bell, ...]:
     """Accept *job* of a workflow, from an *event* as the workflow takes it; None: a schedule's tick at this time.
 
-    Whoever starts it counts as its requester and cannot approve its steps. Returns the bells to ring. Raises BadInput.
+    The operator counts as its requester and cannot approve its steps. Returns the bells to ring. Raises BadInput.
     """
     operator_queries.living_tenant(connection, tenant)
     if event is None:

@@ -1,7 +1,7 @@
-"""Exclusion of approvers: whoever asked for a job, and whoever has lost their authority since, cannot approve it.
+"""Exclusion of approvers: requesters of a job, and people revoked since, cannot approve it.
 
 The rule is that of openings: a revocation ends all that was accepted before it. A revoked person has no say in a job
-accepted earlier, however often it asks, but does in one accepted later or anew.
+accepted earlier, however often it asks, but does in one accepted or replayed later.
 """
 
 from __future__ import annotations

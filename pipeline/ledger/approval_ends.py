@@ -72,7 +72,7 @@ def end_some(connection: Connection, *, at_most: int) -> int:
     """End up to *at_most* open approvals whose time or job is over; return how many ended."""
     found = select(approvals).select_from(WITH_JOBS).where(_OPEN, or_(_LATE, _UNWANTED))
     found = found.order_by(approvals.c.created_at, approvals.c.id).limit(at_most)
-    # Skip locked rows: whoever is answering or running such an approval ends it.
+    # Skip locked rows: the transaction that answers or runs one of these ends it.
     rows = connection.execute(found.with_for_update(of=approvals, skip_locked=True)).all()
     now = ledger_now(connection)
     return sum(end_if_over(connection, held, now) is not None for held in rows)

@@ -21,7 +21,7 @@ from pipeline.states import ApprovalState
 
 # approvals examined for a page of those awaiting somebody: each needs a lookup of whether they may decide it
 LOOKED_AT = 200
-_SOME = 20  # approvals read at once for such a page
+_SOME = 20  # approvals read at once for that page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +96,8 @@ def approvals_page(
     """Return a page of approvals, newest first, as rows and as views; optionally of one tenant or state.
 
     Open approvals are ordered by expiry, soonest first. *awaiting*: only approvals that await one of these principals.
-    Only these are checked for whether they may decide, since each check costs a query. Such a page skips everything
-    else until it is full, but examines at most `LOOKED_AT` approvals.
+    Only these are checked for whether they may decide, since each check costs a query. The page skips all others until
+    it is full, but examines at most `LOOKED_AT` approvals.
     """
     statement, columns = select(approvals), approvals.c
     if tenant is not None:

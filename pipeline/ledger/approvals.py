@@ -82,7 +82,7 @@ def ask(connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, 
 
 
 def _newest(connection: Connection, intent: Intent) -> Row[Any] | None:
-    """Return and lock the step's newest approval since its job was accepted; a replay asks anew."""
+    """Return and lock the step's newest approval since its job was accepted; a replay asks again."""
     found = select(approvals).where(
         approvals.c.job_id == intent.job.id,
         approvals.c.position == intent.position,
@@ -166,7 +166,7 @@ def _ask_anew(
 
 
 def _unheld(connection: Connection, intent: Intent) -> str | None:
-    """Return why the step is refused whatever anybody answers: a rule wants to know who holds the key that asked."""
+    """Return why the step is refused regardless of answers: a rule requires a stated holder of the key that asked."""
     wary = next((one for one in intent.decision.constraints.approvals if one.held_keys_only), None)
     key = None if wary is None else unheld_key(connection, intent.job.id)
     if wary is None or key is None:
@@ -208,7 +208,7 @@ def _wait(connection: Connection, intent: Intent, id: str, left: timedelta) -> E
 def confirm(connection: Connection, intent: Intent, *, now: datetime) -> bool:
     """True if the step's approval holds as it opens. Locks its row, so that it still holds at the commit.
 
-    The caller holds the approvers' locks, shared. False: the approval must be requested anew.
+    The caller holds the approvers' locks, shared. False: the approval must be requested again.
     """
     if not intent.decision.constraints.approvals:
         return True
@@ -290,7 +290,7 @@ def move_approval(connection: Connection, held: Row[Any], to: ApprovalState, *, 
 
 
 def void_open(connection: Connection, tenant: str, *, reason: str, now: datetime) -> int:
-    """Void all undecided approvals of a tenant and wake their jobs, which ask anew. Return how many."""
+    """Void all undecided approvals of a tenant and wake their jobs, which ask again. Return how many."""
     undecided = select(approvals).where(approvals.c.tenant_id == tenant, approvals.c.state == ApprovalState.OPEN)
     rows = connection.execute(undecided.order_by(approvals.c.id).with_for_update()).all()
     for held in rows:

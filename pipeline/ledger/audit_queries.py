@@ -68,7 +68,7 @@ def _page(connection: Connection, statement: Select[Any], search: Search, turn: 
 
 
 def _ways(search: Search) -> list[dict[Column[Any], str]]:
-    """Return the conditions an index serves, the narrowest. A principal takes two: as actor, and on whose behalf.
+    """Return the narrowest conditions an index serves. A principal takes two: as actor, and on whose behalf.
 
     The tenant is always among them: the end of a stretch that held other tenants' records would reveal them.
     """

@@ -1,4 +1,4 @@
-"""Outstanding bells: decide which due jobs may be rung, so that one tenant's backlog does not block another's work."""
+"""Outstanding bells: limit each tenant's, so that its backlog does not block another's work."""
 
 from __future__ import annotations
 
@@ -160,10 +160,10 @@ def share_out(busy: Mapping[str, Busy], *, window: int, unheard: Callable[[], in
     Each gets an equal share of the *window*, less its running jobs; otherwise a tenant that occupies every thread with
     hanging calls would hold the window as well. *unheard* returns how many bells lie in the queue, or None.
 
-    A window of bells that are no longer outstanding means that workers are slow or away. More bells do not help then,
-    so only a tenant with none outstanding gets one. A queue longer than slow workers explain gets none: nobody is
-    listening, and it would grow until the broker is full. An unreachable broker gets none either: each bell would be
-    written, and taken back, for as long as it is away.
+    If the queue holds a window of bells that are no longer outstanding, its workers are slow or away. More bells do not
+    help then, so only a tenant with none outstanding gets one. A queue longer than slow workers explain gets none:
+    nobody is listening, and it would grow until the broker is full. An unreachable broker gets none either: each bell
+    would be written, and taken back, for as long as it is away.
     """
     share = max(1, window // len(busy)) if busy else 0
     short = {tenant: one for tenant, one in busy.items() if one.lacks and one.rung < one.most(share)}
@@ -178,9 +178,7 @@ def share_out(busy: Mapping[str, Busy], *, window: int, unheard: Callable[[], in
 
 
 def top_up(connection: Connection, pattern: str, shares: Mapping[str, int]) -> list[Bell]:
-    """Return the dispatcher's bells for one queue, up to each tenant's share, including jobs whose bell was not
-    answered.
-    """
+    """Ring for the dispatcher in one queue, up to each tenant's share, including jobs with unanswered bells."""
     return [
         bell
         for tenant, share in shares.items()

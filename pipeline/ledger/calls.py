@@ -62,7 +62,7 @@ def overtaken(connection: Connection, step: str, *, by_unknown: bool, unknown_be
 
 
 def give_way(connection: Connection, intent: Intent) -> Ended:
-    """End the run in favour of an earlier attempt: look again at once if its result is there, or after its deadline."""
+    """End the run in favour of an earlier attempt; the job looks again at once, or after its deadline."""
     if is_done(connection, intent.step):
         delay, reason = timedelta(), "an earlier attempt was answered late"
     elif _had_effect(connection, intent.step):  # before late answers were kept, an attempt could leave no result behind

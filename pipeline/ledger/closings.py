@@ -46,7 +46,7 @@ class Closing:
     upstream_request_id: str | None = None
     error: str | None = None
     counts_as: CountsAs | None = None  # None: counts as one of the step's attempts
-    upstream_works: bool = False  # the upstream answered, whatever it said: jobs waiting for it are woken
+    upstream_works: bool = False  # the upstream answered, even if with an error: jobs waiting for it are woken
     resolves: AttemptState | None = None  # what earlier unknown attempts of the step turned out to be
 
     @property
@@ -76,7 +76,7 @@ class _Answer:
 
 
 def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> Closed:
-    """Commit the outcome of an attempt and of its step with an audit row, and wake jobs that wait for the step.
+    """Commit the outcome of an attempt and its step, with an audit row, and wake waiting jobs.
 
     An attempt that was resolved differently meanwhile stays as it is, and the late result is recorded beside it. A late
     result moves the step only if a search found the effect. Safe to repeat after an unconfirmed commit: an attempt
@@ -144,7 +144,7 @@ def _is_answered_by(closing: Closing, attempt: Row[Any]) -> bool:
 
 
 def _stands(connection: Connection, closing: Closing, step: str) -> bool:
-    """True if an earlier write of this closing left the step in the state it asks for, or leaves it open."""
+    """True if the step is as an earlier write of this closing left it, or may stay open."""
     ended = connection.execute(select(steps.c.state, steps.c.result).where(steps.c.id == step)).one()
     stands = ended.state == closing.step_state and (closing.result is None or ended.result == closing.result)
     return stands or closing.step_state is StepState.OPEN

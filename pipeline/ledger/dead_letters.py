@@ -1,4 +1,4 @@
-"""Dead letters: dead jobs grouped by cause, so that all jobs killed by one mistake can be replayed at once."""
+"""Dead letters: dead jobs grouped by cause, to replay all jobs that one mistake killed at once."""
 
 from __future__ import annotations
 

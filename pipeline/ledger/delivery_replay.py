@@ -1,4 +1,6 @@
-"""Replay of a stored delivery: start what it would start now, for events that came before a workflow listened.
+"""Replay of a stored delivery: start what it would start now.
+
+Meant for events that came before a workflow listened.
 
 A delivery starts a workflow at most once. A replay adds what is missing: a job for a workflow that has none from this
 delivery, and another try for a dead one. Jobs that ran or are running are left alone, so a replay may be repeated.
@@ -48,7 +50,7 @@ class Does(StrEnum):
     """The effect of a replay on one workflow."""
 
     START = "start"  # a new job
-    AGAIN = "again"  # its dead job is accepted anew, or its cancelled one if requested
+    AGAIN = "again"  # its dead job is accepted again, or its cancelled one if requested
     NOTHING = "nothing"
 
 
@@ -63,7 +65,7 @@ class Fate:
     # of the existing or new job; None: no job exists and the workflow is not enabled
     config: Mapping[str, Any] | None = None
     match: Match | None = None
-    event: Mapping[str, Any] | None = None  # read anew, to replace the job's event, which no longer fits
+    event: Mapping[str, Any] | None = None  # read again, to replace the job's event, which no longer fits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +128,7 @@ def replay(
     held = update(deliveries).where(deliveries.c.id == delivery.id).values(outcome=deliveries.c.outcome)
     if connection.execute(held).rowcount == 0:
         raise no_delivery(connection, delivery.id)
-    # Its jobs are locked as well: none is pruned, compensated or accepted anew between the decision and the action.
+    # Its jobs are locked as well: none is pruned, compensated or accepted again between the decision and the action.
     of_it = select(jobs.c.id).where(jobs.c.delivery_id == delivery.id)
     connection.execute(of_it.order_by(jobs.c.id).with_for_update())
     fates = weigh(connection, delivery, considered, cancelled=cancelled)
@@ -231,7 +233,7 @@ def _fits(considered: Considered, event: Mapping[str, Any]) -> bool:
 
 
 def _is_for_the_same(connection: Connection, delivery: Stored, match: Match, job: Row[*tuple[Any, ...]]) -> bool:
-    """True if an event read anew has the job's own user and sender, which a replay leaves as they are."""
+    """True if an event read again has the job's own user and sender, which a replay leaves as they are."""
     user = setup_for(connection, job.tenant_id, delivery.connection, [match]).principal(match.user)
     by = match.triggered_by
     sender = by.name_for_good if isinstance(by, ExternalUser) else by

@@ -1,4 +1,4 @@
-"""Jobs and deliveries removed whole by retention: how far it has come, and errors for ids that no longer exist."""
+"""Jobs and deliveries removed entirely by retention, and the errors for their ids."""
 
 from __future__ import annotations
 

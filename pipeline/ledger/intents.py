@@ -65,9 +65,9 @@ class Intent:
     approval: Approved | None = None
     may_skip: bool = False  # a revocation skips the step, and the job goes on
     capability: CapabilityRequest | None = None  # replaces a lease: no account is used
-    # wait after a call of unknown outcome before repeating; None: no wait, given `repeats_unknown`
+    # how long after a call of unknown outcome it may be repeated; None: without limit, given `repeats_unknown`
     repeats_for: timedelta | None = None
-    resends: bool = False  # sends the live capability of an attempt whose outcome is unknown again
+    resends: bool = False  # resends the still valid capability of an attempt of unknown outcome
 
     @property
     def claimed_for(self) -> timedelta:

@@ -13,7 +13,7 @@ from pipeline.ledger.tenant_views import STEPS
 from pipeline.states import ENDED, JobState, StepState
 from pipeline.tables import jobs, steps
 
-MOST = 2_000  # unfinished jobs followed at once, the newest first
+MOST = 2_000  # unfinished jobs followed at once; of more, the newest
 _LATE = timedelta(seconds=30)  # a job's time is taken before its commit, so an older one may still appear
 _JOB = (
     *(jobs.c.id, jobs.c.tenant_id, jobs.c.workflow, jobs.c.state, jobs.c.wait, jobs.c.reason),

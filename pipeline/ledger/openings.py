@@ -152,7 +152,7 @@ def _examined(connection: Connection, intent: Intent) -> LeaseOutcome | None:
 def _issue_capability(connection: Connection, intent: Intent, now: datetime) -> Capability | Ended | None:
     """Issue the capability to send the call with.
 
-    None: the call uses a leased token. Ended: the capability that was sent before has expired.
+    None: the call uses a leased token. Ended: the capability that was sent before is no longer valid.
     """
     if intent.capability is None:
         return None

@@ -1,4 +1,4 @@
-"""Pages of a list, newest (or soonest) first: found by an index, whatever lies behind them.
+"""Pages of a list, newest (or soonest) first: found by an index, however many rows lie behind them.
 
 Conditions without an index are applied to a stretch of the list, and a page says how far it has looked.
 """

@@ -30,7 +30,7 @@ _ENABLED = Prepared(enabled_of("name"))
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """The configuration a replay runs with, and why it is not the tenant's present one, if it is not."""
+    """The configuration a replay runs with, and why the tenant's present one does not apply."""
 
     config: Mapping[str, Any]
     moved: bool  # it differs from what the job had
@@ -71,7 +71,7 @@ def at_replay(connection: Connection, job: str) -> Pin:
     """Return the configuration for a replay of *job*: the present one if nothing was done, so that mending it helps.
 
     What a step did, or may have done, followed the old configuration and the workflow as it was, and the function must
-    do the same again up to there. The same holds for a job that reports the end of an approval: it belongs to where
+    do the same again up to there. The same holds for a job that reports the end of an approval: it reports to where
     that was asked for.
     """
     row = connection.execute(

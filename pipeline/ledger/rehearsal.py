@@ -1,4 +1,4 @@
-"""A trial write that changes nothing, but fails whenever a real one would."""
+"""A trial write that changes nothing, but fails on a read-only ledger as a real one would."""
 
 from __future__ import annotations
 

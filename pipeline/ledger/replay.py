@@ -1,4 +1,4 @@
-"""Replay: accept a dead or cancelled job anew, at a person's request."""
+"""Replay: accept a dead or cancelled job again, at a person's request."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def replay(
     people: Sequence[str] = (),
     event: Mapping[str, Any] | None = None,
 ) -> None:
-    """Accept a dead or cancelled job anew: done steps keep their results and keys, other ended ones reopen.
+    """Accept a dead or cancelled job again: done steps keep their results and keys, other ended ones reopen.
 
     It runs with the tenant's present configuration or with its own, as `pins.at_replay` decides.
 
@@ -43,7 +43,7 @@ def replay(
     event if nothing binds that. Raises BadInput for a job in any other state, a pruned one, and a compensated one.
     """
     columns = (jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id, jobs.c.event, jobs.c.pruned_at, jobs.c.replayed_by)
-    # The lock keeps out whatever would prune its steps, or compensate them, until it is queued.
+    # The lock prevents pruning or compensation of its steps until it is queued.
     row = connection.execute(select(*columns).where(jobs.c.id == job).with_for_update()).one_or_none()
     if row is None:
         raise no_job(connection, job)

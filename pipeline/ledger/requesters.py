@@ -1,7 +1,7 @@
-"""Requesters of a job: nobody approves what they asked for, under whatever name.
+"""Requesters of a job: nobody approves a job they asked for, under any name.
 
 A job knows the user, the sender of its event, who replayed it, and who made or holds the API key that requested it, but
-only as they are named there. Every principal with an alias of such a name therefore counts, at any provider, linked
+only as they are named there. Every principal with an alias of that name therefore counts, at any provider, linked
 before or since: rather one person too many than the requester. Names are compared here because a database's lower() may
 know only ASCII.
 """

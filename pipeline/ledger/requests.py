@@ -144,9 +144,9 @@ def let_in(connection: Connection, caller: Caller, now: datetime) -> None:
 
 
 def keep_in(connection: Connection, caller: Caller, now: datetime) -> None:
-    """Check the caller's key again, and block its revocation until the transaction ends. Raises NotLetIn.
+    """Check the caller's key again, and keep it valid until the transaction ends. Raises NotLetIn.
 
-    A revocation that waits for this transaction gets a higher number than what is accepted here, so it reaches that.
+    A revocation that waits for this transaction gets a higher number than the work accepted here, and reaches it.
     """
     lock_shared(connection, scopes_of_agent(caller.tenant, caller.agent))
     let_in(connection, caller, now)

@@ -31,7 +31,7 @@ def accounts_meant(connection: Connection, through: str, whom: Iterable[Whom]) -
 
 @dataclass(frozen=True, kw_only=True)
 class Unlisted:
-    """A revocation in a place listed for no tenant: what to do, and whether anybody may have connected there."""
+    """A revocation in a place listed for no tenant, with advice and whether anybody connected there."""
 
     says: str
     seen: bool

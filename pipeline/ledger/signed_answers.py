@@ -23,8 +23,8 @@ class Answered:
 
 def count(connection: Connection, tenant: str, answer: SignedAnswer, *, through: str, now: datetime) -> Answered:
     """Count an answer for *tenant*; *through*: the provider connection whose sender signed it."""
-    # Only aliases made by an admin: whoever opens another's connect link connects as them, so a completed connect does
-    # not prove who may answer.
+    # Only aliases made by an admin: a person who opens another's connect link connects as them, so a completed connect
+    # does not prove who may answer.
     link = Link(provider=answer.provider, user=answer.user, through=through, by_admin=True)
     principal = link.holder(connection, tenant)
     if principal is None:

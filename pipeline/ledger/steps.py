@@ -127,7 +127,7 @@ def _settle_probe(connection: Connection, attempt: Row[Any], reason: str, *, now
 
 
 def overdue(connection: Connection, *, limit: int) -> list[Row[Any]]:
-    """Return open attempts whose deadline has passed, in whatever state their job is."""
+    """Return open attempts whose deadline has passed, in any state of their job."""
     late = IS_OPEN & (attempts.c.settled_by < database_now())
     statement = select(attempts).where(late).limit(limit)
     return list(connection.execute(statement).all())

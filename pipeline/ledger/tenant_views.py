@@ -95,7 +95,7 @@ def jobs_page(
 
 
 def _claimed(connection: Connection, state: str) -> list[str]:
-    """Return the jobs that workers hold. They are few, whatever is queued or done, so their ids are looked up first."""
+    """Return the jobs that workers hold. They are few, so their ids are looked up first."""
     found = select(jobs.c.id, jobs.c.state).where(IS_CLAIMED)
     return [row.id for row in connection.execute(found) if row.state == state]
 

@@ -101,7 +101,7 @@ def accept_tool(
 def usable(
     connection: Connection, caller: Caller, offered: Sequence[type[Action[Any]]], *, identifier: str
 ) -> list[type[Action[Any]]]:
-    """Return the offered actions that may run as *identifier*, apart from policy, whatever their parameters.
+    """Return the offered actions not refused outright for *identifier*; parameters and policy are not checked.
 
     Raises UnknownIdentifier, BadInput or PolicyDenied.
     """

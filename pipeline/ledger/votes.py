@@ -138,7 +138,7 @@ def prohibition(connection: Connection, given: Vote) -> str | None:
 def unsay(
     connection: Connection, *, tenant: str, principal: str, provider: str, external_id: str, now: datetime
 ) -> list[str]:
-    """Void approvals this user of a provider said yes to as *principal*; return them. Wakes the jobs, which ask anew.
+    """Void approvals this user of a provider said yes to as *principal*; return them. Wakes the jobs, which ask again.
 
     Approvals whose step has opened stay, because it is done, and so do those that no step would ask for again. The
     caller holds the principal's lock exclusively, so no further answer of theirs is in progress.

@@ -52,7 +52,7 @@ def lacks(connection: Connection) -> list[str]:
 def _lacks(connection: Connection) -> Iterator[str]:
     dialect = connection.dialect.name
     for difference in compare_metadata(MigrationContext.configure(connection), metadata):
-        # Changes of a column come as a list of tuples, each shaped like the others.
+        # Changes of one column come as a list of tuples, shaped like the other differences.
         for one in difference if isinstance(difference, list) else [difference]:
             yield from _in_words(*one)
     there = inspect(connection)

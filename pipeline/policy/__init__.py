@@ -1,1 +1,1 @@
-"""Policy in the pipeline: the question each step asks, checks of names, trials of a change, putting it into force."""
+"""Policy in the pipeline: questions of steps, checks of names, trials, and putting a policy into force."""

@@ -1,4 +1,4 @@
-"""Putting a policy into force: approvals requested under the previous one are requested anew."""
+"""Putting a policy into force: approvals requested under the previous one are requested again."""
 
 from __future__ import annotations
 

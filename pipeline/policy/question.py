@@ -1,4 +1,4 @@
-"""The policy question about one step of a workflow, asked when it opens and when a policy is tried out."""
+"""The policy question about one step, asked at its opening and in trials of a policy."""
 
 from __future__ import annotations
 

@@ -121,10 +121,9 @@ def _reach(
 
 
 def end_waits(connection: Connection, revocation: str, *, sets: Sequence[str], limit: int) -> Sequence[str]:
-    """Requeue up to *limit* jobs that wait for a consent they no longer need, as their workflow skips the revoked
-    steps.
+    """Requeue up to *limit* jobs that wait for a consent they no longer need.
 
-    Returns the sets in which there may be more.
+    Their workflow skips the revoked steps. Returns the sets in which there may be more.
     """
     row = load(connection, revocation)
     for place, digest in enumerate(sets):

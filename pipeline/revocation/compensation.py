@@ -1,4 +1,4 @@
-"""Compensations: the declared follow-up to the done steps of a cancelled job, each in a job of its own.
+"""Compensations: jobs that undo the done steps of a cancelled job, as its workflow declares.
 
 A compensation runs as the service of the provider connection it needs, under an agent of the platform. It needs both to
 be unaffected by the revocation, and the workflow to be installed in the process that carries it out. Otherwise the

@@ -86,10 +86,10 @@ def is_pending(connection: Connection, revocation: str) -> bool:
 
 
 def overdue(connection: Connection, now: datetime, limit: int) -> list[str]:
-    """Return the revocations with due withdrawals: those with the fewest first, so that they need not wait for a large
-    one.
+    """Return the revocations with due withdrawals, those with the fewest first.
 
-    Half of the places go to those due longest, so that a large one need not wait for ever more small ones.
+    The small ones need not wait for a large one. Half of the places go to those due longest, so that a large one need
+    not wait for ever more small ones.
     """
     columns = withdrawals.c
     oldest = func.min(columns.due_at)

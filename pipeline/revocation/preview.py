@@ -42,7 +42,7 @@ class JobsAtStake:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceAtStake:
-    """A service account that would end, and the work that runs as it: one tenant's workflows, whoever started them."""
+    """A service account that would end, and the workflows of its tenant that run as it."""
 
     account: str  # tenant/connection/principal
     provider: str

@@ -91,7 +91,7 @@ class ProviderAsker:
             while True:
                 try:
                     before()
-                except Exception as failure:  # noqa: BLE001 - told at the end: what was taken is asked about meanwhile
+                except Exception as failure:  # noqa: BLE001 - reported at the end: asking goes on meanwhile
                     failures.add("revocation", str(revocation), failure)
                 look = partial(
                     _due_unless_held, revocation=revocation, now=self._clock(), besides=full, limit=_LOOK + len(asked)
@@ -111,7 +111,7 @@ class ProviderAsker:
                         asked |= turn.also
                         if not turn.room:
                             full.add(one.line)
-                    except Exception as failure:  # noqa: BLE001 - told at the end, after the rest
+                    except Exception as failure:  # noqa: BLE001 - reported at the end, after the rest
                         failures.add("withdrawal", one.id, failure)
                 if not fresh or self._monotonic() >= end:
                     break

@@ -1,4 +1,4 @@
-"""The signed receipt of a revocation or a narrowing: what it stopped, what was in flight, and what followed.
+"""The signed receipt of a revocation or narrowing: jobs stopped, calls in flight, and follow-up.
 
 A receipt is issued once nothing of the revocation is in flight. What it calls pending or unknown may be settled later:
 it is then issued again as the next revision, with everything else in the same words.
@@ -94,10 +94,10 @@ def issue(
 
 
 def issue_next(connection: Connection, drafted: Draft, signer: Signer, *, now: datetime) -> bool:
-    """Write a revision composed before this transaction. False: the receipt has changed since, or the revision is
-    outdated.
+    """Write a revision composed before this transaction.
 
-    Raises Misconfigured if *signer* is no longer the installation's.
+    False: the receipt has changed since, or the revision is outdated. Raises Misconfigured if *signer* is no longer the
+    installation's.
     """
     columns = revocations.c
     held = select(columns.revision, columns.open_ends).where(columns.id == drafted.of.id).with_for_update()

@@ -41,7 +41,7 @@ class _ToldToStop(Exception):
 
 
 def _unwatched() -> None:
-    """For callers that do not watch its progress."""
+    """Ignore progress."""
 
 
 class Revoker:

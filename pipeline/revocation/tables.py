@@ -1,4 +1,4 @@
-"""The tables of revocations and narrowings: what was taken, what that reached, what followed, and who told of it."""
+"""The tables of revocations and narrowings, their effects, and the signals behind them."""
 
 from __future__ import annotations
 

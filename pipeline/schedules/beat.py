@@ -36,7 +36,7 @@ class Schedules(Protocol):
 
 
 class Scheduler(beat.Scheduler):
-    """`celery beat --scheduler pipeline.schedules.beat:Scheduler`."""
+    """The scheduler for `celery beat --scheduler pipeline.schedules.beat:Scheduler`."""
 
     app: App
 

@@ -1,4 +1,4 @@
-"""Schedules moved on too far by a clock far ahead: they would stay silent until then, and not even count as late."""
+"""Schedules moved too far by a fast clock: they would be silent until then, and not count as late."""
 
 from __future__ import annotations
 

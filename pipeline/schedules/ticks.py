@@ -1,4 +1,4 @@
-"""Detects a beat that no longer ticks, for whatever restarts it."""
+"""Detects a beat that no longer ticks, so that it can be restarted."""
 
 from __future__ import annotations
 
