@@ -37,7 +37,7 @@ class Permission:
 class Party:
     """The person and the provider they connect."""
 
-    provider: str  # its own spelling
+    provider: str  # its display name
     person: str
     tenant: str
 

@@ -47,7 +47,7 @@ def unconfirmed(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Ma
     now = ledger_now(connection)
     for page in in_batches(rows, _PAGE):
         for one in kept(connection, [row["id"] for row in page]):
-            if one.until <= now:  # only a hold delays its end
+            if one.until <= now:  # expired, but kept by a hold
                 continue
             found[one.account] = (
                 "somebody consented, and it counts once the product that made the link confirms that it was its own "

@@ -55,7 +55,7 @@ class AccountScopes:
 
     @property
     def broad(self) -> bool:
-        """True for a service's credential that reaches further than needed: if stolen, it is everybody's."""
+        """True for a service's credential that reaches further than needed: a thief would get all of it."""
         return self.kind is PrincipalKind.SERVICE and (bool(self.idle) or self.whole)
 
 

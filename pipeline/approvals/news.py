@@ -60,8 +60,7 @@ def tell_of_approvals(store: Store, workflows: Registry, ring: Ring, *, now: dat
     told = 0
     failures = Failures()
     with failures.told("approvals that workflows could not be told of"):
-        # More than one batch only if nothing in it could be told; otherwise those at the front would block all the
-        # others.
+        # More than one batch only if nothing in it could be told; otherwise those at the front would block the rest.
         while not told and (waiting := store.read(partial(_waiting, besides=list(failures.of)))):
             for id in waiting:
                 try:
@@ -135,6 +134,6 @@ def _news(row: Row[Any]) -> ApprovalNews:
 
 
 def _of_listener(connection: Connection, row: Row[Any], listeners: Sequence[Workflow]) -> bool:
-    """True if the approval is for a step of such a workflow itself."""
+    """True if the approval is for a step of one of the listening workflows."""
     name = connection.execute(select(jobs.c.workflow).where(jobs.c.id == row.job_id)).scalar_one()
     return any(one.name == name for one in listeners)

@@ -23,7 +23,7 @@ approvals = Table(
     Column("shown", JSON, nullable=False),  # exactly what an approver is shown
     Column("digest", String(64), nullable=False),  # of `shown`: an answer names what it was given to
     Column("state", String(16), nullable=False),
-    Column("reason", Text),  # of its end
+    Column("reason", Text),  # why it ended as it did
     Column("asked", BigInteger, nullable=False),  # ledger number
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),

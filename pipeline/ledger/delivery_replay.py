@@ -1,11 +1,10 @@
 """Replay of a stored delivery: start what it would start now.
 
-Meant for events that came before a workflow listened.
-
-A delivery starts a workflow at most once. A replay adds what is missing: a job for a workflow that has none from this
-delivery, and another try for a dead one. Jobs that ran or are running are left alone, so a replay may be repeated.
-Cancelled jobs are left alone as well unless requested: a revocation or a person ended them deliberately. A signal is
-never replayed: what it withdrew may have been granted again since.
+Meant for events that came before a workflow listened. A delivery starts a workflow at most once. A replay adds what is
+missing: a job for a workflow that has none from this delivery, and another try for a dead one. Jobs that ran or are
+running are left alone, so a replay may be repeated. Cancelled jobs are left alone as well unless requested: a
+revocation or a person ended them deliberately. A signal is never replayed: what it withdrew may have been granted again
+since.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def any_delivery(connection: Connection, id: str) -> Record:
     return found
 
 
-_LOOKED_AT = 10_000  # a few minutes of a busy installation, within which a wrong list leaves something out as well
+_LOOKED_AT = 10_000  # a few minutes of a busy installation: enough to show what a wrong list leaves out
 
 
 def left_out(connection: Connection, *, since: datetime) -> list[Record]:

@@ -2,8 +2,8 @@
 
 A job knows the user, the sender of its event, who replayed it, and who made or holds the API key that requested it, but
 only as they are named there. Every principal with an alias of that name therefore counts, at any provider, linked
-before or since: rather one person too many than the requester. Names are compared here because a database's lower() may
-know only ASCII.
+before or since: excluding one person too many is safer than missing the requester. Names are compared here because a
+database's lower() may know only ASCII.
 """
 
 from __future__ import annotations

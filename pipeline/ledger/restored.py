@@ -1,7 +1,7 @@
-"""Marking a restored ledger: one restored from a backup, or without its newest commits, before any process starts.
+"""Marking of a ledger that was restored from a backup or lost its newest commits.
 
-In one transaction it is held, no ledger number is given twice, no slot already fired fires again, and the audit records
-this, by whom, and where the chain ended before.
+Runs before any process starts. In one transaction the ledger is held, no ledger number is given twice, no slot already
+fired fires again, and the audit records who did this and where the chain ended before.
 """
 
 from __future__ import annotations

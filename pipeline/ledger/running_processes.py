@@ -1,8 +1,8 @@
 """Detects Aswhom processes still connected to a ledger that is about to be migrated or restored.
 
 PostgreSQL names the sessions of a process. A session may outlive its process: a COMMIT that waits for a standby does.
-Heartbeats decide on other databases, for sessions with a custom name, and if another installation lives in the same
-database, because a session does not show its schema to others.
+Heartbeats cover SQLite, sessions with a custom name, and a database that several installations share, because a session
+does not show its schema to others.
 """
 
 from __future__ import annotations

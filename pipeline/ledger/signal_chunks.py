@@ -76,7 +76,7 @@ def unfollowed(connection: Connection, *, besides: Sequence[str], limit: int) ->
 def follow_next(connection: Connection, delivery: str, *, now: datetime) -> Progress:
     """Reach the next chunk of accounts for a delivery's signal; with the last one, conclude the signal."""
     columns = signal_chunks.c
-    # One at a time: the last chunk's transaction must see the outcomes of all the others.
+    # One at a time: the last chunk's transaction must see the outcomes of all other chunks.
     held = select(deliveries.c.connection_id, deliveries.c.source).where(deliveries.c.id == delivery).with_for_update()
     of = connection.execute(held).one()
     waiting = select(signal_chunks).where(columns.delivery_id == delivery, columns.became.is_(None))

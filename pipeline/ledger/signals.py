@@ -143,7 +143,7 @@ def _apply(connection: Connection, key: AccountKey, received: ReceivedSignal, nu
         return unmoved
     signal = received.signal
     if signal.asks in _OF_SUSPENSION:
-        # In any state: an earlier signal may arrive after this one.
+        # Noted in any state, because signals may arrive out of order.
         note_said(connection, account.id, suspension=signal.happened_at)
     match signal.asks:
         case Asks.REVOKE:

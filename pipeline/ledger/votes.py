@@ -170,7 +170,7 @@ def _said_by(row: Row[Any], provider: str, external_id: str) -> bool:
     """True if an answer came, or may have come, by that alias.
 
     The console records only a name. A Slack answer is compared by user id only, because its provider may have another
-    name than the alias's. Rather void one too many.
+    name than the alias's. It errs on the side of voiding.
     """
     match row.through:
         case Channel.CONSOLE:

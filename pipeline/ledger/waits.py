@@ -54,10 +54,8 @@ def _due(wait: Wait, *, limit: int) -> Select[Any]:
 def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reason: str | None) -> JobState | None:
     """End a due wait: a missed consent or verdict buries the job; other waits look again.
 
-    Returns None if it waits on, or was moved.
-
-    A wait for an upstream never expires here: it may have come back while nothing of ours could look
-    (`await_upstream`).
+    Returns None if it waits on, or was moved. A wait for an upstream never expires here: it may have come back while
+    nothing of ours could look (`await_upstream`).
     """
 
     def end(to: JobState, **values: Unpack[JobColumns]) -> JobState | None:

@@ -6,7 +6,7 @@ Asked for:
 - tokens won by a refresh that ended after the revocation;
 - live tokens minted besides the account's own.
 
-Less is asked after a signal:
+After a signal:
 
 - if the provider itself said that the tokens ended: only what a refresh won;
 - if an organization removed Slack's app from one workspace: nothing, as its token also serves its other workspaces;

@@ -145,7 +145,7 @@ def foreseen(
 
 
 def forget_refused(connection: Connection, job: str) -> None:
-    """Forget refused compensations of *job*, which was accepted anew, so that a new cancellation looks again.
+    """Forget refused compensations of *job*, which is being replayed, so that a new cancellation looks again.
 
     A receipt already issued keeps its words. A reason that no receipt has told yet stays, because the receipt will tell
     it.

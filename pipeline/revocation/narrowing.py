@@ -96,7 +96,7 @@ class NarrowingAtStake:
 def preview_narrowing(
     connection: Connection, account: Account, had: Sequence[str], keep: Sequence[str], workflows: Registry
 ) -> NarrowingAtStake:
-    """Return the calls to wait for and the jobs that may need consent. Nothing is locked or changed."""
+    """Count the calls to wait for, and the jobs that may come to need consent. Nothing is locked or changed."""
     needs, mine = _needing(had, keep), account.key.scope
     # Two queries, each worded as its partial index: there may be millions of ended attempts.
     out, unknown = (

@@ -32,9 +32,8 @@ from pipeline.revocation.due_withdrawals import (
 from pipeline.revocation.receipt import ProviderAnswer, ProviderSide
 
 _LOOK = 1000  # withdrawals: as many as GitHub lets one request name
-_TOLD = tuple(
-    withdrawals.c[name] for name in ("account_id", "generation", "origin", "state", "reason", "finished_at")
-)  # columns shown on the receipt, without the ciphertext
+# The columns shown on the receipt, without the ciphertext.
+_TOLD = tuple(withdrawals.c[name] for name in ("account_id", "generation", "origin", "state", "reason", "finished_at"))
 
 
 class ProviderAsker:
@@ -78,7 +77,7 @@ class ProviderAsker:
         self._ask_all(None, before=lambda: None)
 
     def _ask_all(self, revocation: str | None, *, before: Callable[[], None]) -> None:
-        """Ask about each due withdrawal once, until the time is over. A failure does not stop the others.
+        """Ask about each due withdrawal once, until the time is over. A failure does not stop the rest.
 
         If a provider has no room for one, the rest of its line is left alone: claiming each only to put it off would
         use up the time of the other lines.
