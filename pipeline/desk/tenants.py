@@ -211,7 +211,7 @@ def remove_installation(connection: Connection, act: Act, *, connection_id: str,
     Raises BadInput if it is nobody's or another's, or while accounts of the tenant act through it and nobody would hear
     of their end.
     """
-    lock_connection(connection, connection_id)  # of a tenant's last two, one removal must see that it is the last
+    lock_connection(connection, connection_id)  # of a tenant's last two, one sees that it is the last
     whose = installation(connection, connection_id, external_id)
     if whose != tenant:
         raise BadInput(
