@@ -48,7 +48,7 @@ CONTROLS = (
     Control(
         name="of two workspaces that are taken back at once one is the last",
         file="pipeline/desk/tenants.py",
-        guard="lock_connection(connection, connection_id)  # of a tenant's last two, one is found to be the last",
+        guard="lock_connection(connection, connection_id)  # of a tenant's last two, one sees that it is the last",
         without="pass",
         test=f"{CHANGES}::test_of_two_workspaces",
     ),
