@@ -33,8 +33,7 @@ CONTROLS = (
     Control(
         name="a client is not corrected while a consent of it is stored",
         file="identity/accounts/consent_ledger.py",
-        guard="lock_connection(connection, consent.key.connection)  # who corrects its client waits, and finds the "
-        "account",
+        guard="lock_connection(connection, consent.key.connection)",
         without="pass",
         test=f"{CHANGES}::test_a_consent_beside_a_correction",
     ),
