@@ -71,7 +71,7 @@ class Facts:
 
     @property
     def repeats_for(self) -> timedelta | None:
-        """Return how long a call without an answer may be repeated; None: for ever, if its recovery mode repeats at all.
+        """Return how long a call without an answer may be repeated; None: always, if its recovery mode repeats at all.
 
         A write whose key the upstream has forgotten would be done twice, so this ends well before `key_kept` does.
         """
