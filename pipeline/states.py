@@ -63,7 +63,7 @@ class Purpose(StrEnum):
 
 
 class CountsAs(StrEnum):
-    """How an attempt counts if it is not an ordinary try of its step."""
+    """The exceptions to counting an attempt as an ordinary try of its step."""
 
     UNSENT = "unsent"  # withdrawn before it was sent
     UNSPENT = "unspent"  # sent, but free: the upstream is away or asked for a later retry

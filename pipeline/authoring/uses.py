@@ -30,7 +30,7 @@ USER, SERVICE = Who.USER, Who.SERVICE
 
 
 class OnRevoke(StrEnum):
-    """What happens to a job when an account that one of its actions runs as is revoked."""
+    """The effect on a job when an account that one of its actions runs as is revoked."""
 
     STOP = "stop"  # the job is cancelled; finished steps keep their effects
     SKIP = "skip"  # the step is skipped, and the job goes on without it

@@ -42,7 +42,7 @@ ENDINGS = (Unavailable, CommitUnknown, Misconfigured, ActionFailed, StepRefused,
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """How long a claim holds before its first opening, and how often a job may fail."""
+    """Time limits of claims, and the number of times that a job may fail."""
 
     claim_for: timedelta = timedelta(seconds=60)
     runs: int = 5
