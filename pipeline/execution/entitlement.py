@@ -58,7 +58,10 @@ def prohibition(action: Action[Any], audience: Audience | None) -> str | None:
 
 
 def mint_ahead(services: Services, step: StepAtHand, lease: LeaseRequest) -> None:
-    """Mint the token for the action's one repository, if it has one. Raises Misconfigured or Unavailable."""
+    """Mint the token for the action's one repository, if any, before the opening.
+
+    Raises Misconfigured or Unavailable.
+    """
     repository = step.action.confined_to()
     if repository is None or services.confiner is None or step.audience is not None:
         return
