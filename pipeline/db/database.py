@@ -33,7 +33,12 @@ class Database(Protocol):
         """
         ...
 
-    def read(self, fn: Callable[[Connection], T]) -> T: ...
+    def read(self, fn: Callable[[Connection], T], *, ahead: bool = False) -> T:
+        """Run *fn* in a read transaction.
+
+        *ahead*, on PostgreSQL, uses a connection that ordinary reads and writes leave to revocations.
+        """
+        ...
 
     def check_fit(self) -> None:
         """Return if there is disk space for writes and no damage has been seen, as far as this process knows.
@@ -62,7 +67,7 @@ class DatabaseSettings:
 
 @dataclass(frozen=True)
 class WithTurn:
-    """A ledger, as `identity.sql.store.Store`, whose writes take a different turn.
+    """A ledger, as `identity.sql.store.Store`, whose reads and writes take a different turn.
 
     *ahead* is for a revocation, which must not wait its turn; *until* (of `time.monotonic()`) is for a caller that
     waits no longer than that.
@@ -77,7 +82,7 @@ class WithTurn:
         return self.database.write(fn, until=self.until, ahead=self.ahead)
 
     def read(self, fn: Callable[[Connection], T]) -> T:
-        return self.database.read(fn)
+        return self.database.read(fn, ahead=self.ahead)
 
 
 def raise_if_late(until: float | None) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -48,14 +48,18 @@ _CERTIFICATE = (
     "public authority sslrootcert is the system's list, /etc/ssl/certs/ca-certificates.crt on Debian"
 )
 
-#: Connections that ordinary writes leave to those that go ahead of them: revocations.
+#: Connections that reads and ordinary writes leave to those that go ahead of them: revocations.
 _AHEAD = 2
 
+_ALL_BUSY = "every connection to the ledger is busy"
 _WORDS = 400  # characters of the server's own message, enough to identify it
 
 # A process stopped inside a transaction must not block a revocation, hence the idle timeout.
 _STOPPED = "-c idle_in_transaction_session_timeout=2s"
-_OPTIONS = f"-c timezone=UTC {_STOPPED} -c statement_timeout=30s"  # after the URL's own options: the last one wins
+# The server must also notice in minutes that a host vanished: its pinned session would block a restore for two hours.
+_PROBED = "-c tcp_keepalives_idle=60 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=6"
+# After the URL's own options: the last one wins.
+_OPTIONS = f"-c timezone=UTC {_STOPPED} {_PROBED} -c statement_timeout=30s"
 
 # A standby that has the primary's address takes connections, and a pool would keep them after the address moved on.
 _WRITABLE = {"target_session_attrs": "read-write"}
@@ -100,6 +104,8 @@ class PostgresqlDatabase:
         if connections is not None:
             writes = min(writes, max(connections - _AHEAD, 1))
         self._places = threading.BoundedSemaphore(writes)
+        # Reads and ordinary writes share all connections but those that are left to revocations.
+        self._ordinary = threading.BoundedSemaphore(size if connections is None else max(size - _AHEAD, 1))
         self._in_commit: dict[int, float] = {}
         self._url = make_url(url)
         said = self._url.query
@@ -153,7 +159,10 @@ class PostgresqlDatabase:
                 time.sleep(spread(timedelta(milliseconds=10 * 2**failures)).total_seconds())
             try:
                 # Ahead of the line, it waits only for holders of the locks it needs.
-                with nullcontext() if ahead else self._place(end, last):
+                with ExitStack() as places:
+                    if not ahead:
+                        places.enter_context(self._place(end, last))
+                        places.enter_context(self._connection_place(end))
                     return self._once(fn, until)
             except DBAPIError as error:
                 self._sessions.learn(error)
@@ -163,7 +172,7 @@ class PostgresqlDatabase:
                 last = error
                 failures += not _was_locked(error)  # a lock takes its own time and may be free next time
             except PoolTimeout as error:
-                raise Unavailable("every connection to the ledger is busy") from error
+                raise Unavailable(_ALL_BUSY) from error
         raise self._refusal(last, _BUSY) from last
 
     @contextmanager
@@ -179,6 +188,16 @@ class PostgresqlDatabase:
             yield
         finally:
             self._places.release()
+
+    @contextmanager
+    def _connection_place(self, end: float) -> Iterator[None]:
+        """Hold one of the places for ordinary connections. Raises Unavailable."""
+        if not self._ordinary.acquire(timeout=max(end - time.monotonic(), 0)):
+            raise Unavailable(_ALL_BUSY)
+        try:
+            yield
+        finally:
+            self._ordinary.release()
 
     def _once(self, fn: Callable[[Connection], T], until: float | None) -> T:
         raise_if_late(until)
@@ -209,14 +228,18 @@ class PostgresqlDatabase:
                 del self._in_commit[thread]
             return outcome
 
-    def read(self, fn: Callable[[Connection], T]) -> T:
+    def read(self, fn: Callable[[Connection], T], *, ahead: bool = False) -> T:
+        with nullcontext() if ahead else self._connection_place(time.monotonic() + self._timeout):
+            return self._read(fn)
+
+    def _read(self, fn: Callable[[Connection], T]) -> T:
         try:
             # Begun here, since prepared statements bypass SQLAlchemy, which would not know of a transaction. Ended by
             # COMMIT: on ROLLBACK psycopg forgets all prepared statements, and the server would plan each again.
             with self._reading.connect() as connection, connection.begin():
                 return fn(connection)
         except PoolTimeout as error:
-            raise Unavailable("every connection to the ledger is busy") from error
+            raise Unavailable(_ALL_BUSY) from error
         except DBAPIError as error:
             self._sessions.learn(error)
             _raise_if_slow(error)
