@@ -1,4 +1,4 @@
-"""What ends with a scope, for whoever is asked whether to end it."""
+"""The question a revocation or stop puts to the operator: what would end with the scope."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pipeline.revocation.preview import preview
 
 
 def what_depends(at: Installation, scope: Scope) -> str:
-    """In a sentence; that it cannot be read is one too, since a revocation waits for no look at what it stops."""
+    """Describe what depends on a scope. An unreadable ledger becomes a sentence too, so that it never delays a
+    revocation.
+    """
     try:
         stake = at.read(lambda c: preview(c, scope, at.workflows, now=at.now()))
     except Unavailable as fault:

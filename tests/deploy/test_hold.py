@@ -247,7 +247,7 @@ def test_a_job_that_waits_for_the_release_says_so(cli: Cli) -> None:
     unfinished = [job["id"] for job in cli.json("jobs", "list", "--unfinished")]
     assert sorted(unfinished) == ["queued", "waiting"]
     assert len(cli.json("jobs", "list", "--unfinished", "--limit", "1")) == 1
-    assert "leave out --state" in cli.json("jobs", "list", "--unfinished", "--state", "done", code=1)["message"]
+    assert "do not also give --state" in cli.json("jobs", "list", "--unfinished", "--state", "done", code=1)["message"]
     assert "nothing goes out" not in cli("jobs", "show", "queued").output
     cli.json("hold", "set", "--why", "a drill")
     assert "nothing goes out (a drill)" in cli("jobs", "list").stderr
