@@ -44,7 +44,7 @@ def libpq() -> Mapping[str, str]:
 
 
 def share_metrics(folder: Path) -> None:
-    """Let processes forked from now on add up their metrics in *folder*. Call it before prometheus_client is imported."""
+    """Let processes forked from now on add up their metrics in *folder*. Call before prometheus_client is imported."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 

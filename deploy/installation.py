@@ -117,7 +117,7 @@ class Installation:
 
     @property
     def ledger_file(self) -> Path | None:
-        """Return the file of an SQLite ledger, which may be damaged, or None. Raise Misconfigured if it does not exist."""
+        """Return the file of an SQLite ledger, which may be damaged, or None. Raise Misconfigured if it is missing."""
         from sqlalchemy import make_url
 
         if not self.settings.on_sqlite:

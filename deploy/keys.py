@@ -232,7 +232,7 @@ def _replace(path: Path, text: str, *, like: Path | None = None) -> None:
 
 
 def _write_new(path: Path, text: str) -> None:
-    """Create a file completely or not at all: existing key files are never rewritten, so an empty one would stay empty."""
+    """Create a file completely or not at all. Existing key files are never rewritten, so a partial one would stay."""
     with NamedTemporaryFile("w", encoding="ascii", dir=path.parent, prefix=f".{path.name}.") as file:  # mode 0600
         file.write(text)
         file.flush()

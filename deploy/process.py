@@ -42,7 +42,7 @@ def settings_or_exit() -> Settings:
 
 
 def celerys_or_exit() -> list[str]:
-    """Return Celery's own variables that are ignored, for a module that `celery` loads. Exit if one has to be refused."""
+    """Return Celery's own variables that are ignored, for a module `celery` loads. Exit if one must be refused."""
     celery_environment.take_no_options()
     return _or_exit(celerys_or_refuse)
 
@@ -172,7 +172,7 @@ def serve_metrics(
 
 
 def workflows(settings: Settings) -> Registry:
-    """Return the workflows and tools of ASWHOM_WORKFLOWS, or of all installed packages if unset. Raise Misconfigured."""
+    """Return the workflows and tools of ASWHOM_WORKFLOWS, or of all installed packages. Raise Misconfigured."""
     from pipeline.workflow import Registry
 
     modules = settings.workflows
@@ -258,15 +258,13 @@ def _log_that_it_waits(why: str) -> None:
 def _awaited(read: Callable[[], T], *, tell: Callable[[str], None] = _log_that_it_waits) -> T:
     """Return the result of *read*, once the ledger's server answers."""
     pause = threading.Event()
-    # Usually nothing handles these signals yet. Celery's beat does, but it would only create its scheduler and wait here.
+    # Usually nothing handles these signals yet. Celery's beat does, but would only create its scheduler and wait here.
     with handling((signal.SIGTERM, signal.SIGINT), _leave):
         while True:
             try:
                 return read()
             except LedgerDamaged as damaged:
-                raise Misconfigured(
-                    str(damaged)
-                ) from damaged  # waiting is no use: this process would not notice a restore
+                raise Misconfigured(str(damaged)) from damaged  # no waiting: this process would not see a restore
             except Unavailable as away:
                 tell(f"the ledger is waited for: {away}")
             pause.wait(LOOK_AGAIN.total_seconds())

@@ -101,7 +101,7 @@ def _issuer(value: str) -> str:
 
 
 def is_operator(name: str) -> bool:
-    """True if *name* can identify an operator in the audit: one word, such as a login or address, that fits its column."""
+    """True if *name* can identify an operator in the audit: one word, such as a login, short enough for its column."""
     return 0 < len(name) <= 64 and name.isprintable() and not set(name) & set(" /")
 
 

@@ -210,7 +210,7 @@ class Settings(Variables):
         return self.broker_redis() if self.redis_url is None else self.redis_url.get_secret_value()
 
     def broker_redis(self) -> str | None:
-        """Return the broker's URL for redis-py, or None if the broker is not a Redis or Valkey, or is behind Sentinel."""
+        """Return the broker's URL for redis-py, or None if it is no Redis or Valkey, or is behind Sentinel."""
         if self.broker_url is None:
             return valkey.redis_url(valkey.socket_path(self.data_dir))
         url = self.broker_url.get_secret_value()

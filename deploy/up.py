@@ -210,7 +210,7 @@ def run(settings: Settings, *, say: Say, unrecorded: bool, beside_others: bool) 
 def _say_when_ready(
     up: Up, settings: Settings, say: Say, *, unrecorded: bool, slow: timedelta = timedelta(seconds=60)
 ) -> None:
-    """Wait until ready or ended, however long it takes. After *slow*, say why it is not ready, and whether it is held."""
+    """Wait until ready or ended, however long it takes. After *slow*, say why it is not ready, or that it is held."""
     is_ready = up.wait_ready(within=slow)
     if not is_ready and up.running:
         why = unready(settings.listen) or "web is ready just now"

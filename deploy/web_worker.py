@@ -211,7 +211,7 @@ def _say(connection: socket.socket, status: bytes, body: bytes) -> None:
 
 
 def _see_off(connection: socket.socket, *, patience: float) -> None:
-    """Let the client take its answer and hang up, in this thread, so that the single event loop need not wait for it."""
+    """Wait in this thread until the client has its answer and hangs up, so that the event loop need not."""
     deadline, left = time.monotonic() + patience, _MOST
     with suppress(OSError):  # already gone, or silent
         connection.shutdown(socket.SHUT_WR)

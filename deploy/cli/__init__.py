@@ -56,7 +56,7 @@ COMMANDS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "capability": (
         ("capability",),
         "capability",
-        "Tokens for a single action, the services that accept them, and signing keys.",
+        "Tokens for a single action, and the services that accept them.",
     ),
     "approvals": (("approvals",), "approvals", "Steps that wait for a person's approval."),
     "jobs": (("jobs", "job_replays", "job_resolutions"), "jobs", "What agents did, as whom, and why."),

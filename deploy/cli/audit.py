@@ -288,9 +288,8 @@ def _tell(
     out: Output, held: Verified, *, withheld: int, since: WholeVerification | None, statement: Path | None
 ) -> None:
     more = f"; {held.unsealed} newer one(s) are not sealed yet" if held.unsealed else ""
-    after = (
-        since if since is not None and held.accounted is None else None
-    )  # None: its records were pruned, and the whole chain was walked
+    # None also if its records were pruned, and the whole chain was walked.
+    after = since if since is not None and held.accounted is None else None
     if after is not None:
         more += f"; what is before {held.first} was verified at {after.at.isoformat()}, and not now"
     elif held.first > 1:

@@ -92,9 +92,7 @@ def confirm(question: str, *, yes: bool) -> None:
 # For commands that call `confirm`, and for lists.
 YES = click.option("--yes", is_flag=True, help="Do not ask.")
 LIMIT = click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
-MANY = click.option(
-    "--limit", default=1000, show_default=True, type=click.IntRange(1)
-)  # for lists that scripts read as a whole
+MANY = click.option("--limit", default=1000, show_default=True, type=click.IntRange(1))  # for lists read by scripts
 
 # Output that must outlive the ledger goes into a file that is either complete or absent. Shell redirection would empty
 # the file before the command runs, even if the command then fails.

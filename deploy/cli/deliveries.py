@@ -23,9 +23,8 @@ from pipeline.model import DeliveryOutcome
 from pipeline.workflow import Considered
 from webhooks.stored_deliveries import reconsider
 
-_OUTCOMES = [
-    str(outcome) for outcome in DeliveryOutcome if outcome is not DeliveryOutcome.DUPLICATE
-]  # the outcomes that are stored
+# Duplicates are not stored.
+_OUTCOMES = [str(outcome) for outcome in DeliveryOutcome if outcome is not DeliveryOutcome.DUPLICATE]
 
 
 @click.group()

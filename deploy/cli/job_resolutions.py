@@ -94,9 +94,7 @@ def _resolve_one(
     job, steps = at.read(lambda c: (operator_queries.any_job(c, id), tenant_views.steps_of(c, id)))
     in_doubt = unanswered_calls(steps)
     asked = [one for one in in_doubt if one.attempt["id"] in calls] if calls else asked_about(steps)
-    if (
-        not calls and job["state"] in ENDED and len(asked) < len(in_doubt)
-    ):  # only a waiting job asks about a single step
+    if not calls and job["state"] in ENDED and len(asked) < len(in_doubt):  # only a waiting job asks about one step
         raise BadInput(f"job {id} is in doubt about several steps: look for each, then {step_by_step(job, in_doubt)}")
     if not calls and len(asked) > 1:
         raise BadInput(f"job {id} asks about {len(asked)} calls: look for each, then {resolving(job, steps)}")

@@ -108,9 +108,8 @@ def revoke(
             out.note("workers were not told, and find out by themselves")
         return None
     try:
-        out.note(
-            f"{scope} is revoked: {id}. Waiting for the receipt."
-        )  # printed first: whatever happens next, it is revoked
+        # Printed first: whatever happens next, it is revoked.
+        out.note(f"{scope} is revoked: {id}. Waiting for the receipt.")
         at.ring_revocations([id])
         return _tell(at, out, scope, document, within=timedelta(seconds=timeout))
     except (KeyboardInterrupt, Unavailable) as error:

@@ -102,9 +102,8 @@ def rotate(
     until = at.read(ledger_now) + timedelta(hours=overlap)  # the ledger's clock, which decides what verifies
     sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=WEBHOOK_SECRET, secret=secret, now=act.now)
     if generate is not None:
-        _write(
-            generate, secret
-        )  # written before it takes effect: a lost secret would lead to every delivery being refused
+        # Before it takes effect: if the new secret were lost, every later delivery would be refused.
+        _write(generate, secret)
     ending = at.write(lambda c: secret_acts.rotate(c, sealed, act, tenant=owner.tenant, retire_at=until))
     document = {"id": sealed.id, "connection": id, "ending": list(ending), "until": until}
     where = f"; it is in {generate}" if generate else ""

@@ -54,9 +54,7 @@ def _connect_service(
         wake_waiting(c, of)
         if credential.kind is Credential.INSTALLATION and credential.external_id is not None:
             place = {"connection_id": owner.id, "external_id": credential.external_id, "tenant": tenant}
-            changes[:] = list_own(
-                c, act, **place, instead_of=instead_of
-            )  # assigned anew, since the transaction may run again
+            changes[:] = list_own(c, act, **place, instead_of=instead_of)  # replaced: the transaction may run again
 
     consented = connect_service(
         at.ledger,
@@ -184,9 +182,8 @@ def add_jwt_bearer(
     if profile.assertion.needs_subject and not subject:
         raise BadInput(f"{profile.title} requires a user to act as: give --subject")
     credential = ServiceCredential(kind=Credential.JWT_BEARER, external_id=subject)
-    _connect_service(
-        at, out, tenant, connection, credential, scopes=scopes, replace=True
-    )  # a subject is not an installation that needs listing
+    # Always replaceable: a subject, unlike an installation or workspace, is not a place that signals come from.
+    _connect_service(at, out, tenant, connection, credential, scopes=scopes, replace=True)
 
 
 @command(accounts, "add-rotating")

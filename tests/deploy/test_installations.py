@@ -120,7 +120,7 @@ def test_a_tenants_own_app_that_lists_nothing_is_pointed_at(given: Cli) -> None:
     assert unlisted() == []
     removed = given("installations", "remove", "linear-acme", "ORG", "--yes").output
     (says,) = unlisted()
-    assert "lists no workspace or organization any more, so what names one is kept as ignored" in says
+    assert "lists no workspace or organization any more, so whatever names one is stored as ignored" in says
     for told_of_ends in (removed, says):
         assert "ends acme's accounts, whoever owned it" in told_of_ends
 
