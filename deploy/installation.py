@@ -129,8 +129,8 @@ class Installation:
                 raise Misconfigured(f"{says}: make it with `aswhom init`, or say with --data-dir where it is")
             # If the ledger was lost, creating a new one under the old keys would only hide that.
             raise Misconfigured(
-                f"{says}, but its keys are there: put its backup there (docs/operations.md), or say with --data-dir "
-                "where it is; only where there never was one, make it with `aswhom init`"
+                f"{says}, but there are keys: restore its backup (docs/operations.md), or say with --data-dir where "
+                "it is; only if there never was a ledger, make one with `aswhom init`"
             )
         return file
 

@@ -55,8 +55,8 @@ def tell_of_new_ledger(settings: Settings, made: Collection[Path], say: Callable
         return
     if is_unmade(settings) or _with(settings, revision_of) is None:
         say(
-            "the keys are there and no ledger is, so a new and empty one is made. Where one was lost, take that away "
-            "again, and put the backup there (docs/operations.md)"
+            "there are keys but no ledger, so a new, empty one is created. If a ledger was lost, remove the new one "
+            "and restore the backup (docs/operations.md)"
         )
 
 

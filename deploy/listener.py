@@ -44,7 +44,7 @@ def main(fatal_file: Path) -> int:
 
 
 def tell(name: str, event: dict[str, str]) -> None:
-    """Log one event. Expected exits produce no event."""
+    """Log one event. A requested stop produces none."""
     of = event.get("processname", "")
     match name:
         case "PROCESS_STATE_EXITED":

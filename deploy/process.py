@@ -190,7 +190,7 @@ def workflows(settings: Settings) -> Registry:
 
 
 def celery_app(settings: Settings, registry: Registry) -> App:
-    """The Celery application of a process that rings, works or is beat. Opens nothing yet."""
+    """Return the Celery application of a process that rings, works or is beat. It opens nothing yet."""
     from deploy.shared_redis import tell_of_another
     from pipeline.broker.celery import make_celery
     from pipeline.broker.ring import CeleryRing

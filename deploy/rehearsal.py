@@ -53,8 +53,8 @@ def in_the_way(at: Installation) -> list[str]:
         return faults
     if found is None and not at.settings.key_files().missing():
         faults.append(
-            f"the keys are there, and {at.place} has no tables of a ledger. Where one was restored, it is elsewhere: "
-            "correct ASWHOM_DATABASE_URL. Only where there never was one, go on"
+            f"there are keys, but no tables of a ledger at {at.place}. If one was restored, it is elsewhere: correct "
+            "ASWHOM_DATABASE_URL. Go on only if there never was one"
         )
     in_ledger = at.unchecked_ledger.read(stored)
     if not is_up(at.settings.data_dir):  # `up` removes these variables for its own processes

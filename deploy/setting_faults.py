@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from identity.errors import Misconfigured
 
-# Settings of earlier versions. The closest current name would be a wrong suggestion: AUDIT_KEY_FILE is no vault key.
+# Settings of earlier versions. The closest current name would be a wrong suggestion: VAULT_KEY_FILE for AUDIT_KEY_FILE.
 _FORMER = frozenset({"AUDIT_KEY_FILE", "VISIBILITY_TIMEOUT"})
 _FOLLOWS = "default_factory_not_called"  # pydantic's error for a default that depends on another, faulty setting
 

@@ -134,7 +134,7 @@ class Supervisor:
     def wait(self) -> int:
         """Wait until supervisord and all its processes have ended. Return its exit code."""
         code = self._process.wait()
-        self._relay.wait()  # the last lines
+        self._relay.wait()  # until the last lines are out
         return code
 
     def gave_up(self) -> str | None:
@@ -148,9 +148,9 @@ class Supervisor:
 def _relay(reading: int, log: Path | None) -> subprocess.Popen[bytes]:
     """Give supervisord a pipe for its output, because it opens /dev/fd/1 by name.
 
-    A socket (a systemd service's output) and another user's terminal cannot be opened so, and a file would get a second
-    writer with an offset of its own. If a whole control group gets SIGTERM, ignore it: `cat` must outlive the processes
-    whose last lines it relays.
+    That fails for a socket (a systemd service's output) and for another user's terminal, and a file would get a second
+    writer with its own offset. SIGTERM to the whole control group is ignored: `cat` must outlive the processes whose
+    last lines it relays.
     """
     command = ["sh", "-c", "trap '' TERM; exec cat"]
     if log is None:

@@ -81,7 +81,7 @@ def _rivals(at: Installation) -> Iterator[Finding]:
 
 
 def _people(at: Installation) -> Iterator[Finding]:
-    """Report connections added before overlapping user names were refused."""
+    """Report connections whose users are mistaken for another server's, added before this was refused."""
     found = at.read(all_taken_for)
     for id, why in found[:_SHOWN]:
         yield wrong("connections", f"{id}: {why}: `aswhom connections name-people {id} NAME`")

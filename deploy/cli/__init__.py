@@ -99,7 +99,7 @@ class Lazily(click.Group):
 
 def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from deploy.build import told  # here, so that `--help` need not wait for it
+        from deploy.build import told  # imported here to keep `--help` fast
 
         click.echo(f"aswhom, version {told()}")
         context.exit()

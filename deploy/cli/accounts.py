@@ -106,7 +106,9 @@ def reconnect(
     """Print a link at which the person consents again."""
     row = at.read(lambda c: facts.whole(c, operator_queries.any_account(c, id)))
     if row["credential"] != Credential.AUTHORIZATION_CODE:
-        raise BadInput(f"no person consents to {row['id']}, a service's account: {row['next'] or 'it needs nothing'}")
+        raise BadInput(
+            f"{row['id']} is a service's account, to which no person consents: {row['next'] or 'it needs nothing'}"
+        )
     why = None if row["state"] == AccountState.ACTIVE and row["next"] is None else row["why"]
     if why:
         out.sentence(f"Why: {why}")
@@ -148,7 +150,7 @@ def refresh(at: Installation, out: Output, id: str) -> int:
         if now is not None:
             said += "; its token " + (f"expires at {local_time(until)}" if until else "does not expire")
     else:
-        said = f"{account} keeps generation {after}, which has not expired: no other is to be had now"
+        said = f"{account} keeps generation {after}, which has not expired: no newer token is available now"
     out.done(
         said + (f". Next: {next_}" if next_ else ""),
         {"id": account, "renewed": renewed, "generation": after, "expires_at": until, "next": next_},
@@ -165,24 +167,22 @@ def retry(at: Installation, out: Output, id: str | None, connection: str | None,
     person.
     """
     if (id is None) == (connection is None):
-        raise BadInput("say which: the ID of one account, or --connection for all of a provider connection")
+        raise BadInput("give the ID of one account, or --connection for all accounts of a provider connection")
     if connection is None:
         waiting = [at.read(lambda c: operator_queries.any_account(c, id or ""))["id"]]
     else:
         waiting = at.read(lambda c: awaiting_person(c, get_connection(c, connection).id))
         if not waiting:
-            raise BadInput(
-                f"the provider asked for the person of no account of {connection}: there is none to try again"
-            )
+            raise BadInput(f"no account of {connection} waits for its person: there is nothing to retry")
         confirm(f"Try {len(waiting)} accounts of {connection} again?", yes=yes)
     refused = {account: why for account in waiting if (why := _try_again(at, account)) is not None}
     if id is not None and refused:
         ((account, why),) = refused.items()
         raise BadInput(
-            f"{account}: {why}, so to try it again changes nothing: `aswhom accounts show {account}` says what is next"
+            f"{account}: {why}, so another try would change nothing: `aswhom accounts show {account}` says what is next"
         )
     retried = [account for account in waiting if account not in refused]
-    out.done(f"To be tried again with what they have: {', '.join(retried) or 'none'}", {"retried": retried})
+    out.done(f"To be tried again with their current tokens: {', '.join(retried) or 'none'}", {"retried": retried})
 
 
 def _try_again(at: Installation, account: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The question a revocation or stop puts to the operator: what would end with the scope."""
+"""A sentence on what would end with a scope, for confirmation prompts."""
 
 from __future__ import annotations
 

@@ -291,11 +291,11 @@ def _tell(
     # None also if its records were pruned, and the whole chain was walked.
     after = since if since is not None and held.accounted is None else None
     if after is not None:
-        more += f"; what is before {held.first} was verified at {after.at.isoformat()}, and not now"
+        more += f"; records before {held.first} were verified at {after.at.isoformat()}, not now"
     elif held.first > 1:
         more += f"; it begins at {held.first}"
     if not held.compared:
-        more += "; THE CHECKPOINT IS OLDER THAN THE CHAIN'S FIRST RECORD AND WAS NOT COMPARED: keep newer ones"
+        more += "; THE CHECKPOINT IS OLDER THAN THESE RECORDS AND WAS NOT COMPARED: keep newer ones"
     if statement is not None:
         more += f"; {statement} says so, for --since" if held.compared else f"; {statement} was not written"
     if withheld:

@@ -51,7 +51,7 @@ def keys() -> None:
 @click.argument("id")
 @click.option("--uri", required=True, help="The aud of its tokens.")
 @click.option("--tenant", help="Accept only this tenant's capabilities.  [default: every tenant's]")
-@click.option("--provider", help="Actions of this provider call it. Creates provider connection ID.")
+@click.option("--provider", help="The provider name of actions that call it. Creates a provider connection ID.")
 @click.option("--api-url", default="", help="With --provider: the URL those actions call.")
 @click.option("--passes-to", callback=names, help="Audiences it may exchange a token for: a,b,c.")
 @ALGORITHM

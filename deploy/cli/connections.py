@@ -199,7 +199,7 @@ def correct(
         name = client_secret_name(at.read(lambda c: get_connection(c, id)))
         told += (
             f"\ngive its secret: `aswhom connections rotate-secret {id} --name {name} --file FILE --retire-at +1d`. "
-            "The former client's stays live for a day, and what a connect has won meanwhile is ended with that"
+            "The former client's secret stays live for a day, to end tokens that a connect has obtained meanwhile"
         )
     if "config.key_id" in changed:
         own = sorted(one.key_id for one in at.read(lambda c: live_secrets(c, id, PRIVATE_KEY)) if one.key_id)

@@ -100,8 +100,8 @@ def _doubted(doubts: Sequence[str]) -> str:
         return ""
     named = ", ".join(doubts[:_NAMED]) + (" …" if len(doubts) > _NAMED else "")
     return (
-        f" {len(doubts)} revocation(s) by a signal that may be a replay wait for their provider's word ({named}): once "
-        "the revoked token has expired it cannot tell any more, and after the release what renews it is ended there."
+        f" {len(doubts)} revocation(s) by a signal that may be a replay wait for the provider's answer ({named}). Once "
+        "the revoked token has expired the provider cannot tell, and after the release its successor is ended there."
     )
 
 
@@ -109,4 +109,4 @@ def _still(still: CallsOut) -> str:
     if still == CallsOut(calls=0, tokens=0):
         return "Nothing is out."
     out = f"{still.calls} call(s) and {still.tokens} token request(s) are still out"
-    return f"{out}: `aswhom hold show` says when none is."
+    return f"{out}: repeat `aswhom hold show` until none is."

@@ -42,7 +42,7 @@ def failures(at: Installation, out: Output, tenant: str | None) -> None:
     ]
     out.rows(rows, ("cause", "jobs", "workflow", "tenants", "newest", "why"), empty="No job is dead")
     if rows:
-        out.note("Mend a cause, then `aswhom jobs replay --cause CAUSE`")
+        out.note("Fix a cause, then `aswhom jobs replay --cause CAUSE`")
     if not found.all:
         out.note(f"only the newest {MOST} dead jobs were looked at")
 

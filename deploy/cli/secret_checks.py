@@ -35,7 +35,7 @@ def key_with_id(
         secret, named = service_account(secret)
         ours = owner.config.get("service_account")
         if ours is None:
-            raise BadInput(f"that is a service account's file, and {owner.id} acts by none: give the key in it alone")
+            raise BadInput(f"that is a service account's file, but {owner.id} uses none: give only the key it contains")
         if named["service_account"] != ours:
             raise BadInput(f"that is the key of another service account than {owner.id} acts by")
         key_id = named["key_id"] if key_id is None else key_id

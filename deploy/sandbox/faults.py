@@ -26,7 +26,7 @@ _BEFORE = {Mode.STATUS, Mode.BODY, Mode.DROP_REQUEST}
 
 
 class BadFault(ValueError):
-    """the fault is not one we know how to commit"""
+    """A fault order that is not understood."""
 
 
 @dataclass(kw_only=True)

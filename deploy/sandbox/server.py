@@ -64,7 +64,7 @@ class Server(ThreadingHTTPServer):
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
-        print(name, flush=True)  # noqa: T201  (whoever started it waits for this line)
+        print(name, flush=True)  # noqa: T201  (the parent process waits for this line)
         asked_to_stop.wait()
         self.stop()
 
@@ -96,7 +96,7 @@ class _Connection(BaseHTTPRequestHandler):
 
         def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> Any:
             head[:] = [(status, headers)]
-            return None  # nobody here calls WSGI's old write()
+            return None  # WSGI's old write() is not used here
 
         answer = self.server.app(environ, start_response)
         try:

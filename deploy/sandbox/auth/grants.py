@@ -264,5 +264,5 @@ class Grants:
 
 
 def _s256(verifier: str) -> str:
-    """RFC 7636 §4.2."""
+    """Return the S256 code challenge (RFC 7636 §4.2)."""
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()

@@ -21,7 +21,7 @@ class Provider:
     rotates: bool = True  # a refresh token works once
     grace_seconds: float = 0  # how long after its first use a refresh token may be presented again
     always_form: bool = False  # form-encoded even if asked for JSON
-    always_granted: tuple[str, ...] = ()  # whatever was asked for
+    always_granted: tuple[str, ...] = ()  # scopes granted in addition to the requested ones
 
 
 # docs.github.com: "Refreshing user access tokens"; ghu_ and ghr_ are its published prefixes.
