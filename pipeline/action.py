@@ -21,7 +21,32 @@ from identity.model import Effect
 from identity.money import Money
 from identity.oauth.lifetime import count
 from pipeline.fields import check_kept, check_ordered
-from pipeline.throttle.limits import LONGEST_WAIT, EndpointClass, Limits
+from pipeline.throttle.limits import LONGEST_WAIT, EndpointClass, Left, Limits, Per
+
+__all__ = [
+    "Action",
+    "Call",
+    "Effect",
+    "EndpointClass",
+    "Facts",
+    "Judgement",
+    "Left",
+    "Limits",
+    "Money",
+    "Per",
+    "R",
+    "Recovery",
+    "Request",
+    "Response",
+    "Result",
+    "UnreadableAnswer",
+    "Verdict",
+    "check_action",
+    "hash_of",
+    "is_action",
+    "judge_status",
+    "retry_after",
+]
 
 
 class Result(BaseModel):

@@ -41,12 +41,20 @@ class Registry:
         workflows: list[Workflow] = []
         actions: list[type[Action[Any]]] = []
         for name in modules:
-            members = list(vars(_imported(name)).values())
+            module = _imported(name)
+            members = list(vars(module).values())
             of_it = [one for one in members if isinstance(one, Workflow)]
             tools = [one for one in members if is_action(one) and one.__module__ == name]
             if not of_it and not tools:
                 told = {"action": "workflows.nothing_declared", "of": name}
-                log.warning("%s declares no workflow and no action at its top level", name, extra=told)
+                lies_at = getattr(module, "__file__", None) or "no file"
+                log.warning(
+                    "%s declares no workflow and no action at its top level. It was loaded from %s: if you meant a "
+                    "file of yours, rename it, since an installed module has its name",
+                    name,
+                    lies_at,
+                    extra=told,
+                )
             workflows += of_it
             actions += tools
         try:

@@ -12,6 +12,7 @@ from deploy.installation import Installation
 from deploy.settings import load
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from tests.deploy.conftest import Cli, told
+from tests.docs.pages import ROOT
 
 TWICE = """
 from dataclasses import replace
@@ -98,6 +99,15 @@ def test_a_workflow_that_two_modules_have_is_one(
 def test_a_module_that_declares_nothing_is_told_of(cli: Cli, declare: Callable[[str, str], None]) -> None:
     declare("of_nothing", "from tasks.actions.slack import PostMessage\n")
     assert "of_nothing declares no workflow and no action at its top level" in cli("workflows", "list").stderr
+
+
+def test_a_file_that_has_the_name_of_a_module_of_ours_is_told_to_be_renamed(
+    cli: Cli, declare: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare("tasks", MINE)
+    monkeypatch.setenv("ASWHOM_WORKFLOWS", "tasks")
+    told = cli("workflows", "list").stderr
+    assert f"It was loaded from {ROOT / 'tasks' / '__init__.py'}: if you meant a file of yours, rename it" in told
 
 
 def test_a_module_that_is_nowhere_is_told_with_the_setting_that_names_it(
