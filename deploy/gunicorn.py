@@ -20,9 +20,7 @@ class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - the setting's 
     """Gunicorn's logger without the access log."""
 
     def access(self, *_: object) -> None:
-        """Skip formatting: given a logging configuration, Gunicorn formats a line per request even if nothing writes
-        it.
-        """
+        """Skip the formatting that Gunicorn does for each request even if nothing writes the line."""
 
 
 _settings = process.settings_or_exit()

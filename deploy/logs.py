@@ -1,8 +1,8 @@
-"""Logging: one line per event with the process's name, as JSON or for people, for our loggers and libraries' alike.
+"""Logging: one line per event, as JSON or for people, with the process's name.
 
-Secrets stay out because they are never passed in: tokens have a type that masks itself, errors name ids, and tracebacks
-show source lines without the values of variables. Libraries that log URLs with query strings, or a line per message,
-log from WARNING on.
+It covers our loggers and libraries' alike. Secrets stay out because they are never passed in: tokens have a type that
+masks itself, errors name ids, and tracebacks show source lines without the values of variables. Libraries that log URLs
+with query strings, or a line per message, log from WARNING on.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Format = Literal["json", "console"]
 
 
 class Unquoted(logging.Filter):
-    """Filter that removes quoted requests from error messages: a request line or header can contain a link or a key."""
+    """Filter that removes quoted requests from error messages, since they can contain links or keys."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Cut off the quoted request."""

@@ -43,9 +43,7 @@ def unfit(settings: Settings) -> list[str]:
 
 
 def in_the_way(at: Installation) -> list[str]:
-    """Return everything that would block an upgrade: `unfit`, faults that only Celery has, and hosts this version
-    refuses.
-    """
+    """Return all that would block an upgrade: `unfit`, faults only Celery has, and hosts this version refuses."""
     from pipeline.ledger.revision import of_a_newer_version, revision_of
 
     faults, found = unfit(at.settings), revision_of(at.unchecked_ledger)

@@ -110,9 +110,7 @@ class Settings(Variables):
         )
 
     def runtime(self, process: str | None = None) -> RuntimeSettings:
-        """Return the runtime settings of a *process*, or of a command. Raise Misconfigured, also for contradictory
-        settings.
-        """
+        """Return the runtime settings of a *process*, or of a command. Raise Misconfigured, also for contradictions."""
         from deploy.contradictions import contradictions
         from pipeline.execution.worker import WorkerSettings
         from pipeline.runtime_settings import RuntimeSettings
@@ -173,9 +171,7 @@ class Settings(Variables):
         return kept
 
     def limits(self) -> Limits:
-        """Return how long a task may run before its process stops, and the grace for the process's other calls after
-        that.
-        """
+        """Return how long a task may run before its process stops, and the grace for that process's other calls."""
         from pipeline.broker.watchdog import HANDS_BACK, Limits
 
         steps = self.steps()

@@ -77,9 +77,7 @@ def tell_of_another(settings: Settings, runtime: Runtime) -> None:
 
 
 def keeping_the_mark(settings: Settings, runtime: Runtime) -> Duty:
-    """Return the housekeeping duty that renews the mark. It fails while another mark is there, so that monitoring shows
-    it.
-    """
+    """Return the housekeeping duty that renews the mark, and fails visibly while another one is there."""
     ours: Sequence[str] = ()
 
     def keep() -> None:

@@ -31,11 +31,10 @@ LOCK = RUN / "up.lock"  # held by the one `aswhom up` while it runs
 
 
 def configuration(groups: Iterable[tuple[str, Sequence[Process]]], *, patience: timedelta) -> str:
-    """Return supervisord's configuration. Groups start in order and stop in reverse; processes of a group stop
-    together.
+    """Return supervisord's configuration.
 
-    *patience* is how long a process may take to stop before it is killed. Paths are relative to supervisord's
-    directory.
+    Groups start in order and stop in reverse; processes of a group stop together. *patience* is how long a process may
+    take to stop before it is killed. Paths are relative to supervisord's directory.
     """
     sections = [
         _section(

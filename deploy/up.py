@@ -91,11 +91,10 @@ def patience(settings: Settings) -> timedelta:
 
 
 class Up:
-    """The processes of one machine, from `start` to `stop`. *extra* processes start before the list's and stop after
-    them.
+    """The processes of one machine, from `start` to `stop`.
 
-    Their output goes to our standard output, or is appended to *log*. *beside_others* allows migrations while other
-    processes are connected to the ledger.
+    *extra* processes start before the list's and stop after them. Output goes to our standard output, or is appended to
+    *log*. *beside_others* allows migrations while other processes are connected to the ledger.
     """
 
     def __init__(

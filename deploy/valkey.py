@@ -1,4 +1,4 @@
-"""The private Valkey of `aswhom up`: a unix socket only its owner can reach, no port, an AOF, no eviction."""
+"""The private Valkey of `aswhom up`: a private unix socket, no port, an AOF, no eviction."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ _LONGEST = 103  # longest socket path in bytes: 107 on Linux, 103 on macOS
 
 
 def socket_path(data_dir: Path) -> Path:
-    """Return the socket's path: in *data_dir*, or in a private folder of /tmp if that path would be too long for a
-    socket.
+    """Return the path of the socket, the same for every process of this user.
 
-    Every process of this user gets the same answer.
+    It is in *data_dir*, or in a private folder of /tmp if that path would be too long for a socket.
     """
     near = data_dir / "valkey" / "valkey.sock"
     if len(os.fsencode(near)) <= _LONGEST:

@@ -121,18 +121,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         conn.close()
 
     def murder_keepalived(self, force: bool = False) -> None:
-        """Close expired idle connections. Close the longest idle early if they fill half of all slots, or slots run
-        out.
+        """Close expired idle connections, and the longest idle ones early if slots are scarce.
+
+        Slots are scarce if idle connections hold more than half of them, or if hardly any are free.
         """
         idle = self.keepalived_conns
         _let_go(idle, max(self.nr_conns - self._places, len(idle) - self.worker_connections // 2))
         super().murder_keepalived(force)
 
     def murder_pending(self) -> None:
-        """Close silent connections. Gunicorn would give them its long timeout, and accept nobody once a thousand are
-        open.
+        """Close connections that have sent nothing.
 
-        It runs at least once a second, so it sees a connection with its full timeout and shortens it.
+        Gunicorn would give them its long timeout, and accept nobody once a thousand are open. This runs at least once a
+        second, so it sees a connection with its full timeout and shortens it.
         """
         latest = time.monotonic() + self.silence
         for conn in self.pending_conns:

@@ -72,9 +72,7 @@ def _refused(at: Installation) -> Iterator[Finding]:
 
 
 def _rivals(at: Installation) -> Iterator[Finding]:
-    """Report rival connections. They are harmless for a provider that no action uses, since people connect through
-    each.
-    """
+    """Report rival connections, which are harmless for a provider that no action uses."""
     reached = {action.facts.provider for action in at.workflows.actions.values()}
     for provider, says in at.read(connection_facts.all_rivals):
         yield (wrong if provider in reached else unknown)("connections", says)
@@ -103,8 +101,9 @@ def _own_values(at: Installation) -> Iterator[Finding]:
 
 
 def _unlisted(at: Installation) -> Iterator[Finding]:
-    """Report a tenant's own connection that lists no installation: a stranger's, of a public app, would count as
-    theirs.
+    """Report a tenant's own connection without listed installations.
+
+    Anybody may install a public app, and a stranger's installation would count as the tenant's.
     """
     listing = {row["connection_id"] for row in at.read(operator_queries.all_installations)}
     for row in at.read(operator_queries.all_connections):

@@ -126,8 +126,9 @@ def reconnect(
 @command(accounts)
 @click.argument("id")
 def refresh(at: Installation, out: Output, id: str) -> int:
-    """Refresh the account's token now, however long the current one is valid. Concurrent refreshes present it only
-    once.
+    """Refresh the account's token now, even if the current one is still valid.
+
+    Concurrent refreshes present the token only once.
     """
     row = at.read(lambda c: operator_queries.any_account(c, id))
     account, before = row["id"], row["generation"]
@@ -163,8 +164,9 @@ def refresh(at: Installation, out: Output, id: str) -> int:
 @click.option("--connection", help="All accounts of this provider connection that wait for their person.")
 @YES
 def retry(at: Installation, out: Output, id: str | None, connection: str | None, yes: bool) -> None:
-    """Retry accounts that wait for their person, with the tokens they have, once the provider no longer asks for the
-    person.
+    """Retry accounts that wait for their person with their current tokens.
+
+    Use it once the provider no longer asks for the person.
     """
     if (id is None) == (connection is None):
         raise BadInput("give the ID of one account, or --connection for all accounts of a provider connection")
@@ -200,8 +202,9 @@ def _try_again(at: Installation, account: str) -> str | None:
 
 
 def _note_refresh(at: Installation, row: Record, outcome: str, *, generation: int, **detail: str) -> None:
-    """Audit a forced refresh. An unavailable ledger only logs: an operator would repeat a failed command, and rotate
-    again.
+    """Audit a forced refresh.
+
+    If the ledger is unavailable, only log: an operator would repeat a failed command, and rotate the token again.
     """
     whom, act = AsWhom.of_account(AccountKey.of(row), id=row["id"], generation=generation), at.act()
     try:

@@ -138,9 +138,7 @@ def trust(
 
 
 def _there_are(at: Installation, patterns: tuple[str, ...] | None) -> None:
-    """Raise BadInput for a pattern that matches no tool; the mistake would otherwise only show when the agent is
-    refused.
-    """
+    """Raise BadInput for a pattern that matches no tool, which would otherwise only show when the agent is refused."""
     for pattern in patterns or ():
         if not any(fnmatchcase(tool, pattern) for tool in at.workflows.tools):
             there = ", ".join(at.workflows.tools) or "none"

@@ -9,9 +9,7 @@ from pipeline.revocation.preview import preview
 
 
 def what_depends(at: Installation, scope: Scope) -> str:
-    """Describe what depends on a scope. An unreadable ledger becomes a sentence too, so that it never delays a
-    revocation.
-    """
+    """Describe what depends on a scope, or why that is unknown: an unreadable ledger must not delay a revocation."""
     try:
         stake = at.read(lambda c: preview(c, scope, at.workflows, now=at.now()))
     except Unavailable as fault:

@@ -72,9 +72,7 @@ def search(at: Installation, out: Output, limit: int, **wanted: Any) -> None:
 @command(audit)
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> None:
-    """Show one record: the action, as whom, by which agent, on whose behalf, under which consent, and why it was
-    allowed.
-    """
+    """Show one record: what was done, as whom, by which agent, on whose behalf, and why it was allowed."""
     row = at.read(lambda c: audit_queries.record(c, id))
     if out.as_json:
         out.document({**row, "as_whom": _principal_in_words(row)})
@@ -140,8 +138,9 @@ def export(
 
 
 def _follows(folder: Path) -> int:
-    """Return the highest chain number at which the folder's exports end, 0 if there are none. Raise BadInput for any
-    other file.
+    """Return the highest chain number at which the folder's exports end, or 0.
+
+    Raise BadInput for a file that is not an export.
     """
     return max((_last_seq(file) for file in folder.glob("audit-*.jsonl")), default=0)
 

@@ -169,9 +169,7 @@ def withdraw(at: Installation, out: Output, kid: str, yes: bool) -> None:
 @click.option("--job")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000))
 def list_issued(at: Installation, out: Output, tenant: str | None, job: str | None, limit: int) -> None:
-    """List issued tokens, newest first: for what, to whom, and with what outcome. The tokens themselves are never
-    shown.
-    """
+    """List issued tokens, newest first: for what, to whom, and with what outcome. Never the tokens themselves."""
     table = capabilities.c
     statement = select(capabilities).order_by(table.issued_at.desc(), table.jti.desc()).limit(limit + 1)
     if tenant:

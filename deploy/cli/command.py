@@ -102,8 +102,9 @@ new_file_option = click.option(
 
 
 def secret_option(*names: str, help: str, required: bool = False) -> Callable[[Any], Any]:
-    """Return an option that takes a secret from a file, or from standard input for `-`. A secret on the command line
-    would be visible to every user of the machine in the process list.
+    """Return an option that takes a secret from a file, or from standard input for `-`.
+
+    On the command line, the secret would be visible to every user of the machine in the process list.
     """
 
     def read(context: click.Context, parameter: click.Parameter, path: str | None) -> object:

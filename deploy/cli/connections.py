@@ -212,8 +212,9 @@ def correct(
 @click.argument("id")
 @YES
 def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
-    """Remove a connection and its secrets, if nothing refers to it yet. One that was used can only be corrected or
-    stopped.
+    """Remove a connection and its secrets, if nothing refers to it yet.
+
+    One that was used can only be corrected or stopped.
     """
     confirm(f"Remove {id}, and its secrets?", yes=yes)
     act = at.act()

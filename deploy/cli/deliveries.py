@@ -87,8 +87,9 @@ def show(at: Installation, out: Output, id: str, body: bool) -> None:
 @command(deliveries)
 @click.argument("id")
 def explain(at: Installation, out: Output, id: str) -> None:
-    """Say which workflows a delivery would start now, and why not the others: filters, switches, configuration,
-    existing jobs.
+    """Show which workflows a delivery would start now, and why not the others.
+
+    Reasons are filters, switches, configuration and existing jobs.
     """
     row = at.read(lambda c: operator_queries.any_delivery(c, id))
     stored, considered = _considered(at, row)

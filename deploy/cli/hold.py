@@ -29,8 +29,10 @@ def hold() -> None:
 @command(hold, "set")
 @click.option("--why", required=True, help="The reason, shown to anyone who asks why nothing happens.")
 def set_(at: Installation, out: Output, why: str) -> int | None:
-    """Hold the whole installation: no job is claimed, no step opens, no token is renewed or ended at its provider, and
-    no schedule fires. Deliveries are accepted, and revocations take effect. Calls already sent end as usual.
+    """Hold the whole installation: nothing goes out until the release.
+
+    No job is claimed, no step opens, no token is renewed or ended at its provider, and no schedule fires. Deliveries
+    are accepted, and revocations take effect. Calls already sent end as usual.
 
     Exits with 1 if it was held already: the person who set that hold may release it.
     """
@@ -63,8 +65,9 @@ def release(at: Installation, out: Output, why: str | None, yes: bool) -> None:
 @command(hold)
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if it is not held, for scripts.")
 def show(at: Installation, out: Output, exit_code: bool) -> int | None:
-    """Show whether the installation is held: since when, by whom, why, what is still in flight, and how many jobs are
-    due.
+    """Show whether the installation is held.
+
+    That includes since when, by whom and why, what is still in flight, and how many jobs are due.
     """
     held = _tell(at, out, changed=False)
     return PROBLEM if exit_code and not held else None
@@ -93,9 +96,7 @@ def _tell(at: Installation, out: Output, *, changed: bool) -> bool:
 
 
 def _doubted(doubts: Sequence[str]) -> str:
-    """Describe doubtful revocations to check before the release, after which the provider is asked and the credentials
-    are ended there.
-    """
+    """Describe doubtful revocations, to be checked before the release ends their credentials at the provider."""
     if not doubts:
         return ""
     named = ", ".join(doubts[:_NAMED]) + (" …" if len(doubts) > _NAMED else "")

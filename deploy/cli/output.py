@@ -76,7 +76,7 @@ class Output:
             self.note(f"and {len(refused) - _NAMED} more")
 
     def progress(self, length: int, *, what: str, hidden: bool = False) -> AbstractContextManager[Bar]:
-        """Show a progress bar over *length* items on a terminal's standard error. Call its `update` with the number
+        """Show a progress bar over *length* items on standard error, if it is a terminal. `update` takes the number
         done.
         """
         hidden = hidden or self.as_json or not sys.stderr.isatty()

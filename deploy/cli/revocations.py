@@ -106,10 +106,10 @@ def give_up(at: Installation, out: Output, id: str, yes: bool) -> int | None:
 @command(revocations)
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> int | None:
-    """Show one revocation or narrowing: its receipt, and whether this installation signed it as this revocation's
-    newest.
+    """Show one revocation or narrowing, its receipt, and whether the receipt is authentic.
 
-    The --json output can be saved as a file for `revocations verify`.
+    It has to be signed by this installation, for this revocation, and be the newest revision. The --json output can be
+    saved as a file for `revocations verify`.
     """
     row = at.read(lambda c: operator_queries.any_revocation(c, id))
     if row["receipt"] is None:

@@ -67,10 +67,10 @@ class SortedOut:
 def revoke_again(
     at: Installation, out: Output, file: Path, *, after: int | None, dry_run: bool, yes: bool
 ) -> int | None:
-    """Repeat the list's newest revocation of each scope if the ledger has none as new, or if it is numbered after
-    *after*.
+    """Repeat the list's newest revocation of each scope that the ledger has forgotten.
 
-    If it is interrupted, run it again to continue with the rest.
+    That is one newer than the ledger's own of the scope, and if given, numbered after *after*. If the command is
+    interrupted, run it again to continue with the rest.
     """
     listed, narrowings = _read(file)
     for command in at.read(lambda c: _to_narrow(c, narrowings)):

@@ -26,8 +26,9 @@ from pipeline.schedules.timetable import LONGEST_JITTER, MOST, CatchUp, Timetabl
 
 @click.group()
 def schedules() -> None:
-    """Times at which workflows start: declared in code, for every tenant that has the workflow on, or added for one
-    tenant.
+    """Times at which workflows start by themselves.
+
+    A schedule is declared in code, for every tenant that has the workflow on, or added for one tenant.
     """
 
 

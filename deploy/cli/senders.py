@@ -47,8 +47,9 @@ def add_sender(
     webhook_secret_file: Secret,
     config: tuple[str, ...],
 ) -> None:
-    """Receive webhooks from your own sender. KIND is `standard` (Standard Webhooks) or `hmac` (scheme given by
-    --config).
+    """Receive webhooks from your own sender.
+
+    KIND is `standard` (Standard Webhooks) or `hmac` (a scheme described by --config).
     """
     owner = ProviderConnection(
         id=checked_id(id),

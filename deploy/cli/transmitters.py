@@ -84,10 +84,10 @@ def correct(
     subject_issuer: str | None,
     plain_jwt: bool | None,
 ) -> None:
-    """Correct a transmitter's expected token fields immediately. Options that are not given leave their value
-    unchanged.
+    """Correct a transmitter's expected token fields immediately.
 
-    Its id stays, and with it its URL and its people's links. The given --audience values replace all existing ones.
+    Options that are not given leave their value unchanged. The id stays, and with it the transmitter's URL and its
+    people's links. The given --audience values replace all existing ones.
     """
     if not audiences and subject_issuer is None and plain_jwt is None:
         raise BadInput("say what to change: --audience, --subject-issuer, --plain-jwt or --secevent-jwt")
@@ -112,10 +112,10 @@ def correct(
 @command(transmitters)
 @click.argument("id")
 def running(at: Installation, out: Output, id: str) -> None:
-    """Record that a stream is enabled again. Many transmitters do not report a change you make at the provider
-    yourself.
+    """Record that a stream is enabled again.
 
-    It counts until the transmitter reports a later pause or end of the stream.
+    Many transmitters do not report a change you make at the provider yourself. The record counts until the transmitter
+    reports a later pause or end of the stream.
     """
     act = at.act()
     at.write(lambda c: acts.says_running(c, id, act))

@@ -24,7 +24,7 @@ def read() -> Mapping[str, Any]:
 
 
 class Outlined(click.Command):
-    """A command built from its outline: help is available at once, and the command is loaded when it is called."""
+    """A command built from its outline, and loaded only when it is called."""
 
     def __init__(self, name: str, of: Mapping[str, Any], load: Callable[[], click.Command]) -> None:
         super().__init__(name, params=[_option(**one) for one in of["options"]], help=of["help"])

@@ -48,8 +48,7 @@ def trigger(
     body: Any,
     url: str | None,
 ) -> int | None:
-    """Send EVENT of SOURCE (github pull_request.opened) to the running web process, signed with the connection's
-    secret.
+    """Send EVENT of SOURCE (github pull_request.opened) to the running web process, signed as its sender would.
 
     It is a delivery like any other, and the work it starts is really done. The built-in bodies are small and made up;
     `--body` takes your own.
@@ -91,9 +90,7 @@ def trigger(
 def _sender(
     at: Installation, c: Connection, source: str, through: str | None, installation: str | None, *, made_up: bool
 ) -> tuple[ProviderConnection, Secret, str | None]:
-    """Return the connection, its signing secret, and the installation a made-up body should name. Your own body names
-    its installation itself.
-    """
+    """Return the connection, its signing secret, and the installation that a made-up body should name."""
     if through is None:
         fitting = [row["id"] for row in operator_queries.all_connections(c) if row["provider"] == source]
         if len(fitting) != 1:

@@ -12,9 +12,7 @@ from pipeline.states import CUT_SHORT, AttemptState, JobState, Purpose, StepStat
 
 
 def resolving(job: Record, steps: Sequence[Record]) -> str:
-    """Return the command that settles one step's unanswered calls. It names them, so that it cannot settle a later
-    call.
-    """
+    """Return the command that settles one step's unanswered calls, by name, so that it settles no later call."""
     named = [f"--call {call.attempt['id']}" for call in asked_about(steps)]
     return " ".join((f"`aswhom jobs resolve {job['id']}", *named)) + "`"
 

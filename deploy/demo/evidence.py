@@ -117,9 +117,7 @@ def _is_no_step(entry: Row) -> bool:
 
 
 def _of_presentations(evidence: Evidence) -> list[str]:
-    """Check that no refresh token was presented twice, and that committed and granted renewals of people's tokens
-    agree.
-    """
+    """Check that no refresh token was presented twice, and that people's committed and granted renewals agree."""
     shown = [entry for entry in evidence.presentations if entry["kind"] == "refresh_token"]
     often = Counter(entry["fingerprint"] for entry in shown)
     found = [f"a refresh token was presented {number} times" for number in often.values() if number > 1]

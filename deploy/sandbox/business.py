@@ -49,9 +49,7 @@ def _sales(tenant: str, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def stripe(url: str, tenants: tuple[str, ...]) -> dict[str, Any]:
-    """Return an account per tenant. Its restricted key may only read subscriptions and invoices and annotate
-    subscriptions.
-    """
+    """Return an account per tenant, whose restricted key reads subscriptions and invoices and annotates the former."""
     return {
         "url": url,
         "accounts": [

@@ -208,10 +208,10 @@ class Trial:
         return job
 
     def revoke(self, kind: str, key: str, *, tenant: str | None = None) -> str:
-        """Revoke as `aswhom revoke` does, for example `revoke("user", "ada", tenant="acme")`. Return the revocation's
-        id.
+        """Revoke, for example `revoke("user", "ada", tenant="acme")`, and return the revocation's id.
 
-        It is effective immediately. Its consequences follow with the next `settle`. Raise BadInput.
+        It works as `aswhom revoke` does, and is effective immediately. Its consequences follow with the next `settle`.
+        Raise BadInput.
         """
         if kind not in list(ScopeKind):
             *others, last = ScopeKind
@@ -228,9 +228,7 @@ class Trial:
         return id
 
     def answer(self, job: str, login: str, *, yes: bool) -> None:
-        """Answer the approval that a job waits for, as a person of the tenant. Raise BadInput if the answer does not
-        count.
-        """
+        """Answer the approval that a job waits for, as a person of the tenant. Raise BadInput if it does not count."""
         asked = select(approvals.c.id).where(approvals.c.job_id == job, approvals.c.state == ApprovalState.OPEN)
         found = self._rows(asked)
         view = self.runtime.database.read(lambda c: approval(c, found[0].id)) if found else None
@@ -255,9 +253,7 @@ class Trial:
     # Work and its effects
 
     def work(self, workflow: str) -> list[Row[Any]]:
-        """Run every due job once without letting time pass, so that sleeping jobs sleep on. Return the jobs of
-        *workflow*.
-        """
+        """Run every due job once, and return the jobs of *workflow*. No time passes, so sleeping jobs sleep on."""
         for job in self._rows(select(jobs.c.id).where(jobs.c.state == JobState.QUEUED).order_by(jobs.c.accepted)):
             self.runtime.worker.handle(job.id)
         return self._rows(select(jobs).where(jobs.c.workflow == workflow).order_by(jobs.c.accepted))

@@ -107,9 +107,7 @@ class Deliveries:
             return delivery
 
     def make_withdrawn(self, user: dict[str, Any], *, late: bool = False) -> Delivery:
-        """Create the event of a user's ended authorization. Whoever ended it, it has an action and a sender, and no
-        time.
-        """
+        """Create the event of a user's ended authorization, whoever ended it: an action and a sender, but no time."""
         return self.make("github_app_authorization", {"action": "revoked", "sender": user}, late=late)
 
     def send(self, delivery: Delivery) -> int:

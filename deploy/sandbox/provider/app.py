@@ -1,4 +1,4 @@
-"""One case as an application: an OAuth 2 server with one client and one person, an API for its tokens, and signals."""
+"""One case as an application: an OAuth 2 server, an API for its tokens, and signals."""
 
 from __future__ import annotations
 
@@ -148,9 +148,7 @@ def _signals(case: Case, habits: Habits, setting: Setting, *, clock: Clock) -> B
 
     @routes.post("/_sandbox/signals")
     def send() -> Response:
-        """Send the case's signals, or only `{"which": [2]}`, signed as Slack does. Return the statuses, 0 for no
-        answer.
-        """
+        """Send the case's signals, or only `{"which": [2]}`, signed as Slack does. Return the statuses, or 0."""
         told = case.signals(replace(setting, now=clock()))
         which = json_body().get("which", range(1, len(told) + 1))
         if not told:

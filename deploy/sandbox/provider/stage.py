@@ -90,9 +90,7 @@ class Stage:
         return {"now": self.clock().isoformat()}
 
     def _begin_ordered(self, order: Any) -> dict[str, Any]:
-        """Start `{"case", …}` with options of the same names. Omitted ones keep the values the process was started
-        with.
-        """
+        """Start `{"case", …}` with options of the same names, which default to those of the process."""
         known = {"case", "rotates", "grace", "lifetime", "seconds", "hook"}
         if not isinstance(order, dict) or "case" not in order or set(order) - known:
             raise ValueError(f"the body must be a JSON object with case, and of {', '.join(sorted(known))}")

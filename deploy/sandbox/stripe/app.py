@@ -132,9 +132,7 @@ def _subscription(row: dict[str, Any], now: int) -> dict[str, Any]:
 
 
 def _is_listed(row: dict[str, Any], status: str | None) -> bool:
-    """Apply the list's status filter. Without one, all but canceled are listed
-    (docs.stripe.com/api/subscriptions/list).
-    """
+    """Apply the status filter of docs.stripe.com/api/subscriptions/list. The default is all but canceled ones."""
     match status:
         case "all":
             return True
