@@ -59,6 +59,10 @@ TOKEN_LINE_SECONDS = Gauge(
     ["provider"],
     multiprocess_mode="mostrecent",
 )
+REDIS_FAILURES = Counter(
+    "aswhom_redis_failures",
+    "Failures of the shared Redis, after each of which a process works without it for some seconds.",
+)
 WITHDRAWALS_ASKED = Counter(
     "aswhom_withdrawals_asked", "Requests to end a revoked credential, by what became of them", ["outcome"]
 )

@@ -1,30 +1,58 @@
-"""Whether a Redis that failed is left alone: known once a process, however many objects ask it.
+"""Leaving a failed Redis alone: known once per process, however many objects share the client.
 
-One that hangs costs whoever asks it a whole timeout. Known to each object alone, a step would pay it once for each.
+A Redis that hangs costs each caller a whole timeout. After a failure nobody asks it for a while, and then one caller at
+a time tries it, as with a half-open circuit breaker.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
 
+from identity.metrics import REDIS_FAILURES
+
+log = logging.getLogger(__name__)
+
 
 class RedisCooldown:
-    """The rest of one Redis. One for all threads, and for all objects that share the client."""
+    """The cooldown of one Redis, shared by all threads and by all objects that use the client."""
 
     def __init__(
         self, *, lasts: timedelta = timedelta(seconds=5), monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._lasts = lasts.total_seconds()
         self._monotonic = monotonic
-        self._until = float("-inf")
+        self._lock = threading.Lock()
+        self._again: float | None = None  # since a failure: when the next caller may try it
 
-    @property
-    def is_away(self) -> bool:
-        """It failed a moment ago: it is not asked now."""
-        return self._monotonic() < self._until
+    def may_ask(self) -> bool:
+        """True while Redis answers; after a failure, for one caller per cooldown."""
+        if self._again is None:
+            return True
+        with self._lock:
+            now, again = self._monotonic(), self._again or float("-inf")  # another may have had its answer meanwhile
+            if now < again:
+                return False
+            if again > float("-inf"):
+                self._again = now + self._lasts
+            return True
 
-    def begin(self) -> None:
-        """It has failed."""
-        self._until = self._monotonic() + self._lasts
+    def answered(self) -> None:
+        """Redis answered: all may ask it again."""
+        if self._again is None:
+            return
+        with self._lock:
+            self._again = None
+        log.info("Redis answers again", extra={"action": "redis.back"})
+
+    def failed(self, error: Exception) -> None:
+        """Redis did not answer, or refuses everybody."""
+        with self._lock:
+            first, self._again = self._again is None, self._monotonic() + self._lasts
+        REDIS_FAILURES.inc()
+        if first:
+            what = type(error).__name__
+            log.warning("Redis is left alone for %g s: %s", self._lasts, what, extra={"action": "redis.away"})

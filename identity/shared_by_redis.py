@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -9,8 +10,11 @@ from datetime import timedelta
 from typing import ClassVar, TypedDict, TypeVar
 
 import redis
+from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, ResponseError
 
 from identity.redis_cooldown import RedisCooldown
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -58,15 +62,27 @@ class SharedByRedis:
 
     def _reach(self, do: Callable[[redis.Redis], T]) -> T | None:
         """What comes of *do* at Redis; None: it is away."""
-        if self._client is None or self._rest.is_away:
+        if self._client is None or not self._rest.may_ask():
             return None
         try:
-            return do(self._client)
-        except redis.RedisError:
-            self._rest.begin()
+            outcome = do(self._client)
+        except redis.RedisError as error:
+            if _is_of_one_key(error):
+                log.error("Redis refused a script: %s", error, extra={"action": "redis.refused"})
+            else:
+                self._rest.failed(error)
             return None
+        self._rest.answered()
+        return outcome
 
     def _by_itself(self, count: Callable[[int], T]) -> T:
         """What *count* says at this microsecond, one thread at a time."""
         with self._lock:
             return count(int(self._monotonic() * 1_000_000))
+
+
+def _is_of_one_key(error: redis.RedisError) -> bool:
+    """A refusal of this script or its keys: others are served, so Redis is not away."""
+    if not isinstance(error, ResponseError) or isinstance(error, (MasterDownError, OutOfMemoryError, ReadOnlyError)):
+        return False
+    return not str(error).startswith(("MISCONF", "NOREPLICAS", "CLUSTERDOWN"))

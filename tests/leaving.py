@@ -33,10 +33,10 @@ class Leaving:
             raise CommitUnknown("the connection broke after COMMIT")
         return outcome
 
-    def read(self, fn: Callable[[Connection], T]) -> T:
+    def read(self, fn: Callable[[Connection], T], *, ahead: bool = False) -> T:
         if self._away:
             raise Unavailable("the ledger's server does not answer")
-        return self._database.read(fn)
+        return self._database.read(fn, ahead=ahead)
 
     def back(self) -> None:
         self._away = self.leaves = False

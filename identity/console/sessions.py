@@ -188,7 +188,10 @@ def end_at_providers_word(
     """
     columns = console_sessions.c
     meant = (columns.issuer == issuer) & columns.subject.in_(subjects) & (columns.expires_at > now)
-    found = connection.execute(select(columns.token_sha256, columns.roles, columns.created_at).where(meant)).all()
+    # Locked, since another sender may narrow the same session now: if both read the same roles, the second would give
+    # back what the first took.
+    sessions = select(columns.token_sha256, columns.roles, columns.created_at).where(meant)
+    found = connection.execute(sessions.order_by(columns.token_sha256).with_for_update()).all()
     theirs = [one for one in found if within is None or any(tenant == within for _, tenant in one.roles)]
     due = [one for one in theirs if before is None or one.created_at <= before]
     elsewhere = {one.token_sha256: [held for held in one.roles if within not in (None, held[1])] for one in due}

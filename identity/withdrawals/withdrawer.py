@@ -26,7 +26,7 @@ from identity.keys.vault import Vault
 from identity.oauth.answers import limits_rate
 from identity.providers.profile import Profile, Renewal
 from identity.refresh.gate import AHEAD_KEEPS, Endpoint
-from identity.sql.store import Store
+from identity.sql.store import CommitUnknown, Store
 from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals import Counts, WithdrawalState, note_ended
 from identity.withdrawals.budget import WithdrawalBudget
@@ -111,9 +111,8 @@ class Withdrawer:
             claiming = partial(claim_alike, others=some, first=case, profiles=self._profiles, now=now, until=until)
             try:
                 claimed = self._store.write(claiming)
-            except (
-                Unavailable
-            ) as fault:  # one account is busy, say: what was claimed before is asked about all the same
+            except (Unavailable, CommitUnknown) as fault:
+                # One account is busy, say. What was claimed before is asked about; an uncertain claim lapses by itself.
                 log.info("no more are named in one request: %s", fault, extra={"action": "withdrawal.fewer_named"})
                 break
             for other in claimed:

@@ -32,7 +32,9 @@ class Database(Protocol):
         """
         ...
 
-    def read(self, fn: Callable[[Connection], T]) -> T: ...
+    def read(self, fn: Callable[[Connection], T], *, ahead: bool = False) -> T:
+        """*ahead*: on PostgreSQL, by a connection that ordinary reads and writes leave to revocations."""
+        ...
 
     def check_fit(self) -> None:
         """Return if there is room for what writes add and no damage was met, as far as this process can see.
@@ -76,7 +78,7 @@ class WithTurn:
         return self.database.write(fn, until=self.until, ahead=self.ahead)
 
     def read(self, fn: Callable[[Connection], T]) -> T:
-        return self.database.read(fn)
+        return self.database.read(fn, ahead=self.ahead)
 
 
 def raise_if_late(until: float | None) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -48,14 +48,17 @@ _CERTIFICATE = (
     "public authority sslrootcert is the system's list, /etc/ssl/certs/ca-certificates.crt on Debian"
 )
 
-#: Of the connections, which ordinary writes leave to what goes ahead of them: a revocation.
+#: Connections that reads and ordinary writes leave to what goes ahead of them: a revocation.
 _AHEAD = 2
 
+_ALL_BUSY = "every connection to the ledger is busy"
 _WORDS = 400  # of a server's own, as many as say what it is
 
 # A process stopped inside a transaction must not keep a revocation out: that is the idle timeout.
 _STOPPED = "-c idle_in_transaction_session_timeout=2s"
-_OPTIONS = f"-c timezone=UTC {_STOPPED} -c statement_timeout=30s"  # behind the URL's own: the last one holds
+# The server, too, must notice in minutes that a host vanished: its pinned session would block a restore for two hours.
+_PROBED = "-c tcp_keepalives_idle=60 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=6"
+_OPTIONS = f"-c timezone=UTC {_STOPPED} {_PROBED} -c statement_timeout=30s"  # behind the URL's own: the last one holds
 
 # A standby that has the primary's address takes connections, and a pool would keep them after the address moved on.
 _WRITABLE = {"target_session_attrs": "read-write"}
@@ -98,6 +101,8 @@ class PostgresqlDatabase:
         if connections is not None:
             writes = min(writes, max(connections - _AHEAD, 1))
         self._places = threading.BoundedSemaphore(writes)
+        # Reads and ordinary writes share all connections but those that are left to revocations.
+        self._ordinary = threading.BoundedSemaphore(size if connections is None else max(size - _AHEAD, 1))
         self._in_commit: dict[int, float] = {}
         self._url = make_url(url)
         said = self._url.query
@@ -151,7 +156,10 @@ class PostgresqlDatabase:
                 time.sleep(spread(timedelta(milliseconds=10 * 2**failures)).total_seconds())
             try:
                 # Ahead, it waits for those alone whose locks it needs.
-                with nullcontext() if ahead else self._place(end, last):
+                with ExitStack() as places:
+                    if not ahead:
+                        places.enter_context(self._place(end, last))
+                        places.enter_context(self._connection_place(end))
                     return self._once(fn, until)
             except DBAPIError as error:
                 self._sessions.learn(error)
@@ -161,7 +169,7 @@ class PostgresqlDatabase:
                 last = error
                 failures += not _was_locked(error)  # which takes its own time, and may be had the next time
             except PoolTimeout as error:
-                raise Unavailable("every connection to the ledger is busy") from error
+                raise Unavailable(_ALL_BUSY) from error
         raise self._refusal(last, _BUSY) from last
 
     @contextmanager
@@ -177,6 +185,16 @@ class PostgresqlDatabase:
             yield
         finally:
             self._places.release()
+
+    @contextmanager
+    def _connection_place(self, end: float) -> Iterator[None]:
+        """A place among those who use an ordinary connection. Raises Unavailable."""
+        if not self._ordinary.acquire(timeout=max(end - time.monotonic(), 0)):
+            raise Unavailable(_ALL_BUSY)
+        try:
+            yield
+        finally:
+            self._ordinary.release()
 
     def _once(self, fn: Callable[[Connection], T], until: float | None) -> T:
         raise_if_late(until)
@@ -206,14 +224,18 @@ class PostgresqlDatabase:
                 del self._in_commit[thread]
             return outcome
 
-    def read(self, fn: Callable[[Connection], T]) -> T:
+    def read(self, fn: Callable[[Connection], T], *, ahead: bool = False) -> T:
+        with nullcontext() if ahead else self._connection_place(time.monotonic() + self._timeout):
+            return self._read(fn)
+
+    def _read(self, fn: Callable[[Connection], T]) -> T:
         try:
             # Begun here, since what is prepared goes past SQLAlchemy, which would not know of it. Ended by a COMMIT: at
             # a ROLLBACK psycopg forgets all statements that it has prepared, and the server plans each anew.
             with self._reading.connect() as connection, connection.begin():
                 return fn(connection)
         except PoolTimeout as error:
-            raise Unavailable("every connection to the ledger is busy") from error
+            raise Unavailable(_ALL_BUSY) from error
         except DBAPIError as error:
             self._sessions.learn(error)
             _raise_if_slow(error)

@@ -93,7 +93,7 @@ class SqliteDatabase:
                 self._note_damage(unknown.__cause__)
             raise
 
-    def read(self, fn: Callable[[Connection], T]) -> T:
+    def read(self, fn: Callable[[Connection], T], *, ahead: bool = False) -> T:
         try:
             with self.engine.connect() as connection:
                 driver: Any = connection.connection.driver_connection  # as for a write: SQLAlchemy takes longer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -12,7 +13,7 @@ from typing import TypeVar
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select, text
 
 from identity.audit import Act
 from identity.audit.tables import audit
@@ -29,6 +30,7 @@ from pipeline.ledger.security_events import accept
 from pipeline.model import SecurityEvent
 from pipeline.revocation.signal import Asks, Nobody, People, Signal, Whom
 from tests.console.console_app import BASE, ConsoleApp
+from tests.waiting import eventually
 from tests.webhooks.events import register
 from webhooks.app import create_app
 from webhooks.client_address import Proxies
@@ -156,6 +158,38 @@ def _tell(
     event = SecurityEvent(transmitter=told_by.id, jti=jti, events=("type",), signals=(signal,), note="", token=b"token")
     take = partial(accept, event=event, transmitter=told_by, id=console.house.ids("rev"), now=console.now())
     return console.database.write(take).reason
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)  # on SQLite one write follows the other
+def test_two_senders_that_withdraw_one_person_at_once_leave_her_no_role(console: ConsoleApp) -> None:
+    of_both = tuple(Held(role=Role.OPERATOR, tenant=tenant) for tenant in ("acme", "globex"))
+    _signed_in(console, "00u-ada", held=of_both)
+    of_acme = _withdraw(console, "acme")
+    waiting = select(func.count()).select_from(text("pg_locks")).where(text("not granted"))
+    with ThreadPoolExecutor(1) as pool:
+
+        def both(connection: Connection) -> Future[sessions.Withdrawn]:
+            assert _withdraw(console, "globex")(connection).narrowed == 1
+            second = pool.submit(console.database.write, of_acme)
+            eventually(lambda: console.rows(waiting)[0][0] > 0 or second.done())
+            return second
+
+        assert console.database.write(both).result().ended == 1
+    assert _left(console) == set()
+
+
+def _withdraw(console: ConsoleApp, tenant: str) -> Callable[[Connection], sessions.Withdrawn]:
+    return partial(
+        sessions.end_at_providers_word,
+        issuer=IDP,
+        subjects=["00u-ada"],
+        within=tenant,
+        before=None,
+        audit_id=console.house.ids("aud"),
+        by=f"transmitter:{tenant}",
+        reason="it was revoked",
+        now=console.now(),
+    )
 
 
 def test_whom_their_provider_withdraws_is_signed_out_and_nobody_else(console: ConsoleApp) -> None:

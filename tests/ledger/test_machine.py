@@ -657,8 +657,8 @@ class Patient:
     def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
         return self._made(lambda made: self._database.write(made, until=until, ahead=ahead), fn)
 
-    def read(self, fn: Callable[[Connection], T]) -> T:
-        return self._made(self._database.read, fn)
+    def read(self, fn: Callable[[Connection], T], *, ahead: bool = False) -> T:
+        return self._made(lambda made: self._database.read(made, ahead=ahead), fn)
 
     @staticmethod
     def _made(how: Callable[[Callable[[Connection], T]], T], fn: Callable[[Connection], T]) -> T:

@@ -19,7 +19,7 @@ from identity.errors import Unavailable
 from identity.model import Scope, ScopeKind
 from identity.sql.sequence import lock_exclusive, lock_shared
 from identity.tables import tenants
-from pipeline.db.database import Database
+from pipeline.db.database import Database, WithTurn
 from pipeline.db.postgresql import PostgresqlDatabase
 from tests.ledger.writes import inserts, names_in, select_one
 from tests.ledgers import open_ledger
@@ -198,6 +198,34 @@ def _few_at_once(database: Database) -> None:
     assert [one.result() for one in staying] == [None] * 6
     assert database.write(inserts("after")) == "after"
     assert names_in(database) == {"ahead", "after"}
+
+
+def test_reads_leave_two_connections_to_what_goes_ahead(ledger_url: str) -> None:
+    """A revocation comes in the hour in which many pages are looked at, and they may be slow."""
+    within, let_go = threading.Semaphore(0), threading.Event()
+
+    def stay(_: Connection) -> None:
+        within.release()
+        let_go.wait(60)
+
+    with closing(PostgresqlDatabase(ledger_url, connections=4, turn_timeout=timedelta(seconds=0.3))) as few:
+        pool = ThreadPoolExecutor(2)
+        staying = [pool.submit(few.read, stay) for _ in range(2)]
+        try:
+            for _ in range(2):
+                assert within.acquire(timeout=60)
+            with pytest.raises(Unavailable, match="every connection to the ledger is busy"):
+                names_in(few)
+            with pytest.raises(Unavailable, match="every connection to the ledger is busy"):
+                few.write(inserts("ordinary"))
+            revoking = WithTurn(few, ahead=True)
+            assert revoking.write(inserts("ahead")) == "ahead"
+            assert revoking.read(lambda _: "looked") == "looked"
+        finally:
+            let_go.set()
+            pool.shutdown()
+        assert [one.result() for one in staying] == [None, None]
+        assert few.write(inserts("after")) == "after"
 
 
 def test_who_waits_for_a_lock_lets_others_have_its_place_and_is_tried_until_its_time_is_up(

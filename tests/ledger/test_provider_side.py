@@ -44,6 +44,7 @@ from identity.refresh.intents import (
 from identity.refresh.pace import Pace
 from identity.secret import Secret
 from identity.sql.sequence import lock_exclusive, next_number
+from identity.sql.store import CommitUnknown
 from identity.tables import accounts, grants, provider_connections
 from identity.token_endpoint import TokenEndpoint, pack
 from identity.transmitters import Transmitter, add_transmitter
@@ -636,14 +637,19 @@ def test_what_renews_the_expired_tokens_of_a_whole_tenant_is_ended_by_one_reques
     assert {row.refresh_sealed for row in side.rows()} == {None}
 
 
-def test_what_was_claimed_for_a_list_is_named_though_an_account_that_is_to_follow_is_busy(
-    side: Side, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "fault",
+    [Unavailable("the lock of account acme/gh/acme.p07 is busy"), CommitUnknown("the connection was lost in COMMIT")],
+    ids=["busy", "uncertain"],
+)
+def test_what_was_claimed_for_a_list_is_named_though_a_later_claim_fails(
+    side: Side, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     claims = count()
 
     def busy(*of: Any, **more: Any) -> list[Case]:
         if next(claims):
-            raise Unavailable("the lock of account acme/gh/acme.p07 is busy")
+            raise fault
         return claim_alike(*of, **more)
 
     monkeypatch.setattr("identity.withdrawals.withdrawer.claim_alike", busy)

@@ -32,9 +32,9 @@ class Counted:
         self.asked["write"] += 1
         return self._database.write(fn, until=until, ahead=ahead)
 
-    def read(self, fn: Callable[[Connection], T]) -> T:
+    def read(self, fn: Callable[[Connection], T], *, ahead: bool = False) -> T:
         self.asked["read"] += 1
-        return self._database.read(fn)
+        return self._database.read(fn, ahead=ahead)
 
     def check_fit(self) -> None:
         self._database.check_fit()
