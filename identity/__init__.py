@@ -1,1 +1,1 @@
-"""Who may act: accounts, grants, leases, the refresh coordinator, policy and the audit."""
+"""The authority to act: accounts, grants, leases, the refresh coordinator, policy and the audit."""

@@ -1,6 +1,7 @@
-"""Approval links: one approval, one person and some minutes, with this installation's signature.
+"""Approval links: one approval, one person and an expiry, signed by this installation.
 
-The link says who its bearer is, so it is given to that person alone. A copy of the ledger does not make one.
+A link authenticates its bearer, so give it only to the person it names. A copy of the ledger is not enough to forge
+one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from identity.keys.signing import Signer
 
 @dataclass(frozen=True, kw_only=True)
 class ApprovalLink:
-    """Who may answer what until when; *text* is the last part of the link's path."""
+    """The right of one person to answer one approval until it expires; *text* is the last part of the link's path."""
 
     approval: str
     principal: str
@@ -25,7 +26,7 @@ class ApprovalLink:
 
 
 def write_approval_link(signer: Signer, *, approval: str, principal: str, expires_at: datetime) -> ApprovalLink:
-    """A link for *principal* to answer *approval* until *expires_at*, in whole seconds."""
+    """Return a link for *principal* to answer *approval* until *expires_at*, truncated to whole seconds."""
     said = {"approval": approval, "for": principal, "until": int(expires_at.timestamp())}
     head = urlsafe_b64encode(json.dumps(said, separators=(",", ":")).encode()).decode().rstrip("=")
     text = f"{head}.{signer.sign(_signed(head)).rstrip('=')}"
@@ -33,7 +34,7 @@ def write_approval_link(signer: Signer, *, approval: str, principal: str, expire
 
 
 def read_approval_link(signer: Signer, text: str) -> ApprovalLink | None:
-    """What a link says that we signed, whether or not it has expired."""
+    """Return the content of a link that we signed, expired or not; None for any other text."""
     head, dot, signature = text.partition(".")
     if not dot or not text.isascii() or not signer.verifies(_signed(head), _padded(signature)):
         return None
@@ -43,7 +44,7 @@ def read_approval_link(signer: Signer, text: str) -> ApprovalLink | None:
 
 
 def _signed(head: str) -> dict[str, str]:
-    return {"approval_link": head}  # a document of no other kind: no connect link can be passed off as it
+    return {"approval_link": head}  # a document kind of its own: a connect link's signature does not verify here
 
 
 def _padded(text: str) -> str:

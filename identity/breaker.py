@@ -1,6 +1,6 @@
-"""A breaker: what fails again and again is left alone for a while, and then one probe looks whether it is back.
+"""Circuit breaker: repeated failures open it for a while, then one half-open probe tests the other end.
 
-`identity/refresh/gate.lua` and `pipeline/throttle/breaker.lua` have the same between what each of them does besides.
+`identity/refresh/gate.lua` and `pipeline/throttle/breaker.lua` implement the same rules beside their other work.
 """
 
 from __future__ import annotations
@@ -15,19 +15,22 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Breaker:
-    """When something that fails is left alone, and for how long. Then one probe goes, and the others wait for it."""
+    """Thresholds and times of a circuit breaker.
 
-    threshold: int = 5  # failures in a row: no connection, no answer, or 5xx
+    After each opening one probe goes; other callers wait for its outcome.
+    """
+
+    threshold: int = 5  # consecutive failures: no connection, no answer, or 5xx
     first: timedelta = timedelta(seconds=10)
-    longest: timedelta = timedelta(minutes=5)  # every opening in a row lasts twice as long as the one before
-    probe: timedelta = timedelta(seconds=30)  # longer than a call: a probe that died is not waited for any longer
+    longest: timedelta = timedelta(minutes=5)  # each consecutive opening lasts twice as long as the one before
+    probe: timedelta = timedelta(seconds=30)  # longer than a call takes: a lost probe blocks nobody after this
 
 
 @dataclass(kw_only=True)
 class BreakerState:
-    """How one breaker stands; each field says what that field of the Redis hash says.
+    """State of one circuit breaker; the fields are those of its Redis hash.
 
-    Times are microseconds of one clock, handed in as *now*.
+    Times are microseconds of one clock, passed in as *now*.
     """
 
     failures: int = 0
@@ -37,11 +40,14 @@ class BreakerState:
 
     @property
     def until(self) -> int:
-        """Nobody goes before: it is open, or a probe is on its way."""
+        """The time until which no caller passes: the breaker is open, or a probe is in flight."""
         return self.probe if self.open is None else max(self.open, self.probe)
 
     def fail(self, now: int, breaker: Breaker, *, same: bool = False) -> bool:
-        """A failure. The last straw, or a failed probe, opens it: whether it did. The *same* again is no straw."""
+        """Record a failure and return whether it opened the breaker: at the threshold, or because a probe failed.
+
+        The *same* failure reported again does not count towards the threshold.
+        """
         if not same:
             self.failures += 1
         probed = self.open is not None and self.open <= now

@@ -1,4 +1,4 @@
-"""Crash points: places by name, at which a test that gave `reached` lets a process die or wait."""
+"""Named crash points at which a test's `reached` lets a process die or wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Digests of JSON documents that are stored, and compared with those made later: their bytes must never be others."""
+"""Digests of JSON documents, stored and compared later: the encoding must never change."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from typing import Any
 
 
 def json_digest(document: Mapping[str, Any]) -> str:
-    """SHA-256 of a document: keys sorted, no spaces, ASCII."""
+    """Return the SHA-256 of a document: keys sorted, no spaces, ASCII."""
     return sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,15 +1,15 @@
-"""Errors, classed by what happens next.
+"""Errors, classified by what happens next.
 
     AswhomError
     ├── Unavailable      retry     a lock is busy, a provider is down or limits us; spends no run
-    │   └── LedgerDamaged          until somebody has restored the ledger
+    │   └── LedgerDamaged          until the ledger has been restored
     ├── ReauthRequired   park      waits for a person; the job is kept
     ├── GrantRevoked     cancel    an explicit signal; what depends on the grant is cancelled
     ├── PolicyDenied     refuse    policy, scope, audience or approval
     ├── Misconfigured    refuse    the operator's fault: never touches a user's grant; raises an alarm
-    │   └── AccountRefused         or one organisation's: jobs wait, and are given up one day
+    │   └── AccountRefused         or one organisation's fault: jobs wait, and are eventually given up
     └── BadInput         answer    a caller's request cannot be used as it is
-        └── NotInState             nor while what it is about is in the state that it is in
+        └── NotInState             or its subject is in the wrong state for it
 
 Messages name principals and accounts by id and never contain a token or a body.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class AswhomError(Exception):
-    """Any error this system raises on purpose."""
+    """Base of every error that this system raises on purpose."""
 
 
 class Unavailable(AswhomError):
@@ -36,15 +36,15 @@ class Unavailable(AswhomError):
 
 
 class Unconfirmed(Unavailable):
-    """It may have been done, or not: no commit of it was confirmed. Look, or ask again by the same key."""
+    """No commit was confirmed, so the write may or may not have happened. Look, or retry with the same key."""
 
 
 class LedgerDamaged(Unavailable):
-    """The ledger's file is not what was written: a backup must be restored. Senders are to repeat until then."""
+    """The ledger's file is corrupt and must be restored from a backup. Senders retry until then."""
 
 
 class KeysAway(Unavailable):
-    """The public keys that a token is verified by cannot be fetched from whoever issues it."""
+    """The issuer's public keys, needed to verify a token, cannot be fetched."""
 
 
 class ReauthRequired(AswhomError):
@@ -68,7 +68,7 @@ class Misconfigured(AswhomError):
 
 
 class AccountRefused(Misconfigured):
-    """One account is given no token until somebody acts, there or here; it is asked again after *retry_after*."""
+    """One account gets no token until somebody acts, here or at the provider; asked again after *retry_after*."""
 
     def __init__(self, message: str, *, account: AccountKey, retry_after: timedelta) -> None:
         super().__init__(message)
@@ -77,12 +77,15 @@ class AccountRefused(Misconfigured):
 
 
 class KeyMissing(Misconfigured):
-    """A vault key is not in this host's file; another host's may have it already, or this one's soon."""
+    """A vault key is missing from this host's key file.
+
+    Other hosts may have it already, and this one may get it soon.
+    """
 
 
 class BadInput(AswhomError):
-    """What a caller sent cannot be used; the message says what, why and what to do."""
+    """A caller's input cannot be used; the message says what, why and what to do."""
 
 
 class NotInState(BadInput):
-    """What was asked for is not done to a thing in this state; the request itself is right."""
+    """The request is valid, but not for a thing in its present state."""

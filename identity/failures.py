@@ -1,4 +1,4 @@
-"""What a turn over many things meets that was not foreseen: kept until the rest had their turn, then raised."""
+"""Collected failures of a loop over many things: kept until every item had its turn, then raised together."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from identity.sql.store import CommitUnknown
 
 @dataclass
 class Failures:
-    """What each of them met, by its id."""
+    """The failures of one turn, by the id of the item that failed."""
 
     of: dict[str, Exception] = field(default_factory=dict)
 
     def add(self, kind: str, id: str, failure: Exception) -> None:
-        """Keep *failure*, with a note of the *kind* of thing and the id that met it."""
+        """Keep *failure*, with a note of the *kind* and id of the item that failed."""
         failure.add_note(f"{kind} {id}")
         self.of[id] = failure
 
     @contextmanager
     def told(self, what: str) -> Iterator[None]:
-        """Have what is added within told at the end, or with it why the turn could not go on."""
+        """On exit, raise the failures added inside the block, together with the exception that ended it, if any."""
         try:
             yield
         except Exception as why:
@@ -33,7 +33,7 @@ class Failures:
         self.tell(what)
 
     def tell(self, what: str) -> None:
-        """Raise what was added, if anything was: an ExceptionGroup, or Unavailable where each only has to wait."""
+        """Raise what was collected, if anything: an ExceptionGroup, or Unavailable where all are worth a retry."""
         if not self.of:
             return
         together = ExceptionGroup(what, list(self.of.values()))

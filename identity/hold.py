@@ -1,7 +1,7 @@
-"""The hold: while it stands nothing goes out in anybody's name. What comes in is taken, and revocations take effect.
+"""The hold: while it stands, nothing goes out in anybody's name. Input is still accepted and revocations take effect.
 
-One row in the ledger, which the statements look at that claim a job, open a step, and begin a token request or a
-withdrawal, and every duty that asks somebody outside. What had begun by then ends as always.
+The hold is one row in the ledger. It is checked by the statements that claim a job, open a step, or begin a token
+request or a withdrawal, and by every duty that contacts somebody outside. Work that had already begun ends as usual.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from identity.sql.prepared import Prepared
 from identity.sql.rows import insert_new
 from identity.tables import accounts
 
-#: Why nothing goes out now.
+#: The reason why nothing goes out now.
 HELD = "the installation is held: `aswhom hold show` says why, `aswhom hold release` ends it"
-#: The same, for who uses the installation and does not run it.
+#: The same, for people who use the installation but do not run it.
 HELD_FOR_OTHERS = "whoever runs this holds everything for now: nothing goes out until they release it"
-#: Whether the installation is held, for a larger statement: of an empty table, so it costs next to nothing.
+#: Condition that the installation is held, for a larger statement. Cheap: the table is almost always empty.
 IS_HELD: Exists = exists(select(holds.c.id))
 
 _RELEASED = "hold.released"
@@ -36,7 +36,7 @@ _STATE = Prepared(select(accounts.c.state, IS_HELD.label("is_held")).where(accou
 
 @dataclass(frozen=True, kw_only=True)
 class Hold:
-    """Since when the installation is held, by whom, and why."""
+    """A hold: since when, by whom, and why."""
 
     since: datetime
     by: str
@@ -44,19 +44,20 @@ class Hold:
 
     @property
     def sentence(self) -> str:
-        """For operators; what others read of it names nobody: `HELD_FOR_OTHERS`."""
+        """The hold in words, for operators. Other people read `HELD_FOR_OTHERS`, which names nobody."""
         return f"held since {self.since:%Y-%m-%d %H:%M} UTC by {self.by}: nothing goes out ({self.why})"
 
 
 def find_hold(connection: Connection) -> Hold | None:
-    """The hold that stands, if there is one."""
+    """Return the hold that stands, if there is one."""
     row = _FIND.run(connection).one_or_none()
     return None if row is None else Hold(since=row.since, by=row.by, why=row.why)
 
 
 def state_unless_held(connection: Connection, account: str) -> AccountState:
-    """The state of an account for which a token is about to be asked. Raises Unavailable while the installation is
-    held: nothing may be sent.
+    """Return the state of an account that is about to request a token.
+
+    Raises Unavailable while the installation is held.
     """
     row = _STATE.run(connection, {"account": account}).one()
     if row.is_held:
@@ -65,7 +66,7 @@ def state_unless_held(connection: Connection, account: str) -> AccountState:
 
 
 def set_hold(connection: Connection, act: Act) -> bool:
-    """Hold the installation, for the reason that the act has. False: it was held already, and that hold stays."""
+    """Hold the installation for the reason the act gives. False if it was held already; the existing hold stays."""
     if not insert_new(connection, holds, _row(act)):
         return False
     audit.record_act(connection, "hold.set", AsWhom(tenant=None), act, outcome="held")
@@ -73,9 +74,10 @@ def set_hold(connection: Connection, act: Act) -> bool:
 
 
 def hold_anew(connection: Connection, act: Act) -> Hold | None:
-    """Hold the installation for this reason, whatever other it was held for: that hold, which is no longer.
+    """Hold the installation for this reason and return the hold that it replaces, if any.
 
-    For who records it as part of something else. Else whoever set the other one would release this one with it.
+    For a caller that records the hold as part of another act. Without the replacement, the person who set the earlier
+    hold would end this one by releasing theirs.
     """
     was = find_hold(connection)
     connection.execute(delete(holds))
@@ -84,7 +86,7 @@ def hold_anew(connection: Connection, act: Act) -> Hold | None:
 
 
 def last_release(connection: Connection, *, after: int) -> datetime | None:
-    """When the last hold was released that stood after this ledger number; None: none was."""
+    """Return when the last hold was released after ledger number *after*; None if none was."""
     rows = audit_rows.c
     released = select(func.max(rows.at)).where(rows.tenant_id == "", rows.number > after, rows.kind == _RELEASED)
     last: datetime | None = connection.execute(released).scalar_one()
@@ -92,7 +94,7 @@ def last_release(connection: Connection, *, after: int) -> datetime | None:
 
 
 def release_hold(connection: Connection, act: Act) -> Hold | None:
-    """End the hold; what it was, None where nothing was held."""
+    """End the hold and return it; None if nothing was held."""
     was = find_hold(connection)
     if was is None or connection.execute(delete(holds)).rowcount != 1:
         return None

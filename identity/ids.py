@@ -1,4 +1,4 @@
-"""Identifiers: a prefix that says what it names, then a time-ordered random part, or one that follows from others."""
+"""Identifiers: a prefix for the kind, then a part that is time-ordered and random, or derived from other values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from hashlib import sha256
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base32, lower case
 
 
 class Ids:
@@ -27,7 +27,7 @@ class Ids:
 
 
 def following(prefix: str, *of: str | int) -> str:
-    """The identifier that follows from these, the same wherever it is asked for; it sorts by nothing."""
+    """Return the identifier derived from these values: the same wherever it is computed, in no particular order."""
     digest = sha256("\x00".join(map(str, of)).encode()).digest()
     return f"{prefix}_{_spelt(int.from_bytes(digest[:16], 'big'))}"
 

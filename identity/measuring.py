@@ -1,4 +1,4 @@
-"""Gauges of the ledger: they show no number where nobody measures them, or nobody can."""
+"""Gauges of the ledger that show NaN when they are not, or cannot be, measured."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from prometheus_client import Gauge
 
 @contextmanager
 def measuring(*gauges: Gauge) -> Iterator[None]:
-    """Set *gauges* within. Where that fails they show no number: the last would pass for what holds now, and outlast
-    what a healthy host measures, since of all hosts the greatest counts.
+    """Set *gauges* inside the block.
+
+    If it fails they show NaN: a stale value would look current, and would mask a healthy host's value because
+    dashboards take the max over hosts.
     """
     try:
         yield
@@ -22,7 +24,7 @@ def measuring(*gauges: Gauge) -> Iterator[None]:
 
 
 def show_no_number(*gauges: Gauge) -> None:
-    """Until they are set. One without labels would begin at 0, in every process, and pass for what is in order."""
+    """Show NaN until the gauges are set. A gauge without labels would start at 0 in every process and look healthy."""
     for gauge in gauges:
         for metric in gauge.collect():
             for shown in metric.samples:

@@ -10,7 +10,7 @@ from identity.providers import PROFILES
 # outcome: success, transient, rate_limited, client_refused, secret_refused, assertion_refused, account_refused,
 # needs_person, dead, unknown, moved, served
 REFRESHES = Counter("aswhom_refreshes", "Refreshes and mintings of access tokens.", ["provider", "outcome"])
-for _provider in PROFILES:  # from nothing to one is no increase that Prometheus sees
+for _provider in PROFILES:  # start at 0: Prometheus sees no increase when a series first appears at 1
     for _outcome in ("dead", "unknown", "needs_person", "client_refused", "assertion_refused", "account_refused"):
         REFRESHES.labels(_provider, _outcome)
 
@@ -34,7 +34,7 @@ LEASES = Counter("aswhom_leases", "What examining a lease came to.", ["outcome"]
 # outcome: refreshed, served, unavailable, needs_reconnect, revoked, failed
 KEEPALIVE = Counter("aswhom_keepalive", "Grants that housekeeping tried to keep alive.", ["provider", "outcome"])
 
-# mostrecent: web processes share a directory, and a gauge must not be summed over them.
+# mostrecent: web processes share a directory, and these gauges must not be summed over processes.
 KEEPALIVE_DUE = Gauge(
     "aswhom_keepalive_due", "Grants whose look is due and was not taken yet.", multiprocess_mode="mostrecent"
 )

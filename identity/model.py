@@ -1,4 +1,4 @@
-"""The words of identity: principals, accounts, grants, leases and the scopes a revocation can name."""
+"""The vocabulary of identity: principals, accounts, grants, leases and the scopes a revocation can name."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from identity.secret import Secret
 
 
 class PrincipalKind(StrEnum):
-    """Who a principal is: a person, or the platform acting for a tenant."""
+    """The kind of a principal: a person, or the platform acting for a tenant."""
 
     USER = "user"
     SERVICE = "service"
 
 
 class AccessPattern(StrEnum):
-    """How authority is obtained. A step is delegated, service or capability; *hybrid* tags a job that mixes."""
+    """The source of authority: a step is delegated, service or capability; *hybrid* marks a job that mixes them."""
 
     DELEGATED = "delegated"
     SERVICE = "service"
@@ -28,7 +28,7 @@ class AccessPattern(StrEnum):
 
 
 class Effect(StrEnum):
-    """What an action does to the upstream."""
+    """The effect of an action at the upstream."""
 
     READ = "read"
     WRITE = "write"
@@ -36,24 +36,25 @@ class Effect(StrEnum):
 
 
 class Credential(StrEnum):
-    """How the access tokens of an account are obtained."""
+    """The way the access tokens of an account are obtained."""
 
     AUTHORIZATION_CODE = "authorization_code"  # a user's consent; renewed by refresh token
-    CLIENT_CREDENTIALS = "client_credentials"  # RFC 6749 §4.4; minted anew
-    JWT_BEARER = "jwt_bearer"  # RFC 7523 §2.1, a key signs an assertion; minted anew
-    INSTALLATION = "installation"  # a GitHub App installation token; minted anew
-    ROTATING = "rotating"  # a service's token that an admin gave with its refresh token: a bot's, where they rotate
+    CLIENT_CREDENTIALS = "client_credentials"  # RFC 6749 §4.4; minted afresh
+    JWT_BEARER = "jwt_bearer"  # RFC 7523 §2.1, a key signs an assertion; minted afresh
+    INSTALLATION = "installation"  # a GitHub App installation token; minted afresh
+    # a service's token that an admin supplied with its refresh token, such as a bot's where bot tokens rotate
+    ROTATING = "rotating"
     STATIC = "static"  # a bot token or key that does not expire
 
 
-# Their tokens come from a key or secret of the client's, so one that is lost costs nothing but another.
+# Tokens minted from a key or secret of the client: a lost one is simply minted again.
 MINTED = frozenset({Credential.CLIENT_CREDENTIALS, Credential.JWT_BEARER, Credential.INSTALLATION})
 
 
 class AccountState(StrEnum):
     """The state of a connected account."""
 
-    # `identity.accounts.states.MOVES` says who may move it where.
+    # `identity.accounts.states.MOVES` lists the transitions and who may make them.
     PENDING = "pending"  # inserted for a job that parks, a consent, or a refused connect's tokens
     ACTIVE = "active"  # a completed consent
     NEEDS_RECONNECT = "needs_reconnect"  # the coordinator: the grant is dead or a rotation's outcome unknown
@@ -62,17 +63,17 @@ class AccountState(StrEnum):
 
 
 class ReconnectCause(StrEnum):
-    """Why an account needs its person; beside it stands a sentence for people, which nothing reads."""
+    """The reason why an account needs its person. A sentence for people is stored beside it and never parsed."""
 
-    DEAD = "dead"  # the provider takes its credential no more
-    UNKNOWN = "unknown"  # the outcome of a refresh cannot be found out: its late answer brings the account back
-    PERSON = "person"  # the provider wants the person themselves: an operator may have it asked without them
-    EXPIRED = "expired"  # its token has ended, and nothing renews it
-    REFUSED = "refused"  # the provider's API refused a token that was just renewed
+    DEAD = "dead"  # the provider no longer accepts its credential
+    UNKNOWN = "unknown"  # the outcome of a refresh is unknown; its late answer brings the account back
+    PERSON = "person"  # the provider wants the person; an operator may have the token requested again without them
+    EXPIRED = "expired"  # its token has expired and cannot be renewed
+    REFUSED = "refused"  # the provider's API refused a freshly renewed token
 
 
 class ScopeKind(StrEnum):
-    """What a revocation can name, in the order in which their locks are taken."""
+    """The things a revocation can name, in the order in which their locks are taken."""
 
     TENANT = "tenant"
     CONNECTION = "connection"
@@ -97,7 +98,7 @@ class Scope:
 
 @dataclass(frozen=True, kw_only=True)
 class AccountKey:
-    """What names an account before its row exists: tenant, provider connection and principal."""
+    """The name of an account before its row exists: tenant, provider connection and principal."""
 
     tenant: str
     connection: str
@@ -108,13 +109,13 @@ class AccountKey:
 
     @classmethod
     def parse(cls, text: str) -> AccountKey:
-        """The key whose text form that is: no id holds a slash (`principals.checked_id`)."""
+        """Parse the text form of a key; no id holds a slash (`principals.checked_id`)."""
         tenant, connection, principal = text.split("/")
         return cls(tenant=tenant, connection=connection, principal=principal)
 
     @classmethod
     def of(cls, row: Any) -> AccountKey:
-        """The key that a row of any table with these three columns names, as the database gives it or as a mapping."""
+        """Return the key named by a row, or a mapping, that has these three columns."""
         if isinstance(row, Mapping):
             return cls(tenant=row["tenant_id"], connection=row["connection_id"], principal=row["principal_id"])
         return cls(tenant=row.tenant_id, connection=row.connection_id, principal=row.principal_id)
@@ -125,14 +126,15 @@ class AccountKey:
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
-        """The four scopes that a grant of the account depends on; its own is the last."""
+        """The four scopes that a grant of the account depends on; the account's own is last."""
         return scopes_over(self)
 
 
 def scopes_over(key: AccountKey, *, agent: str | None = None) -> tuple[Scope, ...]:
-    """What a grant depends on, and with *agent* a step: the account's own scope is the last.
+    """Return the scopes that a grant depends on or, with *agent*, a step; the account's own is last.
 
-    Of several that rule something out, the first is named. Locks are taken in order whatever this one is.
+    When several of them prohibit something, the first is the one that is reported. The order of locks does not depend
+    on this order.
     """
     return (
         Scope(kind=ScopeKind.TENANT, key=key.tenant),
@@ -144,7 +146,7 @@ def scopes_over(key: AccountKey, *, agent: str | None = None) -> tuple[Scope, ..
 
 
 def scopes_of_agent(tenant: str, agent: str) -> tuple[Scope, ...]:
-    """What everything depends on that an agent does for a tenant, whoever it acts for."""
+    """Return the scopes that everything an agent does for a tenant depends on, whichever principal it acts for."""
     return (Scope(kind=ScopeKind.TENANT, key=tenant), Scope(kind=ScopeKind.AGENT, key=agent))
 
 
@@ -160,7 +162,7 @@ class Principal:
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderConnection:
-    """A client registration with a provider; one tenant's, or (tenant None) the platform's."""
+    """A client registration with a provider: one tenant's, or the platform's if tenant is None."""
 
     id: str
     tenant: str | None
@@ -174,31 +176,32 @@ class ProviderConnection:
 
     @property
     def people(self) -> str:
-        """The name under which aliases know its users: the provider's, unless it numbers its users by itself."""
+        """The name under which aliases know its users: the provider's, or its own where it numbers its users itself."""
         return self.config.get("people", self.provider)
 
     @property
     def confirms(self) -> bool:
-        """Whether each connect through it has to be confirmed by the product that made the link."""
+        """True if each connect through it must be confirmed by the product that made the link."""
         return self.config.get("confirm") == "true"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenAnswer:
-    """What a token endpoint granted, parsed. `expires_at` counts from the start of the request."""
+    """A token endpoint's grant, parsed. `expires_at` counts from the start of the request."""
 
     access_token: Secret
     refresh_token: Secret | None  # None: the provider sent none, the old one stays
     expires_at: datetime | None  # None: the provider named no lifetime
     scopes: tuple[str, ...]
     token_type: str
-    #: All that an installation's token is for, as owner/name, or "" for one that cannot be read; none: it does not say.
+    #: Full names (owner/name) of the repositories an installation's token is limited to, "" for an unreadable one.
+    #: Empty: the answer does not say.
     repositories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseRequest:
-    """What a step asks for when it opens."""
+    """The lease that a step asks for when it opens."""
 
     tenant: str
     connection: str
@@ -206,8 +209,8 @@ class LeaseRequest:
     principal: str
     accepted: int  # the job's ledger number
     scopes: frozenset[str]  # required by the action
-    refresh_early: bool = True  # before the end, as the provider's row says; False: what still lives will do
-    after_generation: int = 0  # a token of this generation or an older one was refused upstream
+    refresh_early: bool = True  # refresh ahead of expiry, by the provider's margin; False: any unexpired token will do
+    after_generation: int = 0  # the upstream refused a token of this generation or an older one
     now: datetime | None = None  # None: the database's clock
 
     @property
@@ -222,7 +225,7 @@ class LeaseRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Leased:
-    """A step's right to one token of one generation. The token is still sealed: it is opened after the commit."""
+    """A step's right to one token of one generation. The token is still sealed and is opened after the commit."""
 
     account: str
     generation: int
@@ -230,8 +233,8 @@ class Leased:
     sealed_token: bytes
     token_type: str
     expires_at: datetime | None
-    consented: int  # ledger number at which the consent began that the token comes from
-    first_use: bool = False  # nobody used this generation before: `grants.note_use` is to be told
+    consented: int  # ledger number at which the consent behind the token began
+    first_use: bool = False  # first lease of this generation: tell `grants.note_use`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +256,7 @@ class NeedsConsent:
 
 @dataclass(frozen=True, kw_only=True)
 class RuledOut:
-    """The rule forbids it for good: a scope is stopped, or was revoked after the number that is asked about."""
+    """The rule forbids it for good: a scope is stopped, or was revoked after the number in question."""
 
     scope: Scope
     reason: str

@@ -1,4 +1,4 @@
-"""An amount of money in one currency, exact."""
+"""An exact amount of money in one currency."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _WRITTEN = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ([A-Z]{3})")
 
 @dataclass(frozen=True, kw_only=True)
 class Money:
-    """*currency* is an ISO 4217 code; *amount* is in its main unit, 12.50 and not 1250.
+    """An amount in the currency's main unit (12.50, not 1250); *currency* is an ISO 4217 code.
 
-    It is what can be written, and so not below 0: that would be within every limit, however much money it moved.
+    It is never negative: a negative amount would be within every limit, however much money it moved.
     """
 
     amount: Decimal
     currency: str
 
     def __post_init__(self) -> None:
-        """Raises BadInput."""
-        # How it is written is looked at last: an amount like 1E+999999 or 1E-999999 is a long text.
+        """Raise BadInput for an amount or currency that cannot be written."""
+        # Check the size first: the text of an amount like 1E+999999 or 1E-999999 would be huge.
         if not self._is_written_shortly() or _WRITTEN.fullmatch(str(self)) is None:
             raise BadInput(
                 f"{self.amount} {self.currency} is no amount of money: it is at least 0, has up to 15 digits before "
@@ -36,19 +36,19 @@ class Money:
 
     @classmethod
     def read(cls, text: str) -> Money:
-        """`5000.00 EUR`. Raises BadInput."""
+        """Parse an amount such as `5000.00 EUR`. Raises BadInput."""
         written = _WRITTEN.fullmatch(text)
         if written is None:
             raise BadInput(f"{text!r} is no amount of money: write it as 5000 EUR or 12.50 USD")
         return cls(amount=Decimal(written[1]), currency=written[2])
 
     def exceeds(self, limit: Money) -> bool:
-        """Whether it is more than *limit*; another currency cannot be compared, and so is more."""
+        """True if it is more than *limit*, or in another currency, which cannot be compared."""
         return self.currency != limit.currency or self.amount > limit.amount
 
     def __str__(self) -> str:
         return f"{self.amount:f} {self.currency}"
 
 
-#: The most there can be, of any currency.
+#: The largest amount in any currency.
 MOST = Decimal("999999999999999.999999")

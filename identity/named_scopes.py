@@ -11,7 +11,10 @@ from identity.tables import accounts, agents, principals, provider_connections
 
 
 def scope_of_tenant(connection: Connection, tenant: str, kind: ScopeKind, name: str) -> Scope:
-    """What *tenant* means by *name*. Raises BadInput: what is the platform's or another tenant's is not there."""
+    """Return the scope that *tenant* means by *name*.
+
+    Raises BadInput, also for one that is the platform's or another tenant's.
+    """
     match kind:
         case ScopeKind.TENANT:
             keys = [tenant] if name == tenant else []

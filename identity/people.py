@@ -1,6 +1,6 @@
-"""The names under which aliases know people, and whose each is: a server's users, a transmitter's, the console's.
+"""The namespaces of aliases: a server's users, a transmitter's subjects, or the console's users.
 
-A user of one server who were found under the name of another's would act, and approve, as somebody else.
+If a user of one server were looked up under another server's name, they would act, and approve, as somebody else.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from identity.model import ProviderConnection
 from identity.providers import PROFILES
 from identity.tables import accounts, aliases, provider_connections, transmitters
 
-SIGNED_IN_HERE = "console"  # those who sign in at the console
-_SENDERS = ("hmac", "standard")  # of the operator's own, as workflows know who is named in their bodies
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")  # as long as aliases store it
+SIGNED_IN_HERE = "console"  # people who sign in at the console
+# the operator's own webhook senders; workflows know the people named in their bodies under these
+_SENDERS = ("hmac", "standard")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")  # as long as the aliases' column
 
 
 def taken_for(connection: Connection, owner: ProviderConnection) -> str | None:
-    """For whom *owner*'s users would be taken, in words; None: for nobody else."""
+    """Describe whose users *owner*'s would be mistaken for; None if nobody's."""
     others = [one for one in _connections(connection) if one.id != owner.id]
     return _taken_for(owner, others, _transmitters(connection))
 
 
 def all_taken_for(connection: Connection) -> list[tuple[str, str]]:
-    """The connections whose users are taken for others: the id of each later one, and for whom, in words."""
+    """Return the connections whose users would be mistaken for others: each later one's id, and a description."""
     owners, sending = _connections(connection), _transmitters(connection)
     named: dict[str, list[ProviderConnection]] = {}
     found = []
@@ -42,7 +43,7 @@ def all_taken_for(connection: Connection) -> list[tuple[str, str]]:
 
 
 def known_as(connection: Connection, name: str) -> str | None:
-    """Who is known under *name* already, besides a transmitter's people, in words; None: nobody."""
+    """Describe who is already known under *name*, transmitters' subjects excepted; None if nobody."""
     if (why := _reserved(name)) is not None:
         return why
     mine = (one.id for one in _connections(connection) if one.people == name)
@@ -50,14 +51,17 @@ def known_as(connection: Connection, name: str) -> str | None:
 
 
 def names_of(connection: Connection, tenant: str) -> frozenset[str]:
-    """The names under which a tenant's people can be known."""
+    """Return the names under which a tenant's people can be known."""
     visible = [one for one in _connections(connection) if one.tenant in (None, tenant)]
     connected = {name for one in visible for name in (one.people, one.config.get("sender")) if name}
     return _transmitters(connection, tenant) | connected | PROFILES.keys() | {SIGNED_IN_HERE, *_SENDERS}
 
 
 def links_left(connection: Connection, owner: ProviderConnection) -> int:
-    """How many links only *owner* has: another server's users could come by them, under its name."""
+    """Return how many alias links would be orphaned if *owner* went; 0 if another connection keeps them in use.
+
+    Another server's users could inherit links that are left.
+    """
     others = [one for one in _connections(connection) if one.id != owner.id and one.people == owner.people]
     served = [one.tenant for one in others if _server(one) == _server(owner)]
     if None in served or (owner.tenant is not None and owner.tenant in served):
@@ -69,17 +73,17 @@ def links_left(connection: Connection, owner: ProviderConnection) -> int:
 
 
 def checked_name(name: str) -> str:
-    """*name*, or BadInput."""
+    """Return *name*. Raises BadInput if it cannot be one."""
     if not _NAME.fullmatch(name):
         raise BadInput("people is the name under which aliases know its users: up to 32 letters, digits, '-', '_', '.'")
     return name
 
 
 def name_people(connection: Connection, owner: ProviderConnection, name: str) -> int:
-    """Know *owner*'s users under *name* from now on, those too whom its connects have linked; how many these are.
+    """Know *owner*'s users under *name* from now on. Return how many existing links were moved to it.
 
-    Whom an admin linked under the old name stays there: of which server they are was not said. Raises BadInput for a
-    name that means others.
+    Links made by its connects move. Links made by an admin under the old name stay: they do not say which server they
+    mean. Raises BadInput for a name that means other people.
     """
     named = replace(owner, config={**owner.config, "people": checked_name(name)})
     if (why := taken_for(connection, named)) is not None:
@@ -118,12 +122,12 @@ def _reserved(name: str) -> str | None:
 
 
 def _server(owner: ProviderConnection) -> tuple[str, str]:
-    """Who numbers its users."""
+    """Return the server that numbers its users."""
     return owner.provider, owner.token_url or owner.id
 
 
 def _meet(one: ProviderConnection, other: ProviderConnection) -> bool:
-    """Whether a tenant may have people of both: aliases are of one tenant each."""
+    """True if one tenant may have people of both: aliases belong to one tenant each."""
     return one.tenant is None or other.tenant is None or one.tenant == other.tenant
 
 
@@ -134,7 +138,10 @@ def _connections(connection: Connection) -> list[ProviderConnection]:
 
 
 def _transmitters(connection: Connection, tenant: str | None = None) -> frozenset[str]:
-    """Those whose people are known by aliases under their ids, removed ones too: the aliases stay. None: anybody's."""
+    """Return the ids of transmitters whose subjects are known by aliases, of one tenant or (None) of all.
+
+    Removed ones are included, because their aliases stay.
+    """
     own = select(transmitters.c.id).where(transmitters.c.connection_id.is_(None), transmitters.c.tenant_id.is_not(None))
     if tenant is not None:
         own = own.where(transmitters.c.tenant_id == tenant)

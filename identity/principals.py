@@ -22,7 +22,8 @@ _SERVICES = Prepared(
     .limit(2)
 )
 _SERVICE = (principals.c.tenant_id == bindparam("tenant")) & (is_one(principals.c.kind, PrincipalKind.SERVICE))
-# For a statement that reads other things of the `tenant` too: the same one twice is the only one.
+# For a statement that reads other rows of the `tenant` too: if both return the same id, it is the only service
+# principal.
 FIRST_SERVICE = select(func.min(principals.c.id)).where(_SERVICE).scalar_subquery()
 LAST_SERVICE = select(func.max(principals.c.id)).where(_SERVICE).scalar_subquery()
 
@@ -44,28 +45,28 @@ def _alias(provider: str, external: str) -> Select[str]:
 
 
 def alias_of(provider: str, external: str) -> Select[str]:
-    """What `resolve_alias` reads, for a statement that binds these two, the `tenant` and `through`."""
+    """Return the query behind `resolve_alias`, for a statement that binds these two, `tenant` and `through`."""
     return _alias(provider, external).where(aliases.c.tenant_id == bindparam("tenant"))
 
 
 _ALIAS = alias_of("of_provider", "external")
-BY_ADMIN = "admin:"  # begins what an alias says of who made it, where that was an admin
+BY_ADMIN = "admin:"  # prefix of `made_by` for aliases that an admin made
 _ALIAS_BY_ADMIN = _ALIAS.where(aliases.c.made_by.startswith(BY_ADMIN))
 _ALIASES = _alias("of_provider", "external")
 _ALIASES_BY_ADMIN = _ALIASES.where(aliases.c.made_by.startswith(BY_ADMIN))
 
 
 def checked_id(value: str) -> str:
-    """*value*, or BadInput: ids are parts of scope keys and URLs, so they hold no slash and no spaces."""
+    """Return *value*. Raises BadInput for one with a slash or spaces: ids are parts of scope keys and URLs."""
     if not value or "/" in value or not value.isprintable() or " " in value:
         raise BadInput(f"{value!r} cannot be an id: use letters, digits, '-', '_', '.' and ':'")
     return value
 
 
 def ensure_tenant(connection: Connection, *, id: str, name: str, now: datetime) -> bool:
-    """The tenant's row, made if it is missing; whether it was. Raises BadInput.
+    """Insert the tenant's row unless it exists; True if it was inserted. Raises BadInput.
 
-    Its principals are `<id>.<name>`: with a dot in the id, another tenant could name a user of its own the same.
+    Its principals are `<id>.<name>`: with a dot in its id, another tenant could give a user of its own the same name.
     """
     if "." in id:
         raise BadInput(f"{id!r} cannot be a tenant's id: it holds no '.', which ends it in the ids of its people")
@@ -80,7 +81,7 @@ def ensure_agent(
     name: str,
     now: datetime,
 ) -> None:
-    """The agent's row, made if it is missing; tenant None: an agent of the platform."""
+    """Insert the agent's row unless it exists. A tenant of None makes it an agent of the platform."""
     insert_new(connection, agents, {"id": checked_id(id), "tenant_id": tenant, "name": name, "created_at": now})
 
 
@@ -93,9 +94,10 @@ def ensure_principal(
     name: str,
     now: datetime,
 ) -> Principal:
-    """The tenant's principal of that kind and name; made as *id* if it is missing.
+    """Return the tenant's principal of that kind and name; insert it as *id* if it is missing.
 
-    Raises BadInput: the id is another's, or would be another tenant's. It doesn't say which: who asks may not know.
+    Raises BadInput if the id is taken or belongs under another tenant's id. The message does not say which, because the
+    caller may not be allowed to know.
     """
     row = {"id": checked_id(id), "tenant_id": tenant, "kind": kind, "name": name, "created_at": now}
     found = select(principals).where(
@@ -111,7 +113,7 @@ def ensure_principal(
 
 
 def _whose(connection: Connection, id: str) -> str | None:
-    """The tenant under whose id the principal's *id* stands: the longest, of ids that hold a dot from before."""
+    """Return the tenant whose id prefixes the principal's *id*: the longest, since old tenant ids may hold a dot."""
     parts = id.split(".")
     above = [".".join(parts[:count]) for count in range(1, len(parts))]
     found = connection.execute(select(tenants.c.id).where(tenants.c.id.in_(above))).scalars()
@@ -119,20 +121,22 @@ def _whose(connection: Connection, id: str) -> str | None:
 
 
 def get_principal(connection: Connection, principal: str) -> Principal | None:
-    """The principal of that id."""
     row = connection.execute(select(principals).where(principals.c.id == principal)).one_or_none()
     return None if row is None else _principal(row)
 
 
 def service_principal(connection: Connection, tenant: str) -> Principal:
-    """The one service principal of a tenant. Raises Misconfigured if there is none, or more than one."""
+    """Return the tenant's one service principal. Raises Misconfigured if it has none, or more than one."""
     rows = _SERVICES.run(connection, {"tenant": tenant}).all()
     only_service(tenant, [row.id for row in rows])
     return _principal(rows[0])
 
 
 def only_service(tenant: str, found: Sequence[str]) -> str:
-    """The one of these service principals of a tenant. Raises Misconfigured if there is none, or more than one."""
+    """Return the only one of a tenant's service principals *found*.
+
+    Raises Misconfigured if there is none, or more than one.
+    """
     if len(found) != 1:
         count = "no" if not found else "more than one"
         raise Misconfigured(f"tenant {tenant} has {count} service principal: it needs exactly one to act as a service")
@@ -150,7 +154,7 @@ def link_alias(
     made_by: str,
     now: datetime,
 ) -> bool:
-    """Say that a provider's user is this principal. False: they are linked to another principal of the tenant.
+    """Record that a provider's user is this principal. False if they are linked to another principal of the tenant.
 
     Called by a completed connect (`connect:<account>`) or an admin (`admin:<who>`), never on a guess.
     """
@@ -171,19 +175,19 @@ def link_alias(
         & (aliases.c.external_id == external_id)
         & (aliases.c.principal_id == principal)
     )
-    # What an admin says is more than that somebody connected, and stays so whoever connects after it.
+    # An admin's statement outranks a connect, so a later connect does not overwrite it.
     said = {"made_by": made_by} if made_by.startswith(BY_ADMIN) else {}
     return connection.execute(update(aliases).where(same).values(login=login, **said)).rowcount == 1
 
 
 def unlink_alias(connection: Connection, *, tenant: str, provider: str, external_id: str) -> str | None:
-    """Unlink a provider's user. Returns the principal that they were linked to; None: there was none."""
+    """Unlink a provider's user. Return the principal that they were linked to; None if there was no link."""
     whose = (aliases.c.tenant_id == tenant) & (aliases.c.provider == provider) & (aliases.c.external_id == external_id)
     return connection.execute(delete(aliases).where(whose).returning(aliases.c.principal_id)).scalar_one_or_none()
 
 
 def to_unlink(tenant: str, provider: str, external_id: str) -> str:
-    """The command that does so. The id is the provider's, so it is quoted for a shell."""
+    """Return the command that unlinks it. The id is the provider's, so it is quoted for a shell."""
     named = f"--tenant {quote(tenant)} --provider {quote(provider)} --external-id {quote(external_id)}"
     return f"aswhom aliases remove {named}"
 
@@ -197,9 +201,9 @@ def resolve_alias(
     through: str | None = None,
     by_admin: bool = False,
 ) -> str | None:
-    """The id of the principal whom a provider knows by *external_id*, if someone linked them; *by_admin*: an admin.
+    """Return the id of the principal linked to a provider's *external_id*; with *by_admin*, only a link an admin made.
 
-    *through* is the provider connection that named them: the provider behind it may number its users by itself.
+    *through* is the provider connection that named them, since the server behind it may number its users itself.
     """
     row = {"tenant": tenant, "of_provider": provider, "external": external_id, "through": through}
     return connection.execute(_ALIAS_BY_ADMIN if by_admin else _ALIAS, row).scalar_one_or_none()
@@ -214,7 +218,7 @@ def resolve_aliases(
     through: str | None = None,
     by_admin: bool = False,
 ) -> list[str]:
-    """What `resolve_alias` says of each of these tenants where it says somebody."""
+    """Return the principals that `resolve_alias` finds, over all of these tenants."""
     row = {"of_provider": provider, "external": external_id, "through": through}
     found = (_ALIASES_BY_ADMIN if by_admin else _ALIASES).where(aliases.c.tenant_id.in_(tenants))
     return list(connection.execute(found, row).scalars())

@@ -1,4 +1,4 @@
-"""What identity's tables need not keep for ever: the ends of refreshes, connect sessions and keys nobody can use."""
+"""Retention for identity's tables: ended refreshes, connect sessions, and keys nobody can use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENDED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Bookmark:
-    """How far a look through what is old came: the next one goes on behind it."""
+    """The position of a scan through old rows, at which the next one continues."""
 
     at: datetime
     id: str
@@ -33,10 +33,10 @@ class Bookmark:
 
 @dataclass(frozen=True, kw_only=True)
 class Looked:
-    """What a look at some rows found."""
+    """The result of scanning some rows."""
 
-    number: int  # of rows
-    forgettable: Sequence[str]  # ids of those that may go
+    number: int  # of rows scanned
+    forgettable: Sequence[str]  # ids of the rows that may go
     bookmark: Bookmark | None  # None: there are no more
 
 
@@ -49,7 +49,10 @@ def look(
     limit: int,
     by: str = "finished_at",
 ) -> Looked:
-    """Which of the next *old* rows *may_go*, in the order of the time *by*. By the index of it and the id, O(limit)."""
+    """Scan the next *limit* of the *old* rows in order of the time *by*, and find those that *may_go*.
+
+    O(limit) with an index on that time and the id.
+    """
     at, id = table.c[by], table.c.id
     found = select(at.label("at"), id).where(*old)
     if after is not None:
@@ -64,23 +67,23 @@ def look(
 
 
 def look_at_intents(connection: Connection, *, before: datetime, after: Bookmark | None, limit: int) -> Looked:
-    """Which of the next intents that ended before then may go."""
+    """Scan the next intents that ended before *before*, and find those that may go."""
     old = refresh_intents.c.finished_at < before
     return look(connection, refresh_intents, old, may_go=_forgettable_intents(before), after=after, limit=limit)
 
 
 def prune_intents(connection: Connection, *, before: datetime, ids: Sequence[str]) -> int:
-    """Delete those of these intents that may go still; how many."""
+    """Delete those of these intents that still may go; return how many."""
     columns = refresh_intents.c
     old = _forgettable_intents(before).where(columns.id.in_(ids))
     return connection.execute(delete(refresh_intents).where(columns.id.in_(old))).rowcount
 
 
 def _forgettable_intents(before: datetime) -> Select[str]:
-    """Those that ended before then, for generations that can never be presented again.
+    """Select intents that ended before then, for generations that can never be presented again.
 
-    The intent of a grant's present generation is what keeps it from being presented twice. An answer that is kept to be
-    revoked at the provider stays until that is done.
+    The intent of a grant's present generation is what prevents a second presentation. An answer that is kept in order
+    to be revoked at the provider stays until that is done.
     """
     columns = refresh_intents.c
     passed = exists().where(grants.c.account_id == columns.account_id, grants.c.generation > columns.generation)
@@ -90,16 +93,17 @@ def _forgettable_intents(before: datetime) -> Select[str]:
 
 
 def prune_sessions(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Delete connect sessions that expired before then, used or not; how many."""
+    """Delete connect sessions that expired before then, used or not; return how many."""
     columns = connect_sessions.c
     old = select(columns.id).where(columns.expires_at < before).order_by(columns.expires_at).limit(limit)
     return connection.execute(delete(connect_sessions).where(columns.id.in_(old))).rowcount
 
 
 def prune_api_keys(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Delete keys of the agents' API that expired or were revoked before then, with their workloads; how many.
+    """Delete keys of the agents' API that expired or were revoked before then, with their workloads; return how many.
 
-    Whoever still shows one is unknown, and no longer told that it has ended. The audit says who had which.
+    The bearer of a deleted key is then unknown, and no longer told that it has ended. The audit still says who had
+    which.
     """
     columns = api_keys.c
     ended = (columns.expires_at < before) | (columns.revoked_at < before)

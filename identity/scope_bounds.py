@@ -1,4 +1,4 @@
-"""What a scope includes, and the bound of an account's scopes: no answer and no signal lets it have more."""
+"""Scope inclusion, and the bound of an account's scopes, which no answer and no signal can widen."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from identity.providers import PROFILES
 
 
 def covered(provider: str, scopes: Iterable[str]) -> frozenset[str]:
-    """The scopes and what the provider takes them to include."""
+    """Return the scopes together with those the provider includes in them."""
     profile = PROFILES.get(provider)
     return profile.covered(scopes) if profile else frozenset(scopes)
 
 
 def within(provider: str, scopes: Iterable[str], *, ceiling: Sequence[str] | None) -> list[str]:
-    """Those of *scopes* that *ceiling* covers, in their order; None: there is no bound."""
+    """Return those of *scopes* that *ceiling* covers, in their order; all of them if it is None."""
     bound = None if ceiling is None else covered(provider, ceiling)
     return [scope for scope in scopes if bound is None or scope in bound]

@@ -1,4 +1,4 @@
-"""The whole memory of revocation: one number a scope, and whether an admin has stopped it (docs/decisions/0003)."""
+"""The memory of revocation: per scope, one number and an admin's stop (docs/decisions/0003)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from identity.sql.prepared import Prepared
 from identity.sql.rows import insert_for
 from identity.tables import scopes
 
-#: The rows of at most one scope a kind; `scope_keys` are its parameters.
+#: Matches the rows of at most one scope a kind; `scope_keys` are its parameters.
 IS_WANTED = or_(*(and_(scopes.c.kind == str(kind), scopes.c.key == bindparam(f"{kind}_key")) for kind in ScopeKind))
 _FIND = Prepared(select(scopes).where(IS_WANTED))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """Whether a scope was revoked, by the number of the last revocation, and whether it is stopped."""
+    """The number of a scope's last revocation (0: never), and whether an admin has stopped it."""
 
     revoked: int = 0
     stopped: bool = False
@@ -33,7 +33,10 @@ NEVER = Standing()
 
 
 def all_standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Standing]:
-    """The standings of any number of scopes of each kind; a scope without a row is left out: it was never revoked."""
+    """Return the standings of any number of scopes of each kind.
+
+    A scope without a row was never revoked and is left out.
+    """
     by_kind: dict[ScopeKind, set[str]] = {}
     for scope in wanted:
         by_kind.setdefault(scope.kind, set()).add(scope.key)
@@ -47,18 +50,18 @@ def all_standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope
 
 
 def standings(connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Standing]:
-    """The standings of these scopes (at most one a kind), in one statement; NEVER for a scope without a row."""
+    """Return the standings of these scopes (at most one a kind) in one statement; NEVER for a scope without a row."""
     wanted = tuple(wanted)
     return remembered(wanted, _FIND.run(connection, scope_keys(wanted)))
 
 
 def scope_keys(wanted: Iterable[Scope]) -> dict[str, str]:
-    """The parameters of `IS_WANTED`."""
+    """Return the parameters of `IS_WANTED`."""
     return {f"{kind}_key": "" for kind in ScopeKind} | {f"{scope.kind}_key": scope.key for scope in wanted}
 
 
 def remembered(wanted: Iterable[Scope], rows: Iterable[Row[Any]]) -> dict[Scope, Standing]:
-    """The standing of each wanted scope by *rows*, which have the columns of `scopes`; NEVER where there is no row."""
+    """Return the standing of each wanted scope by *rows* with the columns of `scopes`; NEVER if it has no row."""
     found = dict.fromkeys(wanted, NEVER)
     for row in rows:
         scope = row.kind and Scope(kind=ScopeKind(row.kind), key=row.key)
@@ -70,17 +73,17 @@ def remembered(wanted: Iterable[Scope], rows: Iterable[Row[Any]]) -> dict[Scope,
 def revoked_since(
     connection: Connection, wanted: Iterable[Scope], number: int, *, or_stopped: bool = True
 ) -> RuledOut | None:
-    """The first of these scopes that was revoked at or after *number*, or is stopped (which an admin undoes)."""
+    """Return the first of these scopes that was revoked at or after *number*, or is stopped (an admin undoes it)."""
     return prohibition(standings(connection, wanted), number, or_stopped=or_stopped)
 
 
 def newest_revocation(connection: Connection, wanted: Iterable[Scope]) -> int:
-    """The number of the last revocation of any of these scopes; 0: never."""
+    """Return the number of the last revocation of any of these scopes; 0: never."""
     return max((standing.revoked for standing in standings(connection, wanted).values()), default=0)
 
 
 def prohibition(found: dict[Scope, Standing], number: int, *, or_stopped: bool = True) -> RuledOut | None:
-    """Why *number* may not act under these scopes, or None: a scope is stopped, or was revoked at or after it."""
+    """Return why *number* must not act: a scope is stopped, or was revoked at or after it. None if it may."""
     for scope, standing in found.items():
         if standing.stopped and or_stopped:
             return RuledOut(scope=scope, reason=f"{scope} is stopped")
@@ -90,15 +93,15 @@ def prohibition(found: dict[Scope, Standing], number: int, *, or_stopped: bool =
 
 
 def is_prohibited(number: ColumnElement[int], *, users: Sequence[ColumnElement[str]] = ()) -> ColumnElement[bool]:
-    """`prohibition` in SQL, for a row with that *number*: of the scopes `IS_WANTED` names, and of further *users*."""
+    """Build `prohibition` in SQL for a row with that *number*: over `IS_WANTED`, and over further *users*."""
     wanted = or_(IS_WANTED, and_(scopes.c.kind == str(ScopeKind.USER), scopes.c.key.in_(users))) if users else IS_WANTED
     return exists().where(wanted, or_(scopes.c.stopped.is_(True), scopes.c.revoked >= number))
 
 
 def is_revoked(table: Table, number: ColumnElement[int]) -> ColumnElement[bool]:
-    """`prohibition` in SQL, of revocations alone: of each row of a *table* that names an account, by its *number*."""
+    """Build the revocation half of `prohibition` in SQL, for rows that name an account, by their *number*."""
     columns = table.c
-    account = columns.tenant_id + "/" + columns.connection_id + "/" + columns.principal_id  # as `AccountKey` says it
+    account = columns.tenant_id + "/" + columns.connection_id + "/" + columns.principal_id  # as `AccountKey` writes it
     keys = {
         ScopeKind.TENANT: columns.tenant_id,
         ScopeKind.CONNECTION: columns.connection_id,
@@ -110,10 +113,10 @@ def is_revoked(table: Table, number: ColumnElement[int]) -> ColumnElement[bool]:
 
 
 def revoke_scope(connection: Connection, scope: Scope, number: int, *, reason: str, now: datetime) -> None:
-    """Remember a revocation: one row, whatever depends on the scope. The caller holds the scope's lock exclusively.
+    """Store a revocation: one row, however much depends on the scope. The caller holds the scope's lock exclusively.
 
-    *number* was taken under that lock. A later number that is stored already stays. Revoking an account also moves its
-    row to REVOKED.
+    *number* was taken under that lock. A greater stored number stays. Revoking an account also moves its row to
+    REVOKED.
     """
     _upsert(connection, scope, revoked=number)
     if scope.kind is ScopeKind.ACCOUNT:
@@ -123,7 +126,7 @@ def revoke_scope(connection: Connection, scope: Scope, number: int, *, reason: s
 
 
 def remember_stop(connection: Connection, scope: Scope, *, stopped: bool) -> None:
-    """Let no step open under a scope until an admin opens it again; the number of its last revocation stays."""
+    """Stop a scope, so that no step opens under it, or open it again. The number of its last revocation stays."""
     _upsert(connection, scope, stopped=stopped)
 
 

@@ -1,4 +1,4 @@
-"""A secret value whose text leaves only by `reveal()`."""
+"""A secret value whose text is accessible only through `reveal()`."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The text itself: for the wire or the vault, never for a message."""
+        """Return the text: for the wire or the vault, never for a message."""
         return self._value
 
     def fits_header(self) -> bool:
-        """Whether it may stand in a header after a scheme: ASCII, without white space or control characters.
+        """True if it can follow a scheme in a header: ASCII, without white space or control characters.
 
-        That is a little more than RFC 6750 §2.1 allows a bearer token, since providers do not keep to it.
+        That is slightly more than RFC 6750 §2.1 allows a bearer token, because providers do not keep to it.
         """
         return self.is_printable() and " " not in self._value
 
     def is_printable(self) -> bool:
-        """Whether it is made of what RFC 6749 §A lets secrets and tokens be made of: printable ASCII."""
+        """True if it is printable ASCII, as RFC 6749 §A requires of secrets and tokens."""
         return self._value.isascii() and self._value.isprintable()
 
     def fingerprint(self) -> str:
-        """SHA-256 in hex: enough to recognise a secret, not to use it."""
+        """Return the SHA-256 in hex: enough to recognise a secret, not to use it."""
         return hashlib.sha256(self._value.encode()).hexdigest()
 
     def __eq__(self, other: object) -> bool:

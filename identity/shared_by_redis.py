@@ -1,4 +1,4 @@
-"""What all workers share by a script in one Redis; while that is away, each process does what it can by itself."""
+"""State that all workers share through a script in one Redis. While Redis is away, each process works alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class Sharing(TypedDict, total=False):
-    """What the next one is opened with besides a client."""
+    """Options of `SharedByRedis` besides the client, for subclasses to pass on."""
 
     prefix: str
     monotonic: Callable[[], float]
@@ -30,10 +30,10 @@ class Sharing(TypedDict, total=False):
 
 
 class SharedByRedis:
-    """One for all threads of a process.
+    """Base of objects shared through one Redis script; one for all threads of a process.
 
-    *client* None is a Redis that is always away; *monotonic*, in seconds, is the clock while it is. *rest*: whether it
-    is, as all know who ask that Redis.
+    A *client* of None counts as a Redis that is always away; *monotonic*, in seconds, is the clock while it is away.
+    *rest* is the cooldown shared by all users of that Redis.
     """
 
     script: ClassVar[str]
@@ -54,14 +54,14 @@ class SharedByRedis:
         self._lock = threading.Lock()
 
     def _together(self, keys: Sequence[str], *said: str | int | timedelta) -> int | None:
-        """What the script answers, to which durations are microseconds; None: Redis is away."""
+        """Return the script's answer; None while Redis is away. Durations are passed as microseconds."""
         if (script := self._script) is None:
             return None
         arguments = [one // _MICROSECOND if isinstance(one, timedelta) else one for one in said]
         return self._reach(lambda _: int(script(keys=keys, args=arguments)))
 
     def _reach(self, do: Callable[[redis.Redis], T]) -> T | None:
-        """What comes of *do* at Redis; None: it is away."""
+        """Return the result of *do* at Redis; None while it is away."""
         if self._client is None or not self._rest.may_ask():
             return None
         try:
@@ -76,7 +76,7 @@ class SharedByRedis:
         return outcome
 
     def _by_itself(self, count: Callable[[int], T]) -> T:
-        """What *count* says at this microsecond, one thread at a time."""
+        """Return the result of *count* at the present microsecond, one thread at a time."""
         with self._lock:
             return count(int(self._monotonic() * 1_000_000))
 

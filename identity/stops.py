@@ -1,6 +1,6 @@
 """Stops: an admin closes a tenant, provider connection or agent for a while, and opens it again.
 
-A stop is no revocation: no number moves, so what was connected before works again once the scope is open.
+A stop is not a revocation: no number moves, so existing consents work again once the scope is open.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from identity.sql.sequence import lock_exclusive
 
 
 def set_stopped(connection: Connection, scope: Scope, act: Act, *, stopped: bool, tenant: str | None) -> bool:
-    """Stop *scope*, or open it again; from the commit on the next opening of a step sees it. False: it was so already.
+    """Stop *scope*, or open it again; the next opening of a step after the commit sees it. False if nothing changed.
 
-    *tenant* is whose the scope is, None for the platform's.
+    *tenant* is the tenant that owns the scope, None for the platform's.
     """
     lock_exclusive(connection, scope)
     if standings(connection, [scope])[scope].stopped is stopped:

@@ -76,13 +76,14 @@ provider_connections = Table(
     Column("token_url", Text, nullable=False),
     Column("config", JSON, nullable=False),
     Column("paused_reason", Text),  # set by invalid_client: the operator must act
-    Column("resumed", BigInteger),  # the ledger number at which an operator last had: what was asked before is answered
-    # A tenant's own has listed an installation: from then on no other's deliveries are taken, though that one be gone.
+    Column("resumed", BigInteger),  # ledger number of an operator's last resume: older refusals no longer count
+    # True once a tenant's own connection has listed an installation. From then on deliveries for unlisted ones are
+    # refused, even after the listed one is removed.
     Column("only_listed", Boolean, nullable=False, server_default=false()),
     Column("created_at", Instant, nullable=False),
 )
 
-# Several live rows of one name are several live secrets: the overlap of a rotation.
+# Several live rows of one name overlap during a rotation.
 connection_secrets = Table(
     "connection_secrets",
     metadata,
@@ -91,8 +92,8 @@ connection_secrets = Table(
     Column("name", String(32), nullable=False),  # client_secret, webhook_secret, private_key
     Column("sealed", LargeBinary, nullable=False),
     Column("created_at", Instant, nullable=False),
-    Column("used_from", Instant),  # the switch date: from then on it goes before older ones; NULL: since created_at
-    Column("refused_at", Instant),  # the provider did not accept it while another was live: it goes last
+    Column("used_from", Instant),  # the switch date: preferred over older ones from then on; NULL: since created_at
+    Column("refused_at", Instant),  # the provider refused it while another was live: it is tried last
     Column("retired_at", Instant),
     Column("key_id", String(255)),  # of a private key: the `kid` it signs with; NULL: the connection's `key_id`
     Index("ix_connection_secrets_live", "connection_id", "name"),
@@ -104,17 +105,19 @@ installations = Table(
     Column("connection_id", ForeignKey("provider_connections.id"), primary_key=True),
     Column("external_id", String(200), primary_key=True),
     Column("tenant_id", ForeignKey("tenants.id"), nullable=False),
-    Column("organization", String(200)),  # of a workspace: which has the app, as its deliveries have said
+    # of a workspace: the organization that has the app, learned from its deliveries
+    Column("organization", String(200)),
     Column("created_at", Instant, nullable=False),
     Index("ix_installations_external", "external_id"),
 )
 
-# Where somebody has consented, or was listed, ever: an end in any other place is a stranger's, who has the app as well.
+# Every place where somebody consented, or that was ever listed. An end signalled for any other place concerns a
+# stranger who also has the app.
 places_seen = Table(
     "places_seen",
     metadata,
-    Column("connection_id", String(64), primary_key=True),  # goes with it
-    Column("external_id", String(200), primary_key=True),  # '': somebody connected, nobody knows where
+    Column("connection_id", String(64), primary_key=True),  # removed with the connection
+    Column("external_id", String(200), primary_key=True),  # '': somebody connected, at an unknown place
 )
 
 aliases = Table(
@@ -129,7 +132,7 @@ aliases = Table(
     Column("created_at", Instant, nullable=False),
 )
 
-# One row a scope that was ever revoked or stopped: the whole memory of revocation (docs/decisions/0003).
+# One row for each scope that was ever revoked or stopped: the whole memory of revocation (docs/decisions/0003).
 scopes = Table(
     "scopes",
     metadata,
@@ -137,7 +140,7 @@ scopes = Table(
     Column("key", String(200), primary_key=True),
     Column("revoked", BigInteger, nullable=False, default=0),
     Column("stopped", Boolean, nullable=False, default=False),
-    # A row stays for good; few are stopped at any time. Each database in the words in which it is asked for them.
+    # Rows are never removed, and few are stopped. Each dialect needs the wording of its own queries to use the index.
     Index(
         "ix_scopes_stopped", "kind", "key", postgresql_where=text("stopped is true"), sqlite_where=text("stopped is 1")
     ),
@@ -153,19 +156,20 @@ accounts = Table(
     Column("provider", String(32), nullable=False),
     Column("credential", String(32), nullable=False),
     Column("state", String(32), nullable=False),
-    Column("reason", Text),  # why it is not active, in words, for people alone
-    Column("reconnect_cause", String(16)),  # the same for `needs_reconnect`: dead, unknown, person, expired, refused
-    Column("external_id", String(200)),  # the provider's id of who consented, or of the installation
+    Column("reason", Text),  # why it is not active, in words, only for people
+    Column("reconnect_cause", String(16)),  # the cause of `needs_reconnect`: dead, unknown, person, expired, refused
+    Column("external_id", String(200)),  # the provider's id of the person who consented, or of the installation
     Column("external_login", String(200)),
-    Column("resources", JSON(none_as_null=True)),  # an installation's repositories its tokens are for; NULL: all
-    # The provider's time of the newest suspension, or its end, and of the newest permissions that it told us of.
+    # the repositories that an installation's tokens are limited to; NULL: all
+    Column("resources", JSON(none_as_null=True)),
+    # The provider's time of the newest suspension, or its end, and of the newest permissions it reported.
     Column("suspension_said_at", Instant),
     Column("permissions_said_at", Instant),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("tenant_id", "connection_id", "principal_id"),
     Index("ix_accounts_external", "connection_id", "external_id"),
-    Index("ix_accounts_principal", "principal_id"),  # what a user's revocation ends
+    Index("ix_accounts_principal", "principal_id"),  # for a user's revocation
     Index("ix_accounts_created", "created_at", "id"),
     Index("ix_accounts_tenant", "tenant_id", "created_at", "id"),
     partial_index("ix_accounts_troubled", "created_at", "id", where="state in ('needs_reconnect', 'suspended')"),
@@ -177,28 +181,29 @@ grants = Table(
     Column("account_id", ForeignKey("accounts.id"), primary_key=True),
     Column("generation", BigInteger, nullable=False),
     Column("consented", BigInteger, nullable=False),  # ledger number at which the connect session began
-    Column("access_sealed", LargeBinary),  # NULL after death or shredding
+    Column("access_sealed", LargeBinary),  # NULL once dead or shredded
     Column("refresh_sealed", LargeBinary),
     Column("token_type", String(32), nullable=False),
     Column("scopes", JSON, nullable=False),
-    Column("ceiling", JSON(none_as_null=True)),  # what it was narrowed to: no refresh widens it, a consent lifts it
+    # the scopes it was narrowed to: no refresh widens them, a consent lifts this
+    Column("ceiling", JSON(none_as_null=True)),
     Column("obtained_at", Instant, nullable=False),
     Column("expires_at", Instant),
-    Column("consented_at", Instant),  # when the connect session began, by our clock; NULL: before it was kept
-    # By which Google names a refresh token that it revoked, `identity.oauth.token_digests`.
+    Column("consented_at", Instant),  # when the connect session began, by our clock; NULL: before this column existed
+    # Google names a refresh token that it revoked by one of these (`identity.oauth.token_digests`).
     Column("refresh_digest", String(88)),
     Column("refresh_prefix_digest", String(88)),
     Index("ix_grants_refresh_digest", "refresh_digest"),
     Index("ix_grants_refresh_prefix_digest", "refresh_prefix_digest"),
-    Column("used_at", Instant),  # the first lease of a generation writes it: later than obtained_at is in use
-    Column("keepalive_due", Instant),  # when housekeeping looks at it; NULL: nothing is to be kept alive
-    Column("keepalive_rank", Integer, nullable=False, default=0, server_default=text("0")),  # 0 before 1
-    Column("keepalive_failures", Integer, nullable=False, default=0, server_default=text("0")),  # in a row
-    Column("keepalive_error", Text),  # why the last look did not keep it alive
+    Column("used_at", Instant),  # written by the first lease of a generation: later than obtained_at means in use
+    Column("keepalive_due", Instant),  # when housekeeping looks at it; NULL: nothing to keep alive
+    Column("keepalive_rank", Integer, nullable=False, default=0, server_default=text("0")),  # lower ranks first
+    Column("keepalive_failures", Integer, nullable=False, default=0, server_default=text("0")),  # consecutive
+    Column("keepalive_error", Text),  # why the last attempt did not keep it alive
     partial_index("ix_grants_keepalive", "keepalive_rank", "keepalive_due", where="keepalive_due is not null"),
 )
 
-# A tenant's policy file, a row a version: the newest holds from its commit on, and the others tell what held before.
+# A tenant's policy file, one row a version: the newest applies from its commit on, older ones record the history.
 policies = Table(
     "policies",
     metadata,
@@ -210,7 +215,7 @@ policies = Table(
     Column("created_at", Instant, nullable=False),
 )
 
-# Who may send us Security Event Tokens (RFC 8417), and whom their subjects are.
+# The permitted senders of Security Event Tokens (RFC 8417), and how their subjects are found.
 transmitters = Table(
     "transmitters",
     metadata,
@@ -218,14 +223,15 @@ transmitters = Table(
     Column("issuer", Text, nullable=False),
     Column("audience", Text, nullable=False),
     Column("jwks_url", Text, nullable=False),
-    Column("tenant_id", ForeignKey("tenants.id")),  # whose people it tells of; NULL: those of the provider connection
+    # the tenant whose people it names; NULL: those of the provider connection
+    Column("tenant_id", ForeignKey("tenants.id")),
     # Its subjects are the external ids of this connection's accounts; NULL: aliases of the tenant, under its own id.
     Column("connection_id", ForeignKey("provider_connections.id")),
-    Column("other_audiences", JSON(none_as_null=True)),  # NULL: none but the one
-    Column("subject_issuer", Text),  # NULL: its subjects are of its own issuer
-    Column("plain_jwt", Boolean, nullable=False, server_default=false()),  # a typ of security events is not asked for
+    Column("other_audiences", JSON(none_as_null=True)),  # NULL: none but `audience`
+    Column("subject_issuer", Text),  # NULL: its own issuer
+    Column("plain_jwt", Boolean, nullable=False, server_default=false()),  # True: no security event typ is required
     Column("created_at", Instant, nullable=False),
-    Column("stream_status", String(20)),  # as it said last, or as what it told of since then shows; NULL: nothing
-    Column("stream_told_at", Instant),  # when that was said
-    Column("removed_at", Instant),  # its id stays taken: its events, and aliases of its people, are under it
+    Column("stream_status", String(20)),  # as it last reported, or as its later events imply; NULL: nothing
+    Column("stream_told_at", Instant),  # time of that report
+    Column("removed_at", Instant),  # its id stays taken: its events and the aliases of its people refer to it
 )

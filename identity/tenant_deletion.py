@@ -1,7 +1,7 @@
-"""The end of a tenant: its credentials leave the ledger, once they were asked to end at their providers.
+"""Deletion of a tenant: its credentials leave the ledger after they were withdrawn at their providers.
 
-What stays is what others may have to answer for: the audit, revocations with their receipts, and the rows that these
-name. What jobs and deliveries hold goes when retention says so.
+Rows that others may have to answer for stay: the audit, revocations with their receipts, and everything these name. The
+data of jobs and deliveries goes when retention says so.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from identity.withdrawals.tables import withdrawals
 
 
 def at_providers(connection: Connection, tenant: str, state: WithdrawalState) -> int:
-    """How many credentials of the tenant are on their way to their end at a provider, in that state."""
+    """Return how many of the tenant's withdrawals at a provider are in that state."""
     of_tenant = withdrawals.c.account_id.in_(_accounts(tenant)) & (withdrawals.c.state == state)
     return int(connection.execute(select(func.count()).select_from(withdrawals).where(of_tenant)).scalar_one())
 
 
 def revocations_of_stuck(connection: Connection, tenant: str) -> list[str]:
-    """The revocations of the tenant's credentials that are stuck at a provider."""
+    """Return the revocations whose withdrawals of the tenant's credentials are stuck at a provider."""
     columns = withdrawals.c
     stuck = columns.account_id.in_(_accounts(tenant)) & (columns.state == WithdrawalState.STUCK)
     found = select(columns.revocation_id).where(stuck, columns.revocation_id.is_not(None)).distinct()
@@ -42,10 +42,11 @@ def revocations_of_stuck(connection: Connection, tenant: str) -> list[str]:
 
 
 def shred(connection: Connection, tenant: str, act: Act, *, besides: Mapping[str, int]) -> Mapping[str, int]:
-    """Take every credential of a revoked and stopped tenant out of the ledger; how many rows of what it touched.
+    """Remove every credential of a revoked and stopped tenant from the ledger.
 
-    Its audit row also says what its caller ended *besides*. A copy of the ledger, such as a backup,
-    still holds them (docs/decisions/0010). Raises BadInput if the tenant is open: who connects could not be told.
+    Return how many rows of each kind it touched. The audit row also counts what the caller ended *besides*. A copy of
+    the ledger, such as a backup, still holds the credentials (docs/decisions/0010). Raises BadInput if the tenant is
+    open, because someone could still connect.
     """
     scope = Scope(kind=ScopeKind.TENANT, key=tenant)
     lock_exclusive(connection, scope)
@@ -53,7 +54,7 @@ def shred(connection: Connection, tenant: str, act: Act, *, besides: Mapping[str
         raise BadInput(f"{tenant} was opened meanwhile, so it is not deleted: say the same again")
     own = select(provider_connections.c.id).where(provider_connections.c.tenant_id == tenant)
     of_account = _accounts(tenant)
-    # Its own statement each: the sealed columns are those of `identity.keys.rewrap.SEALED`.
+    # One statement each: the sealed columns are those of `identity.keys.rewrap.SEALED`.
     statements = {
         "grants": update(grants).where(grants.c.account_id.in_(of_account)).values(**EMPTIED, keepalive_due=None),
         "refreshes": update(refresh_intents)

@@ -1,4 +1,4 @@
-"""Token endpoints: send one request, and keep the raw answer in a form that can be sealed before it is read."""
+"""Token endpoints: send one request, and pack the raw answer so that it can be sealed before it is parsed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from identity.oauth.answers import RateLimited, Transient
 from identity.refresh.gate import Endpoint, Gate
 from identity.secret import Secret
 
-# What is read of an answer's head; the rest would only make the stored row larger.
+# The headers that are read later; the rest would only enlarge the stored row.
 _KEPT = ("content-type", "date", "retry-after", "x-ratelimit-remaining", "x-ratelimit-reset")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenEndpoint:
-    """Sends token requests, each within *budget* on a connection of its own, and tells the gate how they ended.
+    """Sends token requests, each within *budget* on a fresh connection, and tells the gate how they ended.
 
-    Whoever sends has entered the gate before.
+    The caller has entered the gate beforehand.
     """
 
     client: Client
@@ -29,20 +29,22 @@ class TokenEndpoint:
     cap: int = 256 * 1024
 
     def send(self, request: HttpRequest, *, to: Endpoint, send_before: float | None = None) -> Outcome:
-        """One request, once. *send_before* is on the monotonic clock."""
+        """Send one request, once. *send_before* is on the monotonic clock."""
         outcome = self.client.send(request, within=self.budget, send_before=send_before, cap=self.cap, fresh=True)
         match outcome:
             case Answer(status=status) if status < 500:
                 self.gate.answered(to)
             case NotSent(untried=True):
-                pass  # nobody spoke to it
+                pass  # the endpoint was not contacted
             case _:
                 self.gate.failed(to)
         return outcome
 
     def heed(self, meaning: object, outcome: Outcome, *, to: Endpoint) -> None:
-        """Leave *to* alone for as long as *outcome*, which means *meaning*, asks for: it speaks to the client, not of
-        one grant. One that limits the rate asks for it whether it says how long or not.
+        """Leave *to* alone for as long as *outcome*, whose meaning is *meaning*, asks for.
+
+        The pause concerns the whole client, not one grant. A rate limit always pauses; a transient failure only with a
+        Retry-After header.
         """
         match meaning:
             case RateLimited(retry_after=wait):
@@ -52,7 +54,7 @@ class TokenEndpoint:
 
 
 def pack(answer: Answer) -> Secret:
-    """An answer as one secret text."""
+    """Serialize an answer into one secret text."""
     document = {
         "status": answer.status,
         "headers": {name: answer.headers[name] for name in _KEPT if name in answer.headers},
@@ -63,7 +65,7 @@ def pack(answer: Answer) -> Secret:
 
 
 def unpack(packed: Secret) -> Answer:
-    """The answer that was packed."""
+    """Restore the answer that was packed."""
     document = json.loads(packed.reveal())
     return Answer(
         status=document["status"],

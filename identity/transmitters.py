@@ -1,4 +1,4 @@
-"""Transmitters of Security Event Tokens: who may send them, and whom their subjects are.
+"""Transmitters of Security Event Tokens: the permitted senders, and how their subjects are found.
 
 A transmitter of a provider connection (Google) names the people of its accounts. A tenant's identity provider names
 people by ids of its own, which are aliases under the transmitter's id.
@@ -27,30 +27,29 @@ class Transmitter:
 
     id: str
     issuer: str  # its `iss`, to the letter
-    audience: str  # what its `aud` must be or hold
+    audience: str  # its `aud` must be this or include it
     jwks_url: str
     tenant: str | None
     connection: str | None
-    other_audiences: tuple[str, ...] = ()  # each as good: a Google project's clients share one stream
-    subject_issuer: str | None = (
-        None  # the `iss` of its subjects, if that is not its own: whoever tells of an IdP's people
-    )
-    plain_jwt: bool = False  # its tokens need no typ of their own (RFC 8417 §2.3 only recommends it)
+    other_audiences: tuple[str, ...] = ()  # equally valid: a Google project's clients share one stream
+    # The `iss` of its subjects, if it differs from its own, as for a service that reports on an IdP's people.
+    subject_issuer: str | None = None
+    plain_jwt: bool = False  # its tokens need no security event typ (RFC 8417 §2.3 only recommends it)
 
     @property
     def audiences(self) -> frozenset[str]:
-        """Any of them means us."""
+        """All audiences that mean us."""
         return frozenset({self.audience, *self.other_audiences})
 
     @property
     def names_subjects_of(self) -> str:
-        """The one issuer by whose `sub` its subjects are known: two would make one id mean two people."""
+        """The only issuer whose `sub` is accepted for its subjects: with two, one id could mean two people."""
         return self.subject_issuer or self.issuer
 
 
 @dataclass(frozen=True, kw_only=True)
 class SilentStream:
-    """A stream by which its transmitter says nothing more."""
+    """A stream whose transmitter no longer sends events."""
 
     transmitter: str
     status: str
@@ -58,7 +57,7 @@ class SilentStream:
 
 
 def add_transmitter(connection: Connection, new: Transmitter, *, now: datetime) -> bool:
-    """Register a transmitter; False if its id is taken. Raises BadInput for one that could mean nobody."""
+    """Register a transmitter; False if its id is taken. Raises BadInput for one without a tenant or connection."""
     if new.tenant is None and new.connection is None:
         raise BadInput("a transmitter is of a tenant or of a provider connection: otherwise it could mean nobody")
     row = {
@@ -77,22 +76,22 @@ def add_transmitter(connection: Connection, new: Transmitter, *, now: datetime) 
 
 
 def find_transmitter(connection: Connection, transmitter: str) -> Transmitter | None:
-    """The transmitter of that id, unless it was removed."""
+    """Return the transmitter of that id, unless it was removed."""
     row = connection.execute(_LIVE.where(transmitters.c.id == transmitter)).one_or_none()
     return None if row is None else _transmitter(row)
 
 
 def hold_transmitter(connection: Connection, transmitter: str) -> bool:
-    """Keep its removal out until the transaction ends; False: it was removed before.
+    """Prevent its removal until the transaction ends; False if it was already removed.
 
-    Not `note_stream`: of two that hold it, each may note something.
+    The lock does not block `note_stream`: two holders may each note a status.
     """
     held = _LIVE.where(transmitters.c.id == transmitter).with_for_update(read=True, key_share=True)
     return connection.execute(held).first() is not None
 
 
 def remove_transmitter(connection: Connection, transmitter: str, *, now: datetime) -> Transmitter:
-    """Know it no more; what it was. Raises BadInput."""
+    """Mark it as removed and return it. Raises BadInput."""
     is_it = transmitters.c.id == transmitter
     row = connection.execute(select(transmitters).where(is_it).with_for_update()).one_or_none()
     if row is None:
@@ -111,9 +110,9 @@ def change_transmitter(
     subject_issuer: str | None,
     plain_jwt: bool | None,
 ) -> tuple[Transmitter, Transmitter]:
-    """Change what its tokens look like. None leaves a value as it is; an empty *subject_issuer* means its own again.
+    """Change the form of its tokens. None leaves a value as it is; an empty *subject_issuer* means its own again.
 
-    Returns the transmitter before and after. Its id, by which its events and aliases are known, stays. Raises BadInput.
+    Returns the transmitter before and after. Its id, which its events and aliases refer to, stays. Raises BadInput.
     """
     row = connection.execute(_LIVE.where(transmitters.c.id == transmitter).with_for_update()).one_or_none()
     if row is None:
@@ -137,9 +136,9 @@ def change_transmitter(
 
 
 def note_stream(connection: Connection, transmitter: str, status: str, *, told_at: datetime) -> None:
-    """Keep what a transmitter said of its stream, unless that is older than what it said before.
+    """Store the stream status that a transmitter reported, unless it reported something newer before.
 
-    Of the same status, said again, the time is kept as well: what was told late must be older than that.
+    The time is stored even if the status is unchanged, so that a late report can be recognised as older.
     """
     columns = transmitters.c
     status_is_new = func.coalesce(columns.stream_status, "") != status
@@ -150,7 +149,10 @@ def note_stream(connection: Connection, transmitter: str, status: str, *, told_a
 
 
 def note_running(connection: Connection, transmitter: str, *, now: datetime) -> Transmitter:
-    """Somebody has seen that its stream is enabled, whatever it said before. Raises BadInput if there is none."""
+    """Record that somebody has seen its stream enabled, whatever it reported before.
+
+    Raises BadInput if there is none.
+    """
     row = connection.execute(_LIVE.where(transmitters.c.id == transmitter).with_for_update()).one_or_none()
     if row is None:
         raise BadInput(f"there is no transmitter {transmitter}: `aswhom transmitters list` shows them")
@@ -161,7 +163,7 @@ def note_running(connection: Connection, transmitter: str, *, now: datetime) -> 
 
 
 def silent_streams(connection: Connection) -> list[SilentStream]:
-    """The streams that are not enabled, by their transmitters' own last word."""
+    """Return the streams that are not enabled, by their transmitters' last report."""
     silent = _LIVE.where(transmitters.c.stream_status != ENABLED).order_by(transmitters.c.id)
     return [
         SilentStream(transmitter=row.id, status=row.stream_status, told_at=row.stream_told_at)
@@ -170,19 +172,19 @@ def silent_streams(connection: Connection) -> list[SilentStream]:
 
 
 def was_removed(connection: Connection, transmitter: str) -> bool:
-    """Whether there was one of that id."""
+    """True if there was a transmitter of that id, and it was removed."""
     removed = select(transmitters.c.id).where(transmitters.c.id == transmitter, transmitters.c.removed_at.is_not(None))
     return connection.execute(removed).first() is not None
 
 
 def is_of_connection(connection: Connection, transmitter: str) -> bool:
-    """Whether its subjects are a provider connection's accounts, or were until it was removed."""
+    """True if its subjects are a provider connection's accounts, or were until it was removed."""
     found = select(transmitters.c.connection_id).where(transmitters.c.id == transmitter)
     return connection.execute(found).scalar_one_or_none() is not None
 
 
 def leave_connection(connection: Connection, through: str) -> None:
-    """Have removed transmitters name a connection no more that is removed as well."""
+    """Detach removed transmitters from a connection that is being removed as well."""
     gone = (transmitters.c.connection_id == through) & transmitters.c.removed_at.is_not(None)
     connection.execute(update(transmitters).where(gone).values(connection_id=None))
 

@@ -1,1 +1,1 @@
-"""Connected accounts and their grants: consents, leases, narrowing and what is inferred of them."""
+"""Connected accounts and their grants: consents, leases, narrowing and inferred states."""

@@ -1,4 +1,4 @@
-"""A completed consent in the ledger: a new generation of the account's grant, unless the rule for grants refuses it."""
+"""Storage of a completed consent: a new generation of the account's grant, unless the rule for grants refuses it."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ from identity.withdrawals.taking import EndedConsents, take_grant
 
 @dataclass(frozen=True, kw_only=True)
 class Consent:
-    """What a completed consent grants, and when its connect session began."""
+    """The grant that a completed consent makes, and the start of its connect session."""
 
-    id: str  # of the account, should it have no row yet
+    id: str  # for the account, should it have no row yet
     key: AccountKey
     provider: str
     credential: Credential
     consented: int
     external_id: str | None = None
     external_login: str | None = None
-    resources: tuple[str, ...] | None = None  # what its tokens are narrowed to
-    ceiling: tuple[str, ...] | None = None  # the scopes an admin bounded it to; None: whatever is granted
-    any_account: bool = False  # whoever the provider says it is: an admin said so
-    elsewhere: bool = False  # a service acts through this installation or workspace, instead of the one until now
-    client_id: str | None = None  # of the client that won its tokens, which alone renews them; None: an admin gave them
-    began_at: datetime | None = None  # when its connect session began; None: now
+    resources: tuple[str, ...] | None = None  # the resources that its tokens are limited to
+    ceiling: tuple[str, ...] | None = None  # the scopes an admin bounded it to; None: no bound
+    any_account: bool = False  # an admin accepts whichever account the provider reports
+    elsewhere: bool = False  # a service moves to this installation or workspace from its present one
+    # the client that won its tokens, the only one that can renew them; None: an admin supplied them
+    client_id: str | None = None
+    began_at: datetime | None = None  # start of its connect session; None: now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +50,12 @@ class Consented:
 
 @dataclass(frozen=True, kw_only=True)
 class Moved:
-    """The account or its generation is another than the answer was sealed for: read and seal again."""
+    """The account or its generation is not the one that the answer was sealed for: read and seal again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnotherAccount:
-    """Somebody else consented than the one who was awaited, or nobody says who."""
+    """The consent came from another account than the awaited one, or from an unknown one."""
 
     awaited: Awaited
 
@@ -65,7 +66,7 @@ class AnotherAccount:
 
 @dataclass(frozen=True, kw_only=True)
 class AnotherClient:
-    """The provider connection is another client by now than the one that won the tokens."""
+    """The provider connection now belongs to another client than the one that won the tokens."""
 
     reason: str = "the provider connection was given another client while the code was exchanged"
 
@@ -73,23 +74,25 @@ class AnotherClient:
 def store_consent(
     connection: Connection, consent: Consent, sealed: SealedAnswer, *, now: datetime
 ) -> Consented | Moved | AnotherAccount | AnotherClient | RuledOut:
-    """A completed consent: a new generation, and the account is active. Refused by the rule for grants.
+    """Store a completed consent: a new generation, and the account is active. Refused by the rule for grants.
 
     Raises BadInput for a service that acts through another installation or workspace, unless it is to be *elsewhere*.
 
-    It takes the account's lock exclusively, as parking takes it shared: a job cannot park between the consent and the
-    wake-up that follows it.
+    It takes the account's lock exclusively, while parking takes it shared: a job cannot park between the consent and
+    the wake-up that follows it.
     """
     above, own = lock_grant(connection, consent.key)
     if refusal := revoked_since(connection, (*above, own), consent.consented):
         return refusal
     if consent.client_id is not None:
-        lock_connection(connection, consent.key.connection)  # who corrects its client waits, and finds the account
+        # a change of the client waits for this lock, and then finds the account
+        lock_connection(connection, consent.key.connection)
         if get_connection(connection, consent.key.connection).client_id != consent.client_id:
             return AnotherClient()
     if consent.credential is Credential.AUTHORIZATION_CODE and not consent.any_account:
         awaited = awaited_at(connection, consent.key, people_of(connection, consent.key.connection))
-        # Where the provider cannot be asked whose it is, anybody may have signed in: whoever is awaited is not known.
+        # If the provider cannot be asked whose token it is, anybody may have signed in, so the awaited person is
+        # unconfirmed.
         if awaited is not None and consent.external_id not in awaited.ids:
             return AnotherAccount(awaited=awaited)
     account = ensure_account(
@@ -99,13 +102,13 @@ def store_consent(
         return Moved()
     if not consent.elsewhere:
         _check_same_place(account, consent)
-    # What was revoked is still to end at the provider, by name.
+    # Credentials that were revoked must still end at the provider, listed by name.
     ended = EndedConsents(upto=newest_revocation(connection, (*above, own)))
     take_grant(connection, account, ended, revocation=None, now=now)
     if not _write(connection, account.id, sealed, consent, now=now):
         return Moved()
     replaced = consent.credential is Credential.AUTHORIZATION_CODE and consent.any_account
-    before = None if replaced else account  # whoever came may be somebody else
+    before = None if replaced else account  # the new person may be somebody else
     named = {
         "credential": consent.credential,
         "external_id": consent.external_id or (before and before.external_id),
@@ -118,7 +121,7 @@ def store_consent(
 
 
 def _check_same_place(account: Account, consent: Consent) -> None:
-    """One account is one installation's: those of the other would be answered by tokens that cannot see it."""
+    """Raise BadInput if another place would replace the account's: its tokens could not reach the former one."""
     now, then = account.external_id, consent.external_id
     of_person = Credential.AUTHORIZATION_CODE in (account.credential, consent.credential)
     if of_person or account.state is AccountState.REVOKED or None in (now, then) or now == then:
@@ -131,7 +134,7 @@ def _check_same_place(account: Account, consent: Consent) -> None:
 
 
 def lock_grant(connection: Connection, key: AccountKey) -> tuple[tuple[Scope, ...], Scope]:
-    """Lock what a consent depends on: the account itself exclusively, what is above it shared; gives both."""
+    """Lock what a consent depends on: the account itself exclusively, the scopes above it shared. Return both."""
     *above, own = key.scopes
     lock_shared(connection, above)
     lock_exclusive(connection, own)
@@ -139,7 +142,7 @@ def lock_grant(connection: Connection, key: AccountKey) -> tuple[tuple[Scope, ..
 
 
 def _write(connection: Connection, account: str, sealed: SealedAnswer, consent: Consent, *, now: datetime) -> bool:
-    """A consent's credentials, over the generation before them; False if that is not the one stored."""
+    """Write a consent's credentials over the previous generation; False if that is not the stored one."""
     row = {
         "generation": sealed.generation,
         "consented": consent.consented,
@@ -150,7 +153,7 @@ def _write(connection: Connection, account: str, sealed: SealedAnswer, consent: 
         "refresh_prefix_digest": sealed.refresh_prefix_digest,
         "token_type": sealed.token_type,
         "scopes": list(sealed.scopes),
-        "ceiling": None if consent.ceiling is None else list(consent.ceiling),  # whoever consents lifts what was
+        "ceiling": None if consent.ceiling is None else list(consent.ceiling),  # a new consent lifts the former ceiling
         "obtained_at": now,
         "expires_at": sealed.expires_at,
         **look_at(now),

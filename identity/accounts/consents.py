@@ -1,4 +1,4 @@
-"""Completed consents, written: a person's through the browser, or an admin's for a service account."""
+"""Writing of completed consents: a person's through the browser, or an admin's for a service account."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ _TRIES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class CompletedConsent:
-    """A consent that is to be stored, the answer that came with it, and what is written beside it."""
+    """A consent to be stored, the answer that came with it, and the writes that accompany it."""
 
     consent: Consent
-    answer: TokenAnswer | None  # None: the service's tokens are minted when they are needed, for *scopes*
+    answer: TokenAnswer | None  # None: the service's tokens are minted when needed, for *scopes*
     scopes: tuple[str, ...]
     at: datetime
-    also: Callable[[Connection, Consented], None]  # in the transaction that stores it
+    also: Callable[[Connection, Consented], None]  # runs in the transaction that stores the consent
 
 
 def write_consent(
     store: Store, vault: Vault, completed: CompletedConsent
 ) -> Consented | AnotherAccount | AnotherClient | RuledOut:
-    """Store a consent, sealed for the generation it becomes.
+    """Store a consent, sealed for the generation that it becomes.
 
-    Raises Unavailable; Unconfirmed where the consent may be stored.
+    Raises Unavailable; Unconfirmed if the consent may have been stored.
     """
     key = completed.consent.key
     lost: CommitUnknown | None = None
@@ -73,7 +73,7 @@ def write_consent(
 def _write_once(
     store: Store, vault: Vault, completed: CompletedConsent, *, again: bool
 ) -> Consented | Moved | AnotherAccount | AnotherClient | RuledOut:
-    """Seal it for the generation that is next by now, and store it; *again*: unless an earlier try has stored it."""
+    """Seal it for the next generation and store it; *again*: unless an earlier try has stored it."""
     consent, answer = completed.consent, completed.answer
     account, generation = store.read(lambda connection: _present(connection, consent))
     named = dataclasses.replace(consent, id=account or consent.id)
@@ -114,10 +114,10 @@ def connect_service(
     also: Callable[[Connection, AccountKey], None],
     replace: bool = False,
 ) -> Consented:
-    """An admin connects a service account, by this credential and for these scopes.
+    """Connect a service account for an admin, with this credential and these scopes.
 
-    *also* runs in the consent's own commit: it wakes the jobs that waited for it. *replace*: it may be of another
-    installation or workspace than the one before. Raises BadInput, GrantRevoked, Unavailable or Unconfirmed.
+    *also* runs in the consent's own commit: it wakes the jobs that waited for it. *replace* permits another
+    installation or workspace than the present one. Raises BadInput, GrantRevoked, Unavailable or Unconfirmed.
     """
     answer = credential.answer(scopes=scopes, now=act.now)
     consented = store.write(next_number)
@@ -143,8 +143,9 @@ def connect_service(
             outcome="success",
             detail={"provider": provider, "credential": str(credential.kind), "consented": consented},
         )
-        also(connection, key)  # first: it may list where this is
-        place = None if credential.kind is Credential.JWT_BEARER else credential.external_id  # that one's is a subject
+        also(connection, key)  # first: it may list the place
+        # for JWT bearer it is a subject
+        place = None if credential.kind is Credential.JWT_BEARER else credential.external_id
         note_service(connection, key.connection, key.tenant, place)
 
     completed = CompletedConsent(consent=consent, answer=answer, scopes=scopes, at=act.now, also=write_audit)
@@ -161,8 +162,8 @@ def _present(connection: Connection, consent: Consent) -> tuple[str | None, int]
 
 
 def _stored(connection: Connection, consent: Consent) -> Consented | None:
-    """What became of a consent whose commit was unknown: its number names it."""
-    lock_grant(connection, consent.key)  # a plain read would not see what is being committed yet
+    """Return the result of a consent whose commit was unknown, recognised by its number."""
+    lock_grant(connection, consent.key)  # a plain read would miss a commit in progress
     account = find_account(connection, consent.key)
     grant = get_grant(connection, account.id) if account else None
     if grant is None or grant.consented != consent.consented:

@@ -1,6 +1,6 @@
 """Grants: the credentials of an account, one generation at a time.
 
-Every write names the generation it read, so of two writers one finds that it has moved.
+Every write names the generation that it read, so the second of two writers finds that it has moved (compare-and-set).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NOTE_USE = Prepared(
 )
 _OF_ACCOUNT = Prepared(select(grants).where(grants.c.account_id == bindparam("account")))
 
-#: What is left of a grant's credentials where they are taken out of it, or shredded: nothing.
+#: The columns of a grant whose credentials were taken out or shredded.
 EMPTIED: dict[str, None] = {
     "access_sealed": None,
     "refresh_sealed": None,
@@ -52,8 +52,8 @@ class Grant:
     scopes: tuple[str, ...]
     obtained_at: datetime
     expires_at: datetime | None
-    consented_at: datetime | None = None  # None: it was not kept yet when this consent was stored
-    ceiling: tuple[str, ...] | None = None  # what it was narrowed or bounded to
+    consented_at: datetime | None = None  # None: the consent predates this column
+    ceiling: tuple[str, ...] | None = None  # the scopes it was narrowed or bounded to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +71,14 @@ class SealedAnswer:
 
 
 def token_binding(tenant: str, account: str, provider: str, name: str, generation: int) -> Binding:
-    """The row a token belongs to."""
+    """Return the binding of a token to its row."""
     return Binding(tenant=tenant, record=account, provider=provider, field=name, generation=generation)
 
 
 def seal_answer(
     vault: Vault, answer: TokenAnswer, *, tenant: str, account: str, provider: str, generation: int
 ) -> SealedAnswer:
-    """The answer, sealed as the credentials of *generation*."""
+    """Return the answer, sealed as the credentials of *generation*."""
 
     def seal(secret: Secret | None, name: str) -> bytes | None:
         return secret and vault.seal(secret, token_binding(tenant, account, provider, name, generation))
@@ -96,7 +96,7 @@ def seal_answer(
 
 
 def no_token_yet(scopes: tuple[str, ...], *, generation: int) -> SealedAnswer:
-    """The credentials of a service whose tokens are minted when they are needed."""
+    """Return the credentials of a service whose tokens are minted when needed."""
     return SealedAnswer(
         generation=generation,
         access_sealed=None,
@@ -108,13 +108,13 @@ def no_token_yet(scopes: tuple[str, ...], *, generation: int) -> SealedAnswer:
 
 
 def get_grant(connection: Connection, account: str) -> Grant | None:
-    """The account's credentials, if it ever had any."""
+    """Return the account's grant, if it ever had one."""
     row = _OF_ACCOUNT.run(connection, {"account": account}).one_or_none()
     return None if row is None else grant_of(row)
 
 
 def grant_of(row: Row[tuple[object, ...]] | Part) -> Grant:
-    """A row of `grants`, or one that was joined with it."""
+    """Build the grant from a row of `grants`, or a joined row."""
     return Grant(
         account=row.account_id,
         generation=row.generation,
@@ -133,10 +133,11 @@ def grant_of(row: Row[tuple[object, ...]] | Part) -> Grant:
 def rotate(
     connection: Connection, account: str, sealed: SealedAnswer, *, obtained_at: datetime, renewal_alone: bool
 ) -> bool:
-    """A refresh's credentials over the generation before; False if that has moved. `consented` stays.
+    """Write a refresh's credentials over the previous generation; False if that has moved. `consented` stays.
 
-    The refresh token comes sealed for the new generation too: the provider's new one, or the old one sealed again.
-    *renewal_alone*: its access token and scopes are out of date. The stored scopes stay; the next step fetches a token.
+    The refresh token is sealed for the new generation too: the provider's new one, or the old one sealed again.
+    *renewal_alone*: the access token and scopes are out of date, so the stored scopes stay and the next step fetches a
+    token.
     """
     mine = select(grants.c.ceiling, grants.c.scopes, accounts.c.provider).where(
         grants.c.account_id == account, accounts.c.id == grants.c.account_id
@@ -164,20 +165,20 @@ def rotate(
 
 
 def note_use(connection: Connection, account: str, *, generation: int, now: datetime) -> None:
-    """The first step that leased this generation tells of it, so that keep-alive knows what is in use."""
+    """Record the first lease of this generation, so that keep-alive knows what is in use."""
     _NOTE_USE.run(connection, {"account": account, "leased": generation, "now": now})
 
 
 def look_at(now: datetime) -> dict[str, object]:
-    """Credentials that are new: keep-alive looks at them next, and plans from there."""
+    """Return the columns that have keep-alive look at new credentials next."""
     return {"keepalive_due": now, "keepalive_rank": 0, "keepalive_failures": 0, "keepalive_error": None}
 
 
 def bury(connection: Connection, account: str, *, generation: int, reason: str, now: datetime) -> bool:
-    """The grant is dead: a new generation without credentials, and the account waits for a person.
+    """Mark a grant as dead: a new generation without credentials, and the account waits for a person.
 
-    False if the generation has moved (a loser never kills the winner) or the account was revoked, which says more.
-    Nothing is revoked by it: a grant that expired of idleness looks the same.
+    False if the generation has moved (a loser never kills the winner) or the account was revoked, which takes
+    precedence. Nothing is revoked, because a grant that expired from idleness looks the same.
     """
     if get_account(connection, account).state is AccountState.REVOKED:
         return False

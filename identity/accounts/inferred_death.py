@@ -1,8 +1,8 @@
-"""Death inferred: a provider's API goes on refusing an account whose token was just renewed because of that.
+"""Inferred death: a provider's API still refuses an account after a forced refresh of its token.
 
-A 401 is no revocation. A refresh kills the token in other workers' hands, an address may be barred, a clock be wrong.
-So a refusal of any generation but the newest says nothing, and one of the newest is answered with one forced refresh.
-What is refused after that needs a person; nothing is revoked.
+A 401 is not a revocation: a refresh kills tokens that other workers hold, an address may be barred, a clock may be
+wrong. So a refusal of an older generation is ignored, and one of the newest leads to one forced refresh. A refusal
+after that needs a person; nothing is revoked.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from identity.model import ReconnectCause
 
 
 def infer_death(connection: Connection, account: str, *, generation: int, audit_id: str, now: datetime) -> bool:
-    """Have a person reconnect it; False if *generation* is not its newest, or the account is not active any more.
+    """Require a person to reconnect; False if *generation* is not the newest, or the account is not active any more.
 
-    The account's lock is taken exclusively: a refresh that commits meanwhile must not be answered with this.
+    Takes the account's lock exclusively, so that no refresh commits between the check of the generation and the move.
     """
     found = get_account(connection, account)
     lock_grant(connection, found.key)

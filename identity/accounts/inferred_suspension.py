@@ -1,7 +1,7 @@
-"""A suspension inferred: an API answers that it holds an installation back, and its signal is late, or was lost.
+"""Inferred suspension: an API reports an installation as suspended before, or without, the provider's signal.
 
-Only an installation's account is suspended by it: GitHub's signals speak of no other, so nothing would ever end it for
-a person's. What was said of the suspension while the call was out is newer than the answer.
+Only an installation's account can be suspended this way: GitHub signals the end of no other suspension, so a person's
+would never end. A signal about the suspension that arrived during the call is newer than its answer.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from identity.accounts.states import get_account, move_account
 from identity.audit import AsWhom
 from identity.model import AccountState, Credential
 
-#: By so much the provider's clock, in whole seconds, may be behind ours.
+#: The provider's clock, in whole seconds, may be behind ours by this much.
 SLACK = timedelta(minutes=1)
 
 
 def infer_suspension(
     connection: Connection, account: str, *, generation: int, sent_at: datetime, audit_id: str, now: datetime
 ) -> bool:
-    """Suspend it until the provider says otherwise; whether its steps are held back now.
+    """Suspend the account until the provider ends it; True if its steps are held back now.
 
-    False: the answer was to another generation's token or is older than what is known, or its account is a person's.
+    False if the answer concerned another generation's token, is older than what is known, or the account is a person's.
     """
     found = get_account(connection, account)
     if found.credential is not Credential.INSTALLATION:
@@ -34,7 +34,7 @@ def infer_suspension(
     lock_grant(connection, found.key)
     found, grant = get_account(connection, account), get_grant(connection, account)
     if found.state is not AccountState.ACTIVE:
-        return True  # its signal was first, or something that ends more
+        return True  # its signal came first, or something more final
     if grant is None or grant.generation != generation:
         return False
     if found.suspension_said_at is not None and found.suspension_said_at > sent_at - SLACK:

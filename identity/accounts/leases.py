@@ -1,10 +1,10 @@
-"""Leases: whether a step may open, and with which token (docs/explanation/how-a-step-works.md).
+"""Leases: the decision whether a step may open, and with which token (docs/explanation/how-a-step-works.md).
 
 The rule: the job's `accepted` is newer than `revoked` of all five scopes, the grant's `consented` newer than `revoked`
 of tenant, provider connection, user and account, none of the five is stopped, and the account is `active`.
 
-A job that is itself too old is ruled out for good. One that was accepted after the revocation waits for a new consent.
-The caller has taken the locks, as statements of their own; here is the one read.
+A job accepted before the revocation is ruled out for good. A job accepted after it waits for a new consent. The caller
+has taken the locks, as statements of their own; this module does the one read.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ _NAMES = {Leased: "leased", NeedsRefresh: "needs_refresh", NeedsConsent: "needs_
 
 
 def examine(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
-    """The rule first, then the state of the account and its token."""
+    """Apply the rule, then check the state of the account and its token. Counts the outcome."""
     outcome = look(connection, request)
-    LEASES.labels(_NAMES[type(outcome)]).inc()  # a transaction that is repeated counts again
+    LEASES.labels(_NAMES[type(outcome)]).inc()  # a repeated transaction counts again
     return outcome
 
 
 def look(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
-    """What `examine` would say; nothing is counted, and without the locks nothing is decided."""
+    """Return what `examine` would, without counting it. Without the locks it is not binding."""
     job_scopes, key = request.scope_list, request.account_key
     named = {"tenant": key.tenant, "connection": key.connection, "principal": key.principal}
     rows = _STATE.run(connection, named | scope_keys(job_scopes)).all()
@@ -113,16 +113,16 @@ def look(connection: Connection, request: LeaseRequest) -> LeaseOutcome:
 
 
 def open_token(vault: Vault, tenant: str, leased: Leased) -> Secret:
-    """The token of a lease; called after the commit. Raises Misconfigured."""
+    """Open the token of a lease, after the commit. Raises Misconfigured."""
     binding = token_binding(tenant, leased.account, leased.provider, ACCESS, leased.generation)
     return vault.open(leased.sealed_token, binding)
 
 
 def _fresh(grant: Grant, request: LeaseRequest, profile: Profile | None, *, now: datetime) -> bool:
-    """Whether the token is usable long enough, and was not refused upstream.
+    """True if the token remains usable long enough, and was not refused upstream.
 
-    The wanted rest is at most half of the token's life: one that lives shorter than that would never be fresh. One that
-    ends during the call is refused by the upstream, without effect.
+    The required remainder is at most half of the token's life, or a short-lived token would never be fresh. A token
+    that expires during the call is refused by the upstream, without effect.
     """
     if grant.generation <= request.after_generation:
         return False
@@ -133,7 +133,7 @@ def _fresh(grant: Grant, request: LeaseRequest, profile: Profile | None, *, now:
 
 
 def _first_use(row: Row[Any], grant: Grant) -> bool:
-    """Whether this lease is the first of a token that could be followed by another: one write a generation."""
+    """True if this is the first lease of a token that can be renewed: one write a generation."""
     renewable = grant.refresh_sealed is not None or row.credential in MINTED
     unused = row.used_at is None or row.used_at < grant.obtained_at
     return unused and renewable and grant.expires_at is not None

@@ -1,8 +1,8 @@
-"""Narrowing: an account keeps some of its scopes. Nothing is revoked; a step that lacks one waits for consent.
+"""Narrowing: an account keeps some of its scopes. Nothing is revoked; a step that lacks a scope waits for consent.
 
-The provider's token still has them all: what is narrowed is what Aswhom uses it for. A refresh whose answer names more
-does not widen it again (RFC 6749 §6 forbids the provider to add any); a new consent does. Whatever takes a scope away
-says at which ledger number: no step that needs it opens after that.
+The provider's token still has all scopes; only Aswhom's use of it is narrowed. A refresh whose answer names more scopes
+does not widen it again (RFC 6749 §6 forbids the provider to add any); a new consent does. Every removal of a scope has
+a ledger number, after which no step that needs the scope opens.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from identity.scope_bounds import covered, within
 from identity.sql.sequence import lock_exclusive_number_and_time, next_number_and_time
 from identity.tables import grants
 
-#: Whose next token is asked for by the scopes that are left: without any it would have all there are.
+#: Credentials whose next token is requested with the remaining scopes: with none, it would have all of them.
 BOUND_BY_SCOPES = (Credential.INSTALLATION, Credential.JWT_BEARER)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Narrowed:
-    """What an account had, what it keeps, and since when, by the ledger's number and its clock.
+    """The scopes an account had and keeps, with the ledger number and database time of the change.
 
-    *took*: what it had and is not allowed any more. A kept scope may include one that is not named any more.
+    *took*: scopes it had and may no longer use. A kept scope may include one that is no longer named.
     """
 
     had: tuple[str, ...]
@@ -40,10 +40,10 @@ class Narrowed:
 
 
 def narrow(connection: Connection, account: Account, act: Act, *, keep: tuple[str, ...]) -> Narrowed:
-    """Rewrite the granted scopes to *keep*, under the account's lock.
+    """Reduce the granted scopes to *keep*, under the account's lock.
 
-    Raises BadInput for scopes that it does not have, for all of them, for one that another kept one includes, and for
-    none where a token is asked for by its scopes: without any it would have them all.
+    Raises BadInput if *keep* adds a scope or drops none, if a dropped scope is included in a kept one, and if *keep* is
+    empty where tokens are requested by scope, since the next one would have them all.
     """
     number, at = lock_exclusive_number_and_time(connection, account.key.scope)
     row = connection.execute(select(grants.c.scopes).where(grants.c.account_id == account.id)).one_or_none()
@@ -60,9 +60,9 @@ def narrow(connection: Connection, account: Account, act: Act, *, keep: tuple[st
 
 
 def rescope(connection: Connection, account: Account, scopes: tuple[str, ...]) -> Narrowed | None:
-    """Rewrite the granted scopes, narrower or wider but within what it was bounded to; nothing is revoked.
+    """Rewrite the granted scopes within the account's ceiling, narrower or wider; nothing is revoked.
 
-    None: it is allowed all that it was before. The caller holds the account's lock exclusively.
+    Returns None if no scope was taken away. The caller holds the account's lock exclusively.
     """
     mine = grants.c.account_id == account.id
     row = connection.execute(select(grants.c.scopes, grants.c.ceiling).where(mine)).one_or_none()

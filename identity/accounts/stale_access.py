@@ -1,6 +1,6 @@
-"""Access tokens that a signal has put out of date: neither the one that is stored nor one on its way is used.
+"""Access tokens that a signal made out of date: neither the stored one nor one on its way is used.
 
-Nothing is revoked, and what renews them stays: the next step fetches a token that says what holds now.
+Nothing is revoked, and the means of renewal stay: the next step fetches a token with the present permissions.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from identity.tables import grants
 
 
 def drop_access(connection: Connection, account: Account) -> bool:
-    """Stop using the present access token, and what a refresh on the wire brings.
+    """Stop using the present access token, and the one that a refresh in flight brings.
 
     The caller holds the account's lock exclusively.
 
-    False if nothing could renew it: then it stays, since a signal that revokes nothing must not end a grant.
+    False if nothing could renew it. Then it stays, since a signal that revokes nothing must not end a grant.
     """
     if account.credential not in MINTED:
         grant = get_grant(connection, account.id)
@@ -30,10 +30,10 @@ def drop_access(connection: Connection, account: Account) -> bool:
     if not on_its_way:
         stale = stale.where(grants.c.access_sealed.is_not(None))
     if account.credential in MINTED:
-        # With its generation what is on its way is discarded, whatever it says: it costs nothing but another token.
+        # The new generation discards a token on its way, whatever it is: minting another costs little.
         stale = stale.values(generation=grants.c.generation + 1, **EMPTIED)
     else:
-        # A refresh on its way may hold the only refresh token there is: its answer is taken for that alone.
+        # A refresh in flight may hold the only refresh token, so its answer is used only for that.
         stale = stale.values(access_sealed=None, expires_at=None)
     connection.execute(stale)
     return True

@@ -1,6 +1,6 @@
-"""Connected accounts: who they are, the states they may be in, and the one mover.
+"""Connected accounts: their rows, their states, and the function that moves them.
 
-All functions run inside the caller's transaction. Principals, provider connections and grants have files of their own.
+All functions run inside the caller's transaction. Principals, provider connections and grants have their own modules.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ MOVES: Moves[AccountState] = Moves(
     {
         AccountState.PENDING: frozenset({AccountState.ACTIVE, AccountState.REVOKED}),
         AccountState.ACTIVE: frozenset({AccountState.NEEDS_RECONNECT, AccountState.SUSPENDED, AccountState.REVOKED}),
-        # ACTIVE: a consent, the late answer of a refresh that was given up, or an operator where a person was wanted.
+        # ACTIVE: by a consent, the late answer of an abandoned refresh, or an operator where a person was wanted.
         AccountState.NEEDS_RECONNECT: frozenset({AccountState.ACTIVE, AccountState.SUSPENDED, AccountState.REVOKED}),
-        # NEEDS_RECONNECT: unsuspended, but the grant had died before.
+        # NEEDS_RECONNECT: the suspension ended, but the grant had died before.
         AccountState.SUSPENDED: frozenset({AccountState.ACTIVE, AccountState.NEEDS_RECONNECT, AccountState.REVOKED}),
         AccountState.REVOKED: frozenset({AccountState.ACTIVE}),
     },
@@ -46,7 +46,7 @@ _KEEP_ALIVE = Prepared(
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """One connected account, without its credentials."""
+    """A connected account, without its credentials."""
 
     id: str
     key: AccountKey
@@ -54,16 +54,16 @@ class Account:
     credential: Credential
     state: AccountState
     reason: str | None  # why it is not active, for people
-    reconnect_cause: ReconnectCause | None = None  # the same, of one that needs its person
+    reconnect_cause: ReconnectCause | None = None  # the machine-readable cause, if it needs its person
     external_id: str | None
     external_login: str | None
-    resources: tuple[str, ...] | None = None  # what tokens are narrowed to; None: all there is
-    suspension_said_at: datetime | None = None  # the provider's time of the newest word on it
+    resources: tuple[str, ...] | None = None  # the resources that its tokens are limited to; None: no limit
+    suspension_said_at: datetime | None = None  # the provider's time of its newest suspension signal
     permissions_said_at: datetime | None = None
 
 
 def get_account(connection: Connection, account: str) -> Account:
-    """The account of that id. Raises Misconfigured."""
+    """Return the account of that id. Raises Misconfigured."""
     row = _BY_ID.run(connection, {"account": account}).one_or_none()
     if row is None:
         raise Misconfigured(f"there is no account {account}")
@@ -71,14 +71,14 @@ def get_account(connection: Connection, account: str) -> Account:
 
 
 def find_account(connection: Connection, key: AccountKey) -> Account | None:
-    """The account of that tenant, provider connection and principal, if it has a row."""
+    """Return the account of that tenant, provider connection and principal, if it has a row."""
     named = {"tenant": key.tenant, "through": key.connection, "principal": key.principal}
     row = _BY_KEY.run(connection, named).one_or_none()
     return None if row is None else account_of(row)
 
 
 def is_account(name: str) -> ColumnElement[bool]:
-    """The account by its id, or as its scope is named, `tenant/connection/principal`."""
+    """Match an account by its id, or by its scope's name, `tenant/connection/principal`."""
     columns = accounts.c
     match name.split("/"):
         case [tenant, through, principal]:
@@ -97,7 +97,7 @@ def ensure_account(
     credential: Credential,
     now: datetime,
 ) -> Account:
-    """The account's row, made `pending` as *id* if it is missing."""
+    """Return the account; insert it as `pending`, under *id*, if it is missing."""
     row = {
         "id": id,
         "tenant_id": key.tenant,
@@ -124,7 +124,7 @@ def pending_account(
     provider: str,
     now: datetime,
 ) -> str:
-    """The id of the account that a job waits for; its row is what parking and consent both lock."""
+    """Return the id of the account that a job waits for; parking and consent both lock its row."""
     credential = Credential.AUTHORIZATION_CODE
     return ensure_account(connection, key, id=id, provider=provider, credential=credential, now=now).id
 
@@ -138,7 +138,7 @@ def move_account(
     cause: ReconnectCause | None = None,
     now: datetime,
 ) -> bool:
-    """Move an account; False if it is there already. *cause* is of one that needs its person. Raises IllegalMove."""
+    """Move an account; False if it is there already. *cause* is for one that needs its person. Raises IllegalMove."""
     if _move(to).run(connection, {"account": account, "why": reason, "cause": cause, "now": now}).rowcount == 1:
         _keep_alive(connection, account, now if to is AccountState.ACTIVE else None)
         return True
@@ -149,7 +149,7 @@ def move_account(
 
 
 def park(connection: Connection, account: str, reason: str, *, cause: ReconnectCause, now: datetime) -> bool:
-    """Have a person reconnect an active account. False: it is not active, and what it is stands."""
+    """Require a person to reconnect an active account. False if it is not active; its state then stays."""
     if get_account(connection, account).state is not AccountState.ACTIVE:
         return False
     return move_account(connection, account, to=AccountState.NEEDS_RECONNECT, reason=reason, cause=cause, now=now)
@@ -166,7 +166,7 @@ def _move(to: AccountState) -> Prepared:
 def note_said(
     connection: Connection, account: str, *, suspension: datetime | None = None, permissions: datetime | None = None
 ) -> None:
-    """Remember the provider's own time of what it said, so that an older word is known for one."""
+    """Store the provider's own time of its signal, so that an older signal is recognised as such."""
     said = {"suspension_said_at": suspension, "permissions_said_at": permissions}
     values = {column: at for column, at in said.items() if at is not None}
     if values:
@@ -174,12 +174,12 @@ def note_said(
 
 
 def _keep_alive(connection: Connection, account: str, due: datetime | None) -> None:
-    """Only the grant of an active account is kept alive; one that is active again is looked at first."""
+    """Keep only active accounts' grants alive; one that has become active again is checked first."""
     _KEEP_ALIVE.run(connection, {"account": account, "due": due})
 
 
 def account_of(row: Row[tuple[object, ...]] | Part) -> Account:
-    """What a row of `accounts` says."""
+    """Build the account from a row of `accounts`."""
     return Account(
         id=row.id,
         key=AccountKey.of(row),

@@ -1,1 +1,1 @@
-"""How agents authenticate: API keys, workload identity, and the identifiers that say as whom."""
+"""Authentication of agents: API keys, workload identity, and the identifiers they act as."""

@@ -1,6 +1,6 @@
-"""Keys that agents call the API with: who holds one, what it may do, and when it ends.
+"""API keys of agents: their holder, their rights, and their end.
 
-A key is 256 random bits, so its plain SHA-256 is enough to recognise it and of no use to whoever reads the ledger. It
+A key is 256 random bits, so its plain SHA-256 is enough to recognise it and useless to a reader of the ledger. It
 carries the ledger number at which it was issued: a later revocation of its tenant or agent ends it, as it ends a grant.
 """
 
@@ -25,24 +25,24 @@ from identity.secret import Secret
 from identity.sql.prepared import Prepared
 from identity.tables import agents, tenants
 
-PREFIX = "awk_"  # so that a scanner of source code knows one when it sees one
+PREFIX = "awk_"  # recognisable to secret scanners
 
 _FIND = Prepared(select(api_keys).where(api_keys.c.secret_sha256 == bindparam("digest")))
 _FIND_AGAIN = Prepared(select(api_keys).where(api_keys.c.id == bindparam("key")))
 
 
 class Role(StrEnum):
-    """What a key may do; docs/api.md has the table."""
+    """The rights of a key; docs/api.md has the table."""
 
     AGENT = "agent"  # execute tools, see its own jobs, send people to connect
-    PRODUCT = "product"  # see all of its tenant, send people to connect, and say which of them came back
+    PRODUCT = "product"  # see all of its tenant, send people to connect, and report which of them came back
     READER = "reader"  # see all of its tenant, change nothing
-    ADMIN = "admin"  # all of these, and revoke
+    ADMIN = "admin"  # everything above, and revoke
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Who calls: an agent of one tenant, by one key."""
+    """The caller of the API: an agent of one tenant, by one key."""
 
     key: str
     tenant: str
@@ -51,40 +51,40 @@ class Caller:
     tools: tuple[str, ...] | None  # patterns; None: every tool
     users: tuple[str, ...] | None  # patterns of names; None: every user of its tenant
     made_by: str | None = None
-    held_by: str | None = None  # the user whom the key is said to be held by
+    held_by: str | None = None  # the user named as the key's holder
 
     @property
     def people(self) -> tuple[str, ...]:
-        """Who may be behind the key."""
+        """The people who may be behind the key."""
         return tuple(one for one in (self.made_by, self.held_by) if one is not None)
 
     def may_execute(self, tool: str) -> bool:
-        """Whether the key covers the tool of that name."""
+        """True if the key covers the tool of that name."""
         return self.tools is None or any(fnmatchcase(tool, pattern) for pattern in self.tools)
 
     def check_user(self, principal: str) -> None:
-        """Raises PolicyDenied where the key is bound to other users than *principal*, `acme.ada` say."""
+        """Raise PolicyDenied if the key is bound to users other than *principal*, for example `acme.ada`."""
         if not self.acts_as(principal):
             name = principal.removeprefix(f"{self.tenant}.")
             raise PolicyDenied(f"this key does not act as {name}: ask with a key that does")
 
     def acts_as(self, principal: str) -> bool:
-        """Whether `check_user` lets *principal* pass."""
+        """True if `check_user` accepts *principal*."""
         name = principal.removeprefix(f"{self.tenant}.")
         return self.users is None or any(fnmatchcase(name, pattern) for pattern in self.users)
 
 
 class NoCaller(StrEnum):
-    """Why a key lets nobody in."""
+    """The reason why a key is refused."""
 
     UNKNOWN = "unknown"
     EXPIRED = "expired"
-    REVOKED = "revoked"  # the key, or after it was issued its tenant or agent
+    REVOKED = "revoked"  # the key itself, or its tenant or agent after it was issued
     STOPPED = "stopped"  # its tenant or agent, until an admin opens it again
 
 
 def new_key(token: str) -> Secret:
-    """The key of *token*, 256 random bits in URL-safe base64."""
+    """Return the key for *token*, 256 random bits in URL-safe base64."""
     return Secret(PREFIX + token)
 
 
@@ -104,7 +104,7 @@ def add_key(
     by: str,
     now: datetime,
 ) -> None:
-    """Store what recognises *secret*, and its agent if it is new. Raises BadInput."""
+    """Store the digest of *secret*, and its agent if it is new. Raises BadInput."""
     if users is not None and role not in (Role.AGENT, Role.PRODUCT):
         raise BadInput(f"users limit whom a key acts as and invites: a key of role {role} is of all of its tenant's")
     if connection.execute(select(tenants.c.id).where(tenants.c.id == tenant)).first() is None:
@@ -150,28 +150,28 @@ def _check_holder(connection: Connection, tenant: str, held_by: str) -> None:
 
 
 def holder_of(connection: Connection, key: str) -> str | None:
-    """The user whom the key of that id is said to be held by. None: nobody says, or it is forgotten."""
+    """Return the user named as the holder of the key of that id; None if none is named, or the key was deleted."""
     held = connection.execute(select(api_keys.c.held_by).where(api_keys.c.id == key)).scalar_one_or_none()
     return None if held is None else str(held)
 
 
 def find_caller(connection: Connection, secret: Secret, *, now: datetime) -> Caller | NoCaller:
-    """Who holds *secret*, or why that lets nobody in."""
+    """Return the caller who holds *secret*, or why it is refused."""
     return _caller(connection, _FIND.run(connection, {"digest": secret.fingerprint()}).one_or_none(), now)
 
 
 def find_again(connection: Connection, key: str, *, now: datetime) -> Caller | NoCaller:
-    """Who the holder of the key of that id is, or why it lets nobody in."""
+    """Return the caller who holds the key of that id, or why it is refused."""
     return _caller(connection, _FIND_AGAIN.run(connection, {"key": key}).one_or_none(), now)
 
 
 def still_holds(connection: Connection, caller: Caller, *, now: datetime) -> Caller | NoCaller:
-    """Who holds the key that *caller* came in by, looked up again in the transaction that acts on it."""
+    """Return the present caller of *caller*'s key, looked up again in the transaction that acts on it."""
     return find_again(connection, caller.key, now=now)
 
 
 def revoke_key(connection: Connection, id: str, *, by: str, now: datetime) -> bool:
-    """End a key's life; False: there is none, or it had ended. What was accepted from it goes on."""
+    """End a key's life; False if there is none, or it had ended. Work already accepted from it continues."""
     ended = update(api_keys).where(api_keys.c.id == id, api_keys.c.revoked_at.is_(None)).values(revoked_at=now)
     row = connection.execute(ended.returning(api_keys.c.tenant_id, api_keys.c.agent_id)).one_or_none()
     if row is None:
@@ -188,7 +188,7 @@ def revoke_key(connection: Connection, id: str, *, by: str, now: datetime) -> bo
 
 
 def executors(connection: Connection, tenant: str, *, now: datetime) -> list[Caller]:
-    """Whoever may execute tools for a tenant at present."""
+    """Return the callers that may execute tools for a tenant at present."""
     rows = connection.execute(
         select(api_keys).where(
             api_keys.c.tenant_id == tenant,

@@ -1,7 +1,7 @@
-"""Identifiers: how an agent says as whom. A user's acts with their grant, a tenant's or workspace's as the service.
+"""Identifiers of whom an agent acts for: a user, with their grant; a tenant or workspace, as the service.
 
 `ada`, `acme` and `T0001` are looked up as a user, the tenant and a workspace of the caller's own tenant; `user:ada`,
-`tenant:acme` and `workspace:T0001` say which is meant. What another tenant has is unknown here.
+`tenant:acme` and `workspace:T0001` say which is meant. Other tenants' names are unknown here.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ USER, TENANT, WORKSPACE = "user", "tenant", "workspace"
 
 
 class UnknownIdentifier(BadInput):
-    """Nobody here is named so; of a user it may be that no connect link was made for them yet."""
+    """No principal has this name; for a user, perhaps no connect link was made for them yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identified:
-    """Who an identifier names, and which workspace of a provider connection where it names one."""
+    """The principal that an identifier names, and its workspace of a provider connection if it names one."""
 
     principal: Principal
-    workspace: tuple[str, str] | None = None  # provider connection, the provider's id of it
+    workspace: tuple[str, str] | None = None  # provider connection, and the provider's id of the workspace
 
 
 def identify(connection: Connection, tenant: str, identifier: str) -> Identified:
-    """Whom *identifier* names in *tenant*. Raises UnknownIdentifier, and BadInput for what could be two."""
+    """Resolve *identifier* in *tenant*. Raises UnknownIdentifier, and BadInput if it is ambiguous."""
     kind, colon, rest = identifier.partition(":")
     kinds: tuple[str, ...] = (USER, TENANT, WORKSPACE)
     name = identifier
@@ -56,7 +56,7 @@ def identify(connection: Connection, tenant: str, identifier: str) -> Identified
 
 
 def user_named(connection: Connection, tenant: str, identifier: str) -> Principal:
-    """The user of *tenant* whom *identifier* names. Raises UnknownIdentifier, and BadInput for what could be two."""
+    """Return the user of *tenant* named by *identifier*. Raises UnknownIdentifier, and BadInput if it is ambiguous."""
     found = _users(connection, tenant, identifier.removeprefix(f"{USER}:"))
     if not found:
         raise UnknownIdentifier(f"tenant {tenant} has no user {identifier!r}: {_KNOWN}")
@@ -66,7 +66,7 @@ def user_named(connection: Connection, tenant: str, identifier: str) -> Principa
 
 
 def fits(connection: Connection, identified: Identified, owner: ProviderConnection) -> None:
-    """Refuse a workspace that the service does not act in through *owner*. Raises BadInput."""
+    """Raise BadInput for a workspace that the service does not act in through *owner*."""
     if identified.workspace is None:
         return
     through, external = identified.workspace

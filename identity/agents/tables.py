@@ -1,4 +1,4 @@
-"""The tables of the agents' API: keys, and whose tokens stand in for one."""
+"""The tables of the agents' API: keys, and the workloads whose tokens replace one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, String, Tabl
 from identity.sql.columns import Instant, partial_index
 from identity.tables import metadata
 
-# Keys that agents call the API with. The key itself is nowhere: what is stored only recognises it.
+# Keys that agents call the API with. Only a digest that recognises the key is stored, never the key.
 api_keys = Table(
     "api_keys",
     metadata,
@@ -21,17 +21,17 @@ api_keys = Table(
     Column("secret_sha256", String(64), nullable=False, unique=True),
     Column("issued", BigInteger, nullable=False),  # ledger number: a later revocation of its tenant or agent ends it
     Column("made_by", String(200), nullable=False),
-    Column("held_by", String(64)),  # the user whose key it is, who approves nothing that it asks for; NULL: nobody says
+    Column("held_by", String(64)),  # the user holding it, who must not approve its requests; NULL: nobody named
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant),
     Column("revoked_at", Instant),
     Index("ix_api_keys_tenant", "tenant_id"),
-    # What retention looks for.
+    # For retention.
     partial_index("ix_api_keys_expires", "expires_at", where="expires_at is not null"),
     partial_index("ix_api_keys_revoked", "revoked_at", where="revoked_at is not null"),
 )
 
-# Whose tokens stand in for an agent's key: of an issuer, for us, about a subject.
+# Workloads whose tokens replace an agent's key, by issuer, audience and subject.
 workloads = Table(
     "workloads",
     metadata,

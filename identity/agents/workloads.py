@@ -1,8 +1,8 @@
-"""Workload identity: a JWT of an issuer that was trusted for it stands in for an agent's key.
+"""Workload identity: a JWT from a trusted issuer replaces an agent's key.
 
-Who runs agents where each workload is given signed tokens (Kubernetes, a cloud, a CI) keeps no secret for us at all.
-A workload is a key (`identity.agents.api_keys`) whose secret nobody has: its role, tools, quota and end are the key's.
-The token is checked as RFC 7523 §3 and RFC 8725 §3 say.
+Agents on platforms that give each workload signed tokens (Kubernetes, a cloud, a CI) need no secret for Aswhom. A
+workload is a key (`identity.agents.api_keys`) whose secret nobody has: role, tools, quota and expiry are the key's. The
+token is checked as RFC 7523 §3 and RFC 8725 §3 require.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from identity.oauth.jwks import KeyRing
 from identity.secret import Secret
 from identity.sql.store import Store
 
-TYPES = frozenset({None, "jwt", "at+jwt"})  # what is signed for another purpose says so (RFC 8725 §3.11)
+TYPES = frozenset({None, "jwt", "at+jwt"})  # tokens signed for other purposes declare another type (RFC 8725 §3.11)
 SKEW = timedelta(seconds=30)
-LONGEST = timedelta(days=1)  # a token that lives longer is a key that cannot be taken back
+LONGEST = timedelta(days=1)  # a longer-lived token would be a key that cannot be revoked
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """Whose tokens are taken, to the letter."""
+    """The exact claims of accepted tokens."""
 
     issuer: str
-    audience: str  # us, as the issuer calls us
+    audience: str  # the issuer's name for us
     subject: str
     jwks_url: str
 
 
 def looks_like_one(secret: Secret) -> bool:
-    """Whether it is a JWT rather than a key."""
+    """True if it is a JWT rather than a key."""
     return secret.reveal().count(".") == 2
 
 
 def add_workload(connection: Connection, key: str, new: Workload, *, by: str, now: datetime) -> None:
-    """Let *new* call by *key*, as *by* said. Raises BadInput: another key is called by it."""
+    """Let *new* authenticate as *key*, on behalf of *by*. Raises BadInput if another key has the same workload."""
     who = (
         workloads.c.issuer == new.issuer,
         workloads.c.audience == new.audience,
@@ -70,15 +70,18 @@ def add_workload(connection: Connection, key: str, new: Workload, *, by: str, no
 
 
 class Workloads:
-    """Finds out who sent a token. One for all threads; open it after any fork."""
+    """Authenticates the senders of tokens. One for all threads; open it after any fork."""
 
     def __init__(self, store: Store, http: Client, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        # And no other ring: whom its keys let in acts.
+        # No other ring: the holders of its keys are let in.
         self._keys = KeyRing.giving_authority(http, monotonic=monotonic)
 
     def caller(self, token: Secret, *, now: datetime) -> Caller | NoCaller:
-        """Who sent *token*, or why it lets nobody in. Raises Unavailable: its issuer's keys cannot be had."""
+        """Return the sender of *token*, or why it is refused.
+
+        Raises Unavailable if its issuer's keys cannot be fetched.
+        """
         sent = _unverified(token)
         if sent is None:
             return NoCaller.UNKNOWN
@@ -96,7 +99,7 @@ class Workloads:
 
 
 def _unverified(token: Secret) -> tuple[Signed, Mapping[str, Any]] | None:
-    """The token and its claims, which nobody may believe yet; None: it is no token of a workload."""
+    """Return the token and its unverified claims; None if it is not a workload's token."""
     try:
         signed = jose.read(token.reveal().encode())
     except (Unusable, UnicodeEncodeError):
@@ -106,7 +109,10 @@ def _unverified(token: Secret) -> tuple[Signed, Mapping[str, Any]] | None:
 
 
 def _trusted(connection: Connection, claims: Mapping[str, Any]) -> Row[Any] | None:
-    """The one workload that the claims name; what cannot be printed is in no name, and PostgreSQL takes no NUL."""
+    """Return the only workload that the claims name.
+
+    Unprintable text is rejected, also because PostgreSQL takes no NUL.
+    """
     issuer, subject, audience = claims.get("iss"), claims.get("sub"), claims.get("aud")
     audiences = audience if isinstance(audience, list) else [audience]
     if len(audiences) > 20 or not all(
@@ -115,11 +121,11 @@ def _trusted(connection: Connection, claims: Mapping[str, Any]) -> Row[Any] | No
         return None
     named = (workloads.c.issuer == issuer, workloads.c.subject == subject, workloads.c.audience.in_(audiences))
     found = connection.execute(select(workloads).where(*named).limit(2)).all()
-    return found[0] if len(found) == 1 else None  # for two, it would be a guess which
+    return found[0] if len(found) == 1 else None  # with two matches it would be a guess
 
 
 def _untimely(claims: Mapping[str, Any], now: datetime) -> NoCaller | None:
-    """Why it is not the time for this token; every token has to say how long it lives."""
+    """Return why the token is not valid at this time; a token must state its lifetime."""
     issued, expires = claims.get("iat"), claims.get("exp")
     begins = claims.get("nbf", issued)
     if not (_is_number(issued) and _is_number(expires) and _is_number(begins)):

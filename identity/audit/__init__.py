@@ -22,7 +22,7 @@ _INSERT_NUMBERED = Prepared(insert(audit).values(number=NUMBERS.next_value()).re
 
 @dataclass(frozen=True, kw_only=True)
 class Act:
-    """What every act of a person carries: the id of its record in the audit, who does it, when, and why if they say."""
+    """An act of a person: the id of its audit record, who acts, when, and why if they say."""
 
     audit_id: str
     by: str
@@ -32,9 +32,9 @@ class Act:
 
 @dataclass(frozen=True, kw_only=True)
 class AsWhom:
-    """As whom something was done, and for whom."""
+    """The parties of an audit record: as whom something was done, and for whom."""
 
-    tenant: str | None  # None: it is the platform's
+    tenant: str | None  # None: the platform's
     agent: str | None = None
     principal: str | None = None
     pattern: AccessPattern | None = None
@@ -44,13 +44,13 @@ class AsWhom:
 
     @classmethod
     def of_account(cls, key: AccountKey, *, id: str | None = None, generation: int | None = None) -> AsWhom:
-        """The account of that key; *id* None: it has no row yet."""
+        """Return the parties for the account of that key; *id* None: it has no row yet."""
         return cls(tenant=key.tenant, principal=key.principal, account=id, generation=generation)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What it was done for."""
+    """The work that something was done for."""
 
     job: str | None = None
     step: str | None = None
@@ -71,10 +71,10 @@ def record(
     reason: str | None = None,
     detail: Mapping[str, Any] | None = None,
 ) -> int:
-    """Write one row, and return its ledger number: *number* if the caller has taken one, else the next.
+    """Write one row and return its ledger number: *number* if the caller has taken one, otherwise the next.
 
-    *detail* is JSON without floating-point numbers, so that the seal over it reads the same everywhere. Of it and of
-    *reason*, what others wrote and UTF-8 cannot carry (half of a surrogate pair) becomes a question mark.
+    *detail* is JSON without floating-point numbers, so that the seal over it reads the same everywhere. In it and in
+    *reason*, lone surrogates, which UTF-8 cannot encode, become question marks.
     """
     row = {
         "id": id,
@@ -95,7 +95,7 @@ def record(
         "reason": None if reason is None else _carried(reason),
         "detail": carried(dict(detail or {})),
     }
-    if number is None and connection.dialect.name == "postgresql":  # one round trip less
+    if number is None and connection.dialect.name == "postgresql":  # one round trip fewer
         return int(_INSERT_NUMBERED.run(connection, row).scalar_one())
     taken = next_number(connection) if number is None else number
     _INSERT.run(connection, row | {"number": taken})
@@ -103,7 +103,7 @@ def record(
 
 
 def said_by(by: str, why: str | None) -> str:
-    """The reason of a record of what a person did: that they did it, and what they said of it."""
+    """Return the reason for the record of a person's act: who acted, and why."""
     return f"by {by}: {why}" if why else f"by {by}"
 
 
@@ -118,7 +118,7 @@ def record_act(
     outcome: str,
     detail: Mapping[str, Any] | None = None,
 ) -> int:
-    """Write the row of what a person did, and return its ledger number: that they did it is its reason."""
+    """Write the row of a person's act, with that person in its reason; return its ledger number."""
     return record(
         connection,
         kind,
@@ -134,7 +134,7 @@ def record_act(
 
 
 def carried(detail: dict[str, Any]) -> dict[str, Any]:
-    """*detail*, with a question mark for each half of a surrogate pair: no seal could be made over that."""
+    """Return *detail* with a question mark for each lone surrogate, over which no seal could be made."""
     try:
         orjson.dumps(detail)
     except orjson.JSONEncodeError:

@@ -1,13 +1,15 @@
-"""The chain over the audit, without a database: what a link is, and a walk that names the first one that is bad.
+"""The hash chain over the audit, without a database: its links, and a walk that finds the first bad one.
 
 Its laws:
-- a row's digest is the SHA-256 of its canonical JSON, without what is NULL;
-- a link's digest is the SHA-256 of the digest before it, its own number and its row's digest, so a digest that is
-  trusted vouches for all that came before it;
-- some links are signed with the installation's key, the last one always: without it nobody can make the chain anew;
-- where the key was rotated, the next one signed the digest, so the former one does not help to make it anew either.
 
-No secret is needed to walk it. A chain cut behind a signed link is still a chain: checkpoints kept elsewhere tell.
+- a row's digest is the SHA-256 of its canonical JSON, without NULL values;
+- a link's digest is the SHA-256 of the previous digest, its own number and its row's digest, so a trusted digest
+  vouches for everything before it;
+- some links, always including the last, are signed with the installation's key: the chain cannot be forged without it;
+- where the key was rotated, its successor signed the digest, so the former key cannot forge the chain either.
+
+Walking it needs no secret. A chain cut after a signed link is still valid; only checkpoints kept elsewhere reveal the
+cut.
 """
 
 from __future__ import annotations
@@ -24,23 +26,23 @@ from identity.audit.statements import Head, holds
 from identity.keys.trusted_keys import Handover, TrustedKeys
 
 GENESIS = "0" * 64
-# A signature costs as much as ten rows. One in so many rows proves them all; those between are for narrowing down.
+# A signature costs as much as ten rows. One check in so many rows proves them all; those between narrow down a break.
 _PROVE_EVERY = 1_000
 
 
 class Link(NamedTuple):
-    """One seal and the digest of the row it is of. A tuple, because a million of them are walked."""
+    """A seal and the digest of its row. A tuple, because walks cover millions of them."""
 
     seq: int
-    audit: str  # the row's id, or what there is to name it by
+    audit: str  # the row's id, or a description where it has none
     digest: str
-    row_digest: str | None  # None: the row is gone
+    row_digest: str | None  # None: the row is missing
     signed: Head | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What the first link follows: nothing, what was pruned, or an earlier export's end."""
+    """The predecessor of the first link: nothing, the pruned part, or the end of an earlier export."""
 
     seq: int = 0
     digest: str = GENESIS
@@ -48,20 +50,20 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Verified:
-    """The chain holds."""
+    """The result of a walk whose chain holds."""
 
     first: int  # number of its first link
     count: int
     head: str  # digest of its last link
-    signed_at: datetime | None  # when that was signed; None: there is none yet
+    signed_at: datetime | None  # when that was signed; None: nothing is signed yet
     unsealed: int = 0  # newer rows that are not in the chain yet
-    accounted: int | None = None  # of a whole walk: the ledger number below which no row is beside the chain
-    compared: bool = True  # False: the checkpoint is of before the chain's beginning, and was held against nothing
+    accounted: int | None = None  # for a whole walk: the ledger number below which no row is outside the chain
+    compared: bool = True  # False: the checkpoint predates the chain's beginning, and could not be compared
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirstBad:
-    """The chain breaks here. Everything up to *proven* is what was signed."""
+    """The break in the chain. Everything up to *proven* is as it was signed."""
 
     seq: int
     why: str
@@ -69,24 +71,24 @@ class FirstBad:
 
 
 def row_digest(row: Mapping[str, object]) -> str:
-    """The digest of a row: of its JSON with sorted keys, without spaces, in UTF-8, and its time in ISO form.
+    """Return the digest of a row: JSON with sorted keys, without spaces, in UTF-8, its time in ISO format.
 
-    These are the bytes of `identity.keys.signing.canonical`, in a tenth of its time.
+    The bytes are those of `identity.keys.signing.canonical`, made in a tenth of its time.
     """
     return sha256(orjson.dumps(row, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def link_digest(before: str, seq: int, row: str) -> str:
-    """The digest of link *seq*, which follows the digest *before*."""
+    """Return the digest of link *seq*, which follows the digest *before*."""
     return sha256(f"{before}\n{seq}\n{row}".encode("ascii")).hexdigest()
 
 
 def walk(
     links: Iterable[Link], keys: TrustedKeys, *, start: Start = Start(), checkpoint: Head | None = None
 ) -> Verified | FirstBad:
-    """Walk a chain from its *start*; with a checkpoint, one that was cut or made anew is found too."""
+    """Walk a chain from its *start*. A *checkpoint* also reveals a chain that was cut or forged."""
     seq, digest, proven = start.seq, start.digest, start.seq
-    signed: list[Head] = []  # since what is proven
+    signed: list[Head] = []  # since the proven part
     newest: Head | None = None
     pins = _pins(keys, checkpoint)
     if why := _departs(pins, seq, digest):
@@ -119,7 +121,7 @@ def walk(
 
 
 def _breach(before: str, seq: int, link: Link) -> str | None:
-    """What is wrong with one link, or None."""
+    """Return what is wrong with one link, or None."""
     if link.seq != seq:
         return "its seal is missing"
     if link.row_digest is None:
@@ -130,7 +132,10 @@ def _breach(before: str, seq: int, link: Link) -> str | None:
 
 
 def _unproven(signed: list[Head], keys: TrustedKeys, proven: int) -> FirstBad | None:
-    """Where the signatures stop to hold. The newest one proves all before it; the others are asked if it does not."""
+    """Return where signatures stop holding.
+
+    The newest proves all before it; the others are checked only if it fails.
+    """
     if not signed or holds(signed[-1], keys):
         return None
     for head in signed:
@@ -146,7 +151,7 @@ def _proven(signed: list[Head], proven: int) -> int:
 
 
 def _pins(keys: TrustedKeys, checkpoint: Head | None) -> dict[int, list[Head | Handover]]:
-    """The links whose digest is known from elsewhere."""
+    """Return the links whose digest is known from elsewhere."""
     pins: dict[int, list[Head | Handover]] = {}
     for pin in (checkpoint, *keys.handovers):
         if pin is not None and pin.seq > 0:
@@ -155,7 +160,7 @@ def _pins(keys: TrustedKeys, checkpoint: Head | None) -> dict[int, list[Head | H
 
 
 def _departs(pins: dict[int, list[Head | Handover]], seq: int, digest: str) -> str | None:
-    """Why the chain is another than the one that is known, at this link; None: it is not."""
+    """Return why the chain differs from the known one at this link; None if it does not."""
     for pin in pins.get(seq, ()):
         if pin.digest != digest:
             what = "checkpoint" if isinstance(pin, Head) else "rotation of its key"

@@ -1,9 +1,9 @@
-"""The audit as JSON Lines, to be verified anywhere with public keys alone.
+"""Export of the audit as JSON Lines, which anybody can verify with only the public keys.
 
 The first line says what the chain in the file follows: `{"says": …, "seq": …, "digest": …, "tenant": …}`. Every other
-line is a link: `{"seq": …, "digest": …, "row": {…}}`. Of a row that is not the file's tenant's there is `row_digest`
-alone, so that the chain holds and nothing is told of it. A signed link has `signed_at` and `signature` as well; the
-last line is one.
+line is a link: `{"seq": …, "digest": …, "row": {…}}`. A row of another tenant than the file's is replaced by its
+`row_digest`, so that the chain holds and reveals nothing. A signed link also has `signed_at` and `signature`; the last
+line is one.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from identity.keys.trusted_keys import TrustedKeys
 from identity.sql.store import Store
 
 FORMAT = "aswhom-audit-1"
-_NEVER_REACHED = 1 << 53  # by ledger numbers
+_NEVER_REACHED = 1 << 53  # no ledger number gets here
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audited:
-    """What a walk through files found."""
+    """The result of a walk through files."""
 
     outcome: Verified | FirstBad
     withheld: int  # links whose rows are not in the files
@@ -39,11 +39,11 @@ class Audited:
 def export_lines(
     store: Store, *, tenant: str | None = None, after: int = 0, progress: Progress = unwatched
 ) -> Iterator[bytes]:
-    """The sealed rows behind *after*, those of other tenants than *tenant* as their digests alone.
+    """Yield the sealed rows after *after*; rows of other tenants than *tenant* only as digests.
 
-    *progress* hears of each thousand. Each is read by itself, so that whoever takes the lines may take their time; what
-    is sealed meanwhile is for the next export. Raises BadInput if *after* is not where a chain can begin, or what was
-    to come next was pruned meanwhile.
+    *progress* is called for each thousand. Each thousand is a read of its own, so the consumer may be slow; rows sealed
+    meanwhile are left to the next export. Raises BadInput if a chain cannot begin at *after*, or the next rows were
+    pruned meanwhile.
     """
     start, end = store.read(lambda c: (_start(c, after), last_seq(c)))
     yield _line({"says": FORMAT, "seq": start.seq, "digest": start.digest, "tenant": tenant})
@@ -63,9 +63,9 @@ def _link_line(link: Link, row: Mapping[str, Any] | None, tenant: str | None) ->
 
 
 def newest_number(name: str, lines: Iterable[bytes]) -> int:
-    """The greatest ledger number among the rows of an export, 0 for none; it is not verified.
+    """Return the greatest ledger number among the rows of an export, unverified; 0 if it has none.
 
-    Raises BadInput for what is no export.
+    Raises BadInput if it is not an export.
     """
     reading = _Reading([(name, lines)])
     reading.begin()
@@ -75,9 +75,9 @@ def newest_number(name: str, lines: Iterable[bytes]) -> int:
 def verify_files(
     files: Iterable[tuple[str, Iterable[bytes]]], keys: TrustedKeys, *, checkpoint: Head | None = None
 ) -> Audited:
-    """Walk the chain through *files*, each a name and its lines, of which each goes on where the one before it ends.
+    """Walk the chain through *files*, pairs of name and lines, each of which continues where the previous one ends.
 
-    Raises BadInput for what is no export.
+    Raises BadInput if one is not an export.
     """
     reading = _Reading(files)
     start = reading.begin()
@@ -88,14 +88,14 @@ def verify_files(
 
 
 class _Reading:
-    """The lines of several files as one chain, and where in them it is."""
+    """A reader of several files as one chain, which knows its position in them."""
 
     def __init__(self, files: Iterable[tuple[str, Iterable[bytes]]]) -> None:
         self._files = iter(files)
         self._lines: Iterator[tuple[str, bytes]] = iter(())
         self.withheld = 0
         self.last_line = ""
-        self.gap = ""  # what is likelier than a forgery, where a file does not go on where the one before it ends
+        self.gap = ""  # the likelier explanation than forgery where a file does not continue the previous one
 
     def begin(self) -> Start:
         first = self._open_next()
@@ -108,7 +108,7 @@ class _Reading:
         end = start
         while here is not None:
             if here != end:
-                # What is missing between two files is a link like any other that is missing.
+                # Rows missing between two files are reported like any missing link.
                 self.gap = (
                     f"{self.last_line.rpartition(', line')[0]} goes on behind link {here.seq}, and the file before it "
                     f"ends at {end.seq}: an export between them is left out, they are in another order, `--after` "
@@ -123,7 +123,7 @@ class _Reading:
             here = self._open_next()
 
     def numbers(self) -> Iterator[int]:
-        """Of the rows in the file that was begun."""
+        """Yield the ledger numbers of the rows in the current file."""
         for where, line in self._lines:
             self.last_line = where
             match self._document(line):

@@ -1,4 +1,4 @@
-"""The chain as it lies in the ledger: its links in order, where it begins, and whether it holds."""
+"""The chain as stored in the ledger: its links in order, its beginning, and its integrity."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from identity.sql.prepared import Prepared
 from identity.sql.store import Store
 
 _SEALS = audit_seals.c
-# As they are stored: a type of SQLAlchemy's own takes longer a row than its digest.
+# Raw values: SQLAlchemy's type conversion takes longer for a row than its digest does.
 _RAW: dict[str, ColumnElement[Any]] = {
     "at": type_coerce(audit.c.at, BigInteger).label("at"),
     "detail": cast(audit.c.detail, Text).label("detail"),
@@ -43,9 +43,9 @@ _RAW: dict[str, ColumnElement[Any]] = {
 #: The columns that `document_of` takes, in this order.
 ROW = tuple(_RAW.get(column.name, column) for column in audit.c)
 _NAMES = tuple(str(column.name) for column in audit.c)
-#: What `document_of`, `row_digest` and `instant` raise of what is no time, no text or no JSON.
+#: Errors of `document_of`, `row_digest` and `instant` for a value that is no valid time, text or JSON.
 NOT_READ = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
-# In place of the digest of a row with what is no time, no text or no JSON: it was sealed, so it was altered since.
+# The digest of a row with an invalid time, text or JSON. It was sealed, so it was altered afterwards.
 _UNREADABLE = ""
 _SEAL = (
     _SEALS.seq,
@@ -58,17 +58,17 @@ _LINKS = audit_seals.outerjoin(audit, audit.c.id == _SEALS.audit_id)
 _NEXT = Prepared(select(_SEALS.seq).where(_SEALS.seq > bindparam("after")).order_by(_SEALS.seq).limit(1000))
 _THOUSAND = Prepared(_NEXT.statement.with_only_columns(*_SEAL, *ROW).select_from(_LINKS))
 _SEAL_OF, _ROW_OF = (select(*part).select_from(_LINKS).where(_SEALS.seq == bindparam("seq")) for part in (_SEAL, ROW))
-# In place of the columns of a row that cannot be fetched: no document comes of them.
+# The columns of a row that cannot be fetched; they yield no document.
 _NO_ROW = (b"",) * len(ROW)
 
 
 def document_of(values: Sequence[Any]) -> dict[str, Any]:
-    """An audit row, its columns as `ROW` has them, as the document that its digest is of: without what is NULL."""
+    """Return the document that an audit row's digest covers, without NULL values; *values* are ordered as `ROW`."""
     document = {name: value for name, value in zip(_NAMES, values, strict=True) if value is not None}
     document["at"] = instant(document["at"])
     try:
         document["detail"] = orjson.loads(document["detail"])
-    except orjson.JSONDecodeError:  # of a row that was not written by `record`, or before it saw to that
+    except orjson.JSONDecodeError:  # a row from before `record` replaced surrogates, or not written by it
         document["detail"] = carried(json.loads(document["detail"]))
     return document
 
@@ -80,28 +80,28 @@ Progress = Callable[[int], object]
 
 
 def unwatched(_: int) -> None:
-    """Nobody asks how far it is."""
+    """Ignore progress."""
 
 
 def sealed_rows(connection: Connection, *, after: int = 0) -> Iterator[SealedRow]:
-    """The links behind *after* in order, each with its row, None where that is gone or cannot be read.
+    """Yield the links after *after* in order, each with its row; None if the row is missing or unreadable.
 
     They are read by the thousand.
     """
     while thousand := _thousand(connection, after):
-        # One by one: documents that are kept are what the garbage collector walks through again and again.
+        # One by one: the garbage collector would walk through retained documents again and again.
         yield from map(_sealed_row, thousand)
         after = thousand[-1][0]
 
 
 class PrunedMeanwhile(BadInput):
-    """What was to be read next is gone, as whoever pruned the chain states."""
+    """The rows to be read next were pruned meanwhile, according to a pruning statement."""
 
 
 def sealed_rows_between(store: Store, *, after: int, end: int, progress: Progress) -> Iterator[SealedRow]:
-    """The links behind *after* up to *end*, as `sealed_rows` has them. *progress* hears of each thousand.
+    """Yield the links after *after* up to *end*, as `sealed_rows` does. *progress* is called for each thousand.
 
-    Each is read by itself: on SQLite the log of changes grows as long as somebody reads. Raises PrunedMeanwhile.
+    Each thousand is a read of its own, because SQLite's WAL grows as long as a read lasts. Raises PrunedMeanwhile.
     """
     while after < end and (thousand := store.read(partial(_page, after=after))):
         told = [(link, row) for link, row in thousand if link.seq <= end]
@@ -128,7 +128,7 @@ def _thousand(connection: Connection, after: int) -> Sequence[Sequence[Any]]:
 
 
 def _by_parts(connection: Connection, seq: int) -> Sequence[Any]:
-    """One link of a thousand that cannot be fetched, its seal and its row apart: the seal still names its row."""
+    """Return a link that cannot be fetched whole, its seal and row separately: the seal still names its row."""
     seal = _part(connection, _SEAL_OF, seq, (seq, f"of link {seq}", "", 0, None))
     return *seal, *_part(connection, _ROW_OF, seq, _NO_ROW)
 
@@ -143,8 +143,9 @@ def _part(connection: Connection, part: Select[Any], seq: int, otherwise: Sequen
 
 
 def is_of_text(error: OperationalError) -> bool:
-    """Whether what is stored as text is none: SQLite keeps any bytes, and Python's driver refuses those that are not
-    UTF-8. With a code of SQLite's, or of PostgreSQL, it is the ledger that cannot be read, and nothing was altered.
+    """True if a text column holds invalid UTF-8: SQLite stores any bytes, and Python's driver refuses those.
+
+    An error with an SQLite error code, or from PostgreSQL, means that the ledger is unreadable, not altered.
     """
     return isinstance(error.orig, sqlite3.OperationalError) and not hasattr(error.orig, "sqlite_errorcode")
 
@@ -161,18 +162,18 @@ def _sealed_row(stored: Sequence[Any]) -> SealedRow:
 
 
 def links_behind(connection: Connection, after: int = 0) -> int:
-    """How many links `sealed_rows` finds, if none is missing. O(1)."""
+    """Return how many links `sealed_rows` yields, if none is missing. O(1)."""
     pruned = newest_pruning(connection)
     return max(0, last_seq(connection) - max(after, pruned.seq if pruned is not None else 0))
 
 
 def last_seq(connection: Connection) -> int:
-    """The last link's number, 0 for none, also where nobody can read the rest of it."""
+    """Return the last link's number, 0 if there is none, even if the rest of it is unreadable."""
     return connection.execute(select(func.max(_SEALS.seq))).scalar_one() or 0
 
 
 def digest_of(connection: Connection, seq: int) -> str | None:
-    """What that link's digest is said to be; None: it is not there, or is no text."""
+    """Return the stored digest of that link; None if it is missing or unreadable."""
     try:
         digest = connection.execute(select(_SEALS.digest).where(_SEALS.seq == seq)).scalar_one_or_none()
     except OperationalError as error:
@@ -183,16 +184,17 @@ def digest_of(connection: Connection, seq: int) -> str | None:
 
 
 def last_link(connection: Connection) -> Start:
-    """What the next link follows. Raises Misconfigured where that is no text."""
+    """Return what the next link follows. Raises Misconfigured if that is unreadable."""
     last = select(_SEALS.seq, _SEALS.digest).order_by(_SEALS.seq.desc()).limit(1)
     row = _fetched(connection, last)
     return Start() if row is None else Start(seq=row.seq, digest=row.digest)
 
 
 def signed_end(connection: Connection, keys: TrustedKeys) -> Start:
-    """What the next link follows, where it is going to be signed: the last one always is, since batches commit whole.
+    """Return what the next link follows, for signing it. The last link is always signed, since batches commit whole.
 
-    Whoever signs what follows vouches for all before it, so it has to be what was signed. Raises Misconfigured.
+    The signer of the next link vouches for everything before it, so the end must itself be signed. Raises
+    Misconfigured.
     """
     last, head = last_link(connection), newest_checkpoint(connection)
     if last.seq > 0 and (head is None or not holds(head, keys)):
@@ -203,7 +205,7 @@ def signed_end(connection: Connection, keys: TrustedKeys) -> Start:
 
 
 def still_has(connection: Connection, seen: Start) -> None:
-    """Raises Misconfigured unless *seen*, which was the last link, is one yet, or was pruned."""
+    """Raise Misconfigured unless *seen*, formerly the last link, still exists unchanged or was pruned."""
     row = _fetched(connection, select(_SEALS.digest).where(_SEALS.seq == seen.seq))
     digest = None if row is None else row.digest
     if seen.seq == 0 or digest == seen.digest:
@@ -223,7 +225,7 @@ def _fetched(connection: Connection, link: Select[Any]) -> Row[Any] | None:
 
 
 def not_sealed_on(why: str) -> Misconfigured:
-    """The chain is not one to vouch for, or what comes next is nothing to be sealed."""
+    """Return the error for a chain that must not be vouched for, or whose next row cannot be sealed."""
     return Misconfigured(
         f"the audit's chain is not sealed on: {why}. `aswhom audit verify` says how far it is proven; "
         "the runbook says what then (AswhomAuditUnsealed)"
@@ -231,9 +233,9 @@ def not_sealed_on(why: str) -> Misconfigured:
 
 
 def newest_checkpoint(connection: Connection) -> Head | None:
-    """The chain's length and head, as it was signed when that was sealed; None: nothing is sealed yet.
+    """Return the chain's length and head, as signed when it was sealed; None if nothing is sealed yet.
 
-    Raises Misconfigured where that cannot be read.
+    Raises Misconfigured if that is unreadable.
     """
     row = _fetched(connection, select(*_SEAL).order_by(_SEALS.seq.desc()).limit(1))
     if row is None or row.signature is None:
@@ -246,7 +248,7 @@ def newest_checkpoint(connection: Connection) -> Head | None:
 
 
 def newest_pruning(connection: Connection) -> Head | None:
-    """How far the beginning was pruned; None: it was not."""
+    """Return how far the beginning was pruned; None if it was not."""
     newest = select(audit_prunings).order_by(audit_prunings.c.seq.desc()).limit(1)
     row = connection.execute(newest).one_or_none()
     if row is None:
@@ -255,7 +257,7 @@ def newest_pruning(connection: Connection) -> Head | None:
 
 
 def beginning(connection: Connection, keys: TrustedKeys) -> Start | FirstBad:
-    """Where the chain begins, if whoever pruned what was before it had the key."""
+    """Return where the chain begins; FirstBad if the pruning before it was not signed with the key."""
     pruned = newest_pruning(connection)
     if pruned is None:
         return Start()

@@ -1,4 +1,4 @@
-"""Pruning of the audit: only what is sealed goes, only from the beginning, and a signed statement takes its place."""
+"""Pruning of the audit: only sealed rows, only from the beginning, replaced by a signed statement."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from identity.keys.signing import Signer
 
 
 def prune_audit(connection: Connection, *, before: datetime, limit: int, signer: Signer, now: datetime) -> int:
-    """Forget a stretch of the chain's beginning whose rows are all older than *before*; how many rows.
+    """Delete rows at the chain's beginning that are all older than *before*; return how many.
 
-    It ends at a signed link, and is walked first: what was altered stays, as evidence. The newest link stays as well.
-    *limit* is at least what the sealer seals at once, or there might be no signed link within it.
+    The deleted part ends at a signed link, and is walked first: altered rows stay, as evidence. The newest link stays
+    too. *limit* is at least the sealer's batch, so that it contains a signed link.
 
-    Raises Misconfigured if the stretch does not hold, or *signer* is not the installation's any more.
+    Raises Misconfigured if that part does not verify, or *signer* is no longer the installation's.
     """
     hold_signing(connection, signer)
     keys = trusted_keys(connection, signer.public_key())
@@ -50,7 +50,7 @@ def prune_audit(connection: Connection, *, before: datetime, limit: int, signer:
 
 
 def _oldest(stretch: list[SealedRow], *, before: datetime, last: int) -> list[SealedRow]:
-    """The rows at the beginning that are old enough, up to the last signed link among them."""
+    """Return the rows at the beginning that are old enough, up to the last signed link among them."""
     end = 0
     for number, (link, row) in enumerate(stretch, start=1):
         if link.seq == last or (row is not None and row["at"] >= before):

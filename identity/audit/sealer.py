@@ -32,23 +32,23 @@ from identity.keys.signing import Signer
 from identity.sql.columns import instant
 from identity.sql.store import Store
 
-#: How many rows are sealed in one transaction, and so by one signature at most.
+#: Rows sealed in one transaction, with one signature, at most.
 BATCH = 500
-# A row's number is taken before its transaction ends, so a lower number may appear after a higher one was sealed: so
-# many numbers later at most, or, where numbers are taken fast, so long at most. No transaction of ours takes as long.
+# A row's number is taken before its transaction ends, so a lower number may appear after a higher one was sealed. It is
+# late by at most this many numbers or, where numbers are taken fast, by at most this time. No transaction lasts longer.
 _LATE = 5_000
 _LATEST = timedelta(minutes=2)
-# Those that are late by time alone are behind all that was sealed meanwhile, so they are looked for less often.
+# Rows late by time are below everything sealed meanwhile, so they are searched for less often.
 _SWEEP = timedelta(seconds=20)
 _LONG_AGO = instant(0)
 
 
 class Sealer:
-    """Seals what was written since the last time. One at a time; a second one finds that it was late.
+    """Seals the rows written since the last run. One at a time; a second sealer finds that it was late.
 
-    Raises Misconfigured once its key was rotated, and where the chain is not one to vouch for: its end is not signed,
-    or it is not the chain any more that this sealer saw before. So it does of a record that cannot be read, and has
-    sealed those before it.
+    Raises Misconfigured once its key was rotated, and if the chain must not be vouched for: its end is not signed, or
+    is not the chain that this sealer saw before. It also raises Misconfigured at an unreadable record, after sealing
+    those before it.
     """
 
     def __init__(self, store: Store, signer: Signer) -> None:
@@ -58,7 +58,7 @@ class Sealer:
         self._seen = Start()
 
     def run(self, *, now: datetime, batches: int = 20) -> int:
-        """Seal what there is, in no more than so many transactions, and say how many rows."""
+        """Seal what there is, in at most that many transactions; return how many rows."""
         sealed = 0
         for _ in range(batches):
             number = self.seal(now=now)
@@ -68,7 +68,7 @@ class Sealer:
         return sealed
 
     def seal(self, *, now: datetime, limit: int = BATCH) -> int:
-        """Seal up to *limit* rows, and say how many."""
+        """Seal up to *limit* rows; return how many."""
         sweeps = self._swept is None or abs(now - self._swept) >= _SWEEP
         last, near, rows = self._store.read(lambda c: _look(c, limit, sweeps=sweeps, seen=self._seen))
         swept = now if sweeps and (len(rows) < limit or rows[-1].number > near) else self._swept
@@ -99,15 +99,16 @@ class Sealer:
             sealed = self._store.write(write)
         except IntegrityError:  # on PostgreSQL another sealer committed between the look and the insert
             return 0
-        if sealed:  # if nothing was, keep the position: the sealer that won may not have had the late rows we found
+        if sealed:  # otherwise keep the position: the winning sealer may not have had the late rows found here
             self._swept, self._seen = swept, Start(seq=head.seq, digest=head.digest)
         return sealed
 
 
 def first_never_sealed(store: Store, *, after: int | None = None) -> str | None:
-    """A row that no sealer will take, because it was put in far below what is sealed; None: there is none.
+    """Find a row inserted so far below the sealed ones that no sealer will take it; None if there is none.
 
-    By its id, or by its ledger number where that is no text. O(rows behind that number, or all), a stretch in a read.
+    Named by its id, or by its ledger number if the id is unreadable. O(rows after that number, or all), one read a
+    stretch.
     """
     floor = store.read(lowest_floor)
     for stretch in stretches(store, after=after):
@@ -135,20 +136,20 @@ def _never_sealed(connection: Connection, *, stretch: Stretch, floor: int) -> st
 
 
 def number_waiting(connection: Connection, *, stretch: Stretch) -> int:
-    """How many rows of it no seal is of. O(rows of it)."""
+    """Return how many rows of the stretch are unsealed. O(its rows)."""
     waiting = _waiting(func.count()).select_from(audit).where(stretch.has())
     return int(connection.execute(waiting).scalar_one())
 
 
 def oldest_unsealed(connection: Connection) -> datetime | None:
-    """When the oldest record was written that is to be sealed next; None: there is none."""
+    """Return when the oldest record that is to be sealed next was written; None if there is none."""
     oldest = _next(type_coerce(audit.c.at, BigInteger).label("at"), floor=_floor(connection)).limit(1)
     row = connection.execute(oldest).first()
     return None if row is None else _moment(row.at)
 
 
 def _look(connection: Connection, limit: int, *, sweeps: bool, seen: Start) -> tuple[Start, int, Sequence[Row[Any]]]:
-    """The last link, the floor below which a number is late by time alone, and what is to be sealed."""
+    """Return the last link, the floor below which a row is late by time only, and the rows to seal."""
     still_has(connection, seen)
     near = _floor(connection)
     floor = lowest_floor(connection) if sweeps else near
@@ -156,11 +157,11 @@ def _look(connection: Connection, limit: int, *, sweeps: bool, seen: Start) -> t
 
 
 def _unsealed(connection: Connection, limit: int, *, floor: int) -> Sequence[Row[Any]]:
-    """What is to be sealed next, up to what cannot be fetched. Raises Misconfigured where that comes first."""
+    """Return the rows to seal next, up to an unreadable one. Raises Misconfigured if that is the first."""
     found: list[Row[Any]] = []
     try:
         for row in connection.execute(_next(*ROW, floor=floor).limit(limit)):
-            found.append(row)  # noqa: PERF402 - those before the one that cannot be fetched are kept
+            found.append(row)  # noqa: PERF402 - rows before the unreadable one are kept
     except OperationalError as error:
         if not is_of_text(error):
             raise
@@ -188,8 +189,10 @@ def _floor(connection: Connection) -> int:
 
 
 def lowest_floor(connection: Connection) -> int:
-    """Below what was sealed two minutes before the newest seal: by its time and not by a clock, so that it stands still
-    while nothing is sealed, and says the same to the sealer and to whoever verifies. O(log seals).
+    """Return the ledger number at or below which no row will be sealed any more. O(log seals).
+
+    It follows from what was sealed two minutes before the newest seal. Based on the seals' times and not on a clock, it
+    stands still while nothing is sealed, and is the same for the sealer and a verifier.
     """
     ends = select(func.min(audit_seals.c.seq), func.max(audit_seals.c.seq))
     first, last = connection.execute(ends).one()
@@ -202,12 +205,12 @@ def lowest_floor(connection: Connection) -> int:
 
 def _sealed_at(connection: Connection, seq: int) -> datetime:
     at = select(type_coerce(audit_seals.c.sealed_at, BigInteger)).where(audit_seals.c.seq == seq)
-    # One that is missing was pruned meanwhile, or is the gap that the walk finds.
+    # A missing one was pruned meanwhile, or is a gap that the walk finds.
     return _moment(connection.execute(at).scalar_one_or_none())
 
 
 def _moment(at: Any) -> datetime:
-    """When that was, if it can be read: what only goes by it is not stopped."""
+    """Return the time, or the epoch for an unreadable one, which must not stop its users."""
     try:
         return instant(at)
     except NOT_READ:

@@ -1,6 +1,4 @@
-"""What the installation signs about its audit: how long the chain was, how far its beginning was pruned, and how far
-it was verified as a whole.
-"""
+"""Signed statements about the audit: the chain's length, how far it was pruned, and how far it was verified."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ VERIFIED = "aswhom-audit-verified-1"
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """The chain's length and the digest of its last link, at some moment, signed."""
+    """A signed statement of the chain's length and the digest of its last link at some moment."""
 
     seq: int
     digest: str
@@ -28,29 +26,29 @@ class Head:
     says: str = CHECKPOINT
 
     def document(self) -> dict[str, str | int]:
-        """What is signed."""
+        """Return the document to sign."""
         at = self.at.astimezone(UTC).isoformat()
         return {"says": self.says, "seq": self.seq, "digest": self.digest, "at": at}
 
     def line(self) -> str:
-        """A line of JSON to keep elsewhere, for `read_checkpoint`."""
+        """Return a line of JSON to keep elsewhere, for `read_checkpoint`."""
         return json.dumps(self.document() | {"signature": self.signature})
 
 
 def sign(signer: Signer, *, seq: int, digest: str, at: datetime, says: str = CHECKPOINT) -> Head:
-    """State that link *seq* has this digest, at this moment."""
+    """Sign the statement that link *seq* has this digest at this time."""
     unsigned = Head(seq=seq, digest=digest, at=at, signature="", says=says)
     return Head(seq=seq, digest=digest, at=at, signature=signer.sign(unsigned.document()), says=says)
 
 
 def holds(head: Head, keys: TrustedKeys) -> bool:
-    """Whether the signature over this statement is that of the key whose part of the chain it is about."""
+    """True if the statement is signed by the key responsible for that part of the chain."""
     key = keys.of_pruning(head.seq) if head.says == PRUNED else keys.of_link(head.seq)
     return verifies(key, head.document(), head.signature)
 
 
 def read_checkpoint(text: str, keys: TrustedKeys) -> Head:
-    """A checkpoint whose signature holds. Raises BadInput."""
+    """Parse a checkpoint and check its signature. Raises BadInput."""
     try:
         match json.loads(text):
             case {"says": str(says), "seq": int(seq), "digest": str(digest), "at": str(at), "signature": str(signed)}:
@@ -64,32 +62,32 @@ def read_checkpoint(text: str, keys: TrustedKeys) -> Head:
 
 @dataclass(frozen=True, kw_only=True)
 class WholeVerification:
-    """That the chain held from its beginning to this link, and no row was beside it, when it was walked as a whole."""
+    """A signed statement that the chain held from its beginning to this link, with no row outside it."""
 
     seq: int
     digest: str
-    number: int  # every row up to this ledger number was in the chain, or would never be
+    number: int  # every row up to this ledger number was in the chain, or never will be
     at: datetime
     signature: str
 
     def document(self) -> dict[str, str | int]:
-        """What is signed."""
+        """Return the document to sign."""
         at = self.at.astimezone(UTC).isoformat()
         return {"says": VERIFIED, "seq": self.seq, "digest": self.digest, "number": self.number, "at": at}
 
     def line(self) -> str:
-        """A line of JSON to keep elsewhere, for `read_verification`."""
+        """Return a line of JSON to keep elsewhere, for `read_verification`."""
         return json.dumps(self.document() | {"signature": self.signature})
 
 
 def sign_verification(signer: Signer, *, seq: int, digest: str, number: int, at: datetime) -> WholeVerification:
-    """State it, for whoever has just walked the whole chain."""
+    """Sign the statement, for a caller that has just walked the whole chain."""
     unsigned = WholeVerification(seq=seq, digest=digest, number=number, at=at, signature="")
     return replace(unsigned, signature=signer.sign(unsigned.document()))
 
 
 def read_verification(text: str, keys: TrustedKeys) -> WholeVerification:
-    """A statement whose signature holds. Raises BadInput, also for a checkpoint: whoever signs one verifies nothing."""
+    """Parse a verification and check its signature. Raises BadInput, also for a checkpoint, which verifies nothing."""
     try:
         match json.loads(text):
             case {

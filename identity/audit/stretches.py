@@ -1,4 +1,4 @@
-"""The audit's rows in stretches of their ledger numbers: no one statement reads all of a ledger of many years."""
+"""Stretches of the audit by ledger number, so that no single statement reads many years of rows."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sqlalchemy import ColumnElement, Connection, func, select, true
 from identity.audit.tables import audit
 from identity.sql.store import Store
 
-_ROWS = 10_000  # of a stretch, or as many more as have its last number
-_HIGHEST = 2**63 - 1  # behind it is, on SQLite, what is no number
+_ROWS = 10_000  # in a stretch, or more if several share its last number
+_HIGHEST = 2**63 - 1  # non-numbers, which SQLite permits, sort above it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """The rows whose number is higher than *after*, and no higher than *upto*."""
+    """The rows whose number is greater than *after* and at most *upto*."""
 
     after: int | None  # None: from the first
     upto: int | None  # None: to the last
@@ -29,7 +29,7 @@ class Stretch:
 
 
 def stretches(store: Store, *, after: int | None = None, rows: int = _ROWS) -> Iterator[Stretch]:
-    """The rows behind that number, or all, the lowest numbers first; each stretch is found in a read of its own."""
+    """Yield stretches of the rows after that number, or of all, in ascending order, each found in its own read."""
     while True:
         upto = store.read(partial(_end, after=after, rows=rows))
         yield Stretch(after=after, upto=upto)
@@ -39,7 +39,7 @@ def stretches(store: Store, *, after: int | None = None, rows: int = _ROWS) -> I
 
 
 def number_of_rows(connection: Connection, *, stretch: Stretch) -> int:
-    """O(rows of it), by the index of their numbers."""
+    """Return how many rows the stretch has. O(its rows), by the index of their numbers."""
     return connection.execute(select(func.count()).select_from(audit).where(stretch.has())).scalar_one()
 
 

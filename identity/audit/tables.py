@@ -1,6 +1,6 @@
-"""The tables of the audit: its rows, the seals that chain them, how far its beginning was pruned, and by which keys.
+"""The tables of the audit: its rows, the seals that chain them, prunings, and handovers of the signing key.
 
-All are append-only: triggers refuse what would change or remove a row, but for pruning (migrations 0014 and 0019).
+All are append-only: triggers refuse changes and removals other than pruning (migrations 0014 and 0019).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sqlalchemy import (
 from identity.sql.columns import Instant
 from identity.tables import metadata
 
-# A column that is added is NULL in the rows there are, and what is NULL is not in a row's digest: old seals still hold.
+# A new column is NULL in existing rows, and NULL values are not part of a row's digest: old seals still hold.
 audit = Table(
     "audit",
     metadata,
@@ -28,7 +28,7 @@ audit = Table(
     Column("kind", String(64), nullable=False),
     Column("tenant_id", String(64), nullable=False),
     Column("agent_id", String(64)),
-    Column("principal_id", String(64)),  # as whom
+    Column("principal_id", String(64)),  # acted as
     Column("pattern", String(16)),
     Column("on_behalf_of", String(64)),
     Column("account_id", String(64)),
@@ -48,7 +48,7 @@ audit = Table(
     Index("ix_audit_on_behalf_of", "on_behalf_of", "number"),
 )
 
-# Written by the one sealer: dense numbers and a chain of digests over the rows of `audit`.
+# Written by the single sealer: dense numbers and a chain of digests over the rows of `audit`.
 audit_seals = Table(
     "audit_seals",
     metadata,
@@ -56,10 +56,10 @@ audit_seals = Table(
     Column("audit_id", String(64), nullable=False, unique=True),
     Column("digest", String(64), nullable=False),
     Column("sealed_at", Instant, nullable=False),
-    Column("signature", String(100)),  # of the last seal of each batch
+    Column("signature", String(100)),  # only on the last seal of each batch
 )
 
-# The newest row says where the chain begins now, signed; it is what lets the rows before that go.
+# The newest row is a signed statement of where the chain begins; it permits the removal of the rows before that.
 audit_prunings = Table(
     "audit_prunings",
     metadata,
@@ -69,7 +69,7 @@ audit_prunings = Table(
     Column("signature", String(100), nullable=False),
 )
 
-# One row a rotation of the signing key: what the new key says of the one before it (identity.keys.trusted_keys).
+# One row a rotation of the signing key: the new key's statement about its predecessor (identity.keys.trusted_keys).
 signing_handovers = Table(
     "signing_handovers",
     metadata,

@@ -1,4 +1,4 @@
-"""Whether the audit in the ledger is whole."""
+"""Verification of the audit in the ledger."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def verify(
     since: WholeVerification | None = None,
     progress: Progress = unwatched,
 ) -> Verified | FirstBad:
-    """Walk the whole chain with public keys alone. O(rows). *progress* hears of each thousand.
+    """Walk the whole chain with only public keys. O(rows). *progress* is called for each thousand.
 
-    With *since*, walk what is behind that: O(rows since then). What was altered before that since it was verified is
-    for the next whole walk, but for the link itself. If that was pruned, the whole chain is walked.
+    With *since*, walk only the part after it: O(rows since then). Alterations before it are left to the next whole
+    walk, except of that link itself. If it was pruned, the whole chain is walked.
 
-    A link holds what is before it whenever that was read, and the walk ends where the chain ended when it began, so
-    what is sealed meanwhile is for the next one. Where what comes next was pruned meanwhile, it is walked from where it
-    begins then, which is further on each time.
+    A link vouches for what is before it whenever that was read. The walk ends where the chain ended when it began, so
+    rows sealed meanwhile are left to the next one. If the rows to be walked next are pruned meanwhile, the walk
+    restarts at the new beginning, which is further on each time.
     """
     unless = ""
     while True:
@@ -61,7 +61,7 @@ def verify(
 
 
 def _going_on(connection: Connection, *, since: WholeVerification, end: int) -> Start | FirstBad:
-    """Where a walk goes on that came this far."""
+    """Return where to resume after an earlier verification; FirstBad if the chain has changed there."""
     if end < since.seq:
         why = f"the chain was cut: when it was verified, at {since.at}, it had {since.seq} rows"
         return FirstBad(seq=end + 1, why=why, proven=0)
@@ -85,9 +85,9 @@ def _walked(
 
 
 def _beside(store: Store, last: int, found: Verified) -> Verified | FirstBad:
-    """The rows that are not in the chain: those that wait for the sealer, and none that never will be in it."""
-    # Its end from before the rows are counted and its beginning from after that: what is sealed or pruned meanwhile
-    # makes too few of them sealed, never too many, so that none of it hides a row that was put in.
+    """Check the rows outside the chain: they may wait for the sealer, but none may be beyond its reach."""
+    # The end is read before the rows are counted and the beginning after it. Rows sealed or pruned meanwhile then make
+    # the sealed count too low, never too high, so they cannot hide an inserted row.
     end, floor = store.read(lambda c: (last_seq(c), lowest_floor(c)))
     total = sum(store.read(partial(number_of_rows, stretch=stretch)) for stretch in stretches(store))
     pruned = store.read(newest_pruning)
@@ -98,7 +98,7 @@ def _beside(store: Store, last: int, found: Verified) -> Verified | FirstBad:
 
 
 def _beside_since(store: Store, last: int, found: Verified, after: int) -> Verified | FirstBad:
-    """The same of those behind that ledger number."""
+    """Check the rows after that ledger number in the same way."""
     unsealed = sum(store.read(partial(number_waiting, stretch=stretch)) for stretch in stretches(store, after=after))
     if unsealed > 0 and (stray := first_never_sealed(store, after=after)):
         return _put_in(stray, last)

@@ -1,4 +1,4 @@
-"""Installations of a provider connection: whose they are, as an operator or the provider has said."""
+"""Installations of a provider connection, and the tenants an operator or the provider assigned them to."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from identity.model import AccountKey, AccountState, PrincipalKind
 from identity.sql.rows import insert_new
 from identity.tables import accounts, installations, places_seen, principals, provider_connections
 
-ANYWHERE = ""  # where people connected before places were kept, and services whose place nobody said
+ANYWHERE = ""  # where people connected before places were stored, and services of unknown place
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """Whose installations, workspaces or organizations are, and by which ids they are listed."""
+    """The tenants that installations, workspaces or organizations belong to, and the ids they are listed by."""
 
     tenants: frozenset[str]
     listed: frozenset[str] = frozenset()
 
 
 def add_installation(connection: Connection, *, owner: str, external_id: str, tenant: str, now: datetime) -> bool:
-    """Say whose an installation of the platform's connection, or of a tenant's own, is; False if that was said.
+    """Assign an installation of the platform's connection, or a tenant's own, to *tenant*; False if it is assigned.
 
-    A tenant's own takes no deliveries of others from then on, for good: see `takes_any`.
+    From then on a tenant's own connection permanently refuses deliveries for unlisted ones: see `takes_any`.
     """
     row = {"connection_id": owner, "external_id": external_id, "tenant_id": tenant, "created_at": now}
     connection.execute(update(provider_connections).where(_takes_any(owner)).values(only_listed=True))
@@ -36,15 +36,15 @@ def add_installation(connection: Connection, *, owner: str, external_id: str, te
 
 
 def note_places(connection: Connection, owner: str, external_ids: Iterable[str]) -> None:
-    """Somebody's credential may be of there from now on, whatever becomes of the listing."""
+    """Record that somebody's credential may belong to these places, whatever becomes of their listing."""
     for external_id in sorted(frozenset(external_ids)):
         insert_new(connection, places_seen, {"connection_id": owner, "external_id": external_id})
 
 
 def note_service(connection: Connection, owner: str, tenant: str, external_id: str | None) -> None:
-    """A service's credential is where whoever gives it says, or where something is listed for its tenant.
+    """Record a service's place: the one an admin gave, and any place if nothing is listed for its tenant.
 
-    It may be anywhere where nothing is: what was said may be the id of its bot, by which no stranger's place is called.
+    Any place, because the id given may be that of its bot, which does not identify a place.
     """
     if external_id is not None:
         note_places(connection, owner, (external_id,))
@@ -53,7 +53,7 @@ def note_service(connection: Connection, owner: str, tenant: str, external_id: s
 
 
 def were_seen(connection: Connection, owner: str, external_ids: Iterable[str]) -> bool:
-    """Whether anybody may have connected in one of these places."""
+    """True if anybody may have connected in one of these places."""
     columns = places_seen.c
     named = select(columns.external_id).where(
         columns.connection_id == owner, columns.external_id.in_({*external_ids, ANYWHERE})
@@ -62,7 +62,7 @@ def were_seen(connection: Connection, owner: str, external_ids: Iterable[str]) -
 
 
 def takes_any(connection: Connection, owner: str) -> bool:
-    """Whether it is a tenant's own connection that has never listed an installation, so that any is the tenant's."""
+    """True if it is a tenant's own connection that has never listed an installation, so that all are the tenant's."""
     return connection.execute(select(provider_connections.c.id).where(_takes_any(owner))).first() is not None
 
 
@@ -72,7 +72,7 @@ def _takes_any(owner: str) -> ColumnElement[bool]:
 
 
 def note_organization(connection: Connection, *, owner: str, workspace: str, organization: str) -> None:
-    """Remember which organization has the app that this workspace was listed for: its end names no workspace."""
+    """Store which organization has the app of this listed workspace: the app's end names no workspace."""
     columns = installations.c
     listed = update(installations).where(columns.connection_id == owner, columns.external_id == workspace)
     connection.execute(listed.values(organization=organization))
@@ -81,11 +81,12 @@ def note_organization(connection: Connection, *, owner: str, workspace: str, org
 def whose_installations(
     connection: Connection, owner: str, external_ids: Iterable[str], *, within: str | None
 ) -> Listing:
-    """Whose these installations, workspaces or organizations are; an organization's are its listed workspaces too.
+    """Return the owners of these installations, workspaces or organizations, the latter with their workspaces.
 
-    *within* is the organization whose app it may have been: nobody said, so the end is the organization's as well. A
-    tenant's own connection that lists no installation is that tenant's wherever it is installed, also where the last
-    one was taken back: in which workspace somebody consented is not kept, and no end may be lost.
+    *within* is the organization whose app it may have been. Since that is uncertain, the end counts for the
+    organization as well. A tenant's own connection that lists no installation belongs to that tenant wherever it is
+    installed, even if the last listing was withdrawn: the workspace of each consent is not stored, and no end may be
+    lost.
     """
     ids, columns = frozenset(external_ids), installations.c
     named = ids if within is None else ids | {within}
@@ -102,7 +103,7 @@ def whose_installations(
 
 
 def listed_as(connection: Connection, owner: str, external_ids: Iterable[str]) -> dict[str, str]:
-    """Whose each of these is, of those that are listed."""
+    """Return the tenant of each of these that is listed."""
     columns = installations.c
     said = select(columns.external_id, columns.tenant_id).where(
         columns.connection_id == owner, columns.external_id.in_(frozenset(external_ids))
@@ -111,14 +112,14 @@ def listed_as(connection: Connection, owner: str, external_ids: Iterable[str]) -
 
 
 def has_listing(connection: Connection, owner: str, tenant: str) -> bool:
-    """Whether anything of this connection is listed for the tenant."""
+    """True if anything of this connection is listed for the tenant."""
     columns = installations.c
     listed = select(columns.external_id).where(columns.connection_id == owner, columns.tenant_id == tenant)
     return connection.execute(listed.limit(1)).first() is not None
 
 
 def tenant_of_installation(connection: Connection, owner: str, external_id: str) -> str | None:
-    """Whose this one is, as it was said; None: nobody's."""
+    """Return the tenant that this installation is assigned to; None if there is none."""
     columns = installations.c
     said = select(columns.tenant_id).where(columns.connection_id == owner, columns.external_id == external_id)
     return connection.execute(said).scalar_one_or_none()
@@ -127,10 +128,11 @@ def tenant_of_installation(connection: Connection, owner: str, external_id: str)
 def acting_through(
     connection: Connection, owner: str, external_id: str, *, tenant: str, of_app: bool
 ) -> list[AccountKey]:
-    """The tenant's accounts whose end a signal would say by this installation alone, but for revoked ones.
+    """Return the tenant's accounts whose access ends with this installation, except revoked ones.
 
-    That of an app (*of_app*) is its service's, by its id: users' external ids are of people. A workspace is everybody's
-    who has consented there, as long as the tenant has no other one: of which of two somebody is was not said.
+    An app's installation (*of_app*) is its service's, matched by id: users' external ids name people. A workspace's end
+    covers everybody who has consented, unless the tenant has another one, since the workspace of each person is not
+    recorded.
     """
     columns = accounts.c
     acting = (columns.external_id == external_id) & (principals.c.kind == PrincipalKind.SERVICE)
@@ -152,7 +154,7 @@ def acting_through(
 
 
 def is_last_listed(connection: Connection, owner: str, external_id: str) -> bool:
-    """Whether this connection lists no other one, anybody's."""
+    """True if this connection lists no other installation, for any tenant."""
     columns = installations.c
     others = select(columns.external_id).where(columns.connection_id == owner, columns.external_id != external_id)
     return connection.execute(others.limit(1)).first() is None
@@ -165,9 +167,9 @@ def _has_another(connection: Connection, owner: str, external_id: str, *, tenant
 
 
 def remove_installation(connection: Connection, *, owner: str, external_id: str, tenant: str | None = None) -> bool:
-    """Forget an installation: one that the provider has deleted, or *tenant's*, which an operator takes back.
+    """Delete an installation that the provider has removed, or *tenant's*, which an operator takes back.
 
-    False if there is none, or it is another's.
+    False if there is none, or it is another tenant's.
     """
     columns = installations.c
     gone = delete(installations).where(columns.connection_id == owner, columns.external_id == external_id)

@@ -1,7 +1,7 @@
-"""How late a sender's delivery is taken: as its provider connection says, else as long as the sender tries again.
+"""Permitted lateness of a sender's deliveries: the provider connection's setting, or as long as the sender retries.
 
-A sender that tries again with the same signed bytes says the time of its first try. A replay within this is known by
-its body, since bodies are remembered for longer.
+A sender that retries with the same signed bytes states the time of its first try. A replay within this period is
+recognised by its body, because bodies are remembered for longer.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from datetime import timedelta
 from identity.errors import BadInput
 
 SETTING = "late_hours"
-MOST = timedelta(hours=71)  # below the three days for which a body is remembered, clocks that are off included
+MOST = timedelta(hours=71)  # less than the three days for which a body is remembered, allowing for clocks that are off
 
-# By provider, of those whose retries bear the time of the first try. Linear tries after a minute, an hour and six.
+# By provider, for those whose retries carry the time of the first try. Linear retries after a minute, an hour and six.
 # https://linear.app/developers/webhooks; that they are the same bytes: https://github.com/vercel/eve/issues/1570
 TRIES_FOR: Mapping[str, timedelta] = {"linear": timedelta(hours=8)}
 
 
 def allowed_lateness(provider: str, config: Mapping[str, str]) -> timedelta:
-    """How long after it was signed a delivery is taken. Raises BadInput for a setting that cannot be read."""
+    """Return how long after signing a delivery is accepted. Raises BadInput for a setting that cannot be read."""
     text = config.get(SETTING)
     if text is None:
         return TRIES_FOR[provider]

@@ -1,4 +1,4 @@
-"""That a provider refused one secret of a client while another is live, written down: the other goes first then."""
+"""Record of a provider's refusal of one client secret while another is live, so that the other is tried first."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def note_refused(
     audit_id: str,
     now: datetime,
 ) -> None:
-    """Note that *secret* was refused with *code*, and that *spare* is shown instead. Raises Unavailable.
+    """Record that *secret* was refused with *code* and that *spare* is presented instead. Raises Unavailable.
 
-    Nothing is noted if the connection is another by now than *owner*, as the request was made by it, or was resumed
-    since the ledger number *asked*: then *secret* is to be tried again.
+    Records nothing if the connection no longer equals *owner*, with which the request was made, or was resumed since
+    the ledger number *asked*: then *secret* deserves another try.
     """
 
     def note(connection: Connection) -> None:
@@ -50,6 +50,6 @@ def note_refused(
     try:
         store.write(note)
     except CommitUnknown:
-        # What was asked for is worth more than the note: the next refusal of this secret is noted instead.
+        # The request matters more than the record: the next refusal of this secret is recorded instead.
         where = {"action": "connection.commit_unknown", "secret": secret.id}
         log.warning("whether a refused secret is noted is not known", extra=where)

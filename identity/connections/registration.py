@@ -1,4 +1,4 @@
-"""A provider connection, new or changed: what was given, what discovery found, else what the provider's row says."""
+"""Registration and change of provider connections: an admin's values, then discovery's, then the profile's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from identity.secret import Secret
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # RFC 9110 §5.6.2
 _SCHEME = re.compile(r"[A-Za-z0-9._~+/-]{0,32}")
-#: Members of a connection's configuration.
+#: Keys of a connection's configuration.
 _AUTHENTICATION = ("client_auth", "signing_alg", "key_id", "assertion_audience")
 _OTHERS = ("confirm", "key_header", "key_scheme", "sends_iss", PKCE)
 _NAMED = ("people", "issuer", "revocation_url", "userinfo_url")
@@ -32,7 +32,7 @@ _NAMED = ("people", "issuer", "revocation_url", "userinfo_url")
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
-    """What an admin gives; None: the provider's row decides."""
+    """An admin's values for a new connection; None leaves a value to the provider's profile."""
 
     id: str
     tenant: str | None
@@ -53,7 +53,7 @@ def register(
     has_secret: bool,
     has_key: bool,
 ) -> ProviderConnection:
-    """The provider connection. *metadata* was discovered. Raises BadInput, Misconfigured."""
+    """Return the provider connection. *metadata* was discovered. Raises BadInput, Misconfigured."""
     _check_known(profile, given.config)
     found = {} if metadata is None else metadata.config()
     config = {**found, **given.config}
@@ -76,14 +76,14 @@ def register(
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What an admin says anew; None: it stays."""
+    """An admin's new values; None keeps the old one."""
 
     client_id: str | None = None
     scopes: tuple[str, ...] | None = None
     config: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, owner: ProviderConnection, profile: Profile, policy: AddressPolicy) -> ProviderConnection:
-        """The connection as it is to be, held to what a new one is. Raises BadInput, Misconfigured."""
+        """Return the connection with the change, checked like a new one. Raises BadInput, Misconfigured."""
         _check_known(profile, self.config)
         if "people" in self.config:
             raise BadInput(f"people moves links too: `aswhom connections name-people {owner.id} NAME`")
@@ -103,7 +103,7 @@ class Change:
 
 
 def changed_fields(before: ProviderConnection, after: ProviderConnection) -> list[str]:
-    """The names of the fields that differ: `scopes`, `config.app_id`."""
+    """Return the names of the fields that differ: `scopes`, `config.app_id`."""
     plain = [name for name in ("client_id", "scopes") if getattr(before, name) != getattr(after, name)]
     names = before.config.keys() | after.config.keys()
     configured = [f"config.{name}" for name in names if before.config.get(name) != after.config.get(name)]
@@ -111,28 +111,28 @@ def changed_fields(before: ProviderConnection, after: ProviderConnection) -> lis
 
 
 def client_fields(profile: Profile) -> frozenset[str]:
-    """The fields that say by whom tokens are asked for: whoever won a token renews and ends it, nobody else."""
+    """Return the fields that identify the client: only the client that won a token can renew and end it."""
     issuer = profile.assertion and profile.assertion.issuer
     return frozenset({"client_id", "config.app_id"} | ({f"config.{issuer}"} if issuer else set()))
 
 
 def authentication_fields(profile: Profile) -> frozenset[str]:
-    """The fields that a refusal of the client may be of, besides its secret."""
+    """Return the fields, besides its secret, that a refusal of the client may be due to."""
     return client_fields(profile) | {f"config.{name}" for name in _AUTHENTICATION}
 
 
 def audited_values(owner: ProviderConnection, names: Iterable[str]) -> dict[str, Any]:
-    """What the fields *names* say, for a record that is kept."""
+    """Return the values of the fields *names*, for the audit."""
     said = {"client_id": owner.client_id, "scopes": list(owner.scopes)}
     return {name: said.get(name, owner.config.get(name.removeprefix("config."))) for name in names}
 
 
 def service_account(document: Secret) -> tuple[Secret, dict[str, str]]:
-    """The private key and the configuration in a Google service account's key file. Raises BadInput.
+    """Return the private key and the configuration in a Google service account's key file. Raises BadInput.
 
-    The file's own `token_uri` is not used: the provider connection says where tokens come from.
+    The file's own `token_uri` is ignored: the provider connection defines where tokens come from.
     """
-    with suppress(ValueError):  # said below, without the error, which quotes the file
+    with suppress(ValueError):  # raised below instead: this error quotes the file
         match json.loads(document.reveal()):
             case {"private_key": str(key), "client_email": str(email), "private_key_id": str(key_id)}:
                 return Secret(key), {"service_account": email, "key_id": key_id}
@@ -140,12 +140,12 @@ def service_account(document: Secret) -> tuple[Secret, dict[str, str]]:
 
 
 def _check_known(profile: Profile, config: Mapping[str, str]) -> None:
-    """Raises BadInput for a name that nobody reads: misspelt, it would be without effect."""
+    """Raise BadInput for an unknown name: a misspelt one would have no effect."""
     own = {"app_id"} if profile.installation_of_app else set()
     own |= {profile.assertion.issuer} if profile.assertion and profile.assertion.issuer else set()
     own |= {SETTING} if profile.name in TRIES_FOR else set()
     known = {*_AUTHENTICATION, *_OTHERS, *_NAMED, *own} | (OWN_VALUES if profile.name in OWN else frozenset())
-    # What another server's may say, `check_own` refuses with its reason.
+    # Names meant for `oidc` and `oauth2` are refused by `check_own`, with the reason.
     if unknown := sorted(name for name in config if name not in known and not is_own_value(name)):
         raise BadInput(f"{profile.title} has no setting {', '.join(unknown)}: it takes {', '.join(sorted(known))}")
 

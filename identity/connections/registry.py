@@ -1,4 +1,4 @@
-"""Provider connections: client registrations with providers."""
+"""The registry of provider connections: client registrations with providers."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ ALL_BUT_ONE = "all but one are stopped (`aswhom connections stop ID`) or removed
 _BY_ID = Prepared(select(provider_connections).where(provider_connections.c.id == bindparam("owner")))
 _ADDRESS = select(provider_connections.c.api_url).where(provider_connections.c.id == bindparam("through"))
 _PAUSED = Prepared(_BY_ID.statement.with_only_columns(provider_connections.c.paused_reason))
-#: Whether an admin has stopped the connection of a row.
+#: True if an admin has stopped the connection of a row.
 IS_STOPPED = exists().where(
     scopes.c.kind == str(ScopeKind.CONNECTION), scopes.c.key == provider_connections.c.id, scopes.c.stopped.is_(True)
 )
-#: Whether it fetches no tokens until an operator acts. Through one that is stopped, perhaps for good, none are wanted.
+#: True if it fetches no tokens until an operator acts. A stopped connection, which may stay stopped, needs none.
 NEEDS_OPERATOR = provider_connections.c.paused_reason.is_not(None) & not_(IS_STOPPED)
 _FITTING = Prepared(
     select(provider_connections, IS_STOPPED.label("is_stopped"))
@@ -55,7 +55,7 @@ _FITTING = Prepared(
 
 
 def add_connection(connection: Connection, owner: ProviderConnection, *, now: datetime) -> bool:
-    """Register a provider connection; False if its id is taken already."""
+    """Register a provider connection; False if its id is taken."""
     row = {
         "id": checked_id(owner.id),
         "tenant_id": owner.tenant,
@@ -67,7 +67,7 @@ def add_connection(connection: Connection, owner: ProviderConnection, *, now: da
 
 
 def get_connection(connection: Connection, owner: str) -> ProviderConnection:
-    """The provider connection of that id. Raises Misconfigured."""
+    """Return the provider connection of that id. Raises Misconfigured."""
     row = _BY_ID.run(connection, {"owner": owner}).one_or_none()
     if row is None:
         raise Misconfigured(f"there is no provider connection {owner}")
@@ -75,14 +75,15 @@ def get_connection(connection: Connection, owner: str) -> ProviderConnection:
 
 
 def present_address() -> ScalarSelect[str]:
-    """Where the API of the connection *through*, a parameter, is; NULL where it was removed; for a larger statement."""
+    """Return a subquery for the API address of the connection *through*, a parameter; NULL if it was removed."""
     return _ADDRESS.scalar_subquery()
 
 
 def connection_for(connection: Connection, tenant: str, provider: str) -> ProviderConnection:
-    """The tenant's own connection to a provider, else the platform's. Raises Misconfigured if none or several fit.
+    """Return the tenant's own connection to a provider, or the platform's.
 
-    If several fit, stopped ones are ignored: a new connection can replace a stopped one whose accounts are kept.
+    Raises Misconfigured unless exactly one fits. If several fit, stopped ones are ignored: a new connection can replace
+    a stopped one whose accounts are kept.
     """
     rows = _FITTING.run(connection, {"tenant": tenant, "of_provider": provider}).all()
     candidates = [row for row in rows if row.tenant_id is not None] or rows
@@ -93,7 +94,7 @@ def connection_for(connection: Connection, tenant: str, provider: str) -> Provid
         )
     running = [row for row in candidates if not row.is_stopped]
     for fitting in (candidates, running):
-        if len(fitting) == 1:  # a stopped one that is alone stays the one: what reaches it is refused as stopped
+        if len(fitting) == 1:  # a single stopped connection is still selected, so that its use is refused as stopped
             return connection_of(fitting[0])
     which = f"provider connections to {provider} fit tenant {tenant}"
     if not running:
@@ -104,7 +105,7 @@ def connection_for(connection: Connection, tenant: str, provider: str) -> Provid
 
 
 def fitting_id(provider: str) -> Select[str | None]:
-    """The id of what `connection_for` gives, or NULL, for a statement that binds this and the `tenant`."""
+    """Return a query for the id that `connection_for` selects, or NULL; it binds *provider* and `tenant`."""
     columns = provider_connections.c
     own, shared = columns.tenant_id.is_not(None), columns.tenant_id.is_(None)
     has_own = func.count(columns.tenant_id) > 0
@@ -122,7 +123,7 @@ def fitting_id(provider: str) -> Select[str | None]:
 
 
 def running_by_place(connection: Connection) -> Mapping[tuple[str, str | None], list[str]]:
-    """The ids of those that are not stopped, by provider and whose they are: of two at a place none is used."""
+    """Return the ids of connections that are not stopped, by provider and tenant; of several, none is used."""
     columns = provider_connections.c
     running = select(columns.provider, columns.tenant_id, columns.id).where(not_(IS_STOPPED)).order_by(columns.id)
     found: dict[tuple[str, str | None], list[str]] = {}
@@ -132,51 +133,51 @@ def running_by_place(connection: Connection) -> Mapping[tuple[str, str | None], 
 
 
 def rewrite_connection(connection: Connection, owner: ProviderConnection) -> None:
-    """Store what an operator, or its issuer, says of a connection anew; its id, provider and tenant stay."""
+    """Store new values of a connection from an operator, or its issuer; its id, provider and tenant stay."""
     rewritten = update(provider_connections).where(provider_connections.c.id == owner.id)
     connection.execute(rewritten.values(_correctable(owner)))
 
 
 def remove_connection(connection: Connection, owner: str) -> None:
-    """Forget a connection that nothing refers to, and its secrets."""
+    """Delete a connection that nothing refers to, and its secrets."""
     connection.execute(delete(connection_secrets).where(connection_secrets.c.connection_id == owner))
     connection.execute(delete(places_seen).where(places_seen.c.connection_id == owner))
     connection.execute(delete(provider_connections).where(provider_connections.c.id == owner))
 
 
 def paused_reason(connection: Connection, owner: str) -> str | None:
-    """Why no token is fetched through this connection, or None."""
+    """Return why no token is fetched through this connection, or None."""
     return _PAUSED.run(connection, {"owner": owner}).scalar_one_or_none()
 
 
 def lock_against_references(connection: Connection, owner: str) -> None:
-    """Wait for whoever is writing a row that refers to it, and have them wait."""
+    """Wait for transactions that are writing rows that refer to it, and block new ones."""
     row = select(provider_connections.c.id).where(provider_connections.c.id == owner)
     connection.execute(row.with_for_update())  # FOR UPDATE: a foreign key's check takes FOR KEY SHARE
 
 
 def lock_connection(connection: Connection, owner: str) -> None:
-    """Wait for an operator who is changing its secrets, or have one wait; what is read afterwards is what holds."""
+    """Wait for an operator's change of its secrets, or make one wait; later reads see what holds."""
     row = select(provider_connections.c.id).where(provider_connections.c.id == owner)
-    # FOR NO KEY UPDATE, as the UPDATE takes it by which `add_secret` resumes. SQLite has one writer anyhow.
+    # FOR NO KEY UPDATE, the same lock as the UPDATE by which `add_secret` resumes. SQLite has one writer.
     connection.execute(row.with_for_update(key_share=True))
 
 
 def people_of(connection: Connection, owner: str) -> str:
-    """The name under which aliases know its users; until this transaction ends, nobody gives them another."""
+    """Return the name under which aliases know its users, and prevent a change of it until this transaction ends."""
     lock_connection(connection, owner)
     return get_connection(connection, owner).people
 
 
 def paused_reasons(connection: Connection, ids: Collection[str]) -> Mapping[str, str]:
-    """Why each of these is paused, by id; those that are not are left out."""
+    """Return why each of these is paused, by id; running ones are left out."""
     columns = provider_connections.c
     found = select(columns.id, columns.paused_reason).where(columns.id.in_(ids), columns.paused_reason.is_not(None))
     return {row.id: row.paused_reason for row in connection.execute(found)}
 
 
 def confirming(connection: Connection, ids: Collection[str]) -> frozenset[str]:
-    """Those of them through which each connect has to be confirmed by the product that made the link."""
+    """Return those of them that require each connect to be confirmed by the product that made the link."""
     found = select(provider_connections).where(provider_connections.c.id.in_(ids))
     return frozenset(owner.id for owner in map(connection_of, connection.execute(found)) if owner.confirms)
 
@@ -188,15 +189,15 @@ def pause_connection(connection: Connection, owner: str, *, reason: str) -> None
 
 
 def _asked_as(owner: ProviderConnection) -> tuple[str, str, object]:
-    """Where its tokens are asked for, and as which client."""
+    """Return the endpoint and client that its tokens are requested with."""
     return owner.token_url, owner.client_id, owner.config
 
 
 def was_changed(connection: Connection, owner: ProviderConnection, *, asked: int) -> bool:
-    """Whether its tokens are asked for otherwise by now than *owner* says, or an operator has resumed it since *asked*.
+    """True if its token requests now differ from *owner*'s, or an operator has resumed it since *asked*.
 
-    *asked* is a ledger number of before the request. Then what the provider refused says nothing of what holds now. It
-    holds the connection's lock until the transaction ends.
+    *asked* is a ledger number from before the request. If True, the provider's refusal says nothing about the present
+    connection. Holds the connection's lock until the transaction ends.
     """
     lock_connection(connection, owner.id)
     row = _BY_ID.run(connection, {"owner": owner.id}).one()
@@ -206,7 +207,7 @@ def was_changed(connection: Connection, owner: ProviderConnection, *, asked: int
 
 
 def resume_connection(connection: Connection, owner: str) -> None:
-    """An operator has acted: no secret counts as refused any more."""
+    """Resume a connection after an operator has acted: none of its secrets counts as refused any longer."""
     resumed = update(provider_connections).where(provider_connections.c.id == owner)
     connection.execute(resumed.values(paused_reason=None, resumed=next_number(connection)))
     forgiven = update(connection_secrets).where(connection_secrets.c.connection_id == owner)
@@ -214,7 +215,7 @@ def resume_connection(connection: Connection, owner: str) -> None:
 
 
 def connection_of(row: Row[tuple[object, ...]] | Part) -> ProviderConnection:
-    """What a row of `provider_connections` says."""
+    """Build the provider connection from a row of `provider_connections`."""
     return ProviderConnection(
         id=row.id,
         tenant=row.tenant_id,
@@ -229,7 +230,7 @@ def connection_of(row: Row[tuple[object, ...]] | Part) -> ProviderConnection:
 
 
 def _correctable(owner: ProviderConnection) -> dict[str, Any]:
-    """The columns that can become others."""
+    """Return the columns that may change."""
     return {
         "client_id": owner.client_id,
         "scopes": list(owner.scopes),

@@ -1,4 +1,4 @@
-"""The sealed secrets of provider connections: several are live while one follows another."""
+"""The sealed secrets of provider connections; several are live during a rotation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WITH_LIVE = Prepared(
     select(provider_connections, *_SECRET)
     .select_from(provider_connections.outerjoin(connection_secrets, _LIVE))
     .where(provider_connections.c.id == bindparam("owner"))
-    # First what was not refused, then what is in use by now, then the newest.
+    # Unrefused first, then those past their switch date, then the newest.
     .order_by(
         connection_secrets.c.refused_at.is_not(None),
         database_now() < _USED_FROM,
@@ -40,12 +40,12 @@ _WITH_LIVE = Prepared(
 
 CLIENT_SECRET, WEBHOOK_SECRET, PRIVATE_KEY = "client_secret", "webhook_secret", "private_key"
 
-_KEY_IN_PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY")  # RFC 7468 §10, §11, and what OpenSSL named before
+_KEY_IN_PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY")  # RFC 7468 §10, §11, and OpenSSL's older labels
 
 
 @dataclass(frozen=True, kw_only=True)
 class SealedSecret:
-    """One secret of a provider connection, as it is stored."""
+    """A secret of a provider connection, as it is stored."""
 
     id: str
     connection: str
@@ -53,16 +53,16 @@ class SealedSecret:
     binding: Binding
     sealed: bytes = field(repr=False)
     created_at: datetime
-    used_from: datetime  # from then on it goes before those that are older
-    refused_at: datetime | None = None  # the provider did not accept it while another was live
-    key_id: str | None = None  # by which the provider knows a private key; None: the connection's `key_id`
+    used_from: datetime  # preferred over older ones from then on
+    refused_at: datetime | None = None  # the provider refused it while another was live
+    key_id: str | None = None  # the provider's name for a private key; None: the connection's `key_id`
 
     def open(self, vault: Vault) -> Secret:
-        """The secret itself. Raises Misconfigured."""
+        """Return the secret itself. Raises Misconfigured."""
         return vault.open(self.sealed, self.binding)
 
     def signing_for(self, owner: ProviderConnection) -> ProviderConnection:
-        """*owner* as it signs by this key: of two live ones, a server that selects by `kid` finds the right one."""
+        """Return *owner* with this key's id, so that a server that selects keys by `kid` finds the right one."""
         return owner if self.key_id is None else replace(owner, config={**owner.config, "key_id": self.key_id})
 
 
@@ -77,14 +77,14 @@ def seal_secret(
     used_from: datetime | None = None,
     key_id: str | None = None,
 ) -> SealedSecret:
-    """A secret of *owner*, ready for `add_secret`; *used_from* None: it is used at once.
+    """Seal a secret of *owner*, ready for `add_secret`. *used_from* None: in use at once.
 
-    Raises BadInput for a client secret that is none (RFC 6749 §A.2), and for a *key_id* of what is no key.
+    Raises BadInput for an invalid client secret (RFC 6749 §A.2), and for an invalid *key_id* or one without a key.
     """
     if key_id is not None and (name != PRIVATE_KEY or not 0 < len(key_id) <= 255 or not key_id.isprintable()):
         raise BadInput(f"a key id is the name, of 255 characters at most, by which the provider knows a {PRIVATE_KEY}")
     if name == CLIENT_SECRET:
-        # First: told of its lines alone, somebody would give it on one.
+        # First: told only about line breaks, somebody would put the key on one line.
         if _KEY_IN_PEM.search(secret.reveal()):
             raise BadInput(
                 "this is a private key, and as the client secret it would be shown to the token endpoint: "
@@ -109,7 +109,7 @@ def seal_secret(
 
 
 def add_secret(connection: Connection, secret: SealedSecret) -> None:
-    """A new live secret beside the ones there are. A new client secret or key is the operator's act that resumes."""
+    """Add a live secret beside the existing ones. A new client secret or key also resumes the connection."""
     row = {
         "id": secret.id,
         "connection_id": secret.connection,
@@ -127,7 +127,7 @@ def add_secret(connection: Connection, secret: SealedSecret) -> None:
 def retire_secret(connection: Connection, secret: str, *, at: datetime | None = None) -> bool:
     """End a secret's life at *at*, which may lie ahead: until then both it and its successor are live.
 
-    *at* None: now, by the clock that says what is live. An end that lies ahead is said anew. False if it has ended.
+    *at* None: now, by the database's clock. A future end can be changed again. False if the secret has already ended.
     """
     end = database_now() if at is None else literal(at, Instant)
     live = or_(connection_secrets.c.retired_at.is_(None), connection_secrets.c.retired_at > database_now())
@@ -136,7 +136,10 @@ def retire_secret(connection: Connection, secret: str, *, at: datetime | None = 
 
 
 def refuse_secret(connection: Connection, secret: str, *, at: datetime) -> bool:
-    """The provider did not accept it while another is live: that one goes first from now on. False if it did so."""
+    """Mark that the provider refused it while another is live, which is preferred from now on.
+
+    False if already marked.
+    """
     refused = update(connection_secrets).where(
         connection_secrets.c.id == secret, connection_secrets.c.refused_at.is_(None)
     )
@@ -144,14 +147,14 @@ def refuse_secret(connection: Connection, secret: str, *, at: datetime) -> bool:
 
 
 def was_retired(connection: Connection, owner: str, name: str, *, since: datetime) -> bool:
-    """Whether a secret of that name had its end after *since*, or is to have it: it may have been shown then."""
+    """True if a secret of that name ended after *since* or is to end: it may have been presented in between."""
     columns = connection_secrets.c
     ended = select(columns.id).where(columns.connection_id == owner, columns.name == name, columns.retired_at > since)
     return connection.execute(ended.limit(1)).first() is not None
 
 
 def accept_secret(connection: Connection, secret: str) -> None:
-    """Forget that the provider ever refused this secret: it accepts it now."""
+    """Clear a secret's refusal mark, since the provider accepts it now."""
     accepted = update(connection_secrets).where(
         connection_secrets.c.id == secret, connection_secrets.c.refused_at.is_not(None)
     )
@@ -159,7 +162,7 @@ def accept_secret(connection: Connection, secret: str) -> None:
 
 
 def authenticator(owner: ProviderConnection, credential: Credential) -> str | None:
-    """The name of the secret that authenticates the client for such tokens; None: nothing does."""
+    """Return the name of the secret that authenticates the client for such tokens; None if nothing does."""
     if credential is Credential.STATIC:
         return None
     by_key = credential in (Credential.INSTALLATION, Credential.JWT_BEARER)
@@ -167,9 +170,9 @@ def authenticator(owner: ProviderConnection, credential: Credential) -> str | No
 
 
 def ending_authenticator(owner: ProviderConnection, credential: Credential) -> str | None:
-    """The name of the secret that authenticates the client where such a token is ended; None: the token names itself.
+    """Return the name of the client's secret for ending such a token; None if the token itself suffices.
 
-    There the client shows its own secret (RFC 7009 §2.1), never the key that signed for the token.
+    Revocation uses the client's own secret (RFC 7009 §2.1), never the key that signed for the token.
     """
     return None if credential in (Credential.STATIC, Credential.INSTALLATION) else client_secret_name(owner)
 
@@ -177,12 +180,12 @@ def ending_authenticator(owner: ProviderConnection, credential: Credential) -> s
 def rotate_secret(
     connection: Connection, secret: SealedSecret, *, retire_at: datetime | None
 ) -> tuple[SealedSecret, ...]:
-    """A successor to the one live secret of its name; the one it follows ends at *retire_at*, if that is said.
+    """Add a successor to the one live secret of its name; the former one ends at *retire_at*, if given.
 
-    Until then both are live: the new one goes first from its switch date, and one that the provider refuses gives way
-    to the other. Gives the secrets that were live. Raises Misconfigured.
+    Until then both are live: the new one is preferred from its switch date, and a refused one gives way to the other.
+    Returns the secrets that were live. Raises Misconfigured.
     """
-    lock_connection(connection, secret.connection)  # of two rotations at once, one finds the other under way
+    lock_connection(connection, secret.connection)  # of two concurrent rotations, the second finds the first under way
     former = live_secrets(connection, secret.connection, secret.name)
     if len(former) > 1:
         ids = ", ".join(one.id for one in former)
@@ -198,7 +201,7 @@ def rotate_secret(
 
 
 def live_secrets(connection: Connection, owner: str, name: str) -> tuple[SealedSecret, ...]:
-    """The secrets of that name in force, the one to use first; several during a rotation."""
+    """Return the live secrets of that name, the preferred one first; several during a rotation."""
     found = find_with_secrets(connection, owner, name)
     return found[1] if found else ()
 
@@ -206,7 +209,7 @@ def live_secrets(connection: Connection, owner: str, name: str) -> tuple[SealedS
 def find_with_secrets(
     connection: Connection, owner: str, name: str
 ) -> tuple[ProviderConnection, tuple[SealedSecret, ...]] | None:
-    """That provider connection and its `live_secrets`, in one statement; None: there is no such connection."""
+    """Return that provider connection and its `live_secrets`, in one statement; None if there is no such connection."""
     rows = _WITH_LIVE.run(connection, {"owner": owner, "called": name}).all()
     if not rows:
         return None
@@ -229,7 +232,7 @@ def find_with_secrets(
 
 
 def client_secret_name(owner: ProviderConnection) -> str:
-    """The name of the secret by which the client itself authenticates."""
+    """Return the name of the secret by which the client itself authenticates."""
     return PRIVATE_KEY if owner.config.get("client_auth") == "private_key_jwt" else CLIENT_SECRET
 
 

@@ -1,6 +1,7 @@
-"""What an operator knows of a server of one's own, over the cautious row that stands for every such server.
+"""Settings for a self-hosted server, which override the cautious profile that stands for every such server.
 
-`--config` of a connection to `oidc` or `oauth2` takes them: nobody else can read that server's documentation.
+`--config` of a connection to `oidc` or `oauth2` takes them, because only its operator knows that server's
+documentation.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from identity.providers import profile_of
 from identity.providers.profile import Profile
 from identity.refresh.pace import Pace
 
-OWN = frozenset({"oidc", "oauth2"})  # the rows that stand for any server
+OWN = frozenset({"oidc", "oauth2"})  # the profiles that stand for any server
 PKCE = "pkce"  # `S256`: the server is known to check the challenge that is sent with every consent
 
 
 class Configured(Protocol):
-    """A provider connection, or what is known of one."""
+    """A provider connection, or its known parts."""
 
     @property
     def provider(self) -> str: ...
@@ -32,9 +33,9 @@ class Configured(Protocol):
 
 
 def profile_for(profiles: Mapping[str, Profile], owner: Configured) -> Profile:
-    """The row of *owner*'s provider, with what its configuration says otherwise. Raises Misconfigured.
+    """Return the profile of *owner*'s provider with the overrides of its configuration. Raises Misconfigured.
 
-    A value that cannot be read leaves the row as it is: it was stored before anybody read it. `aswhom doctor` says so.
+    An unreadable value leaves the profile as it is, since it may predate its check. `aswhom doctor` reports it.
     """
     profile = profile_of(profiles, owner.provider)
     given = _given(profile, owner.config)
@@ -43,20 +44,20 @@ def profile_for(profiles: Mapping[str, Profile], owner: Configured) -> Profile:
 
 
 def unreadable(profile: Profile, config: Mapping[str, str]) -> list[str]:
-    """What is wrong with the values in a connection's *config*."""
+    """Return what is wrong with the values in a connection's *config*."""
     return [str(value) for value in _given(profile, config).values() if isinstance(value, BadInput)]
 
 
 def unchecked_challenge(provider: str, config: Mapping[str, str]) -> bool:
-    """Whether nobody knows of the server that it checks our challenge (RFC 9700 §2.1.1).
+    """True if the server is not known to check our PKCE challenge (RFC 9700 §2.1.1).
 
-    At one that ignores it, whoever has stolen an unused code may connect its person's account as their own.
+    At a server that ignores it, the thief of an unused code may connect the victim's account as their own.
     """
     return provider in OWN and config.get(PKCE) != "S256"
 
 
 def check_own(profile: Profile, config: Mapping[str, str]) -> None:
-    """Raises BadInput for a value that cannot be read, or of a provider whose row says it with its source."""
+    """Raise BadInput for an unreadable value, or for a provider whose profile already defines it."""
     named = sorted(name for name in config if is_own_value(name))
     if named and profile.name not in OWN:
         raise BadInput(
@@ -67,7 +68,7 @@ def check_own(profile: Profile, config: Mapping[str, str]) -> None:
 
 
 def secrets_in(config: Mapping[str, str]) -> list[str]:
-    """What is wrong with the parameters that are secrets by their names: nothing in *config* is sealed."""
+    """Return a complaint for each parameter whose name suggests a secret: nothing in *config* is sealed."""
     named = [name for name, value in config.items() if value and name.startswith(tuple(_PARAMETERS))]
     return [
         f"{name} looks like a secret, and --config is stored and shown in clear: the client's own is sealed where "
@@ -78,7 +79,7 @@ def secrets_in(config: Mapping[str, str]) -> list[str]:
 
 
 def _given(profile: Profile, config: Mapping[str, str]) -> dict[str, Any]:
-    """The values by their fields of the row, or why one cannot be read."""
+    """Return the values by profile field; a BadInput in place of an unreadable one."""
     if profile.name not in OWN:
         return {}
     read = {field: _read(read, name, config[name]) for name, (field, read) in _VALUES.items() if name in config}
@@ -91,14 +92,14 @@ def _given(profile: Profile, config: Mapping[str, str]) -> dict[str, Any]:
 
 
 def is_own_value(name: str) -> bool:
-    """Whether a connection's configuration has it for a server of one's own alone."""
+    """True if only self-hosted servers' configurations may have it."""
     return name in _VALUES or name.startswith(tuple(_PARAMETERS))
 
 
 def _parameters(
     prefix: str, named: Mapping[str, str], *, of_row: Mapping[str, str], reserved: frozenset[str]
 ) -> dict[str, str]:
-    """What is sent besides, by name; an empty value is not sent."""
+    """Return the additional parameters by name; one with an empty value is left out."""
     for name, value in named.items():
         if name in reserved:
             raise BadInput(f"{prefix}{name} cannot be given: {name} is what this protocol itself says there")
@@ -152,7 +153,7 @@ def _pace(name: str, text: str) -> Pace:
     return Pace(requests=number, per=per, burst=max(1, number // 10))
 
 
-#: By their names in a connection's configuration: the field of the row, and what reads the text.
+#: By name in a connection's configuration: the profile's field, and the parser.
 _VALUES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "grace_seconds": ("grace_seconds", _grace),
     "rotates": ("rotates", _yes),
@@ -163,15 +164,15 @@ _VALUES: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "empty_scope_means_asked": ("empty_scope_means_asked", _yes),
 }
 
-#: Names that begin so are parameters of a request: the field of the row, and those that this protocol sets itself.
-#: Another `response_mode` would bring the code where nobody reads it; a request object would overrule the rest.
+#: Prefixes of names that are parameters of a request: the profile's field, and names that the protocol sets itself.
+#: Another `response_mode` would deliver the code where it is not read; a request object would overrule the rest.
 _PARAMETERS: dict[str, tuple[str, frozenset[str]]] = {
     "authorize.": (
         "authorize_extra",
         frozenset(
             {"response_type", "response_mode", "client_id", "redirect_uri", "scope", "state", "nonce"}
             | {"code_challenge", "code_challenge_method", "request", "request_uri"}
-            # Whatever is in it, the browser and its history have.
+            # The URL's content stays in the browser and its history.
             | {"client_secret", "client_assertion", "client_assertion_type"}
         ),
     ),
@@ -184,7 +185,7 @@ _PARAMETERS: dict[str, tuple[str, frozenset[str]]] = {
     ),
 }
 
-#: By the last word: `subject_token_type` and `key_id` say of which kind one is, and which.
+#: By the last word: `subject_token_type` and `key_id` only describe a token or key.
 _SECRET = re.compile(r"(secret|passw(or)?d|passphrase|passcode|credentials?|token|key)$", re.IGNORECASE)
 
 OWN_VALUES = frozenset(_VALUES) | {f"{prefix}NAME" for prefix in _PARAMETERS}

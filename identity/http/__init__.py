@@ -1,1 +1,1 @@
-"""The guarded HTTP client: addresses, deadlines and kept connections."""
+"""The guarded HTTP client: addresses, deadlines and pooled connections."""

@@ -1,4 +1,4 @@
-"""Which addresses the guarded client may connect to: public ones, and what an operator allows by name."""
+"""Address policy of the guarded client: public addresses, and those an operator allows by name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from identity.errors import Misconfigured
 
 Address = IPv4Address | IPv6Address
 
-# What `is_global` lets pass and is no public server: ways to write an IPv4 address inside an IPv6 one (compatible,
-# translated, NAT64 by RFC 6052 and RFC 8215, 6to4, Teredo), special blocks that Python 3.11 does not know, and Azure's
-# metadata service, which lives at a public address. The other clouds' are link-local, unique local or shared.
+# Blocks that `is_global` passes and that are not public servers: ways to write an IPv4 address inside an IPv6 one
+# (compatible, translated, NAT64 by RFC 6052 and RFC 8215, 6to4, Teredo), special blocks that Python 3.11 does not know,
+# and Azure's metadata service, which has a public address. Other clouds' are link-local, unique local or shared.
 _REFUSED = tuple(
     map(
         ip_network,
@@ -39,28 +39,31 @@ _UNPRIVILEGED = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class AddressPolicy:
-    """What may be reached, as an operator says it: names of hosts exactly as URLs have them.
+    """An operator's rules for which hosts may be reached, with host names exactly as URLs have them.
 
-    `allow_hosts` may be private: `host`, `host:port`, which may be another service's port too, or `http://host:port`,
-    which may be plain HTTP as well, as a loopback address may by any form. `egress_hosts`, if there are any, are all
-    others that may be reached: `host`, or `*.suffix` for whatever ends so.
+    Hosts in `allow_hosts` may be private. An entry is `host`, `host:port` (which also allows a port of another service)
+    or `http://host:port` (which also allows plain HTTP; a loopback address may use it with any form). `egress_hosts`,
+    unless empty, lists all other hosts that may be reached: `host`, or `*.suffix` for every host with that suffix.
     """
 
     allow_hosts: frozenset[str] = frozenset()
     egress_hosts: frozenset[str] = frozenset()
 
     def allows_by_name(self, host: str, port: int) -> bool:
-        """Whether an operator named it: then it may be private."""
+        """True if an operator named it, so that it may be private."""
         return _in_url(host) in self.allow_hosts or not self.allow_hosts.isdisjoint(_with_port(host, port))
 
     def leaves_out(self, host: str, port: int) -> bool:
-        """Whether an operator named who may be reached, and not this one."""
+        """True if an operator listed the hosts that may be reached, and this is not one."""
         if not self.egress_hosts or self.allows_by_name(host, port) or host in self.egress_hosts:
             return False
         return not any(host.endswith(name.removeprefix("*")) for name in self.egress_hosts if name.startswith("*."))
 
     def prohibits_url(self, scheme: str, host: str, port: int, *, userinfo: bool) -> str | None:
-        """Why a URL of this form is not fetched, or None. *userinfo*: it has a name or password before the host."""
+        """Return why a URL of this form is not fetched, or None.
+
+        *userinfo*: it has a name or password before the host.
+        """
         if userinfo:
             return f"the URL of {host} has a name or password in it"
         if scheme not in ("http", "https"):
@@ -86,7 +89,10 @@ class AddressPolicy:
         return not self.allow_hosts.isdisjoint(_with_port(host, port))
 
     def prohibits(self, host: str, port: int, addresses: Iterable[str]) -> str | None:
-        """Why none of what *host* resolved to is connected to, or None. One bad address spoils them all."""
+        """Return why no connection to *host* is made, given the addresses it resolved to, or None.
+
+        One prohibited address rules out all of them.
+        """
         if self.leaves_out(host, port):
             return f"{host} is not among the hosts that may be reached (ASWHOM_EGRESS_HOSTS)"
         if self.allows_by_name(host, port):
@@ -97,7 +103,7 @@ class AddressPolicy:
         return None
 
     def checked_url(self, url: str, *, what: str) -> str:
-        """*url*, if it has a form that may be fetched; what it resolves to is seen at each connection.
+        """Return *url* if it has a form that may be fetched; the address it resolves to is checked at each connection.
 
         Raises Misconfigured, which names it as *what*.
         """
@@ -114,7 +120,7 @@ class AddressPolicy:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, as URLs name it, is this machine whatever a name service says."""
+    """True if a host, as URLs name it, is this machine whatever a name service says."""
     if host == "localhost":
         return True
     try:
@@ -124,7 +130,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _with_port(host: str, port: int) -> tuple[str, str]:
-    """The entries that name this very port."""
+    """Return the entries that name exactly this port."""
     return f"{_in_url(host)}:{port}", f"http://{_in_url(host)}:{port}"
 
 

@@ -1,4 +1,4 @@
-"""The header by which a token or key is shown to an upstream."""
+"""The header that presents a token or key to an upstream."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from identity.oauth.token_types import UNSUPPORTED, may_be_shown, name_of
 from identity.providers import PROFILES, profile_of
 from identity.secret import Secret
 
-KEY = "key"  # the token type of a static credential, which no answer can have: shown as the provider wants keys
+KEY = "key"  # the token type of a static credential, which no answer can have: presented as the provider wants keys
 
 
 def check_type(owner: ProviderConnection, token_type: str) -> None:
-    """Raises Misconfigured for a token of a kind that is not to be shown as a bearer's (RFC 6749 §7.1)."""
+    """Raise Misconfigured for a token whose type must not be presented as a bearer token (RFC 6749 §7.1)."""
     if not token_type.startswith(UNSUPPORTED):
         return
     if may_be_shown(token_type, profile_for(PROFILES, owner).bearer_types):
@@ -28,7 +28,7 @@ def check_type(owner: ProviderConnection, token_type: str) -> None:
 
 
 def authorization(owner: ProviderConnection, token: Secret, *, token_type: str) -> tuple[str, str]:
-    """The header's name and value: `Authorization: Bearer …` (RFC 6750 §2.1), or a key as the provider wants it.
+    """Return the header's name and value: `Authorization: Bearer …` (RFC 6750 §2.1), or a key as the provider wants it.
 
     Raises Misconfigured, as `check_type` does.
     """

@@ -1,6 +1,6 @@
-"""The guarded client: one place for deadlines, caps and addresses, for token endpoints and upstreams alike.
+"""The guarded client: deadlines, caps and addresses in one place, for token endpoints and upstreams alike.
 
-An exchange ends in one of three ways, and the difference is what a retry may assume:
+An exchange ends in one of three ways, which differ in what a retry may assume:
 
 - `Answer`    a whole answer within the deadline and the cap;
 - `NotSent`   certainly no byte of the request left;
@@ -30,8 +30,8 @@ from identity.http.deadline import Deadline, GuardedBackend, Monotonic, Prohibit
 
 _MEGABYTE = 1 << 20
 _ENDING = "this process is ending, and its client is closed"
-_OURS = (Prohibited, httpcore.PoolTimeout)  # which say nothing of the other end
-#: What an exchange may end with; what httpcore raises has no class in common.
+_OURS = (Prohibited, httpcore.PoolTimeout)  # these say nothing about the other end
+#: Errors that an exchange may end with; httpcore's have no common base class.
 _FAULTS = (
     httpcore.TimeoutException,
     httpcore.NetworkError,
@@ -42,7 +42,7 @@ _FAULTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class HttpRequest:
-    """What to send. Headers and body may hold secrets, so they are not in the repr."""
+    """A request to send. Headers and body may hold secrets, so they are not in the repr."""
 
     method: str
     url: str
@@ -52,7 +52,7 @@ class HttpRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One whole answer. Header names are lower case."""
+    """A whole answer. Header names are lower case."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -62,17 +62,17 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class NotSent:
-    """Nothing left this machine; trying again repeats nothing."""
+    """Nothing left this machine; a retry repeats nothing."""
 
     reason: str
-    untried: bool = False  # for a reason of ours, which says nothing of the other end: nobody spoke to it
-    final: bool = False  # nor will it ever be: trying again is in vain
-    prohibited: bool = False  # what its host's name resolved to is no address that we connect to
+    untried: bool = False  # for a local reason, which says nothing about the other end: it was not contacted
+    final: bool = False  # permanently: a retry is pointless
+    prohibited: bool = False  # its host's name resolved to an address that we do not connect to
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoAnswer:
-    """It was sent, at least in part, and no whole answer came; the outcome is unknown."""
+    """The request was sent, at least in part, and no whole answer came; the outcome is unknown."""
 
     reason: str
 
@@ -83,7 +83,8 @@ Outcome = Answer | NotSent | NoAnswer
 class Client:
     """Sends single requests: no redirects, no cookies, no proxies from the environment. One for all threads.
 
-    httpx writes the requests, and httpcore carries them: httpx's own client takes as long again for what is not wanted.
+    httpx builds the requests and httpcore sends them; httpx's own client doubles the time with features not wanted
+    here.
 
     Open it after any fork. *pool_size* is the number of threads that send at once. *ca_file* holds authorities in PEM
     that are trusted besides the public ones.
@@ -120,9 +121,9 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close every connection. What is sent afterwards is not."""
+        """Close every connection. Later requests are not sent."""
         self._closed.set()
-        self._backend.close()  # first: what begins before is on a connection that is there to be closed
+        self._backend.close()  # first: a request that has just begun must be on a connection that is closed below
         self._reusing.close()
         self._fresh.close()
 
@@ -137,8 +138,8 @@ class Client:
     ) -> Outcome:
         """Send *request* and read the whole answer, of at most *cap* bytes, *within* that time from now.
 
-        *send_before* is a moment of the monotonic clock after which the first byte no longer leaves. *fresh* takes a
-        new connection: on a reused one, a server that has just closed it makes the outcome needlessly unknown.
+        *send_before* is a time of the monotonic clock after which the first byte no longer leaves. *fresh* uses a new
+        connection: on a reused one, a server that has just closed it makes the outcome needlessly unknown.
         """
         began = self._monotonic()
         try:
@@ -146,7 +147,7 @@ class Client:
         except httpx.InvalidURL as error:
             return NotSent(reason=f"the URL is not one: {error}", untried=True)
         port = url.port or (443 if url.scheme == "https" else 80)
-        host = url.raw_host.decode("ascii")  # as the name service is asked: `host` has another alphabet's letters
+        host = url.raw_host.decode("ascii")  # as the name service is asked: `host` may be in another alphabet
         if refusal := self.policy.prohibits_url(url.scheme, host, port, userinfo=bool(url.userinfo)):
             return NotSent(reason=refusal, untried=True)
         if self._closed.is_set():
@@ -164,9 +165,9 @@ class Client:
                     body = _body(answer, headers, cap)
                 finally:
                     answer.close()
-        except UnicodeEncodeError:  # its text quotes the character
+        except UnicodeEncodeError:  # not chained: its text quotes the character
             return NotSent(reason=f"{url.host}: a header of the request is not ASCII", untried=True)
-        # The connections, the one that was taken, or the threads that look names up: closed since we looked.
+        # Closed since the check above: the pool, the connection in use, or the lookup threads.
         except (RuntimeError, httpcore.ConnectionNotAvailable):
             if not self._closed.is_set():
                 raise
@@ -191,7 +192,10 @@ class Client:
 
 @cache
 def _trusting(ca_file: Path | None) -> ssl.SSLContext:
-    """What trusts certifi's authorities and those of *ca_file*: reading them takes as long as a hundred requests."""
+    """Return a context that trusts certifi's authorities and those of *ca_file*.
+
+    Loading costs as much as 100 requests.
+    """
     context = httpx.create_ssl_context(trust_env=False)
     if ca_file is not None:
         context.load_verify_locations(ca_file)
@@ -203,7 +207,7 @@ class _Unusable(Exception):
 
 
 def _ending(error: Exception, deadline: Deadline, host: str) -> NotSent | NoAnswer:
-    """What an error means, by whether a byte had left."""
+    """Map an error to its outcome, by whether a byte had left."""
     reason = f"{host}: {_said(error)}"
     if deadline.sent:
         return NoAnswer(reason=reason)
@@ -211,7 +215,7 @@ def _ending(error: Exception, deadline: Deadline, host: str) -> NotSent | NoAnsw
 
 
 def _said(error: Exception) -> str:
-    """An error's text, or its name alone where the text may quote a token.
+    """Return an error's text, or only its name where the text may quote a token.
 
     A protocol error quotes the header that could not be sent, or the line of the answer that could not be read.
     """
@@ -236,7 +240,7 @@ def _body(answer: httpcore.Response, headers: httpx.Headers, cap: int) -> bytes:
 
 
 def _inflated(chunks: Iterator[bytes], cap: int) -> Iterator[bytes]:
-    """The chunks decompressed, at most *cap* + 1 bytes at a time: a small answer can unpack to gigabytes."""
+    """Yield the chunks decompressed, at most *cap* + 1 bytes at a time: a small answer can unpack to gigabytes."""
     inflate = zlib.decompressobj(wbits=31)
     for chunk in chunks:
         yield inflate.decompress(chunk, cap + 1)

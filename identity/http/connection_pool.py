@@ -1,8 +1,8 @@
-"""Connections that are kept for the next request, each in one thread's hands at a time.
+"""Connection pool of kept-alive connections, each used by one thread at a time.
 
-httpcore's own pool looks at every connection it has, under one lock, whenever a request begins or ends: thirty threads
-stand in line there. It may also close a connection that it has just given to another thread (encode/httpcore#1110),
-whose call then has no answer. Here a request looks at the one it takes (docs/decisions/0021).
+httpcore's own pool inspects all its connections under one lock whenever a request begins or ends, and thirty threads
+queue for it. It may also close a connection that it has just handed to another thread (encode/httpcore#1110), whose
+call then gets no answer. Here a request inspects only the connection it takes (docs/decisions/0021).
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from identity.http.deadline import Deadline, Monotonic
 
 
 class KeptConnection(Protocol):
-    """What is asked here of an `httpcore.HTTPConnection`."""
+    """The parts of `httpcore.HTTPConnection` that are used here."""
 
     def handle_request(self, request: httpcore.Request) -> httpcore.Response: ...
 
     def has_expired(self) -> bool:
-        """Whether the other end has closed it meanwhile."""
+        """True if the other end has closed it meanwhile."""
         ...
 
     def is_idle(self) -> bool: ...
 
     def is_closed(self) -> bool:
-        """Whether it is, or never could be opened: httpcore calls such a one idle as well."""
+        """True if it is closed, or could never be opened; httpcore calls that idle as well."""
         ...
 
     def close(self) -> None: ...
@@ -43,7 +43,7 @@ class _Idle(NamedTuple):
 
 
 class KeptConnections:
-    """At most *size* are in use at once, and as many are kept, none longer than *keep_alive* seconds; 0 keeps none."""
+    """A pool of at most *size* connections in use, and as many idle for up to *keep_alive* seconds; 0 keeps none."""
 
     def __init__(
         self,
@@ -58,16 +58,16 @@ class KeptConnections:
         self._keep_alive = keep_alive
         self._monotonic = monotonic
         self._room = threading.Semaphore(size)
-        self._lock = threading.Lock()  # nothing that waits happens under it
-        self._idle: deque[_Idle] = deque()  # the one that was used last is last
+        self._lock = threading.Lock()  # never held while waiting
+        self._idle: deque[_Idle] = deque()  # most recently used last
         self._used: set[KeptConnection] = set()
         self._closed = False
 
     @contextmanager
     def one_for(self, origin: httpcore.Origin, deadline: Deadline) -> Iterator[KeptConnection]:
-        """A connection to *origin*, perhaps not opened yet, that is nobody else's until the block ends.
+        """Lend a connection to *origin*, perhaps not opened yet, exclusively until the block ends.
 
-        It is kept if a whole answer was read. Raises httpcore.PoolTimeout, and RuntimeError once this is closed.
+        It is kept if a whole answer was read. Raises httpcore.PoolTimeout, and RuntimeError once the pool is closed.
         """
         if not (self._room.acquire(blocking=False) or self._room.acquire(timeout=max(deadline.left(), 0))):
             raise httpcore.PoolTimeout("no connection was free in time")
@@ -81,7 +81,7 @@ class KeptConnections:
             self._room.release()
 
     def close(self) -> None:
-        """Close every connection, those in use too."""
+        """Close every connection, including those in use."""
         with self._lock:
             self._closed = True
             connections = [*(idle.connection for idle in self._idle), *self._used]

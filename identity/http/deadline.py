@@ -1,7 +1,8 @@
 """A total deadline for one HTTP exchange, enforced at every socket call.
 
-httpx's timeouts are each for one read or write, so an answer that drips lasts for ever. Here the timeout that travels
-with a request is a `Deadline`: httpcore hands it down untouched to our streams, which clamp each call to what is left.
+httpx's timeouts apply to single reads and writes, so an answer that trickles in can last for ever. Here the timeout
+that travels with a request is a `Deadline`. httpcore passes it unchanged to our streams, which clamp each call to the
+time that is left.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ Monotonic = Callable[[], float]
 
 
 class Prohibited(httpcore.ConnectError):
-    """The policy lets nobody connect there."""
+    """The address policy forbids connecting there."""
 
 
 class Deadline(float):
-    """Seconds that were left when it was made, as httpcore expects a timeout; `left()` is what is left now.
+    """A timeout for httpcore: the seconds left when it was made. `left()` returns the seconds left now.
 
-    It also remembers whether any byte of the request was handed to the socket, and refuses the first one after
+    It also records whether any byte of the request was handed to the socket, and refuses the first one after
     `send_before`.
     """
 
@@ -46,11 +47,11 @@ class Deadline(float):
         return made
 
     def left(self) -> float:
-        """The seconds that are left, possibly none."""
+        """Return the seconds that are left; zero or less once the deadline has passed."""
         return self._end - self._monotonic()
 
     def begin_sending(self) -> None:
-        """Called before the first byte: the last moment at which nothing has left yet."""
+        """Mark the request as sent, just before its first byte. Raises httpcore.ConnectTimeout if it is too late."""
         if self.sent:
             return
         if self._send_before is not None and self._monotonic() >= self._send_before:
@@ -68,7 +69,7 @@ def _clamp(timeout: float | None, late: type[Exception]) -> float | None:
 
 
 class DeadlineStream(httpcore.NetworkStream):
-    """A connection whose reads and writes end with the exchange's deadline; nothing begins once *closed* is set."""
+    """A connection whose reads and writes end with the exchange's deadline; no request begins once *closed* is set."""
 
     def __init__(self, inner: httpcore.NetworkStream, closed: threading.Event) -> None:
         self._inner = inner
@@ -82,7 +83,7 @@ class DeadlineStream(httpcore.NetworkStream):
             if self._closed.is_set() and not timeout.sent:
                 raise RuntimeError("the client is closed")
             timeout.begin_sending()
-        # In pieces: one write of a large body is many sends, each of which would get the whole timeout.
+        # In pieces: one write of a large body is many sends, and each would get the whole timeout.
         for start in range(0, len(buffer), 65536):
             self._inner.write(buffer[start : start + 65536], _clamp(timeout, httpcore.WriteTimeout))
 
@@ -95,7 +96,7 @@ class DeadlineStream(httpcore.NetworkStream):
         try:
             left = _clamp(timeout, httpcore.ConnectTimeout)
         except httpcore.ConnectTimeout:
-            self.close()  # as every stream does whose handshake fails: httpcore forgets it
+            self.close()  # as every stream does when its handshake fails, because httpcore drops it
             raise
         return DeadlineStream(self._inner.start_tls(ssl_context, server_hostname, left), self._closed)
 
@@ -104,13 +105,13 @@ class DeadlineStream(httpcore.NetworkStream):
 
 
 class GuardedBackend(httpcore.NetworkBackend):
-    """Resolves, checks every address by the policy, and connects to the checked address itself."""
+    """Network backend that resolves a name, checks every address, and connects to the checked address itself."""
 
     def __init__(self, policy: AddressPolicy, *, lookups: int) -> None:
         self._policy = policy
         self._inner = httpcore.SyncBackend()
         self._closed = threading.Event()
-        # getaddrinfo has no timeout: it is waited for elsewhere, so that a dead resolver cannot hold a caller.
+        # getaddrinfo has no timeout. It runs in other threads, so that a dead resolver cannot block a caller.
         self._lookups = ThreadPoolExecutor(max_workers=lookups, thread_name_prefix="resolve")
 
     def connect_tcp(
@@ -135,7 +136,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         raise httpcore.ConnectError(f"{host} has no address")
 
     def close(self) -> None:
-        """Wait for no lookup any more, and let no request begin on what is opened meanwhile."""
+        """Stop waiting for lookups, and let no request begin on a connection opened meanwhile."""
         self._closed.set()
         self._lookups.shutdown(wait=False, cancel_futures=True)
 

@@ -1,7 +1,7 @@
-"""The headers by which a provider's own log says what it was asked for, where that was no step's call.
+"""Headers that identify our own requests in a provider's log, other than the calls of steps.
 
-A step's call carries its attempt's id (`pipeline.upstream.ATTEMPT_HEADER`). What an id names is in the ledger before
-the request leaves, so that a log can be held against it.
+A step's call carries its attempt's id (`pipeline.upstream.ATTEMPT_HEADER`). The ledger has every such id before the
+request leaves, so that a provider's log can be compared with it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from identity.http.client import HttpRequest
 
-REFRESH_HEADER = "X-Aswhom-Refresh"  # the refresh intent; or the mint of a token for one repository
+REFRESH_HEADER = "X-Aswhom-Refresh"  # the refresh intent, or the mint of a token for one repository
 CONNECT_HEADER = "X-Aswhom-Connect"  # the connect session's number, which becomes the grant's `consented`
-REVOCATION_HEADER = "X-Aswhom-Revocation"  # the revocation; or the withdrawal, where no revocation has claimed it
+REVOCATION_HEADER = "X-Aswhom-Revocation"  # the revocation, or the withdrawal if no revocation has claimed it
 
 
 def named(request: HttpRequest, header: str, id: str) -> HttpRequest:
-    """The request with that name on it."""
+    """Return the request with that id in *header*."""
     return replace(request, headers={**request.headers, header: id})

@@ -1,4 +1,4 @@
-"""The handovers of the installation's signing key in the ledger: written at a rotation, and kept for ever."""
+"""Handovers of the installation's signing key in the ledger: written at each rotation and kept for ever."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ _NEWEST = Prepared(select(signing_handovers.c.kid).order_by(signing_handovers.c.
 
 
 def trusted_keys(connection: Connection, key: Ed25519PublicKey) -> TrustedKeys:
-    """What an installation whose key is *key* trusts."""
+    """Return what an installation whose key is *key* trusts."""
     rows = connection.execute(select(signing_handovers)).mappings()
     return TrustedKeys(key, [Handover(**row) for row in rows])
 
 
 def key_ids(connection: Connection, key: Ed25519PublicKey) -> list[str]:
-    """The ids of the installation's signing keys, present and former: *key*, and those of all rotations."""
+    """Return the ids of the installation's signing keys, present and former: *key*, and those of all rotations."""
     handovers = connection.execute(select(signing_handovers.c.kid, signing_handovers.c.former)).all()
     formers = (key_id(decoded(row.former)) for row in handovers)
     return list(dict.fromkeys([key_id(key), *(row.kid for row in handovers), *formers]))
 
 
 def newest_kid(connection: Connection) -> str | None:
-    """The key that signs, as the ledger knows it; None: it was never rotated."""
+    """Return the id of the signing key, as the ledger knows it; None if it was never rotated."""
     kid: str | None = _NEWEST.run(connection).scalar_one_or_none()
     return kid
 
 
 def hold_signing(connection: Connection, signer: Signer) -> None:
-    """Keep rotations out until the transaction ends. Before whatever it reads and then signs.
+    """Prevent rotations until the transaction ends. Call it before reading what is then signed.
 
-    What was signed a moment before may be written after it too: if no other key has followed by now, none had then.
-    Raises Misconfigured if *signer* is not the installation's any more.
+    A document signed just before this call may still be written after it: if no other key has followed by now, none had
+    then. Raises Misconfigured if *signer* is no longer the installation's.
     """
     if connection.dialect.name == "postgresql":  # SQLite has one writer
         connection.execute(text("lock table signing_handovers in share mode"))
@@ -55,13 +55,13 @@ def hold_signing(connection: Connection, signer: Signer) -> None:
 
 
 def hand_over(connection: Connection, former: Signer, signer: Signer, act: Act) -> bool:
-    """Let *signer* follow *former* as the installation's; False: it does already.
+    """Let *signer* succeed *former* as the installation's signer; False if it already has.
 
-    Raises Misconfigured if *former* is not the key that was to be followed, or the end of the audit's chain is not
-    signed: the handover would vouch for it.
+    Raises Misconfigured if *former* is not the present key, or the end of the audit's chain is not signed, since the
+    handover would vouch for it.
     """
     if connection.dialect.name == "postgresql":
-        # A seal, a pruning or a receipt under way ends first, and none begins.
+        # Wait for a seal, a pruning or a receipt in progress, and let none begin.
         connection.execute(text("lock table signing_handovers in exclusive mode"))
     kid = key_id(signer.public_key())
     if newest_kid(connection) == kid:

@@ -1,6 +1,6 @@
-"""Whether a host's keys are the ledger's: a file that was made anew has other keys of the same ids.
+"""Proof that a host's vault keys are the ledger's: a recreated key file has other keys under the same ids.
 
-What they seal opens nowhere else, so it must not be written; and new keys are no cure where the ledger's are missing.
+Values sealed by wrong keys open nowhere else, so none must be written. New keys do not replace missing ones.
 """
 
 from __future__ import annotations
@@ -19,30 +19,31 @@ from identity.keys.vault import HEAD, Vault, key_of
 from identity.sql.store import Store
 from identity.tables import connection_secrets, grants
 
-#: What is sealed for as long as it is used. The other columns are emptied soon: to look for a value would take long.
+#: Columns whose values stay sealed while in use. The others are soon emptied, and searching them would take long.
 KEPT = tuple(field for field in SEALED if field.table in (grants, connection_secrets, capability_keys))
-LOOKED_THROUGH = 10_000  # of each column, as a process begins: no index tells by which key a row was sealed
-_TRIED = 3  # of each column: one that was altered is not yet another key
+LOOKED_THROUGH = 10_000  # of each column, at process start: no index tells which key sealed a row
+_TRIED = 3  # of each column: one altered value does not prove a wrong key
 
 
 def proves(store: Store, vault: Vault) -> bool:
-    """Whether the ledger holds what the vault's newest key sealed; False too if the ledger cannot be asked now.
+    """True if the ledger holds something that the vault's newest key sealed; False if the ledger is unavailable.
 
-    Raises Misconfigured if one of the vault's keys is not the ledger's of that id.
+    Raises Misconfigured if one of the vault's keys is not the ledger's key of that id.
     """
     try:
         return store.read(partial(prove, vault=vault))
-    except Unavailable:  # nor can it take what is sealed meanwhile; a key that is another's has opened nothing before
+    except Unavailable:  # nothing can be sealed into it either, and a wrong key has opened nothing yet
         return False
 
 
 def prove(connection: Connection, vault: Vault, *, among: int | None = None, fields: Sequence[Field] = KEPT) -> bool:
-    """Whether something that the newest key sealed is there, and it opens. Raises Misconfigured as `proves` does.
+    """True if the ledger holds something that the newest key sealed, and it opens.
 
-    *among* so many of each column's oldest rows, unless none of the vault's keys sealed one of those; None: among all.
-    *fields* are those to look at, where the tables are of another version (`kept_there`).
+    Raises Misconfigured as `proves` does. *among* limits the search to that many of each column's oldest rows, unless
+    none of the vault's keys sealed any of them. *fields* are the columns to search, where the tables are of another
+    version (`kept_there`).
 
-    Raises KeyMissing if all that is there was sealed by keys that the vault lacks: such is a ledger from before its
+    Raises KeyMissing if every value found was sealed by keys that the vault lacks, as in a ledger from before its
     oldest key was retired.
     """
     proven: dict[int, bool] = {}
@@ -69,7 +70,7 @@ def prove(connection: Connection, vault: Vault, *, among: int | None = None, fie
 
 
 def _oldest(connection: Connection, field: Field, head: bytes, among: int | None) -> Iterator[bytes]:
-    """Of the oldest rows, since a host with other keys comes later."""
+    """Search the oldest rows, since a host with wrong keys comes later."""
     value: ColumnElement[bytes] = field.column
     key: ColumnElement[str] = field.key
     if among is not None:
@@ -81,7 +82,7 @@ def _oldest(connection: Connection, field: Field, head: bytes, among: int | None
 
 
 def _sealed_by(connection: Connection, fields: Sequence[Field]) -> list[int]:
-    """The ids of the keys that sealed the first few of what is kept."""
+    """Return the ids of the keys that sealed the first few values."""
     found = (
         connection.execute(select(field.column).where(field.column.is_not(None)).limit(_TRIED)).scalars()
         for field in fields
@@ -90,7 +91,7 @@ def _sealed_by(connection: Connection, fields: Sequence[Field]) -> list[int]:
 
 
 def kept_there(connection: Connection) -> tuple[Field, ...]:
-    """What is kept, as far as the ledger has it, at whatever version its tables are."""
+    """Return the kept columns that the ledger has, at whatever version its tables are."""
     ledger = inspect(connection)
     tables = set(ledger.get_table_names())
 
@@ -102,7 +103,7 @@ def kept_there(connection: Connection) -> tuple[Field, ...]:
 
 
 def held(connection: Connection) -> tuple[int, int]:
-    """How many kept secrets the ledger has, and how many links its signed chain; at whatever version its tables are."""
+    """Return how many kept secrets and how many chain links the ledger has, at whatever version its tables are."""
     counts = [select(func.count(field.column)) for field in kept_there(connection)]
     secrets = sum(connection.execute(count).scalar_one() for count in counts)
     return secrets, last_seq(connection) if inspect(connection).has_table(audit_seals.name) else 0

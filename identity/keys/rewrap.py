@@ -1,7 +1,7 @@
-"""Moving every sealed value of the ledger under the newest vault key, in chunks; and which keys are still needed.
+"""Rewrapping of the ledger's sealed values under the newest vault key, in chunks; and which keys are still needed.
 
-Rewrapping changes the wrap of a data key, never the ciphertext, so it needs neither the value nor its binding. Progress
-is in the rows themselves: what is current is left alone, so an interrupted run goes on where it was.
+Rewrapping changes the wrap of a data key, never the ciphertext, so it needs neither the value nor its binding. The rows
+themselves hold the progress: current ones are skipped, so an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CHUNK = 200  # rows in one transaction
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """One column of sealed values."""
+    """A column of sealed values."""
 
     table: Table
     name: str
@@ -59,7 +59,7 @@ SEALED = (
 
 
 def in_use(connection: Connection) -> dict[Field, Counter[int]]:
-    """How many values of each column each vault key wraps, by its id. O(all)."""
+    """Return how many values of each column each vault key wraps, by its id. O(all)."""
     found: dict[Field, Counter[int]] = {}
     for field in SEALED:
         head = func.substr(field.column, 1, HEAD, type_=LargeBinary)
@@ -69,10 +69,10 @@ def in_use(connection: Connection) -> dict[Field, Counter[int]]:
 
 
 def rewrap(store: Store, vault: Vault, *, progress: Callable[[Field, int], None]) -> int:
-    """Move everything under the vault's newest key; how many values were moved. *progress* hears of each chunk.
+    """Rewrap everything under the vault's newest key; return how many values moved.
 
-    Safe beside running processes: a value that was replaced meanwhile is left as it is. Raises Misconfigured for a
-    value whose key is missing; what was done until then stays done.
+    *progress* is called for each chunk. Safe beside running processes: a value that was replaced meanwhile is left as
+    it is. Raises Misconfigured for a value whose key is missing; chunks already done stay done.
     """
     total = 0
     for field in SEALED:
@@ -91,7 +91,7 @@ def _chunks(store: Store, vault: Vault, field: Field) -> Iterator[int]:
 
 
 def _outdated(connection: Connection, vault: Vault, field: Field, *, after: str) -> list[tuple[str, bytes]]:
-    """The next rows, in the order of their keys, that another key than the newest wraps."""
+    """Return the next rows, in key order, that are wrapped by another key than the newest."""
     head = func.substr(field.column, 1, HEAD, type_=LargeBinary)
     current = cast(literal(vault.head, LargeBinary), LargeBinary)
     found = select(field.key, field.column).where(field.key > after, field.column.is_not(None), head != current)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:
-    """The one byte form of a JSON document that is signed and chained: sorted keys, no spaces, UTF-8."""
+    """Return the canonical bytes of a JSON document, for signing and chaining: sorted keys, no spaces, UTF-8."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
@@ -25,29 +25,29 @@ class Signer:
 
     @classmethod
     def from_seed(cls, seed: bytes) -> Signer:
-        """From 32 random bytes."""
+        """Make a signer from 32 random bytes."""
         return cls(Ed25519PrivateKey.from_private_bytes(seed))
 
     def sign(self, document: Mapping[str, Any]) -> str:
-        """The signature in URL-safe base64."""
+        """Return the signature in URL-safe base64."""
         return urlsafe_b64encode(self._key.sign(canonical(document))).decode()
 
     def public_key(self) -> Ed25519PublicKey:
-        """The key that checks what this one signs."""
+        """Return the key that verifies these signatures."""
         return self._key.public_key()
 
     def public_pem(self) -> str:
-        """The public key, for whoever wants to check a signature."""
+        """Return the public key in PEM, for others to verify signatures."""
         form, kind = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         return self._key.public_key().public_bytes(form, kind).decode()
 
     def verifies(self, document: Mapping[str, Any], signature: str) -> bool:
-        """Whether *signature* is this key's over *document*."""
+        """True if *signature* is this key's over *document*."""
         return verifies(self._key.public_key(), document, signature)
 
 
 def verifies(key: Ed25519PublicKey, document: Mapping[str, Any], signature: str) -> bool:
-    """Whether *signature* is *key*'s over *document*."""
+    """True if *signature* is *key*'s over *document*."""
     try:
         key.verify(urlsafe_b64decode(signature), canonical(document))
     except (InvalidSignature, ValueError):

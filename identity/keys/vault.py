@@ -3,9 +3,9 @@
 A sealed value is ver|kek id|nonce|wrapped data key|nonce|ciphertext. Its laws:
 
 - a value is bound to its row: under another tenant, record, provider, field or generation it does not open;
-- the key-encryption key's id is in the wrap alone, so rewrapping leaves the ciphertext as it is;
+- only the wrap holds the key-encryption key's id, so rewrapping leaves the ciphertext as it is;
 - the newest key writes; every key that is still in the file reads;
-- a key that is not the ledger's of its id seals nothing: see `identity.keys.proven_keys`.
+- a key that differs from the ledger's key of its id seals nothing: see `identity.keys.proven_keys`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LEAST = HEAD + _NONCE + _WRAPPED + _NONCE + _TAG
 
 @dataclass(frozen=True, kw_only=True)
 class Binding:
-    """The row a sealed value belongs to; it opens under exactly this."""
+    """The row that a sealed value belongs to; the value opens only under exactly this binding."""
 
     tenant: str  # "" for the platform
     record: str  # id of the account, provider connection, intent or session
@@ -41,7 +41,7 @@ class Binding:
     generation: int = 0
 
     def authenticated(self) -> bytes:
-        """The associated data. Length-prefixed: joined by a separator, two different rows could read alike."""
+        """Return the associated data. Length-prefixed: with a separator, two different rows could encode alike."""
         parts = (str(_VERSION), self.tenant, self.record, self.provider, self.field, str(self.generation))
         return _prefixed(*(part.encode() for part in parts))
 
@@ -59,7 +59,7 @@ class Vault:
         *,
         proves: Callable[[Vault], bool] = lambda vault: True,
     ) -> None:
-        """*proves* tells whether the newest key is known to be the ledger's; it raises if one of them is not."""
+        """*proves* returns whether the newest key is known to be the ledger's; it raises if one of them is not."""
         if not keys:
             raise Misconfigured("the vault has no key: write one with `aswhom keys add`")
         for key_id, key in keys.items():
@@ -69,10 +69,10 @@ class Vault:
         self._newest = max(keys)
         self._random = random
         self._proves = proves
-        self._proven: bool | None = None  # None: nobody has looked yet
+        self._proven: bool | None = None  # None: not checked yet
 
     def seal(self, secret: Secret, binding: Binding) -> bytes:
-        """*secret*, readable only as *binding*. Raises Misconfigured where nobody else could read it."""
+        """Seal *secret*, readable only under *binding*. Raises Misconfigured if no other host could read it."""
         if not self._proven:
             self._proven = self._proves(self)
         data_key, nonce = self._random(_KEY), self._random(_NONCE)
@@ -80,8 +80,8 @@ class Vault:
         return self._wrap(data_key) + nonce + sealed
 
     def open(self, sealed: bytes, binding: Binding) -> Secret:
-        """The secret. Raises Misconfigured, which names the record by its id: KeyMissing where a key is lacking."""
-        if self._proven is None:  # before a token is shown, rather than when its answer is to be sealed
+        """Return the secret. Raises Misconfigured, naming the record by its id; KeyMissing if its key is missing."""
+        if self._proven is None:  # before a token is presented rather than when its answer is to be sealed
             self._proven = self._proves(self)
         data_key = self._unwrap(sealed, str(binding))
         rest = sealed[HEAD + _NONCE + _WRAPPED :]
@@ -92,16 +92,16 @@ class Vault:
         return Secret(text.decode())
 
     def rewrap(self, sealed: bytes) -> bytes:
-        """The sealed value under the newest key; the ciphertext itself does not change."""
+        """Return the sealed value under the newest key; the ciphertext itself does not change."""
         data_key = self._unwrap(sealed, "value")
         return self._wrap(data_key) + sealed[HEAD + _NONCE + _WRAPPED :]
 
     def check(self, sealed: bytes, name: str) -> None:
-        """Raises Misconfigured, KeyMissing where it is lacking, unless one of the keys wraps the value of this name."""
+        """Raise Misconfigured, or KeyMissing for a missing key, unless one of the keys wraps this named value."""
         self._unwrap(sealed, name)
 
     def wraps(self, sealed: bytes) -> bool:
-        """Whether one of the keys does."""
+        """True if one of the keys wraps the value."""
         try:
             self.check(sealed, "value")
         except Misconfigured:
@@ -109,12 +109,12 @@ class Vault:
         return True
 
     def heads(self) -> dict[int, bytes]:
-        """How every value begins that one of the keys wraps, by the key's id."""
+        """Return the first bytes of every value that each key wraps, by the key's id."""
         return {key_id: _head(key_id) for key_id in self._keys}
 
     @property
     def head(self) -> bytes:
-        """How every value begins that the newest key wraps."""
+        """The first bytes of every value that the newest key wraps."""
         return _head(self._newest)
 
     def _wrap(self, data_key: bytes) -> bytes:
@@ -140,7 +140,7 @@ class Vault:
 
 
 def read_keys(text: str) -> dict[int, bytes]:
-    """The keys of a key file: one `id:base64` a line, the highest id the newest. Raises Misconfigured."""
+    """Parse a key file: one `id:base64` a line, the highest id the newest. Raises Misconfigured."""
     keys: dict[int, bytes] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not (content := line.partition("#")[0].strip()):
@@ -159,12 +159,12 @@ def read_keys(text: str) -> dict[int, bytes]:
 
 
 def new_key_line(key_id: int, random: Callable[[int], bytes]) -> str:
-    """A line for the key file with a new key."""
+    """Return a line for the key file with a new key."""
     return f"{key_id}:{b64encode(random(_KEY)).decode()}\n"
 
 
 def key_of(sealed: bytes) -> int:
-    """The id of the vault key that wraps a sealed value."""
+    """Return the id of the vault key that wraps a sealed value."""
     return int.from_bytes(sealed[1:HEAD], "big")
 
 

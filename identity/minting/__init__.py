@@ -1,1 +1,1 @@
-"""Access tokens that are minted on demand, for whole installations and for one repository."""
+"""Access tokens minted on demand, for whole installations and for one repository."""

@@ -1,8 +1,8 @@
-"""Installation tokens for one repository and one action's permissions: which are kept, and whose refusals.
+"""Cache of installation tokens for one repository and one action's permissions, and of refusals.
 
-A stolen token reaches no further than that. It is minted (`identity.minting.confined_minting`) before a step opens and
-used only after the step has opened, from this process's memory, and never for another generation of the account's
-grant: a revocation ends the openings, and with them every use.
+The confinement limits what a stolen token can reach. A token is minted (`identity.minting.confined_minting`) before a
+step opens. It is used only after the step has opened, from this process's memory, and never for another generation of
+the account's grant. A revocation stops the openings, and thereby every use.
 """
 
 from __future__ import annotations
@@ -26,39 +26,42 @@ from identity.sql.store import Store
 
 V = TypeVar("V")
 
-_EXPIRY_MARGIN = timedelta(minutes=2)  # the end of a cached token's life, in which it is not used
-_AHEAD = timedelta(minutes=1)  # more than that is left of it when a step opens, or another is minted before
-_REFUSAL_REMEMBERED = timedelta(minutes=5)  # how long a refusal is remembered
+_EXPIRY_MARGIN = timedelta(minutes=2)  # a cached token is not used in this last part of its life
+# life beyond that margin that a token needs when a step opens; with less, another is minted first
+_AHEAD = timedelta(minutes=1)
+_REFUSAL_REMEMBERED = timedelta(minutes=5)
 
 
 class Confiner:
-    """Keeps installation tokens for one repository, and has them minted. One for all threads of a process."""
+    """Caches installation tokens for one repository, and has them minted. One for all threads of a process."""
 
     def __init__(
         self, store: Store, minter: ConfinedMinter, *, clock: Callable[[], datetime], keeps: int = 1_000
     ) -> None:
-        """*keeps* tokens at most, and refusals: for one more, the oldest is asked for again when it is wanted."""
+        """*keeps*: the most tokens, and the most refusals, that are cached; the oldest is evicted first."""
         self._store = store
         self._minter = minter
         self._clock = clock
         self._keeps = keeps
         self._kept: dict[Confinement, TokenAnswer] = {}
-        self._refused: dict[Confinement, tuple[NotSent, datetime]] = {}  # and until when that is remembered
+        # each with the time until which it is remembered
+        self._refused: dict[Confinement, tuple[NotSent, datetime]] = {}
         self._lock = threading.Lock()
 
     def mint_ahead(self, request: LeaseRequest, *, repository: str, reads: bool) -> None:
-        """Before a step opens, mint what `token` will be asked for: afterwards a failure would spend one of its tries.
+        """Mint what `token` will need before a step opens: a failure after that would spend one of its tries.
 
-        *request* is the lease that the step opens with. Raises Unavailable while there is no token to be had,
-        Misconfigured while the provider connection is paused. What no waiting mends is said after the opening: by it,
-        or by `token`. The result of another job's step that could be adopted waits for this as well.
+        *request* is the lease that the step opens with. Raises Unavailable while no token can be had, Misconfigured
+        while the provider connection is paused. Lasting refusals are reported after the opening, by it or by `token`. A
+        step that could adopt another job's result waits for this as well.
 
-        A step that *reads* asks for nothing that was out of reach a short while ago. Others do: a write fails of it.
+        A step that *reads* does not ask again for a repository that was out of reach a short while ago. Others do,
+        because a write fails without it.
         """
 
         def look(connection: Connection) -> tuple[Confinement, Situation] | None:
             lease = leases.look(connection, request)
-            if not isinstance(lease, Leased):  # the opening says so, or has the account's token renewed first
+            if not isinstance(lease, Leased):  # the opening reports this, or has the account's token renewed first
                 return None
             wanted = Confinement(
                 account=lease.account, generation=lease.generation, repository=repository, scopes=request.scopes
@@ -74,9 +77,9 @@ class Confiner:
             self._mint(situation, wanted, send_before=math.inf)
 
     def token(self, wanted: Confinement, *, send_before: float) -> Secret | NotSent | None:
-        """The token; NotSent: there is none now, and why; None: the account's own is all there can be.
+        """Return the token; NotSent, with the reason, if there is none; None if only the account's own is possible.
 
-        It was minted ahead, unless it had to give way since. *send_before* is on the monotonic clock.
+        It was minted ahead, unless it has been evicted since. *send_before* is on the monotonic clock.
         """
         known = self._cached(wanted, margin=_EXPIRY_MARGIN) or self._refusal(wanted)
         if known is not None:
@@ -84,11 +87,11 @@ class Confiner:
         try:
             situation = self._store.read(lambda c: read_situation(c, wanted.account))
             return self._mint(situation, wanted, send_before=send_before)
-        except AswhomError as error:  # the step is open already: it had no effect, and is tried again
+        except AswhomError as error:  # the step is already open: it had no effect, and is tried again
             return NotSent(reason=str(error))
 
     def _cached(self, wanted: Confinement, *, margin: timedelta) -> Secret | None:
-        """The token that was minted for it before, if more than *margin* is left of its life."""
+        """Return the cached token, if more than *margin* of its life is left."""
         with self._lock:
             kept = self._kept.get(wanted.folded)
         if kept is None or kept.expires_at is None or self._clock() >= kept.expires_at - margin:
@@ -96,15 +99,15 @@ class Confiner:
         return kept.access_token
 
     def _refusal(self, wanted: Confinement) -> NotSent | None:
-        """What was said when it was refused, if that was a short while ago."""
+        """Return the recent refusal, if there was one."""
         with self._lock:
             refused = self._refused.get(wanted.folded)
         return None if refused is None or self._clock() >= refused[1] else refused[0]
 
     def _mint(self, situation: Situation, wanted: Confinement, *, send_before: float) -> Secret | NotSent | None:
-        """As `token`, but raises Unavailable or Misconfigured where the minter does."""
+        """Mint it as `token` does, but raise Unavailable or Misconfigured where the minter does."""
         minted = self._minter.mint(situation, wanted, send_before=send_before)
-        if isinstance(minted, NotSent):  # remembered for a while: the step that opens is told of it
+        if isinstance(minted, NotSent):  # remembered for a while, so that the opened step is told
             self._keep(self._refused, wanted, (minted, self._clock() + _REFUSAL_REMEMBERED))
             return minted
         if minted is None:

@@ -1,7 +1,7 @@
-"""The minting of a token for one repository and one action's permissions: its request, and what its answer means.
+"""Minting of a token for one repository and one action's permissions: the request, and the meaning of its answer.
 
-Minted with the app's key. The ledger records the token before it is requested (`identity.minting.mints`) and holds it
-sealed before anybody uses it, so that a revocation ends it at the provider as well.
+It is minted with the app's key. The ledger records the mint before the request (`identity.minting.mints`) and holds the
+sealed token before anybody uses it, so that a revocation also ends the token at the provider.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ log = logging.getLogger(__name__)
 
 Refused = ClientRefused | Withheld | Dead | AssertionRefused
 
-_SPREAD = timedelta(seconds=5)  # those who wait for one moment come back spread over so long
+_SPREAD = timedelta(seconds=5)  # jitter for callers that wait for the same time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Confinement:
-    """What a token is for: a repository, as owner/name, and an action's scopes, in one generation of an account."""
+    """The extent of a token: a repository (owner/name) and an action's scopes, in one generation of an account."""
 
     account: str
     generation: int
@@ -66,13 +66,13 @@ class Confinement:
 
     @property
     def folded(self) -> Confinement:
-        """This one by its repository's name in lower case, for comparing: GitHub takes it in whatever case."""
+        """This confinement with the repository's name in lower case, for comparing: GitHub ignores case."""
         return replace(self, repository=self.repository.casefold())
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfinedMinter:
-    """Asks for tokens, and says what became of each. One for all threads of a process."""
+    """Requests tokens and interprets the answers. One for all threads of a process."""
 
     store: Store
     vault: Vault
@@ -80,14 +80,14 @@ class ConfinedMinter:
     profiles: Mapping[str, Profile]
     ids: Callable[[], str]
     clock: Callable[[], datetime]
-    send: timedelta = RefreshBudget.send  # from before a mint is written down until its request leaves, at most
+    send: timedelta = RefreshBudget.send  # longest time from recording a mint to sending its request
     monotonic: Callable[[], float] = time.monotonic
 
     def mint(self, situation: Situation, wanted: Confinement, *, send_before: float) -> TokenAnswer | NotSent | None:
-        """The token, held in the ledger; NotSent: the provider refuses it, or says what nobody knows; None: the
-        account's own is all there can be.
+        """Return the token, once the ledger holds it; NotSent if the provider refuses it or its answer is unrecognised.
 
-        *send_before* is on the monotonic clock. Raises Unavailable or Misconfigured.
+        None if only the account's own token is possible. *send_before* is on the monotonic clock. Raises Unavailable or
+        Misconfigured.
         """
         account = situation.account
         only = narrowing_to(account, wanted.repository, wanted.scopes)
@@ -113,7 +113,7 @@ class ConfinedMinter:
     def _ask(
         self, situation: Situation, profile: Profile, mint: Mint, only: Narrowing, *, send_before: float
     ) -> Meaning | AssertionRefused:
-        """What is answered to the first live key; to the other, where it is refused. Raises AswhomError."""
+        """Present the first live key, and the spare one if that is refused; return the meaning. Raises AswhomError."""
         owner = situation.connection
         keys = situation.secrets
         account = mint.account
@@ -128,12 +128,13 @@ class ConfinedMinter:
             opened = key.open(self.vault)
             installation = str(account.external_id)
             request = installation_request(owner, installation=installation, private_key=opened, now=now, only=only)
-            # Whoever stands still once it is written down asks for nothing: a revocation may have its receipt by then.
+            # A process that stalls after recording the mint must send nothing: a revocation may have its receipt by
+            # then.
             by = min(send_before, self.monotonic() + self.send.total_seconds())
             begun = write_idempotent(self.store, partial(begin_mint, new=mint))
             if begun is None:
                 raise Unavailable("the account's grant moved or was revoked before its token was asked for")
-            # Counted only now that it may be sent: a probe that is taken and not sent is waited for by all.
+            # Enter only now that it can be sent: a probe that is taken and not sent would block everybody.
             if self.monotonic() >= by:
                 raise Unavailable(_none(mint, "too late to send its request, once that was written down"))
             if (wait := gate.enter(to, pace, who=who)) is not None:
@@ -151,16 +152,16 @@ class ConfinedMinter:
                 note = partial(note_refused, self.store, keys[0], owner=owner, asked=begun, spare=spare)
                 note(code=meaning.code, tenant=account.key.tenant, audit_id=self.ids(), now=now)
                 meaning, _ = present(spare)
-        except AswhomError as error:  # its row may be there, and no token is
+        except AswhomError as error:  # its row may exist although there is no token
             try:
                 self._end(mint, str(error))
-            except AswhomError as second:  # the row stays without an end, and what came first is what matters
+            except AswhomError as second:  # the row stays without an end; the first error is the one that matters
                 log.warning("a mint has no end: %s", second, extra={"action": "mint.unended", "mint": mint.id})
             raise
         return meaning
 
     def _judge(self, meaning: Meaning | AssertionRefused, mint: Mint, *, provider: str) -> TokenAnswer | NotSent:
-        """Act on what was answered, and let the ledger know of it. Raises Unavailable where that passes."""
+        """Act on the answer's meaning, and record it in the ledger. Raises Unavailable for a temporary failure."""
         if isinstance(meaning, Granted):
             return self._take(mint, meaning.answer)
         self._end(mint, in_words(meaning.code) if isinstance(meaning, Refused) else meaning.reason)
@@ -168,7 +169,7 @@ class ConfinedMinter:
             case ClientRefused(code=code) | Withheld(code=code) | Dead(code=code) | AssertionRefused(code=code):
                 return _refusal(mint, in_words(code), final=meaning == OUT_OF_REACH)
             case Transient(reason=reason, recognised=False):
-                # Nobody knows whether it passes, so it is not waited for: the opened step's tries are its end.
+                # It may not be temporary, so the job does not wait for it: the opened step's tries are the limit.
                 UNRECOGNISED.labels(provider).inc()
                 log.warning("%s", _none(mint, reason), extra={"action": "mint.unrecognised", "mint": mint.id})
                 return _refusal(mint, reason, final=False)
@@ -178,25 +179,28 @@ class ConfinedMinter:
                 raise Unavailable(_none(mint, reason), retry_after=_spread(UNRECOGNISED_WAIT))
 
     def _take(self, mint: Mint, minted: TokenAnswer) -> TokenAnswer | NotSent:
-        """The token, once the ledger holds it: to be used, unless it is not for that repository alone.
+        """Return the token once the ledger holds it, or NotSent if it is not only for that repository.
 
         Raises Unavailable.
         """
-        # Asked by the name alone, GitHub gives the one of whosever account the installation is on.
+        # Given only the name, GitHub takes the repository of the account that the installation is on.
         told = [name.casefold() for name in minted.repositories]
         elsewhere = bool(told) and told != [mint.repository.casefold()]
         if not self._hold(mint, minted, outcome=GRANTED_ELSEWHERE if elsewhere else GRANTED):
             raise Unavailable("the account was revoked while its token was minted")
-        if elsewhere:  # so the one that is wanted is out of reach
+        if elsewhere:  # so the wanted repository is out of reach
             return _refusal(mint, "the one that was given is not for it alone", final=True)
         return minted
 
     def _end(self, mint: Mint, outcome: str) -> None:
-        """Let the ledger know why there is no token."""
+        """Record in the ledger why there is no token."""
         write_idempotent(self.store, partial(end_mint, mint=mint.id, outcome=outcome, now=self.clock()))
 
     def _hold(self, mint: Mint, minted: TokenAnswer, *, outcome: str) -> bool:
-        """Let the ledger know of it before anybody uses it; whether anybody may. Nobody else could have it ended."""
+        """Record the token in the ledger before anybody uses it; otherwise nobody could have it ended.
+
+        True if it may be used.
+        """
         account = mint.account
         binding = token_binding(account.key.tenant, account.id, account.provider, ACCESS, mint.generation)
         sealed = self.vault.seal(minted.access_token, binding)
@@ -216,7 +220,7 @@ def _none(mint: Mint, why: str) -> str:
 
 
 def _which(mint: Mint) -> str:
-    """Which of its account's it is: each has a place in line of its own."""
+    """Return a name for this mint among its account's, so that each has its own place in the gate's line."""
     return sha256("\n".join((mint.repository.casefold(), *mint.scopes)).encode()).hexdigest()[:16]
 
 

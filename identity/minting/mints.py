@@ -1,9 +1,9 @@
-"""Mints: the rows by which a token for one repository is written down before it is asked for.
+"""Mints: ledger rows that record a token for one repository before it is requested.
 
-Such a token is in no grant, so it has no refresh intent; the rule is the same. Its row is committed under the grant's
-locks, with a ledger number, before the socket is used: of a request that comes after a revocation the ledger can say
-that it had begun before. A row without an end is of a process that died, or could not write the end; nobody has what it
-may have been answered.
+Such a token is in no grant, so it has no refresh intent, but the same rule applies. Its row is committed under the
+grant's locks, with a ledger number, before the socket is used. If the request reaches the provider after a revocation,
+the ledger can show that it had begun before. A row without an end belongs to a process that died or could not write the
+end; nobody has the token that it may have been given.
 
 All functions run inside the caller's transaction.
 """
@@ -25,14 +25,14 @@ from identity.sql.rows import insert_new
 from identity.sql.sequence import lock_shared, next_number
 from identity.withdrawals.held_tokens import HeldToken, keep_token
 
-GRANTED = "granted"  # the outcome of one whose token is held, under the same id
-GRANTED_ELSEWHERE = "granted, but not for that repository alone"  # held as well, to be ended, and used for nothing
-_OUTCOME = 200  # characters of an outcome that are kept
+GRANTED = "granted"  # outcome of a mint whose token is held, under the same id
+GRANTED_ELSEWHERE = "granted, but not for that repository alone"  # also held, only to be ended
+_OUTCOME = 200  # longest stored outcome, in characters
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mint:
-    """A token of an account that is about to be asked for; *id* is new, and names the token that comes of it."""
+    """A token of an account that is about to be requested. *id* is new, and names the resulting token."""
 
     id: str
     account: Account
@@ -44,11 +44,10 @@ class Mint:
 
 
 def begin_mint(connection: Connection, new: Mint) -> int | None:
-    """Write it down by the rule for grants, and give its ledger number; None if the grant moved or was revoked:
-    nothing may be sent.
+    """Record the mint under the rule for grants, and return its ledger number.
 
-    Safe to repeat, and asked again before each request that goes out for it. Raises Unavailable while the installation
-    is held.
+    None if the grant moved or was revoked: nothing may be sent. Safe to repeat, and repeated before each request for
+    it. Raises Unavailable while the installation is held.
     """
     scopes = new.account.key.scopes
     lock_shared(connection, scopes)
@@ -75,7 +74,7 @@ def begin_mint(connection: Connection, new: Mint) -> int | None:
 
 
 def end_mint(connection: Connection, mint: str, *, outcome: str, now: datetime) -> None:
-    """Say what came of it. Safe to repeat."""
+    """Record the outcome. Safe to repeat."""
     ended = update(mints).where(mints.c.id == mint)
     number = next_number(connection)
     connection.execute(ended.values(outcome=outcome[:_OUTCOME], finished_at=now, settled=number))
@@ -84,7 +83,7 @@ def end_mint(connection: Connection, mint: str, *, outcome: str, now: datetime) 
 def hold_minted(
     connection: Connection, mint: Mint, *, sealed: bytes, expires_at: datetime | None, outcome: str, now: datetime
 ) -> bool:
-    """Say that a token came of it, and keep that as `keep_token` does; whether it may be used. Safe to repeat."""
+    """Record that a token was granted, and hold it as `keep_token` does; True if it may be used. Safe to repeat."""
     held = HeldToken(
         id=mint.id,
         account=mint.account,
@@ -94,12 +93,12 @@ def hold_minted(
         expires_at=expires_at,
     )
     usable = keep_token(connection, held, now=now)
-    # After its locks: its number says whether a revocation came before what was decided of the token.
+    # After its locks: the number shows whether a revocation came before the decision about the token.
     end_mint(connection, mint.id, outcome=outcome, now=now)
     return usable
 
 
 def prune_mints(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Forget those that began before then, ended or not; how many. What was minted has lapsed long before."""
+    """Delete mints that began before then, ended or not; return how many. Their tokens have expired long before."""
     old = select(mints.c.id).where(mints.c.started_at < before).order_by(mints.c.started_at).limit(limit)
     return connection.execute(delete(mints).where(mints.c.id.in_(old))).rowcount

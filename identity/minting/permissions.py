@@ -1,4 +1,4 @@
-"""What an installation's token may do: scopes that are written `issues:write`, and GitHub's permissions for them."""
+"""Permissions of an installation's token: scopes such as `issues:write`, and GitHub's permissions for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _LEVELS = ("read", "write", "admin")
 
 
 def permissions(scopes: Sequence[str]) -> dict[str, str] | None:
-    """The scopes `issues:write`, … as the permissions of an installation's token; None: they are not written so."""
+    """Return scopes such as `issues:write` as an installation token's permissions; None if one has another form."""
     wanted: dict[str, str] = {}
     for scope in scopes:
         name, _, level = scope.partition(":")
@@ -20,7 +20,7 @@ def permissions(scopes: Sequence[str]) -> dict[str, str] | None:
 
 
 def allowed(asked: Sequence[str], said: Any) -> tuple[str, ...]:
-    """Those of *asked* that an answer's permissions allow; all where it names none, or they are not written so.
+    """Return those of *asked* that an answer's permissions allow; all if it has none, or *asked* has another form.
 
     https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app
     """

@@ -1,4 +1,4 @@
-"""Which request gets an account its next access token, and what its answer means."""
+"""The request that gets an account its next access token, and the meaning of its answer."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ from identity.providers.profile import Profile
 from identity.refresh.intents import RefreshIntent
 from identity.refresh.situation import Situation
 
-# RFC 7523 §3.1 has the first for all that is wrong with an assertion. The second Google says of one person whom the
+# RFC 7523 §3.1 uses the first for anything wrong with an assertion. Google uses the second for a person whom the
 # service account may not act for: https://developers.google.com/identity/protocols/oauth2/service-account#error-codes
 _OF_ASSERTION = (Dead(code="invalid_grant"), ClientRefused(code="unauthorized_client"))
 _KEY_REFUSED = "401: the app's key or id was refused"
-#: What the token was asked to be for is not the installation's to give; the installation is alive.
+#: The installation cannot give what the token was requested for; the installation itself is alive.
 OUT_OF_REACH = Dead(code="422: it lacks a permission or repository")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AssertionRefused:
-    """What was signed does not count: by the key's fault, this machine's clock's, or because the consent is gone.
+    """The assertion was refused: the key or this machine's clock is at fault, or the consent is gone.
 
-    The codes do not tell these apart, so no account is given up for them, no key, and not the client.
+    The codes do not distinguish these, so neither the account nor the key nor the client is given up for them.
     """
 
     code: str
@@ -60,9 +60,9 @@ class AssertionRefused:
 def token_request(
     situation: Situation, profile: Profile, vault: Vault, *, now: datetime, jti: str
 ) -> HttpRequest | None:
-    """The request, or None: there is nothing to renew it with. Raises Misconfigured.
+    """Return the request; None if nothing can renew the token. Raises Misconfigured.
 
-    *jti* is the id of the assertion the request may carry, never used before.
+    *jti* is the id of the assertion that the request may carry, never used before.
     """
     account, owner = situation.account, situation.connection
     if account.credential is Credential.STATIC:
@@ -96,9 +96,9 @@ def token_request(
 
 
 def narrowing_to(account: Account, repository: str, scopes: Collection[str]) -> Narrowing | None:
-    """What a token for *repository*, owner/name, and *scopes* alone is asked for with.
+    """Return how to narrow the request for a token limited to *repository* (owner/name) and *scopes*.
 
-    None where the account cannot have such a token, or is narrowed to other repositories itself.
+    None if the account cannot have such a token, or is itself narrowed to other repositories.
     """
     name = repository.rpartition("/")[2]
     asked = permissions(sorted(scopes))
@@ -113,7 +113,7 @@ def narrowing_to(account: Account, repository: str, scopes: Collection[str]) -> 
 
 
 def _lifts_bound(situation: Situation) -> bool:
-    """Whether its request would name no scopes although it was narrowed: then all would be granted."""
+    """True if the account was narrowed and yet its request would name no scopes, which grants all of them."""
     grant = situation.grant
     match situation.account.credential:
         case Credential.INSTALLATION:
@@ -128,7 +128,7 @@ def _lifts_bound(situation: Situation) -> bool:
 def read_token(
     situation: Situation, profile: Profile, outcome: Outcome, *, started_at: datetime, scopes: Sequence[str]
 ) -> Meaning | AssertionRefused:
-    """What came of that request means. *scopes* are those it was made for."""
+    """Return the meaning of the request's outcome. *scopes* are those it was made for."""
     if situation.account.credential is not Credential.INSTALLATION:
         meaning = read_outcome(
             outcome,
@@ -144,7 +144,7 @@ def read_token(
         ):
             return AssertionRefused(code=meaning.code)
         if isinstance(meaning, Withheld) and situation.minted:
-            return replace(meaning, person=False)  # nobody signs in for it: whoever set it up acts
+            return replace(meaning, person=False)  # no person signs in for it: its operator acts
         return _bounded(meaning, scopes) if situation.account.credential is Credential.JWT_BEARER else meaning
     # https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app
     match outcome:
@@ -153,7 +153,7 @@ def read_token(
         case Answer(status=404):
             return Dead(code="404: the installation is gone")
         case Answer(status=422):
-            # This account's own narrowing: the connection serves other tenants, and is not at fault.
+            # This account's own narrowing. The connection serves other tenants and is not at fault.
             return OUT_OF_REACH
     meaning = read_outcome(
         outcome,
@@ -167,7 +167,7 @@ def read_token(
 
 
 def _bounded(meaning: Meaning, scopes: Sequence[str]) -> Meaning:
-    """Stored, no scopes at all would mean that the next token is asked for without a bound: so none is taken."""
+    """Refuse a token without scopes: if that were stored, the next token would be requested without a bound."""
     if isinstance(meaning, Granted) and scopes and not meaning.answer.scopes:
         reason = "a token with none of the permissions that were asked for"
         return Transient(reason=reason, retry_after=UNRECOGNISED_WAIT, recognised=False)
@@ -175,10 +175,10 @@ def _bounded(meaning: Meaning, scopes: Sequence[str]) -> Meaning:
 
 
 def spare_secret(secrets: Sequence[SealedSecret], profile: Profile, code: str) -> SealedSecret | None:
-    """The other live secret, if the refusal may be the first one's fault, as in the overlap of a rotation.
+    """Return the other live secret, as in the overlap of a rotation, if the refusal may be the first one's fault.
 
-    *code* is of a refused client. One without a name may be a gateway's, and so says nothing of the secret: the other
-    is shown for this request alone.
+    *code* is that of a refused client. A refusal without a code may be a gateway's and proves nothing about the secret,
+    so the other is presented for this request only.
     """
     blames_it = may_be_of_secret(profile, code)
     fresh = [secret for secret in secrets if secret.refused_at is None]
@@ -186,20 +186,20 @@ def spare_secret(secrets: Sequence[SealedSecret], profile: Profile, code: str) -
 
 
 def in_words(code: str) -> str:
-    """The code of a refusal, for people."""
+    """Render the code of a refusal for people."""
     return "401 without an error code" if code == UNNAMED_401 else code[:60]
 
 
 def may_be_of_secret(profile: Profile, code: str) -> bool:
-    """Whether a refusal of the client may be the fault of what authenticates it, and not of what it is."""
+    """True if a refusal of the client may be due to its secret or key rather than its registration."""
     return code in ("invalid_client", UNNAMED_401, _KEY_REFUSED) or code in profile.secret_codes
 
 
 def may_be_of_account(code: str, credential: Credential) -> bool:
-    """Whether a refusal of the client may be of one account alone, or of nobody, and so must not pause the others'.
+    """True if a refusal of the client may concern only one account, or nobody, and so must not pause the others.
 
-    A server that serves many organisations says `unauthorized_client` once one of them has removed the client, which
-    its admin may do at will. A 401 that names no error may be a proxy's.
+    A server of many organisations answers `unauthorized_client` once one of them has removed the client, which its
+    admin may do at will. A 401 that names no error may be a proxy's.
     """
     if code == UNNAMED_401:
         return True
@@ -207,9 +207,9 @@ def may_be_of_account(code: str, credential: Credential) -> bool:
 
 
 def may_be_withheld(code: str, credential: Credential) -> bool:
-    """Whether a refresh that ended so without effect waits for somebody to act: an admin there, or the operator.
+    """True if a refresh refused without effect waits for somebody to act: an admin at the provider, or the operator.
 
-    What a signed assertion was refused with is told otherwise (`AssertionRefused`).
+    Refusals of a signed assertion are handled separately (`AssertionRefused`).
     """
     if credential in MINTED and code in WANT_PERSON:
         return True
@@ -218,16 +218,16 @@ def may_be_withheld(code: str, credential: Credential) -> bool:
 
 
 def untried_key(secrets: Sequence[SealedSecret], intent: RefreshIntent, *, now: datetime) -> SealedSecret | None:
-    """Another live key to sign with, as the first one's assertion was refused; none before its switch date.
+    """Return another live key to sign with after the first one's assertion was refused; none before its switch date.
 
-    One that was refused for other accounts is tried as well: what they say of it may be out of date.
+    A key that was refused for other accounts is tried as well, because that may be out of date.
     """
     untried = (one for one in secrets[1:] if one.id not in intent.refused_keys and one.used_from <= now)
     return next(untried, None)
 
 
 def next_credentials(situation: Situation, vault: Vault, answer: TokenAnswer) -> SealedAnswer:
-    """The answer as the next generation, with the old refresh token where the provider sent none."""
+    """Seal the answer as the next generation, with the old refresh token if the provider sent none."""
     if answer.refresh_token is None and (old := situation.grant.refresh_sealed) is not None:
         answer = replace(answer, refresh_token=vault.open(old, situation.refresh_binding))
     account = situation.account

@@ -1,4 +1,4 @@
-"""What a tenant's service acts by: a token that stays the same, one that rotates, or the right to have one minted."""
+"""The credential of a tenant's service: a static token, a rotating one, or the right to have one minted."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from identity.secret import Secret
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceCredential:
-    """As an admin gives it. Raises ValueError without the tokens it comes with, BadInput if no header can hold one."""
+    """A credential as an admin supplies it.
+
+    Raises ValueError if its tokens do not match its kind, BadInput if one cannot be sent in a header.
+    """
 
     kind: Credential
     token: Secret | None = None
     refresh_token: Secret | None = None
-    external_id: str | None = None  # the installation's; for JWT bearer, whom the service acts as
-    resources: tuple[str, ...] | None = None  # what an installation's tokens are narrowed to
-    ceiling: tuple[str, ...] | None = None  # the scopes beyond which no answer and no signal of the provider widens it
+    external_id: str | None = None  # the installation's; for JWT bearer, the subject the service acts as
+    resources: tuple[str, ...] | None = None  # the repositories that an installation's tokens are limited to
+    # upper bound of its scopes, which no answer and no signal of the provider widens
+    ceiling: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if (self.token is None) != (self.kind in MINTED):
@@ -34,13 +38,13 @@ class ServiceCredential:
             )
 
     def answer(self, *, scopes: tuple[str, ...], now: datetime) -> TokenAnswer | None:
-        """What was given, as if a provider had answered with it; None: its tokens are minted when they are needed."""
+        """Return what was supplied as if a provider had answered with it; None if its tokens are minted when needed."""
         if self.token is None:
             return None
         return TokenAnswer(
             access_token=self.token,
             refresh_token=self.refresh_token,
-            # Nobody says how old a token is that was pasted: one that rotates is renewed before its first use.
+            # The age of a pasted token is unknown, so one that rotates is renewed before its first use.
             expires_at=now if self.refresh_token else None,
             scopes=scopes,
             token_type=KEY if self.kind is Credential.STATIC else "bearer",

@@ -1,4 +1,4 @@
-"""The table of mints: tokens for one repository, each written down before it is asked for."""
+"""The table of mints: tokens for one repository, each recorded before it is requested."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from identity.tables import metadata
 mints = Table(
     "mints",
     metadata,
-    Column("id", String(64), primary_key=True),  # and of the withdrawal that holds the token
+    Column("id", String(64), primary_key=True),  # also the id of the withdrawal that holds the token
     Column("account_id", ForeignKey("accounts.id"), nullable=False),
     Column("generation", BigInteger, nullable=False),
     Column("consented", BigInteger, nullable=False),
@@ -18,9 +18,9 @@ mints = Table(
     Column("scopes", JSON, nullable=False),
     Column("opened", BigInteger, nullable=False),  # ledger number
     Column("started_at", Instant, nullable=False),
-    Column("outcome", String(200)),  # NULL: on the wire, or of a process that died
+    Column("outcome", String(200)),  # NULL: in flight, or its process died
     Column("finished_at", Instant),
-    Column("settled", BigInteger),  # ledger number at which its outcome was known; NULL: it is not
+    Column("settled", BigInteger),  # ledger number at which its outcome was known; NULL: not yet
     Index("ix_mints_started_at", "started_at"),
     Index("ix_mints_settled", "settled"),
 )

@@ -1,20 +1,20 @@
-"""What became of a token request: one of a closed set of meanings, whatever came back, or did not.
+"""Interpretation of token responses: every outcome, including no response, maps to one of a closed set of meanings.
 
     Granted        tokens
     Transient      nothing was done, or nothing was even sent: the same credential may be presented again
-    RateLimited    the same, and the provider says when
-    ClientRefused  the client registration is at fault, and with it the operator
-    Withheld       neither is, and yet nothing is given until somebody acts
-    Dead           the provider does not take the credential any more
-    Unknown        it may have been taken, and what it was exchanged for is lost
+    RateLimited    the same, with the wait that the provider asks for
+    ClientRefused  the client registration is at fault; the operator must act
+    Withheld       neither client nor credential is refused, yet nothing is given until somebody acts
+    Dead           the provider no longer accepts the credential
+    Unknown        the credential may have been consumed, and the tokens for it are lost
 
 The laws:
 
 - a lifetime, scope or content type that cannot be read never loses a token that was read;
-- an error code that nobody knows is never fatal to a grant: the provider refused, so nothing was rotated;
+- an unrecognised error code is never fatal to a grant: the provider refused, so nothing was rotated;
 - a status of 429 or 5xx is transient, whatever the body says;
-- but a gateway that was not answered in time (504) knows as little as we do after a time-out;
-- a success that holds no whole token is unknown: the provider may have rotated.
+- except a gateway timeout (504), after which the outcome is as unknown as after our own timeout;
+- a success without a whole token is unknown: the provider may have rotated.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from identity.quoting import error_name
 from identity.secret import Secret
 
 _CLIENT = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type", "redirect_uri_mismatch"})
-#: OpenID Connect Core §3.1.2.6; servers also answer a refresh so, once they want the person to sign in anew.
+#: OpenID Connect Core §3.1.2.6. Servers also answer a refresh with these when the person must sign in again.
 WANT_PERSON = frozenset({"interaction_required", "login_required", "consent_required", "account_selection_required"})
-#: RFC 6749 §5.2 and RFC 8707 §2: what was asked for is not to be had, however often it is asked.
+#: RFC 6749 §5.2 and RFC 8707 §2: the request cannot be granted, however often it is repeated.
 WITHHELD = frozenset({"invalid_scope", "invalid_request", "invalid_target", "access_denied"})
 _TRANSIENT = frozenset({"temporarily_unavailable", "server_error", "request_timeout"})
-# `slow_down` is RFC 8628's; the others are what providers call it, compared without regard to case.
+# `slow_down` is RFC 8628's; the others are providers' names for it, compared without regard to case.
 _LIMITED = frozenset({"slow_down", "rate_limited", "ratelimited", "rate_limit_exceeded", "too_many_requests"})
-# RFC 9110 §15.6.5; 524 is Cloudflare's name for the same. The request had arrived behind the gateway.
+# RFC 9110 §15.6.5; 524 is Cloudflare's name for it. The request had arrived behind the gateway.
 _GATEWAY_TIMEOUTS = frozenset({504, 524})
 UNRECOGNISED_WAIT = timedelta(minutes=1)
-#: RFC 6749 §5.2 has 401 for a client that was not authenticated, and no other error.
-UNNAMED_401 = "unnamed_401"  # a code of ours; `in_words` says it to people
+#: RFC 6749 §5.2 uses 401 only for a client that failed to authenticate.
+UNNAMED_401 = "unnamed_401"  # a code of ours; `in_words` renders it for people
 _TRANSIENT_WAIT = timedelta(seconds=5)
 _UNSENT_WAIT = timedelta(seconds=2)
 _LIMITED_WAIT = timedelta(seconds=30)
@@ -57,7 +57,7 @@ _LONGEST_WAIT = timedelta(hours=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Granted:
-    """Tokens."""
+    """The provider granted tokens."""
 
     answer: TokenAnswer
 
@@ -68,13 +68,13 @@ class Transient:
 
     reason: str
     retry_after: timedelta
-    recognised: bool = True  # False: an error code that nobody here knows
+    recognised: bool = True  # False: an unrecognised error code
     sent: bool = True  # False: certainly nothing left this machine
 
 
 @dataclass(frozen=True, kw_only=True)
 class RateLimited:
-    """Too many requests: nothing was done, and nothing should be asked before *retry_after*."""
+    """Too many requests: nothing was done, and nothing should be requested before *retry_after*."""
 
     reason: str
     retry_after: timedelta
@@ -82,22 +82,23 @@ class RateLimited:
 
 @dataclass(frozen=True, kw_only=True)
 class ClientRefused:
-    """The client registration is at fault, and with it the operator; no grant is."""
+    """The client registration is at fault, not a grant; the operator must act."""
 
     code: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Withheld:
-    """Neither the client nor the credential is refused, and yet nothing is given until somebody acts."""
+    """Neither the client nor the credential is refused, yet nothing is given until somebody acts."""
 
     code: str
-    person: bool  # True: the account's person, at the provider; False: whoever asked for what is not to be had
+    # True: the account's person must act, at the provider; False: the author of the request must change it
+    person: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dead:
-    """The presented credential is no good any more, for whatever reason."""
+    """The provider no longer accepts the presented credential, for whatever reason."""
 
     code: str
 
@@ -121,12 +122,12 @@ def read_outcome(
     lifetime: timedelta | None,
     installation: bool = False,
 ) -> Meaning:
-    """The meaning of *outcome*, an answer or a failure of the transport. Pure; raises nothing.
+    """Return the meaning of *outcome*, an answer or a failure of the transport. Pure; raises nothing.
 
-    *scopes* are those asked for (or granted before): what an answer that names none has granted (RFC 6749 §5.1).
-    *lifetime* is the last known one, used when the answer names none. *started_at* is when the request began: the
-    token's life counts from no later than that. *installation*: it is the answer for an installation of a GitHub App,
-    with a `token`, and `permissions` for scopes.
+    *scopes* are those requested (or granted before), which an answer that names none has granted (RFC 6749 §5.1).
+    *lifetime* is the last known one, used when the answer names none. *started_at* is when the request began; the
+    token's life counts from then. *installation*: the answer is for an installation of a GitHub App, with a `token`,
+    and `permissions` for scopes.
     """
     match outcome:
         case NotSent(reason=reason):
@@ -169,15 +170,15 @@ def read_outcome(
 
 
 def limits_rate(answer: Answer, now: datetime) -> timedelta | None:
-    """How long the provider asks to be left alone because it limits the rate; None: it does not."""
+    """Return how long the provider asks to be left alone because of a rate limit; None if it does not."""
     meaning = _by_status(answer, now) or _by_message(answer, now)
     return meaning.retry_after if isinstance(meaning, RateLimited) else None
 
 
 def _by_status(answer: Answer, started_at: datetime) -> Meaning | None:
-    """What the status alone says; None: it is for the body to say."""
+    """Return the meaning that the status alone decides; None if the body decides."""
     status = answer.status
-    # GitHub's API limits with 403, too: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
+    # GitHub's API also limits with 403: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
     if status == 429 or (status == 403 and answer.headers.get("x-ratelimit-remaining") == "0"):
         return RateLimited(reason=f"status {status}", retry_after=retry_after_of(answer, started_at, _LIMITED_WAIT))
     if status in _GATEWAY_TIMEOUTS:
@@ -188,10 +189,10 @@ def _by_status(answer: Answer, started_at: datetime) -> Meaning | None:
 
 
 def _by_message(answer: Answer, started_at: datetime) -> Meaning | None:
-    """What GitHub's API, whose refusals name no error, says of an installation that passes; None: nothing of the kind.
+    """Interpret a temporary refusal by GitHub's API, which names no error code; None for anything else.
 
-    https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api has of a secondary limit that
-    without Retry-After it lasts at least a minute: x-ratelimit-reset is the primary one's.
+    For a secondary limit without Retry-After, the wait is at least a minute; x-ratelimit-reset is the primary limit's:
+    https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
     """
     if answer.status != 403:
         return None
@@ -201,13 +202,13 @@ def _by_message(answer: Answer, started_at: datetime) -> Meaning | None:
     message = str(document.get("message", "")).lower() if document is not None else ""
     if "rate limit" in message:
         return RateLimited(reason="status 403", retry_after=_SECONDARY_WAIT)
-    if "suspended" in message:  # its signal parks the jobs, and the end of it lets them go on
+    if "suspended" in message:  # the suspension's signal parks the jobs, and its end resumes them
         return Transient(reason="status 403: the installation is suspended", retry_after=UNRECOGNISED_WAIT)
     return None
 
 
 def _document(answer: Answer) -> Mapping[str, Any] | None:
-    """The body as an object. GitHub answers with a form unless it is asked for JSON."""
+    """Return the body as an object. GitHub answers with a form unless asked for JSON."""
     text = answer.body.decode("utf-8-sig", errors="replace")
     try:
         document = json.loads(text)
@@ -217,20 +218,20 @@ def _document(answer: Answer) -> Mapping[str, Any] | None:
 
 
 def _form(text: str) -> Mapping[str, str] | None:
-    """The body as a form, unless it may have been cut: then a token in it may be cut as well.
+    """Return the body as a form, unless it may be truncated: a token in it could be truncated as well.
 
-    A form has no end of its own. `token_type` is required (RFC 6749 §5.1) and GitHub's last field.
+    A form has no end marker. `token_type` is required (RFC 6749 §5.1) and is GitHub's last field.
     """
     form = dict(parse_qsl(text[:65536], max_num_fields=50)) if text.count("&") < 50 else {}
     return form if "error" in form or {"access_token", "token_type"} <= form.keys() else None
 
 
 def _error_code(document: Mapping[str, Any]) -> str | None:
-    """The error an answer names: by RFC 6749 §5.2, as Okta names it, by Slack's `ok`, or as GraphQL's list."""
+    """Return the error code of an answer: by RFC 6749 §5.2, Okta's `errorCode`, Slack's `ok`, or GraphQL's list."""
     match document:
         case {"error": str(code)} if code:
             return code
-        case {"errorCode": str(code)} if code and "access_token" not in document:  # beside a token it says nothing
+        case {"errorCode": str(code)} if code and "access_token" not in document:  # beside a token it is meaningless
             return code
         case {"error": {"code": str(code)} | {"type": str(code)}}:
             return code
@@ -260,22 +261,24 @@ def _refusal(code: str, profile: Profile, answer: Answer, started_at: datetime) 
 
 
 def retry_after_of(answer: Answer, now: datetime, otherwise: timedelta) -> timedelta:
-    """Retry-After (RFC 9110 §10.2.3) in either form, or the moment at which a limit is reset, within bounds."""
+    """Return the wait that Retry-After (RFC 9110 §10.2.3) or a limit's reset time asks for, within bounds."""
     value, reset = (answer.headers.get(name, "").strip() for name in ("retry-after", "x-ratelimit-reset"))
     wait = otherwise
     if (seconds := count(value)) is not None:
         wait = timedelta(seconds=seconds)
     elif (at := http_date(value)) is not None:
         wait = at - now
-    elif (seconds := count(reset, digits=11)) is not None:  # since 1970, as GitHub's; until then elsewhere
+    # seconds since 1970, as GitHub sends; elsewhere seconds from now
+    elif (seconds := count(reset, digits=11)) is not None:
         wait = timedelta(seconds=seconds) if seconds < 1e9 else datetime.fromtimestamp(seconds, UTC) - now
     return min(max(wait, timedelta(seconds=1)), _LONGEST_WAIT)
 
 
 def _secret(value: Any) -> Secret | None:
-    """A token, unless it is empty or holds what no token may. An empty refresh token never overwrites one.
+    """Return a token, unless it is empty or has characters no token may have.
 
-    RFC 6749 §A.12 and §A.17 allow a space, and a refresh token is never shown in a header: one that has it is kept.
+    An empty refresh token never overwrites one. RFC 6749 §A.12 and §A.17 allow a space. A refresh token is never sent
+    in a header, so one with a space is kept.
     """
     if not isinstance(value, str) or not value:
         return None
@@ -284,16 +287,17 @@ def _secret(value: Any) -> Secret | None:
 
 
 def _repositories(value: Any) -> tuple[str, ...]:
-    """Their full names. One that cannot be read counts, under no name: the token is for more than those that can."""
+    """Return their full names. An unreadable one counts as "", because the token covers more than the readable ones."""
     found = value if isinstance(value, list) else []
     names = (one.get("full_name") if isinstance(one, dict) else None for one in found)
     return tuple(name if isinstance(name, str) else "" for name in names)
 
 
 def _scopes(value: Any, asked: tuple[str, ...], profile: Profile) -> tuple[str, ...]:
-    """The granted scopes: a list, or text with spaces or commas. What cannot be read says nothing of them.
+    """Return the granted scopes, from a list or from text with spaces or commas; the requested ones if unreadable.
 
-    RFC 6749 §5.1 lets what is as asked be left out, so an empty text grants nothing, unless the provider's says else.
+    RFC 6749 §5.1 lets the field be omitted if the grant is as requested, so an empty text grants nothing, unless the
+    provider's profile says otherwise.
     """
     if isinstance(value, str):
         value = value.replace(",", " ").split()

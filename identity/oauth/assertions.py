@@ -25,24 +25,24 @@ JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 ALGORITHMS = ("RS256", "PS256", "ES256", "ES384", "Ed25519")
 
-_CLIENT_LIFETIME = timedelta(minutes=2)  # Auth0 accepts five minutes at most
-_BEHIND = timedelta(seconds=60)  # their clock may be behind ours
+_CLIENT_LIFETIME = timedelta(minutes=2)  # Auth0 accepts at most five minutes
+_BEHIND = timedelta(seconds=60)  # the provider's clock may be behind ours
 
 Key = RSAKey | ECKey | OKPKey
 
 
 def check_private_key(owner: ProviderConnection, pem: Secret) -> None:
-    """Whether this is a key that can sign, its primes looked at. Raises Misconfigured.
+    """Check that a key can sign, including its primes. Raises Misconfigured.
 
-    For a key that is taken: its look costs sixty times a signature, so none that is kept is looked at again.
+    Used when a key is added: the check costs sixty times a signature, so stored keys are not checked again.
     """
     _key(owner, pem, sound=False)
 
 
 def client_assertion(owner: ProviderConnection, key: Secret, *, now: datetime, jti: str) -> str:
-    """The JWT by which the client names itself at a token endpoint (RFC 7523 §2.2, §3). Raises Misconfigured.
+    """Return the JWT that authenticates the client at a token endpoint (RFC 7523 §2.2, §3). Raises Misconfigured.
 
-    Its audience is the token endpoint's address, or what the connection's `assertion_audience` says.
+    Its audience is the token endpoint's address, or the connection's `assertion_audience`.
     """
     claims = {
         "iss": owner.client_id,
@@ -65,9 +65,9 @@ def grant_assertion(
     now: datetime,
     jti: str,
 ) -> str:
-    """The JWT that is exchanged for a token (RFC 7523 §2.1). Raises Misconfigured.
+    """Return the JWT that is exchanged for a token (RFC 7523 §2.1). Raises Misconfigured.
 
-    *subject* is whom the token acts as, where the provider lets a service act as somebody.
+    *subject* is whom the token acts as, where the provider lets a service act for a person.
     """
     issuer = owner.client_id if form.issuer is None else owner.config.get(form.issuer)
     if not issuer:
@@ -89,7 +89,7 @@ def grant_assertion(
 
 
 def app_assertion(owner: ProviderConnection, key: Secret, *, now: datetime) -> str:
-    """A GitHub App's own JWT, for minting installation tokens. Raises Misconfigured.
+    """Return a GitHub App's own JWT, for minting installation tokens. Raises Misconfigured.
 
     https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app
     """
@@ -113,11 +113,11 @@ def _signed(owner: ProviderConnection, pem: Secret, claims: Mapping[str, Any]) -
 
 
 def _key(owner: ProviderConnection, pem: Secret, *, sound: bool = True) -> tuple[Key, str]:
-    """The key and the algorithm it is used with unless the connection's `signing_alg` says otherwise.
+    """Return the key, and its default algorithm, which the connection's `signing_alg` may override.
 
-    *sound*: it was looked at when it was taken.
+    *sound*: its primes were checked when it was added.
     """
-    # An error is said below, without its words, which may quote the key.
+    # The error raised below does not quote this one, whose text may hold the key.
     with suppress(ValueError, TypeError):
         match load_pem_private_key(pem.reveal().encode(), password=None, unsafe_skip_rsa_key_validation=sound):
             case RSAPrivateKey() as key:

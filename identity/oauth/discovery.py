@@ -1,7 +1,7 @@
-"""What an authorization server says of itself, by its issuer (OpenID Connect Discovery 1.0, RFC 8414).
+"""Authorization server metadata, discovered by issuer (OpenID Connect Discovery 1.0, RFC 8414).
 
-An issuer is believed only of itself: the document must name the very issuer that was asked, or anyone whose document
-is fetched could send our client's secret elsewhere (RFC 8414 §3.3).
+An issuer may speak only for itself. The document must name exactly the issuer that was asked; otherwise a document's
+author could redirect our client's secret elsewhere (RFC 8414 §3.3).
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _PREFERRED = (ClientAuth.BASIC, ClientAuth.POST, ClientAuth.PRIVATE_KEY_JWT)
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """The part of an authorization server's metadata that is used. Every address has passed the client's policy."""
+    """The parts of an authorization server's metadata that are used. Every address has passed the client's policy."""
 
     issuer: str
     authorize_url: str
     token_url: str
     revocation_url: str | None
     userinfo_url: str | None
-    jwks_url: str | None  # of the keys that sign its ID tokens
-    client_auths: tuple[str, ...]  # how clients may authenticate, in the server's words
+    jwks_url: str | None  # for the keys that sign its ID tokens
+    client_auths: tuple[str, ...]  # client authentication methods, in the server's words
     sends_iss: bool  # RFC 9207: its callbacks carry `iss`
-    checks_challenges: bool  # RFC 7636: it says that it knows S256
+    checks_challenges: bool  # RFC 7636: it declares support for S256
 
     def client_auth(self, *, has_secret: bool, has_key: bool) -> ClientAuth:
-        """How a client with such credentials authenticates. Raises Misconfigured."""
-        later = not has_secret and not has_key  # it is still to come, and may be either
+        """Return how a client with these credentials authenticates. Raises Misconfigured."""
+        later = not has_secret and not has_key  # the credential will be added later, and may be either
         for auth in _PREFERRED:
             usable = has_key if auth is ClientAuth.PRIVATE_KEY_JWT else has_secret
             if (usable or later) and auth in self.client_auths:
@@ -51,7 +51,7 @@ class Metadata:
         )
 
     def config(self) -> dict[str, str]:
-        """What of it a provider connection keeps in its `config`."""
+        """Return the part that a provider connection keeps in its `config`."""
         kept = {"issuer": self.issuer, "sends_iss": "true" if self.sends_iss else ""}
         kept |= {PKCE: "S256" if self.checks_challenges else ""}
         kept |= {"revocation_url": self.revocation_url or "", "userinfo_url": self.userinfo_url or ""}
@@ -59,13 +59,13 @@ class Metadata:
 
 
 def discover(client: Client, issuer: str) -> Metadata:
-    """The metadata of *issuer*, fetched through the guarded client. Raises Misconfigured, Unavailable."""
+    """Fetch the metadata of *issuer* through the guarded client. Raises Misconfigured, Unavailable."""
     client.policy.checked_url(issuer, what="the issuer")
     parts = urlsplit(issuer)
     if parts.query:
         raise Misconfigured("the issuer is not one: it has no query (RFC 8414 §2)")
     path = parts.path.rstrip("/")
-    # OpenID's address, which appends, then RFC 8414's §3.1, which inserts.
+    # OpenID's address, which appends, then that of RFC 8414 §3.1, which inserts.
     openid = f"{parts.scheme}://{parts.netloc}{path}/.well-known/openid-configuration"
     oauth = f"{parts.scheme}://{parts.netloc}/.well-known/oauth-authorization-server{path}"
     refused = None
@@ -80,7 +80,7 @@ def discover(client: Client, issuer: str) -> Metadata:
         said = f"{issuer} does not say what it is: {url} answers {outcome.status}"
         if not 400 <= outcome.status < 500:
             raise Unavailable(said)
-        # Some servers refuse what they do not have, behind their sign-in say, and serve the other.
+        # Some servers refuse a missing document, for example behind their sign-in, and serve the other.
         refused = refused or (said if outcome.status != 404 else None)
     if refused is not None:
         raise Unavailable(refused)
@@ -127,7 +127,7 @@ def _lists(named: Any, word: str) -> bool:
 
 
 def _client_auths(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """Without the list, it is client_secret_basic (RFC 8414 §2)."""
+    """Return the server's list; client_secret_basic if it has none (RFC 8414 §2)."""
     named = document.get("token_endpoint_auth_methods_supported")
     found = tuple(auth for auth in named if isinstance(auth, str)) if isinstance(named, list) else ()
     return found or (ClientAuth.BASIC,)

@@ -1,10 +1,10 @@
-"""Signed JWTs of others (RFC 7515, RFC 7519): which algorithms count, and how a header is read. Pure.
+"""Verification of signed JWTs from others (RFC 7515, RFC 7519): algorithms, and how a header is read. Pure.
 
 The laws, for security events, workloads and ID tokens alike:
 
-- a header parameter that is not known here is ignored (RFC 7515 §4). What must not be ignored is named by `crit`, and
-  no extension is understood here: a token with `crit` is refused, whatever it names and be it empty (§4.1.11);
-- the algorithm is one of these, and fits the key: its kind, its curve, and the `alg` that the key says it is for;
+- an unknown header parameter is ignored (RFC 7515 §4). Parameters that must not be ignored are named by `crit`, and no
+  extension is supported here, so a token with `crit` is refused, even an empty one (§4.1.11);
+- the algorithm is one of these, and fits the key: its kind, its curve, and the `alg` that the key declares;
 - keys come from where they were registered: `jku`, `jwk`, `x5u` and `x5c` are never followed.
 """
 
@@ -24,7 +24,7 @@ Key = RSAKey | ECKey | OKPKey
 _KINDS: Mapping[str, type[Key]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
-#: `EdDSA` is what `Ed25519` was called before RFC 9864: the two are one here, and a key for either is for both.
+#: RFC 9864 renamed `EdDSA` to `Ed25519`. Here they are equivalent, and a key for either serves both.
 _CURVES: Mapping[str, str] = {
     "ES256": "P-256",
     "ES384": "P-384",
@@ -32,13 +32,13 @@ _CURVES: Mapping[str, str] = {
     "Ed25519": "Ed25519",
     "EdDSA": "Ed25519",
 }
-ALGORITHMS = (*_RSA, *_CURVES)  # asymmetric, or whoever verifies could sign
+ALGORITHMS = (*_RSA, *_CURVES)  # asymmetric only: with a shared key, a verifier could sign
 
 
 class _Registry(JWSRegistry):
-    max_header_length = 16_000  # an `x5c` of some certificates, which nobody reads
+    max_header_length = 16_000  # room for an `x5c` with several certificates, which is not read
 
-    def get_alg(self, name: str) -> Any:  # a type that the library does not export
+    def get_alg(self, name: str) -> Any:  # the library does not export the type
         return super().get_alg("Ed25519" if name == "EdDSA" else name)
 
 
@@ -46,26 +46,26 @@ _REGISTRY = _Registry(algorithms=ALGORITHMS, strict_check_header=False)
 
 
 class Unusable(Exception):
-    """A token that nobody can verify. The message says why, for whoever sent it, and quotes nothing of it."""
+    """A token that cannot be verified. The message tells its sender why, and quotes nothing of it."""
 
 
 class NotASignedToken(Unusable):
-    """It is no JWT in compact form, or its header cannot be gone by: no fault of a key."""
+    """It is not a compact JWT, or its header is unusable; no key is at fault."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Signed:
-    """A token that nobody has verified yet: neither header nor payload may be believed."""
+    """A token before verification: neither its header nor its payload may be trusted."""
 
     token: bytes
-    type: str | None  # in lower case, and without `application/` (RFC 7515 §4.1.9)
+    type: str | None  # in lower case and without `application/` (RFC 7515 §4.1.9)
     kid: str | None
     algorithm: str
     payload: bytes
     _parsed: CompactSignature
 
     def is_signed_by(self, key: Key) -> bool:
-        """Whether that key signed it. Raises Unusable for a key that does not go with its algorithm."""
+        """True if that key signed it. Raises Unusable for a key that does not fit its algorithm."""
         if not fits(key, self.algorithm):
             raise Unusable("the key it names does not go with its alg")
         try:
@@ -75,11 +75,11 @@ class Signed:
 
 
 def read(token: bytes) -> Signed:
-    """What a token says of itself. Raises NotASignedToken, and Unusable for a header that cannot be gone by."""
+    """Parse a token without verifying it. Raises NotASignedToken, or Unusable for an algorithm that is not accepted."""
     try:
         parsed = jws.extract_compact(token, registry=_REGISTRY)
         header = parsed.headers()
-    except (JoseError, ValueError, TypeError, AttributeError, RecursionError):  # joserfc's own for an odd header
+    except (JoseError, ValueError, TypeError, AttributeError, RecursionError):  # raised by joserfc for an odd header
         raise NotASignedToken("it is not a signed JWT in compact form") from None
     if not isinstance(header, dict):
         raise NotASignedToken("its header is no JSON object")
@@ -101,24 +101,28 @@ def read(token: bytes) -> Signed:
 
 
 def fits(key: Key, algorithm: str) -> bool:
-    """Whether a signature by *algorithm* may be verified with that key."""
+    """True if that key may verify a signature by *algorithm*."""
     if key.alg not in (None, algorithm):
         return False
     return key.key_type == "RSA" if algorithm in _RSA else key.get("crv") == _CURVES[algorithm]
 
 
 def public_key(row: Mapping[str, Any]) -> Key | None:
-    """The key of a JWK (RFC 7517); None: of a kind that signs nothing here. Raises JoseError and others for none."""
+    """Return the key of a JWK (RFC 7517); None for a kind not used here.
+
+    Raises JoseError and others for an invalid one.
+    """
     kind = _KINDS.get(str(row.get("kty")))
     if kind is None:
         return None
     if row.get("crv") == "Ed25519" and row.get("alg") in ("EdDSA", "Ed25519"):
-        row = {name: value for name, value in row.items() if name != "alg"}  # its curve says it by either name
+        # the curve already implies it, under either name
+        row = {name: value for name, value in row.items() if name != "alg"}
     return kind.import_key(dict(row))
 
 
 def claims(payload: bytes) -> Mapping[str, Any] | None:
-    """The claims; None: they are no JSON object."""
+    """Return the claims; None if they are not a JSON object."""
     try:
         found = json.loads(payload)
     except (ValueError, RecursionError):

@@ -1,14 +1,15 @@
-"""Other people's public keys: a JWK Set (RFC 7517), fetched through the guarded client and kept for a while.
+"""Other parties' public keys: JWK Sets (RFC 7517), fetched through the guarded client and cached.
 
-- a key id that is not in the set makes it be fetched anew, at most once a minute: a rotation is seen, a flood is not;
-- a token without a key id (RFC 7515 §4.1.4 leaves it out at will) is by the one key of the set that fits its algorithm;
-  where several do, by none. Nothing in it tells of a rotation, so the set is no older than a minute for it;
-- a set that cannot be fetched anew serves on for a while, which is `stale`: a day where what is verified can only take
-  authority away, and an hour where it gives authority, since a key that leaked may have been taken out. Whether a key
-  that is not in it is one by now, nobody can say; a set that was never fetched is asked for again after a few seconds,
-  not for each token;
-- anyone may name a key id, so a host that hangs holds the one thread that asks it, and others for a moment at most;
-- keys that are too weak or not for signing are left out.
+- An unknown key id triggers a refetch, at most once a minute: rotations are noticed, and floods are absorbed.
+- A token without a key id (optional by RFC 7515 §4.1.4) is verified with the one key that fits its algorithm; if
+  several fit, with none. Such a token cannot reveal a rotation, so the set it is checked against is at most a minute
+  old.
+- A set that cannot be refetched serves on until `stale`: a day where verification can only take authority away, an hour
+  where it gives authority, since a leaked key may have been removed. Meanwhile nobody can say whether an unknown key is
+  valid by now. A set that was never fetched is requested again after a few seconds, not for each token.
+- Anyone may name a key id, so a host that hangs holds only the one thread that fetches, and others for a moment at
+  most.
+- Keys that are too weak or not for signing are left out.
 """
 
 from __future__ import annotations
@@ -35,18 +36,18 @@ from identity.oauth.jose import Key, Signed
 log = logging.getLogger(__name__)
 
 _CAP = 1 << 18  # bytes of one set
-_WEAKEST_RSA = 2048  # bits, as the SSF interoperability profile has it
+_WEAKEST_RSA = 2048  # bits, as in the SSF interoperability profile
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Held:
     keys: Sequence[Key]
-    fetched: float  # by the monotonic clock
+    fetched: float  # on the monotonic clock
     tried: float
 
 
 class KeyRing:
-    """The key sets of all issuers of one sort. One for all threads; open it after any fork."""
+    """A cache of the key sets of all issuers of one sort. One for all threads; open it after any fork."""
 
     def __init__(
         self,
@@ -59,11 +60,11 @@ class KeyRing:
         patience: timedelta = timedelta(seconds=1),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """*fresh*: how long a key set is gone by before it is fetched anew, and *stale* how long where it cannot be."""
+        """*fresh*: the age at which a key set is refetched; *stale*: its greatest age if that fails."""
         self._http = http
         self._fresh, self._stale, self._pause = fresh.total_seconds(), stale.total_seconds(), pause.total_seconds()
         self._budget = budget
-        self._patience = patience.total_seconds()  # with the thread that fetches
+        self._patience = patience.total_seconds()  # how long others wait for the thread that fetches
         self._monotonic = monotonic
         self._held: dict[str, _Held] = {}
         self._locks: dict[str, Lock] = {}
@@ -71,15 +72,15 @@ class KeyRing:
 
     @classmethod
     def giving_authority(cls, http: Client, *, monotonic: Callable[[], float] = time.monotonic) -> KeyRing:
-        """One whose keys let somebody in: a key that was taken out serves on for ten minutes, an hour at the most."""
+        """Return a ring for keys that let somebody in: a removed key serves for ten minutes more, an hour at most."""
         return cls(http, fresh=timedelta(minutes=10), stale=timedelta(hours=1), monotonic=monotonic)
 
     def key(self, url: str, token: Signed) -> Key | None:
-        """The key that *token* names, or None: there is none in the set at *url*. Raises KeysAway."""
+        """Return the key that *token* names; None if the set at *url* has none. Raises KeysAway."""
         held = self._held.get(url)
         if held is None or self._is_due(held, token):
             held = self._renewed(url, token, held)
-        if self._monotonic() - held.fetched > self._stale:  # or never
+        if self._monotonic() - held.fetched > self._stale:  # or it was never fetched
             raise KeysAway(f"the keys at {url} cannot be fetched", retry_after=self._budget)
         found = _named(held.keys, token)
         if found is None and held.tried > held.fetched:
@@ -87,7 +88,7 @@ class KeyRing:
         return found
 
     def _renewed(self, url: str, token: Signed, held: _Held | None) -> _Held:
-        """What the one thread that fetches brings; while it is not back, what is *held* of that key."""
+        """Let one thread fetch the set. While it is out, return *held* if it has that key, or raise KeysAway."""
         with self._lock:
             one = self._locks.setdefault(url, Lock())
         failed = held is not None and held.tried > held.fetched
@@ -113,15 +114,15 @@ class KeyRing:
         keys: Sequence[Key] = ()
         try:
             keys = self._fetched(url)
-        finally:  # remembered whatever happens: whoever sends tokens must not make us knock each time
-            now = self._monotonic()  # the pause begins when the host has taken its time
+        finally:  # record the attempt whatever happens, so that incoming tokens do not trigger one each
+            now = self._monotonic()  # the pause begins when the host has answered
             before = held or _Held(keys=(), fetched=-math.inf, tried=now)
             renewed = _Held(keys=keys, fetched=now, tried=now) if keys else replace(before, tried=now)
             self._held[url] = renewed
         return renewed
 
     def _fetched(self, url: str) -> Sequence[Key]:
-        """The usable keys of the set; empty, and why is in the log, where it cannot be had."""
+        """Return the usable keys of the set; empty, with the reason in the log, if it cannot be fetched."""
         answer = self._http.send(HttpRequest(method="GET", url=url), within=self._budget, cap=_CAP)
         if isinstance(answer, Answer) and answer.status == 200 and (keys := read_keys(answer.body)):
             return keys
@@ -131,13 +132,13 @@ class KeyRing:
 
 
 def _named(keys: Sequence[Key], token: Signed) -> Key | None:
-    """The key that *token* names. Keys of different kinds may share an id (RFC 7517 §4.5)."""
+    """Return the key that *token* names. Keys of different kinds may share an id (RFC 7517 §4.5)."""
     fitting = [key for key in keys if jose.fits(key, token.algorithm) and token.kid in (None, key.kid)]
     return fitting[-1] if len(fitting) == 1 or (fitting and token.kid is not None) else None
 
 
 def read_keys(body: bytes) -> Sequence[Key]:
-    """The usable keys of a JWK Set; empty for what is none."""
+    """Return the usable keys of a JWK Set; empty if it is not one."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -148,7 +149,7 @@ def read_keys(body: bytes) -> Sequence[Key]:
 
 
 def _key(row: Any) -> Key | None:
-    """One key of a set; one that is private, weak, for encryption or unreadable is none."""
+    """Return one key of a set; None if it is private, weak, for encryption or unreadable."""
     if not isinstance(row, dict) or row.get("use", "sig") != "sig" or "d" in row:
         return None
     operations = row.get("key_ops")
@@ -161,8 +162,8 @@ def _key(row: Any) -> Key | None:
 
 
 def _is_weak(row: Mapping[str, Any]) -> bool:
-    """Whether an RSA modulus is too short: looked at first, since the library warns where it should refuse.
+    """True if an RSA modulus is too short. Checked before import, because the library only warns.
 
-    Read as the library will. Raises ValueError, KeyError or TypeError for what is none.
+    Decoded as the library does. Raises ValueError, KeyError or TypeError for an invalid one.
     """
     return base64_to_int(row["n"]).bit_length() < _WEAKEST_RSA

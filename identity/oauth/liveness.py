@@ -1,6 +1,6 @@
-"""Whether a stored token works at the provider, by asking whose it is. Asking changes nothing here.
+"""Liveness check of a stored token: ask the provider whose it is. Changes nothing here.
 
-A refusal is no revocation: an IP rule, a suspended organisation and a renewal elsewhere answer 401 too.
+A refusal is not a revocation: an IP rule, a suspended organisation and a renewal elsewhere answer 401 too.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _WITHIN = timedelta(seconds=15)
 
 
 class Life(StrEnum):
-    """What the provider says of a token."""
+    """The result of checking a token."""
 
-    ALIVE = "alive"  # it says whose it is
+    ALIVE = "alive"  # the provider says whose it is
     OTHER = "other"  # it works, and belongs to another account than the one that consented
     REFUSED = "refused"
-    UNKNOWN = "unknown"  # no answer, or none that says
+    UNKNOWN = "unknown"  # no answer, or none that tells
     EXPIRED = "expired"  # by our own clock: not asked
     NONE = "none"  # there is no token to ask about
-    REVOKED = "revoked"  # here: not asked
+    REVOKED = "revoked"  # revoked here: not asked
 
 
 @dataclass(frozen=True, kw_only=True)
 class Liveness:
-    """What was found, and in words."""
+    """The result of the check, and a sentence for people."""
 
     life: Life
     said: str
@@ -61,14 +61,14 @@ def ask_whose(
 ) -> Liveness:
     """Ask the provider whose the account's token is.
 
-    Raises Misconfigured for an account there is not, and for a token of a kind that is not to be shown.
+    Raises Misconfigured for an unknown account, and for a token of a type that must not be presented.
     """
     found, owner, grant, revoked = store.read(lambda c: _asked_of(c, account))
     profile, name = profile_for(profiles, owner), provider_name(found.provider)
     if grant is None or grant.access_sealed is None:
         return Liveness(life=Life.NONE, said="there is no token: it was never issued, has died, or was shredded")
     if revoked is not None:
-        # No request of ours shows what was revoked but those that its receipt lists.
+        # Only the withdrawals listed in its receipt still present a revoked token.
         return Liveness(life=Life.REVOKED, said=f"{revoked.reason}: its token is shown to nobody any more")
     if grant.expires_at is not None and now >= grant.expires_at:
         return Liveness(life=Life.EXPIRED, said=f"the token expired at {grant.expires_at:%Y-%m-%d %H:%M} UTC")
@@ -86,7 +86,7 @@ def ask_whose(
 
 
 def _liveness_of(answer: Outcome, account: Account, owner: ProviderConnection, whoami: WhoAmI) -> Liveness:
-    """What the provider said of the account's token."""
+    """Interpret the provider's answer about the account's token."""
     name = provider_name(account.provider)
     if not isinstance(answer, Answer):
         return Liveness(life=Life.UNKNOWN, said=f"{name} did not answer ({answer.reason})")
@@ -98,7 +98,7 @@ def _liveness_of(answer: Outcome, account: Account, owner: ProviderConnection, w
         document = None
     external = whoami.read(owner, document) if answer.status == 200 else None
     if external is None:
-        # Slack and GraphQL refuse with 200 and say why in the body.
+        # Slack and GraphQL refuse with 200 and give the reason in the body.
         unwilling = answer.status == 200 and document is not None
         life = Life.REFUSED if unwilling else Life.UNKNOWN
         return Liveness(life=life, said=f"{name} does not say whose the token is (status {answer.status})")
@@ -116,11 +116,11 @@ def _liveness_of(answer: Outcome, account: Account, owner: ProviderConnection, w
 def _asked_of(
     connection: Connection, account: str
 ) -> tuple[Account, ProviderConnection, Grant | None, RuledOut | None]:
-    """An account, its provider connection, its grant, and whether that was revoked since it was consented to."""
+    """Return an account, its provider connection, its grant, and the revocation that came after its consent, if any."""
     found = get_account(connection, account)
     grant = get_grant(connection, account)
     revoked = None
     if grant is not None:
-        # A stop is undone by an admin: the token stays good.
+        # A stop can be undone, so the token stays good.
         revoked = revoked_since(connection, found.key.scopes, grant.consented, or_stopped=False)
     return found, get_connection(connection, found.key.connection), grant, revoked

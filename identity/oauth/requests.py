@@ -1,7 +1,7 @@
-"""OAuth requests, built with Authlib's pieces: authorization URLs, PKCE, client authentication.
+"""OAuth requests, built with Authlib's functions: authorization URLs, PKCE, client authentication.
 
-Sending and reading are ours (`token_endpoint`, `answers`): Authlib's clients guess the grant type, take a refusal for
-a token, and raise on an odd lifetime after the provider has rotated.
+Sending and reading are done here (`token_endpoint`, `answers`): Authlib's clients guess the grant type, mistake a
+refusal for a token, and raise on an odd lifetime after the provider has rotated.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ _FORM = {"accept": "application/json", "content-type": "application/x-www-form-u
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """A client registration with its secret opened, and how its provider wants to be spoken to."""
+    """A client registration with its secret opened, and its provider's profile."""
 
     connection: ProviderConnection
     profile: Profile
     secret: Secret  # the client secret, or the private key
     now: datetime
-    jti: str  # of the one assertion that a request may carry: never used twice
+    jti: str  # for the one assertion that a request may carry: never reused
 
     @property
     def auth(self) -> ClientAuth:
-        """How it names itself: the connection's choice, else the provider's."""
+        """The client authentication method: the connection's choice, or the provider's default."""
         return client_auth(self.connection, self.profile)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Narrowing:
-    """What an installation's token is narrowed to; None and nothing leave all that the installation has."""
+    """The limits of an installation's token; None, or an empty mapping, leaves all that the installation has."""
 
-    repositories: tuple[str, ...] | None = None  # their names, without the owner
+    repositories: tuple[str, ...] | None = None  # names without the owner
     permissions: Mapping[str, str] | None = None  # {"issues": "write"}
 
 
 def client_auth(connection: ProviderConnection, profile: Profile) -> ClientAuth:
-    """How a connection's client authenticates. Raises Misconfigured."""
+    """Return how a connection's client authenticates. Raises Misconfigured."""
     chosen = connection.config.get("client_auth", profile.client_auth)
     try:
         return ClientAuth(chosen)
@@ -72,7 +72,7 @@ def authorization_url(
     state: str,
     verifier: str,
 ) -> str:
-    """Where the browser goes to consent (RFC 6749 §4.1.1) with an S256 challenge (RFC 7636)."""
+    """Return the URL where the browser consents (RFC 6749 §4.1.1), with an S256 challenge (RFC 7636)."""
     asked = {profile.scopes_parameter: profile.scope_separator.join(scopes)} if scopes else {}
     url: str = prepare_grant_uri(
         connection.authorize_url,
@@ -88,17 +88,17 @@ def authorization_url(
 
 
 def exchange_request(client: Client, *, code: str, verifier: str, redirect_uri: str) -> HttpRequest:
-    """A code for tokens (RFC 6749 §4.1.3). The grant type is named here, never guessed."""
+    """Build the exchange of a code for tokens (RFC 6749 §4.1.3). The grant type is explicit, never guessed."""
     return _form(client, "authorization_code", code=code, redirect_uri=redirect_uri, code_verifier=verifier)
 
 
 def refresh_request(client: Client, *, refresh_token: Secret) -> HttpRequest:
-    """A refresh token for new tokens (RFC 6749 §6), for the scopes it has."""
+    """Build the exchange of a refresh token for new tokens (RFC 6749 §6), for the scopes it has."""
     return _form(client, "refresh_token", refresh_token=refresh_token.reveal())
 
 
 def client_credentials_request(client: Client, *, scopes: Sequence[str]) -> HttpRequest:
-    """The client's own token (RFC 6749 §4.4)."""
+    """Build the request for the client's own token (RFC 6749 §4.4)."""
     parameters = dict(client.profile.client_credentials_extra)
     if scopes:
         parameters["scope"] = client.profile.scope_separator.join(scopes)
@@ -106,7 +106,10 @@ def client_credentials_request(client: Client, *, scopes: Sequence[str]) -> Http
 
 
 def jwt_bearer_request(client: Client, *, subject: str | None, scopes: Sequence[str]) -> HttpRequest:
-    """A signed assertion for a token (RFC 7523 §2.1); the assertion alone authenticates. Raises Misconfigured."""
+    """Build the exchange of a signed assertion for a token (RFC 7523 §2.1). Raises Misconfigured.
+
+    Only the assertion authenticates.
+    """
     form, profile, owner = client.profile.assertion, client.profile, client.connection
     if form is None:
         raise Misconfigured(f"{profile.title} has no JWT bearer grant")
@@ -123,7 +126,7 @@ def jwt_bearer_request(client: Client, *, subject: str | None, scopes: Sequence[
 def installation_request(
     connection: ProviderConnection, *, installation: str, private_key: Secret, now: datetime, only: Narrowing
 ) -> HttpRequest:
-    """A token of one installation of a GitHub App, for *only* a part of what it may do. Raises Misconfigured.
+    """Build the request for a token of one GitHub App installation, limited to *only*. Raises Misconfigured.
 
     https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app
     """
@@ -133,7 +136,7 @@ def installation_request(
         "x-github-api-version": "2022-11-28",
     }
     wanted: dict[str, Any] = {}
-    if only.repositories == ():  # an empty list might be taken for no list, and that means all of them
+    if only.repositories == ():  # an empty list might be taken for a missing one, which means all of them
         raise Misconfigured(f"installation {installation} is narrowed to no repository at all")
     if only.repositories is not None:
         wanted["repositories"] = list(only.repositories)
@@ -147,7 +150,10 @@ def installation_request(
 
 
 def revocation_request(client: Client, *, token: Secret, hint: str, url: str) -> HttpRequest:
-    """An end to a token (RFC 7009 §2.1); *hint* is access_token or refresh_token. Raises Misconfigured."""
+    """Build the revocation of a token (RFC 7009 §2.1).
+
+    *hint* is access_token or refresh_token. Raises Misconfigured.
+    """
     body = urlencode({"token": token.reveal(), "token_type_hint": hint})
     return _authenticated(client, url, body)
 
@@ -158,19 +164,19 @@ def _form(client: Client, grant_type: str, **parameters: str) -> HttpRequest:
 
 
 def _with(form: str, extra: Mapping[str, str]) -> str:
-    """*form*, or a URL that ends in one, and what is sent besides. As arguments of Authlib's some names are its own."""
+    """Append *extra* to a form, or to a URL with a query. As Authlib arguments, some names would clash with its own."""
     return f"{form}&{urlencode(extra)}" if extra else form
 
 
 def _authenticated(client: Client, url: str, body: str) -> HttpRequest:
-    """A form with the client's name and proof."""
+    """Add the client's authentication to a form."""
     identifier, secret = client.connection.client_id, client.secret.reveal()
     if client.auth is ClientAuth.PRIVATE_KEY_JWT:
         assertion = client_assertion(client.connection, client.secret, now=client.now, jti=client.jti)
         proof = {"client_id": identifier, "client_assertion_type": CLIENT_ASSERTION, "client_assertion": assertion}
         return HttpRequest(method="POST", url=url, headers=_FORM, body=f"{body}&{urlencode(proof)}".encode())
     if client.auth is ClientAuth.BASIC:
-        # RFC 6749 §2.3.1 wants both form-urlencoded first; Authlib does not do it.
+        # RFC 6749 §2.3.1 wants both form-urlencoded first, which Authlib omits.
         identifier, secret = quote(identifier, safe=""), quote(secret, safe="")
     auth: Any = AuthlibClientAuth(identifier, secret, str(client.auth))
     url, headers, signed = auth.prepare("POST", url, dict(_FORM), body)

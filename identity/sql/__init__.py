@@ -1,1 +1,1 @@
-"""What every table and statement shares: column types, compiled statements, the sequence and its locks."""
+"""Shared SQL: column types, compiled statements, the ledger sequence and its locks."""

@@ -1,4 +1,4 @@
-"""Column types shared by every table, the clock of the database, partial indexes, and values in their words."""
+"""Column types shared by every table, the database's clock, partial indexes, and conditions that match them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from sqlalchemy.types import TypeDecorator
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_LAST = datetime(9999, 12, 31, tzinfo=UTC)  # a day before the last there is: so it has a date in every zone
-_FURTHEST = timedelta(days=36500)  # ahead: of what is stored, each is a date
+_LAST = datetime(9999, 12, 31, tzinfo=UTC)  # a day before the last possible one, so that it has a date in every zone
+_FURTHEST = timedelta(days=36500)  # ahead: every stored time remains a valid date
 
 
 class Instant(TypeDecorator[datetime]):
@@ -43,22 +43,22 @@ class Instant(TypeDecorator[datetime]):
         return in_microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        """What lies beyond all dates is the last one, so that its row can still be read."""
+        """Clamp times beyond the last valid date, so that their rows can still be read."""
         return None if value is None else instant(min(value, in_microseconds(_LAST)))
 
 
 def instant(microseconds: int) -> datetime:
-    """The moment so long after 1970. Raises OverflowError beyond all dates."""
+    """Return the time that many microseconds after 1970. Raises OverflowError beyond all dates."""
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def in_microseconds(moment: datetime) -> int:
-    """How long after 1970 an aware moment is: the inverse of `instant`."""
+    """Return the microseconds from 1970 to an aware time: the inverse of `instant`."""
     return (moment - _EPOCH) // _MICROSECOND
 
 
 class database_now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function it is
-    """The database's clock, the one clock that claims and due times are compared by."""
+    """The database's clock, the only clock that claims and due times are compared by."""
 
     type = Instant()
     inherit_cache = True
@@ -72,43 +72,43 @@ def _postgresql_now(element: Any, compiler: SQLCompiler, **kw: Any) -> str:
 
 @compiles(database_now, "sqlite")
 def _sqlite_now(element: Any, compiler: SQLCompiler, **kw: Any) -> str:
-    # unixepoch('subsec') needs SQLite 3.42; the julian day is exact to about 0.05 ms.
+    # unixepoch('subsec') needs SQLite 3.42; the Julian day is exact to about 0.05 ms.
     return "cast((julianday('now') - 2440587.5) * 86400000000.0 as integer)"
 
 
 def microseconds(duration: timedelta) -> int:
-    """A duration in the unit of `Instant`, for arithmetic inside SQL."""
+    """Return a duration in the unit of `Instant`, for arithmetic inside SQL."""
     return duration // _MICROSECOND
 
 
 def database_in(duration: timedelta) -> ColumnElement[datetime]:
-    """The database's clock plus *duration*, a century at most."""
+    """Return the database's clock plus *duration*, a century at most."""
     ahead = microseconds(min(duration, _FURTHEST))
     return type_coerce(type_coerce(database_now(), BigInteger) + ahead, Instant)
 
 
 def database_in_microseconds(parameter: str) -> ColumnElement[datetime]:
-    """The database's clock plus the *parameter*, in `microseconds`: for a statement that is built once."""
+    """Return the database's clock plus the *parameter*, in `microseconds`, for a statement that is built once."""
     return type_coerce(type_coerce(database_now(), BigInteger) + bindparam(parameter, type_=BigInteger), Instant)
 
 
 def partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
-    """An index of the rows that meet a condition alone."""
+    """Return an index of only the rows that meet a condition."""
     return Index(name, *columns, unique=unique, postgresql_where=text(where), sqlite_where=text(where))
 
 
-# Conditions in the words of partial indexes, by which both databases see which of those has the rows: a bound value
-# would hide it from them. Nor is a statement that is built once rendered anew for each execution, as it is for a list
-# of parameters. The values are of our own enums, since they are written out as they are.
+# Conditions written as literals, so that both databases can match them to partial indexes; a bound value would prevent
+# that. A list of parameters would also make SQLAlchemy render a prebuilt statement for each execution. The values are
+# written out unescaped, so they are only our own enums.
 
 
 def is_one(column: Column[Any], value: StrEnum) -> ColumnElement[bool]:
-    """That a column has this very value, in the statement's text."""
+    """Return the condition that a column has this value, as a literal."""
     return column == _written(value)
 
 
 def is_among(column: Column[Any], *values: StrEnum) -> ColumnElement[bool]:
-    """That a column has one of these values, in the statement's text."""
+    """Return the condition that a column has one of these values, as literals."""
     return column.in_([_written(value) for value in values]) if values else false()
 
 

@@ -1,4 +1,4 @@
-"""A write that must not be lost, and is safe to repeat: tried again while the ledger is away."""
+"""Retry of a write that must not be lost and is safe to repeat, while the ledger is unavailable."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class PersistentWrite:
-    """How long it is tried, and how often."""
+    """The limits of the retries."""
 
     within: timedelta = timedelta(seconds=30)
     pause: timedelta = timedelta(milliseconds=100)  # after the first try; it doubles
     longest_pause: timedelta = timedelta(seconds=2)
-    gives_up: Callable[[], bool] = lambda: False  # sooner than that: asked after each try
+    gives_up: Callable[[], bool] = lambda: False  # ends the retries early: asked after each try
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
     def write(self, store: Store, fn: Callable[[Connection], T], *, what: str, where: Mapping[str, str]) -> T:
-        """The outcome of *fn*, which must find by its own key what an earlier run committed.
+        """Return the result of *fn*, which must find by its own key what an earlier run committed.
 
-        *what* it stores is for the log, with *where*'s fields. Raises Unavailable.
+        *what* describes the data in the log, with *where*'s fields. Raises Unavailable.
         """
         end = self.monotonic() + self.within.total_seconds()
         pause = self.pause
@@ -43,7 +43,7 @@ class PersistentWrite:
                 return store.write(fn)
             except (Unavailable, CommitUnknown) as error:
                 over = self.monotonic() >= end or self.gives_up()
-                if over or not tried:  # a full disk answers at once, and every thread is here: one stack tells as much
+                if over or not tried:  # a full disk fails at once in every thread: log the first failure and the last
                     log.exception("%s is not stored yet", what, extra=dict(where))
                 if over:
                     raise Unavailable(f"{what} could not be stored") from error

@@ -1,7 +1,7 @@
-"""Statements that run all the time: compiled once, and then handed to the driver (docs/decisions/0024).
+"""Hot statements: compiled once, then passed straight to the driver (docs/decisions/0024).
 
-SQLAlchemy takes longer to run a statement than SQLite does: it looks the compiled text up, fits the parameters to it
-and builds a result of its own, each time. What it says is kept here, and no more is done than that asks for.
+SQLAlchemy needs more time to run a statement than SQLite does: each time it looks up the compiled text, adapts the
+parameters and builds a result of its own. Its compilation is kept here, and only the necessary steps are repeated.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _Process = Callable[[Any], Any]
 
 
 class Rows:
-    """What a statement gave: its rows, all of them, by position and by name; or the number that it wrote."""
+    """The result of a statement: all of its rows, by position and by name, or the number of rows written."""
 
     __slots__ = ("_rows", "rowcount")
 
     def __init__(self, rows: list[Any], rowcount: int) -> None:
         self._rows = rows
-        self.rowcount = rowcount  # of a statement that returns nothing
+        self.rowcount = rowcount  # for a statement that returns no rows
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._rows)
@@ -36,36 +36,36 @@ class Rows:
         return self._rows[0] if self._rows else None
 
     def one_or_none(self) -> Any | None:
-        """Raises MultipleResultsFound."""
+        """Return the row, or None. Raises MultipleResultsFound."""
         if len(self._rows) > 1:
             raise MultipleResultsFound("the statement gave more than one row")
         return self.first()
 
     def one(self) -> Any:
-        """Raises NoResultFound, MultipleResultsFound."""
+        """Return the only row. Raises NoResultFound, MultipleResultsFound."""
         if not self._rows:
             raise NoResultFound("the statement gave no row")
         return self.one_or_none()
 
     def scalars(self) -> list[Any]:
-        """The first column."""
+        """Return the first column of all rows."""
         return [row[0] for row in self._rows]
 
     def scalar_one(self) -> Any:
-        """Raises NoResultFound, MultipleResultsFound."""
+        """Return the first column of the only row. Raises NoResultFound, MultipleResultsFound."""
         return self.one()[0]
 
     def scalar_one_or_none(self) -> Any | None:
-        """Raises MultipleResultsFound."""
+        """Return the first column of the row, or None. Raises MultipleResultsFound."""
         row = self.one_or_none()
         return None if row is None else row[0]
 
 
 class Prepared:
-    """A statement of SQLAlchemy's that is kept: a constant of its module, or what a cached function returns.
+    """A SQLAlchemy statement to be kept, as a module constant or the result of a cached function.
 
-    It means what it means to SQLAlchemy, and runs in the connection's transaction. Not for one with a list, which is
-    written out each time that it runs, nor for columns whose defaults are functions of Python's.
+    It keeps SQLAlchemy's meaning and runs in the connection's transaction. Not for statements with a list, which is
+    rendered at each run, nor for columns whose defaults are Python functions.
     """
 
     __slots__ = ("_plans", "statement")
@@ -75,10 +75,10 @@ class Prepared:
         self._plans: dict[tuple[str, ...], _Plan] = {}
 
     def run(self, connection: Connection, parameters: Mapping[str, Any] | None = None) -> Rows:
-        """Raises what SQLAlchemy would: DBAPIError, without what was written."""
+        """Run the statement. Raises what SQLAlchemy would: DBAPIError, without the parameters."""
         given = parameters or {}
         dialect = connection.dialect
-        key = (dialect.name, *given)  # an INSERT is of the columns that it is given
+        key = (dialect.name, *given)  # an INSERT covers only the columns that it is given
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = _Plan(self.statement, dialect, list(given))
@@ -86,7 +86,7 @@ class Prepared:
 
 
 def _processes(compiled: SQLCompiler, dialect: Dialect) -> dict[str, _Process]:
-    """How a value becomes the driver's, by the name of its parameter: as its column says, wherever it stands as one."""
+    """Return the bind processor of each parameter, by name, as its column defines it."""
     found: dict[str, _Process] = {}
     for parameter, name in compiled.bind_names.items():
         process = parameter.type.dialect_impl(dialect).bind_processor(dialect)
@@ -96,7 +96,7 @@ def _processes(compiled: SQLCompiler, dialect: Dialect) -> dict[str, _Process]:
 
 
 class _Plan:
-    """A statement for one kind of database and for parameters of certain names."""
+    """A statement compiled for one dialect and one set of parameter names."""
 
     def __init__(self, statement: Any, dialect: Dialect, names: Sequence[str]) -> None:
         compiled: SQLCompiler = statement.compile(dialect=dialect, column_keys=names)
@@ -128,12 +128,12 @@ class _Plan:
         found = (column.type.dialect_impl(dialect).result_processor(dialect, None) for column in returned)
         self._processes = [(place, process) for place, process in enumerate(found) if process is not None]
         self._width = len(returned)
-        # What its first run tells: a cursor of psycopg's makes its description anew each time that it is asked.
+        # Learned in the first run: psycopg rebuilds a cursor's description each time it is read.
         self._returns: bool | None = None
         self._row: Callable[[Any], Any] = tuple
 
     def bound(self, given: Mapping[str, Any]) -> Any:
-        """The parameters as the driver takes them. Raises KeyError for one that is missing."""
+        """Return the parameters as the driver takes them. Raises KeyError for a missing one."""
         bound = self._rest.copy()
         for place, name, process in self._given:
             value = given[name]
@@ -146,7 +146,7 @@ class _Plan:
         cursor = None
         try:
             cursor = raw.cursor()
-            # Whoever listens to SQLAlchemy's statements hears these as well.
+            # Listeners to SQLAlchemy's statements hear these as well.
             for hear in connection.dispatch.before_cursor_execute:
                 hear(connection, cursor, text, bound, None, False)
             cursor.execute(text, bound)
@@ -168,7 +168,7 @@ class _Plan:
         return values
 
     def _described(self, description: Sequence[Sequence[Any]] | None) -> bool:
-        """Whether it returns rows; what they are called is kept. Two columns of one name have none."""
+        """True if it returns rows, whose names are kept. Two columns of one name have none."""
         if description is None:
             return False
         if self._width not in (0, len(description)):

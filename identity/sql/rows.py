@@ -1,4 +1,4 @@
-"""Inserts that say what happened when a row is already there, on both databases; and rows that were joined."""
+"""Inserts that report whether the row already existed, on both databases; and access to joined rows."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from identity.sql.prepared import Prepared
 
 
 def insert_or(connection: Connection, table: Table) -> Any:
-    """The dialect's INSERT, with `on_conflict_do_nothing` and `on_conflict_do_update`; its `rowcount` tells."""
+    """Return the dialect's INSERT, with `on_conflict_do_nothing`, `on_conflict_do_update` and a valid `rowcount`."""
     return insert_for(connection.dialect.name, table)
 
 
 def insert_for(dialect: str, table: Table) -> Any:
-    """The INSERT of `insert_or`, by the dialect's name: for a statement that is built once."""
+    """Return the INSERT of `insert_or` by the dialect's name, for a statement that is built once."""
     insert = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
-    # SQLAlchemy keeps the count of an INSERT only when asked to: without this, PostgreSQL's is -1.
+    # SQLAlchemy keeps an INSERT's row count only on request; otherwise it is -1 on PostgreSQL.
     return insert.execution_options(preserve_rowcount=True)
 
 
 def insert_new(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
-    """Insert *values* unless a unique key has them already; whether it did."""
+    """Insert *values* unless a unique key has them already; True if it inserted."""
     return _insert_new(connection.dialect.name, table).run(connection, values).rowcount == 1
 
 
@@ -36,17 +36,17 @@ def _insert_new(dialect: str, table: Table) -> Prepared:
 
 @cache
 def insert_unless_there(dialect: str, table: Table) -> Any:
-    """An INSERT of rows that does nothing for one whose unique key is taken; `rowcount` tells how many it was for."""
+    """Return an INSERT that skips rows whose unique key is taken; `rowcount` counts those inserted."""
     return insert_for(dialect, table).on_conflict_do_nothing()
 
 
 def columns_of(table: Table) -> list[ColumnElement[Any]]:
-    """The columns of *table* for a SELECT of several tables, under names that tell them from those of the others."""
+    """Return the columns of *table*, labelled with its name, for a SELECT over several tables."""
     return [column.label(f"{table.name}_{column.name}") for column in table.c]
 
 
 class Part:
-    """What a row of `columns_of` several tables has of one of them, as that table's own row would."""
+    """A view of one table's columns in a joined row of `columns_of`, as that table's own row would be."""
 
     __slots__ = ("_name", "_row")
 

@@ -1,6 +1,6 @@
 """The ledger sequence and the locks of the five scopes (docs/decisions/0003).
 
-A number is taken under the locks, so "before" and "after" of an opening and a revocation mean this number.
+Numbers are taken under the locks, so they order openings and revocations: "before" and "after" refer to them.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _NEXT_OF_ROW_AND_TIME = Prepared(_NEXT_OF_ROW.statement.returning(_NOW))
 
 
 def next_number(connection: Connection) -> int:
-    """The next ledger number; gaps are allowed."""
+    """Return the next ledger number; gaps are allowed."""
     statement = _NEXT_OF_SEQUENCE if connection.dialect.name == "postgresql" else _NEXT_OF_ROW
     return int(statement.run(connection).scalar_one())
 
 
 def next_number_and_time(connection: Connection) -> tuple[int, datetime]:
-    """The next ledger number, and the database's clock when it was taken."""
+    """Return the next ledger number, and the database's clock when it was taken."""
     on_postgresql = connection.dialect.name == "postgresql"
     row = (_NEXT_OF_SEQUENCE_AND_TIME if on_postgresql else _NEXT_OF_ROW_AND_TIME).run(connection).one()
     return int(row[0]), row.now
@@ -48,7 +48,7 @@ def _advisory_key(scope: Scope) -> int:
 
 
 def lock_shared(connection: Connection, scopes: Iterable[Scope]) -> None:
-    """Keep revocations of these scopes out until the transaction ends. A statement of its own, never part of a read."""
+    """Block revocations of these scopes until the transaction ends. A statement of its own, never part of a read."""
     if connection.dialect.name != "postgresql":
         return  # SQLite has one writer
     ordered = sorted(scopes, key=lambda scope: (LOCK_ORDER.index(scope.kind), scope.key))
@@ -58,38 +58,38 @@ def lock_shared(connection: Connection, scopes: Iterable[Scope]) -> None:
 
 @cache
 def _shared_locks(number: int) -> Prepared:
-    """One select list is evaluated left to right, so one statement takes the locks in order."""
+    """Build the statement that takes the locks in order: a select list is evaluated left to right."""
     keys = (bindparam(f"key_{place}", type_=BigInteger) for place in range(number))
     return Prepared(select(*(func.pg_advisory_xact_lock_shared(key) for key in keys)))
 
 
-# Longer than a process stopped inside an opening can hold it: idle_in_transaction_session_timeout is 2 s. Set before it
-# waits, in the same statement: a select list is evaluated left to right.
+# Longer than a process stopped inside an opening can hold it: idle_in_transaction_session_timeout is 2 s. A select list
+# is evaluated left to right, so the same statement sets it before waiting.
 _EXCLUSIVE = select(
     literal_column("set_config('lock_timeout', '5s', true)"),
     func.pg_advisory_xact_lock(bindparam("key", type_=BigInteger)),
 )
 _EXCLUSIVE_LOCK = Prepared(_EXCLUSIVE)
-# An index's end; of the snapshot, so given before nextval is.
+# The end of an index. Read from the snapshot, so it is older than nextval.
 _NEWEST = literal_column("(select max(number) from audit)", BigInteger).label("newest")
 _EXCLUSIVE_LOCK_NUMBER_AND_TIME = Prepared(
-    _EXCLUSIVE.add_columns(_NEWEST, NUMBERS.next_value().label("number"), _NOW)  # the clock's, not the transaction's
+    _EXCLUSIVE.add_columns(_NEWEST, NUMBERS.next_value().label("number"), _NOW)  # not the transaction's start
 )
 
 
 def lock_exclusive(connection: Connection, scope: Scope) -> None:
-    """Wait for every opening under this scope, and keep new ones out until the transaction ends."""
+    """Wait for every opening under this scope, and block new ones until the transaction ends."""
     if connection.dialect.name == "postgresql":
         _EXCLUSIVE_LOCK.run(connection, {"key": _advisory_key(scope)})
 
 
 def lock_exclusive_number_and_time(connection: Connection, scope: Scope) -> tuple[int, datetime]:
-    """The same, then the next ledger number and the database's clock, in one round trip: both are of no snapshot.
+    """Lock as `lock_exclusive` does; return the next ledger number and the database's clock, in one round trip.
 
-    Raises Unavailable where the sequence is behind the rows, as after a failover beneath a process that runs: what is
-    numbered so would count as made before what it is to end.
+    Neither comes from a snapshot. Raises Unavailable if the sequence is behind the rows, as after a failover under a
+    running process: a revocation with such a number would count as earlier than what it must end.
     """
-    if connection.dialect.name != "postgresql":  # whose ledger is changed beneath nobody
+    if connection.dialect.name != "postgresql":  # no failover replaces SQLite's ledger under a running process
         return next_number_and_time(connection)
     row = _EXCLUSIVE_LOCK_NUMBER_AND_TIME.run(connection, {"key": _advisory_key(scope)}).one()
     number = int(row.number)

@@ -1,4 +1,4 @@
-"""Allowed moves of a state, as data, and the one mover that checks them."""
+"""State machines: allowed transitions as data."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ State = TypeVar("State", bound=StrEnum)
 
 
 class IllegalMove(Exception):
-    """Code asked for a move that the table does not allow: a bug, never an input error."""
+    """Code requested a transition that the table does not allow: a bug, never an input error."""
 
 
 @dataclass(frozen=True)
 class Moves(Generic[State]):
-    """One table of allowed moves. `sources(to)` is the condition every UPDATE carries."""
+    """A table of allowed transitions. `sources(to)` is the condition that every UPDATE carries."""
 
     name: str
     allowed: Mapping[State, frozenset[State]]
 
     def sources(self, to: State) -> list[State]:
-        """The states from which *to* may be reached, for a WHERE clause."""
+        """Return the states from which *to* may be reached, for a WHERE clause."""
         return [state for state, targets in self.allowed.items() if to in targets]
 
     def check(self, source: State, to: State) -> State:
-        """*to*, or IllegalMove."""
+        """Return *to*. Raises IllegalMove."""
         if to not in self.allowed[source]:
             raise IllegalMove(f"a {self.name} does not move from {source} to {to}")
         return to

@@ -1,4 +1,4 @@
-"""What identity needs of a database: the one seam for writes, and reads. `pipeline.db.database` implements it."""
+"""Identity's interface to a database: the single seam for writes, and reads. `pipeline.db.database` implements it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 
 class CommitUnknown(Exception):
-    """The COMMIT's outcome is not known: the caller re-reads by its own key before it does anything."""
+    """The COMMIT's outcome is unknown: the caller re-reads by its own key before it does anything else."""
 
 
 def write_idempotent(store: Store, fn: Callable[[Connection], T]) -> T:
-    """Write, and after a lost commit once more: *fn* must find by its own key what an earlier run committed.
+    """Write, and retry once after a lost commit: *fn* must find by its own key what an earlier run committed.
 
-    Raises Unconfirmed if that is not confirmed either, whatever kept it from that: the first may have been made.
+    Raises Unconfirmed if the retry is not confirmed either, for any reason, since the first may have been committed.
     """
     try:
         return store.write(fn)
@@ -35,9 +35,9 @@ class Store(Protocol):
     """A ledger database.
 
     `write(fn)` runs *fn* inside one transaction, possibly more than once, so *fn* touches only its connection: ids,
-    time, randomness and ciphertext come in as arguments; bells, wake-ups and replies follow the return. It raises
-    Unavailable when no turn could be had in time, CommitUnknown when the commit's outcome is not known, and whatever
-    *fn* raises (its writes are then undone).
+    time, randomness and ciphertext are passed in; bells, wake-ups and replies follow the return. It raises Unavailable
+    if the writer's turn did not come in time, CommitUnknown if the commit's outcome is unknown, and whatever *fn*
+    raises, after a rollback.
     """
 
     def write(self, fn: Callable[[Connection], T]) -> T: ...
