@@ -1,1 +1,1 @@
-"""What agents do: workflows (one file each), typed events and typed actions (one file per upstream)."""
+"""Agents' work: workflows (one file each), typed events and typed actions (one file per upstream)."""

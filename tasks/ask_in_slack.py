@@ -1,4 +1,4 @@
-"""Approvals in Slack: the question with its buttons in a channel, and there and in its thread how it ended."""
+"""Approvals in Slack: a question with buttons in a channel, and its outcome there and in its thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.actions import slack
 
 
 class AskConfig(BaseModel):
-    """Where questions go: a channel that approvers read."""
+    """The channel for questions; approvers read it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,9 +29,9 @@ class AskConfig(BaseModel):
     config=AskConfig,
 )
 def ask_in_slack(run: Run[AskConfig], news: ApprovalNews) -> None:
-    """Ask once; when it is decided answer in the thread, and take the buttons off.
+    """Ask once; after the decision, reply in the thread and remove the buttons.
 
-    What ended before anybody was asked here is not mentioned.
+    An approval that ended before it was asked here is not mentioned.
     """
     if news.state != ApprovalState.OPEN and not news.asked:
         return
@@ -45,5 +45,5 @@ def ask_in_slack(run: Run[AskConfig], news: ApprovalNews) -> None:
     notice = slack.PostMessage(channel=asked.channel, text=slack.escape(outcome), thread=asked.ts)
     run.do(notice, as_=run.service, once=f"{news.approval}:{news.state}")
     end = slack.EndQuestion(channel=asked.channel, ts=asked.ts, shown=news.shown, outcome=outcome)
-    with suppress(ActionFailed, StepRefused):  # deleted, too old to be edited, not allowed: the thread has said it
+    with suppress(ActionFailed, StepRefused):  # deleted, too old to edit, or not allowed: the thread has the outcome
         run.do(end, as_=run.service)

@@ -1,4 +1,4 @@
-"""Every night, hold each subscription against what was invoiced for it, and write down where the two differ."""
+"""Nightly comparison of each subscription with its invoice, noting the differences."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pipeline.run import ActionFailed, Run
 from pipeline.workflow import SERVICE, Daily, Tick, workflow
 from tasks.actions import stripe
 
-NOTE = "aswhom_reconciliation"  # the metadata key that differences are written to
+NOTE = "aswhom_reconciliation"  # the metadata key of the notes
 SETTLED = "settled"  # replaces a difference that is gone
-NOT_COMPARED = "not compared"  # replaces a difference that is no longer looked for
-# Whose newest invoice asks for what was agreed, paid or not: a trial's is of nothing, and what is paused has none.
+NOT_COMPARED = "not compared"  # replaces a difference that is no longer checked
+# States whose newest invoice covers the agreed price, paid or not: a trial's is for nothing, and a paused one has none.
 INVOICED = frozenset({"active", "past_due", "unpaid"})
 
 
@@ -19,11 +19,11 @@ class BillingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     page: int = Field(default=100, ge=1, le=100)
-    tolerance: int = Field(default=0, ge=0)  # in the smallest unit of money: what differs by no more is no difference
+    tolerance: int = Field(default=0, ge=0)  # in the smallest currency unit: smaller differences are ignored
 
 
 def difference(subscription: stripe.Subscription, *, tolerance: int) -> str | None:
-    """What shall be noted: the difference, or what became of the one that is noted. None: nothing new."""
+    """Return the note to write: the difference, or what became of the noted one. None: nothing new."""
     agreed, invoiced = subscription.agreed, subscription.invoiced
     if agreed is None or invoiced is None or subscription.status not in INVOICED:
         return NOT_COMPARED if subscription.note not in (None, SETTLED, NOT_COMPARED) else None
@@ -40,9 +40,9 @@ def difference(subscription: stripe.Subscription, *, tolerance: int) -> str | No
     config=BillingConfig,
 )
 def billing_reconciliation(run: Run[BillingConfig], event: Tick) -> None:
-    """A step a page and a step a difference, so whatever interrupts it, it goes on where it was.
+    """Run one step per page and per difference, so that an interrupted run resumes where it was.
 
-    It looks at all that is, not at what happened since the last night: one run makes up for any number of missed ones.
+    It compares the current state rather than last night's changes: one run makes up for any number of missed ones.
     """
     after: str | None = None
     failure: ActionFailed | None = None
@@ -56,7 +56,7 @@ def billing_reconciliation(run: Run[BillingConfig], event: Tick) -> None:
             try:
                 run.do(stripe.AnnotateSubscription(id=subscription.id, key=NOTE, value=note), as_=run.service)
             except ActionFailed as refused:
-                failure = refused  # the other subscriptions have a right to be looked at
+                failure = refused  # the other subscriptions must still be checked
         if not page.more or not page.subscriptions:
             break
         after = page.subscriptions[-1].id

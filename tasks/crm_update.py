@@ -1,4 +1,4 @@
-"""Keep an opportunity up to date as the account executive who owns it, hours after they closed their laptop."""
+"""Keeps an opportunity up to date as the account executive who owns it, even hours after they went offline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.events.standard import DealChanged, DealValues, deal_changed
 class CrmConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    stages: dict[str, salesforce.Stage] = {}  # what the sender calls a stage → what Salesforce calls it
+    stages: dict[str, salesforce.Stage] = {}  # the sender's stage name → Salesforce's
 
 
 @workflow(
@@ -27,7 +27,7 @@ class CrmConfig(BaseModel):
     config=CrmConfig,
 )
 def update_opportunity(run: Run[CrmConfig], event: DealChanged) -> None:
-    """Set what the event says, unless somebody changed the opportunity after it."""
+    """Apply the event's values, unless somebody changed the opportunity after the event."""
     opportunity = run.do(salesforce.GetOpportunity(id=event.opportunity), as_=run.user)
     update = salesforce.UpdateOpportunity(
         id=event.opportunity,
@@ -35,8 +35,8 @@ def update_opportunity(run: Run[CrmConfig], event: DealChanged) -> None:
         amount=event.amount,
         next_step=event.next_step,
     )
-    # A job may come late, and a person's newer word stands. What another event's job wrote meanwhile is as young and
-    # in the same name: only the values tell whose change it was.
+    # A job may run late, and a person's newer change wins. A write by another event's job looks equally new, in the
+    # same name: only the values tell whose change it was.
     if opportunity.modified_at > event.at and not _as_before(opportunity, update, event.previous, run.config.stages):
         return
     run.do(update, as_=run.user)
@@ -48,7 +48,7 @@ def _as_before(
     previous: DealValues | None,
     stages: Mapping[str, salesforce.Stage],
 ) -> bool:
-    """Whether each value that is to be set is as it was before the event, or is set already."""
+    """True if each value to be set is as before the event, or already set."""
     if previous is None:
         return False
     before = previous.model_dump() | {"stage": stages.get(previous.stage, previous.stage)}
@@ -57,5 +57,5 @@ def _as_before(
 
 
 def _kept(value: object) -> object:
-    """As Salesforce keeps it: an empty text as none. An amount of 0 is one."""
+    """Normalize a value as Salesforce stores it: an empty text as None. An amount of 0 stays."""
     return None if value == "" else value

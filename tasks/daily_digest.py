@@ -1,4 +1,4 @@
-"""Every morning, the open pull requests of a repository as one message."""
+"""A daily message listing the open pull requests of a repository."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class DigestConfig(BaseModel):
 
 
 def digest(repo: str, found: github.Pulls) -> str:
-    """The message: how many are open, and the oldest of them."""
+    """Return the message: how many are open, and the oldest of them."""
     if not found.pulls:
         return f"No open pull requests in {repo}."
     count = f"{len(found.pulls)}{' or more' if found.more else ''}"
@@ -40,7 +40,7 @@ def digest(repo: str, found: github.Pulls) -> str:
     config=DigestConfig,
 )
 def daily_digest(run: Run[DigestConfig], event: Tick) -> None:
-    """Read as the platform, post as the platform: nobody's name is needed."""
+    """Read and post as the platform: no person's authority is needed."""
     found = run.do(github.ListPulls(repo=run.config.repo), as_=run.service)
     text = digest(run.config.repo, found)
     run.do(slack.PostMessage(channel=run.config.channel, text=text), as_=run.service)

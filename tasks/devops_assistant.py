@@ -1,4 +1,4 @@
-"""The DevOps assistant: a labelled pull request gets a Linear issue, a comment and a notice, each in the right name."""
+"""The DevOps assistant: a labelled pull request gets an issue, a comment and a notice, each as the right principal."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tasks.events.github import PullRequestEvent, pull_request
 
 
 class LabelRule(linear.IssueTemplate):
-    """What one label asks for."""
+    """Instructions for one label."""
 
     channel: slack.Channel
     attribute_to_user: bool = True  # file as the author of the pull request, not as the workspace
-    without_user: Literal["service", "refuse"] = "service"  # when the author is nobody we know
+    without_user: Literal["service", "refuse"] = "service"  # if the author is not known here
 
 
 class DevOpsConfig(BaseModel):
@@ -29,7 +29,7 @@ class DevOpsConfig(BaseModel):
 
 
 def say_it_ended(filed: linear.CreateIssue, issue: Issue) -> linear.Notice:
-    """What people find at an issue whose job was stopped between the issue and the rest."""
+    """Comment on an issue whose job was stopped before it was linked and announced."""
     body = (
         f"The work that filed this issue ({filed.title}) was stopped: the consent it was done under has ended. "
         "The pull request may lack its link, and nobody may have been told. The issue itself stays."
@@ -52,17 +52,17 @@ def say_it_ended(filed: linear.CreateIssue, issue: Issue) -> linear.Notice:
     config=DevOpsConfig,
 )
 def link_pull_request(run: Run[DevOpsConfig], event: PullRequestEvent) -> None:
-    """Track each label that has a rule: an issue, a comment that links to it, and a notice.
+    """Track each label that has a rule: file an issue, comment its link, and post a notice.
 
-    GitHub sends `opened` and one `labeled` per label for one pull request, in any order. So each effect has a once key
-    and is made of what does not change: the label and the pull request's number, never its title.
+    GitHub sends `opened` and one `labeled` per label for one pull request, in any order. Each effect therefore has a
+    once key, made only of what does not change: the label and the pull request's number, never its title.
     """
     pull = run.do(github.GetPull(repo=event.repo, number=event.number), as_=run.service)
     track(run, pull, only=event.label)
 
 
 def track(run: Run[DevOpsConfig], pull: github.PullRequest, *, only: str | None) -> int:
-    """Track the labels that have a rule, or *only* one of them; how many there were."""
+    """Track the labels that have a rule, or *only* one of them; return how many there were."""
     tracked = 0
     for label in pull.labels:
         rule = run.config.label_rules.get(label)
@@ -75,12 +75,12 @@ def track(run: Run[DevOpsConfig], pull: github.PullRequest, *, only: str | None)
             filed = linear.CreateIssue.for_pull(pull, rule, label=label)
             issue = run.do(filed, as_=run.user if by_user else run.service, once=key)
         except StepRefused:
-            continue  # it is on record with its reason, and the other labels have rules of their own
-        if run.has_user:  # a comment speaks for a person, so without one there is none
+            continue  # it is recorded with its reason, and the other labels have their own rules
+        if run.has_user:  # a comment speaks for a person, so there is none without one
             body = f"Tracked as [{issue.identifier}]({issue.url})"
             with suppress(StepRefused):
                 run.do(github.Comment(repo=pull.repo, number=pull.number, body=body), as_=run.user, once=key)
         text = f"{slack.link(pull.html_url, pull.key)} → {slack.link(issue.url, issue.identifier)}"
-        with suppress(StepRefused):  # as where it was told in the channel that the rule named before
+        with suppress(StepRefused):  # for example if it was already posted to a channel that the rule named earlier
             run.do(slack.PostMessage(channel=rule.channel, text=text), as_=run.service, once=key)
     return tracked

@@ -1,4 +1,4 @@
-"""Pay an invoice that a person asked for: the policy's limit, or a second person's yes, and a token for that alone."""
+"""Pays an invoice on a person's request, within the policy's limit or with a second person's approval."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.events.standard import PaymentRequested, payment_requested
     uses={invoices.GetInvoice: USER, invoices.PayInvoice: USER},
 )
 def pay_invoice(run: Run[NoConfig], event: PaymentRequested) -> None:
-    """Pay what the books say that it costs, once, whoever asks again; the request cannot name an amount."""
+    """Pay the invoice's own amount, once, however often it is requested; the request cannot name an amount."""
     invoice = run.do(invoices.GetInvoice(id=event.invoice), as_=run.user)
     if invoice.status == "open":
         payment = invoices.PayInvoice(id=event.invoice, amount=invoice.amount, currency=invoice.currency)

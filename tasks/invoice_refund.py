@@ -1,6 +1,6 @@
-"""Take back a paid invoice that a person asked to have refunded, as far as policy allows it.
+"""Refunds a paid invoice on a person's request, as far as policy allows it.
 
-How many people have to say yes is the tenant's policy alone: docs/approvals.md has one that wants two.
+The tenant's policy decides how many people must approve: docs/approvals.md has one that requires two.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tasks.events.standard import RefundRequested, refund_requested
     uses={invoices.GetInvoice: USER, invoices.RefundInvoice: USER},
 )
 def refund_invoice(run: Run[NoConfig], event: RefundRequested) -> None:
-    """Take back what the books say was paid, once, whoever asks again; the request cannot name an amount."""
+    """Refund the invoice's own amount, once, however often it is requested; the request cannot name an amount."""
     invoice = run.do(invoices.GetInvoice(id=event.invoice), as_=run.user)
     if invoice.status == "paid":
         back = invoices.RefundInvoice(id=event.invoice, amount=invoice.amount, currency=invoice.currency)

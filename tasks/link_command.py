@@ -1,4 +1,4 @@
-"""`/aswhom link` in a comment: track a pull request's labels now, as whoever asked for it."""
+"""`/aswhom link` in a comment: tracks a pull request's labels now, as the person who asked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tasks.actions import github, linear, slack
 from tasks.devops_assistant import DevOpsConfig, say_it_ended, track
 from tasks.events.github import CommentCommand, comment_command
 
-LONGEST = 100  # of a label that is quoted: there is none longer than 50
+LONGEST = 100  # characters of a quoted label: no real one has more than 50
 
 
 @workflow(
@@ -26,9 +26,9 @@ LONGEST = 100  # of a label that is quoted: there is none longer than 50
     config=DevOpsConfig,
 )
 def link_on_command(run: Run[DevOpsConfig], event: CommentCommand) -> None:
-    """All labels with a rule, or the one that is named. What was tracked before stays as it is.
+    """Track all labels with a rule, or only the named one; labels already tracked stay as they are.
 
-    Anybody may comment on a public repository, so a stranger's command does nothing at all.
+    Anybody may comment on a public repository, so an unknown person's command does nothing at all.
     """
     if not run.has_user:
         return

@@ -1,4 +1,4 @@
-"""A merged pull request: the issues that track it are done, and its channel hears of it."""
+"""A merged pull request: moves its issues to done, and announces it in the channel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MergedConfig(BaseModel):
     config=MergedConfig,
 )
 def close_issues(run: Run[MergedConfig], event: PullRequestEvent) -> None:
-    """Move the issues as whoever merged, or as the workspace where that is nobody we know."""
+    """Move the issues as the person who merged, or as the workspace if that person is not known here."""
     if not event.merged:
         return
     found = run.do(linear.FindIssuesOfPull(pull=event.key), as_=run.service)

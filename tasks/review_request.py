@@ -1,4 +1,4 @@
-"""A review was asked for: its channel hears of it."""
+"""Announces in a channel that a review was requested."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ReviewConfig(BaseModel):
     config=ReviewConfig,
 )
 def announce_review(run: Run[ReviewConfig], event: PullRequestEvent) -> None:
-    """A person's review, or a team's."""
+    """Announce the request for a person's review, or a team's."""
     match event:
         case PullRequestEvent(reviewer=ExternalUser(login=who)):
             pass

@@ -1,4 +1,4 @@
-"""`/aswhom issue TITLE` in Slack: an issue that is filed as whoever typed it."""
+"""`/aswhom issue TITLE` in Slack: files an issue as the person who typed it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pipeline.workflow import SERVICE, USER, workflow
 from tasks.actions import linear, slack
 from tasks.events.slack import SlashCommand, slash_command
 
-LONGEST = 200  # of a title
+LONGEST = 200  # characters of a title
 
 
 class CommandConfig(linear.IssueTemplate):
-    """How what is typed is filed."""
+    """Defaults for issues filed by command."""
 
 
 @workflow(
@@ -26,9 +26,9 @@ class CommandConfig(linear.IssueTemplate):
     config=CommandConfig,
 )
 def file_from_slack(run: Run[CommandConfig], event: SlashCommand) -> None:
-    """File it in their name, and tell the channel. Of whoever is nobody we know nothing is filed.
+    """File the issue in the person's name, and tell the channel; for an unknown person, file nothing.
 
-    That they are not known is what their command was answered.
+    The response to their command has already told them that they are not known.
     """
     if not run.has_user:
         return
@@ -41,5 +41,5 @@ def file_from_slack(run: Run[CommandConfig], event: SlashCommand) -> None:
     )
     filed = run.do(issue, as_=run.user)
     text = f"{slack.link(filed.url, filed.identifier)} {slack.escape(event.text[:LONGEST])}"
-    with suppress(ActionFailed):  # a command can be typed where the bot is no member: the issue stands
+    with suppress(ActionFailed):  # the command also works where the bot is not a member: the issue stands
         run.do(slack.PostMessage(channel=event.channel, text=text), as_=run.service)

@@ -1,4 +1,4 @@
-"""Answer a mention in Slack: the smallest workflow there is."""
+"""Answers a mention in Slack: the smallest possible workflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open a ticket for what a customer reported, however long the help desk is away."""
+"""Opens a ticket for what a customer reported, however long the help desk is unavailable."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SupportConfig(BaseModel):
     config=SupportConfig,
 )
 def open_ticket(run: Run[SupportConfig], event: IncidentReported) -> None:
-    """One ticket an incident: the sender may report it as often as it likes."""
+    """Open one ticket per incident, however often the sender reports it."""
     ticket = zendesk.CreateTicket(
         subject=event.subject,
         body=f"{event.customer} reports:\n\n{event.description}",
@@ -37,5 +37,5 @@ def open_ticket(run: Run[SupportConfig], event: IncidentReported) -> None:
         tags=run.config.tags,
     )
     patience = timedelta(hours=run.config.patience_hours)
-    with suppress(OnceUsed):  # it was reported before, and something of it has changed: people have its ticket
+    with suppress(OnceUsed):  # it was reported before and has changed since: people have its ticket
         run.do(ticket, as_=run.service, once=event.reference, patience=patience)

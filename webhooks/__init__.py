@@ -1,1 +1,1 @@
-"""How the world comes in: signed deliveries, the connect flow and the HTTP API."""
+"""The web side of Aswhom: signed deliveries, the connect flow and the HTTP API."""

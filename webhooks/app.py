@@ -1,4 +1,4 @@
-"""The composition root of the web: one Flask app out of its parts."""
+"""The composition root of the web: builds one Flask app from its parts."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def create_app(
     signing_key: str | None = None,
     clock: Callable[[], datetime] = _now,
 ) -> Flask:
-    """The WSGI app. It opens nothing, so it may be made before the server forks."""
+    """Build the WSGI app. It opens no connection or file, so it may be built before the server forks."""
     app = api.make_app()
-    app.debug = False  # Flask would take it from FLASK_DEBUG: a debugger is a shell for strangers
+    app.debug = False  # Flask would read FLASK_DEBUG: a debugger gives strangers a shell
     app.config.update(MAX_CONTENT_LENGTH=settings.max_body, PROPAGATE_EXCEPTIONS=False)
     client_address.install(app, settings.proxies)
     metrics.install(app)
@@ -89,13 +89,13 @@ def create_app(
 
 
 def _in_ascii() -> None:
-    """Spell out what is not ASCII in a query, as browsers do: whoever reads it takes for UTF-8 what need not be."""
+    """Percent-encode non-ASCII bytes in the query, as browsers do: later readers assume UTF-8."""
     if not request.query_string.isascii():
         request.query_string = quote(request.query_string, safe=bytes(range(128))).encode()
 
 
 def _holds_no_nul() -> None:
-    """Refuse an address with a NUL: nothing of ours is named so, and PostgreSQL takes none in a text."""
+    """Refuse an address with a NUL: no name here contains one, and PostgreSQL stores none in text."""
     if "\0" in request.path:
         raise NotFound
     if b"%00" in request.query_string:
@@ -103,7 +103,7 @@ def _holds_no_nul() -> None:
 
 
 def _fits_if_it_writes(ledger: Ledger) -> None:
-    """Take nothing for a ledger in which it would not count: a revocation would be answered, and end nothing."""
+    """Refuse writes while the ledger does not fit: a revocation would be acknowledged and end nothing."""
     if request.method not in _READS:
         ledger.fits()
 
@@ -111,6 +111,6 @@ def _fits_if_it_writes(ledger: Ledger) -> None:
 def _plainly(settings: WebSettings, response: Response) -> Response:
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Cache-Control", "no-store")
-    if settings.secure:  # RFC 6797: from then on a browser asks for nothing here without TLS
+    if settings.secure:  # RFC 6797: from then on a browser uses only TLS for this host
         response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
     return response

@@ -1,8 +1,8 @@
-"""The page of an approval link: exactly what would be done, and its person's yes or no.
+"""The page of an approval link: shows exactly what would be done and takes the person's yes or no.
 
-Where nobody signs in, the link is its person's authority: it is signed, names them, and lasts some minutes. Where
-people sign in at the console it is none: it leads to the console's page of the approval, whose answer is of whoever
-the sign-in names. What is answered goes back with the digest of what was shown.
+Without console sign-in, the link itself is the person's authority: it is signed, names them, and lasts some minutes.
+With sign-in, the link carries no authority: it leads to the console's approval page, and the answer belongs to the
+person who signed in. An answer is submitted with the digest of what was shown.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ log = logging.getLogger(__name__)
 
 
 class Approver(Protocol):
-    """The decisions behind the page. `pipeline.approvals.approving` implements it; both may raise Unavailable."""
+    """Decides behind the page. Implemented by `pipeline.approvals.approving`; both methods may raise Unavailable."""
 
     def offer(self, text: str, *, now: datetime) -> Offered | NoLink:
-        """What the page of a link shows."""
+        """Return what the page of a link shows."""
 
     def answer(
         self, text: str, *, yes: bool, digest: str, now: datetime, came_from: str | None
     ) -> Counted | NotCounted | NoLink:
-        """Count its person's answer, and keep where it came from."""
+        """Count the person's answer, and record where it came from."""
 
 
 def approval_link_pages(
     settings: WebSettings, approver: Approver, *, sign_in: bool, clock: Callable[[], datetime]
 ) -> Blueprint:
-    """`/approvals/<link>`. *sign_in*: people sign in at the console, so that a link alone answers nothing."""
+    """Serve `/approvals/<link>`. *sign_in*: people sign in at the console, so a link by itself answers nothing."""
     pages = Blueprint("approvals", __name__, url_prefix="/approvals")
 
     @pages.get("/<link>")

@@ -1,4 +1,4 @@
-"""When a request came: it may have waited for a thread, and its sender's patience does not begin anew then."""
+"""Arrival time of a request: time spent waiting for a thread counts against the sender's patience."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _HANDED: ContextVar[float | None] = ContextVar("handed", default=None)
 
 
 def note_arrival(at: float | None) -> None:
-    """Say when the request that this thread takes next came, by `time.monotonic()`. None: now."""
+    """Record when the request this thread takes next arrived, by `time.monotonic()`. None: now."""
     _HANDED.set(at)
 
 
 def arrived() -> float:
-    """When the request came that this thread has; now, where no server says so."""
+    """Return when this thread's request arrived; now, if the server did not say."""
     at = _HANDED.get()
     return time.monotonic() if at is None else at

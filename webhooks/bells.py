@@ -1,8 +1,8 @@
-"""Bells rung after the answer: the sender has its 202 before the broker is spoken to.
+"""Rings doorbells after the response: the sender has its 202 before the broker is contacted.
 
-The bells of a response are rung when the server closes it (PEP 3333: `close()` is called once the answer was sent, or
-could not be). At most one thread of a process is in the broker: one that finds another there leaves its bells with it.
-So a broker that hangs holds up one thread, not the server; what does not fit is rung by the dispatcher.
+A response's bells are rung when the server closes it (PEP 3333: `close()` is called once the response was sent, or
+could not be). At most one thread per process talks to the broker: a thread that finds another there leaves its bells in
+the queue. A hanging broker therefore blocks one thread, not the server; the dispatcher rings what does not fit.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ WAITING = 1000
 
 
 class _Due(NamedTuple):
-    """What one response has to ring for."""
+    """The bells and revocation ids of one response."""
 
     bells: Sequence[Bell]
     revocations: Sequence[str]
 
 
 class Bells:
-    """Rings for what was written down, one thread at a time."""
+    """Rings for committed work, one thread at a time."""
 
     def __init__(self, ring: Ring) -> None:
         self._ring = ring
@@ -41,9 +41,9 @@ class Bells:
             response.call_on_close(partial(self.ring_now, bells=bells, revocations=revocations))
 
     def ring_now(self, *, bells: Sequence[Bell] = (), revocations: Sequence[str] = ()) -> None:
-        """Ring at once, for a caller who waits for the end of the work; a broker that hangs holds that up."""
+        """Ring at once, for a caller that waits for the work to end; a hanging broker blocks that caller."""
         self._waiting.append(_Due(bells, revocations))
-        while self._waiting:  # looked at again after the release: one may have been left in between
+        while self._waiting:  # checked again after the release: another thread may have queued one in between
             if not self._ringing.acquire(blocking=False):
                 return
             try:

@@ -1,7 +1,7 @@
-"""Where a request came from: the peer, or what a proxy that is trusted says of it. Nothing else of a request is kept.
+"""Client address of a request: the peer, or the address a trusted proxy reports. No other request data is kept.
 
-Each proxy appends to `X-Forwarded-For` whom it was asked by, so what stands to the left of the last trusted one anybody
-may have written. The right-most hop that is not trusted is the client (`ASWHOM_TRUSTED_PROXIES`).
+Each proxy appends its own peer to `X-Forwarded-For`, so anything left of the last trusted hop may be forged. The
+right-most untrusted hop is the client (`ASWHOM_TRUSTED_PROXIES`).
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from flask import Flask, current_app, request
 
 _KEY = "aswhom-proxies"
-_WITH_PORT = re.compile(r"\[([^]]+)\](?::\d+)?|([^:]+):\d+")  # as some proxies write a hop
+_WITH_PORT = re.compile(r"\[([^]]+)\](?::\d+)?|([^:]+):\d+")  # some proxies write a hop like this
 
 Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True)
 class Proxies:
-    """Whose word counts about who came to them: so many hops before us, or those of some networks."""
+    """Proxies that are trusted to report their peer: a number of hops before us, or a set of networks."""
 
     hops: int = 0
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
     @classmethod
     def of(cls, text: str) -> Proxies:
-        """As the setting says it. Raises ValueError."""
+        """Parse the setting. Raises ValueError."""
         if text.isdecimal():
             return cls(hops=int(text))
         networks = tuple(ip_network(one.strip()) for one in text.split(","))
@@ -36,12 +36,12 @@ class Proxies:
         return cls(networks=networks)
 
     def client(self, peer: str | None, forwarded: str) -> str | None:
-        """Who came to the first of them; None: it came by a socket of this machine, and no proxy says from where."""
+        """Return the peer of the outermost trusted proxy. None: a local socket, and no proxy reports an address."""
         client = None
         for place, hop in enumerate((peer or "", *reversed(forwarded.split(",")))):
             address = _address(hop)
             if address is None and place > 0:
-                break  # what a trusted proxy wrote is no address: it is the last that is known
+                break  # a trusted proxy wrote something that is no address: keep the last known one
             client = address
             if not self._trusts(address, place):
                 break
@@ -50,7 +50,7 @@ class Proxies:
     def _trusts(self, address: Address | None, place: int) -> bool:
         if not self.networks:
             return place < self.hops
-        # Whoever has the socket's file is one of this machine.
+        # Only local processes can reach a Unix socket.
         return address is None or any(address in network for network in self.networks)
 
 
@@ -58,13 +58,13 @@ NO_PROXIES = Proxies()
 
 
 def client_address() -> str | None:
-    """Where the request at hand came from."""
+    """Return where the current request came from."""
     proxies: Proxies = current_app.extensions[_KEY]
     return proxies.client(request.remote_addr, ",".join(request.headers.getlist("X-Forwarded-For")))
 
 
 def install(app: Flask, proxies: Proxies) -> None:
-    """Have `client_address` believe *proxies*."""
+    """Make `client_address` trust *proxies*."""
     app.extensions[_KEY] = proxies
 
 

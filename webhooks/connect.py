@@ -1,8 +1,9 @@
-"""The connect flow as a browser sees it: what is asked, off to the provider, and back to a page that says how it went.
+"""Browser side of the connect flow: the offer, the redirect to the provider, and the result page.
 
-A browser gets its cookie when its person goes on from a link's page, and the callback is believed only from that
-browser: whoever went on from a link cannot have somebody else finish it (RFC 9700 §4.7). That nobody has somebody else
-go on from a link of theirs is for the product to say: a link that is to be confirmed leads there with a code.
+A browser gets its cookie when the person proceeds from a link's page, and the callback is accepted only from that
+browser. The person who opened a link thus cannot have somebody else finish it (RFC 9700 §4.7). The reverse attack,
+having a victim proceed from the attacker's link, is for the product to stop: a link that needs confirmation leads back
+there with a code.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 _BROWSER = re.compile(r"[A-Za-z0-9_-]{43}")
 
-#: What each reason's page is headed, and its status.
+#: Heading and status of each reason's page.
 PAGES: Mapping[Why, tuple[str, int]] = {
     Why.UNKNOWN_LINK: ("This link is not known", 404),
     Why.EXPIRED: ("This link has expired", 410),
@@ -54,20 +55,20 @@ class Connector(Protocol):
     """The connect flow's decisions (`pipeline.accounts.connecting`). All may raise Unavailable or Misconfigured."""
 
     def offer(self, link: str, *, browser: str, now: datetime) -> Offer | Ended:
-        """What the page of a link says."""
+        """Return what the page of a link says."""
 
     def authorize(self, link: str, *, browser: str, now: datetime) -> Away | Ended:
-        """The provider's page to send the browser to."""
+        """Return the provider's page to send the browser to."""
 
     def finish(self, connection: str, params: Mapping[str, str], *, browser: str, now: datetime) -> Ended | InLine:
-        """What came of a callback."""
+        """Process a callback and return its outcome."""
 
     def result(self, session: str, *, browser: str, now: datetime) -> Ended:
-        """How a session ended, for its own browser."""
+        """Return how a session ended, for its own browser."""
 
 
 def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callable[[], datetime]) -> Blueprint:
-    """`/connect/<link>`, `/connect/callback/<connection>` and `/connect/result/<session>`."""
+    """Serve `/connect/<link>`, `/connect/callback/<connection>` and `/connect/result/<session>`."""
     pages = Blueprint("connect", __name__, url_prefix="/connect")
     cookie = Cookie(settings, "browser")
 
@@ -92,8 +93,8 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
         away = connector.authorize(link, browser=whose, now=clock())
         if not isinstance(away, Away):
             return _result_page(away)
-        # A page rather than a redirect: browsers hold the whole chain of a form's redirects against `form-action`,
-        # and a provider's single sign-on may lead anywhere.
+        # A page rather than a redirect: browsers apply `form-action` to the whole redirect chain of a form, and a
+        # provider's single sign-on may lead anywhere.
         response = page("connect/away.html", away=away)
         cookie.set(response, whose, lasts=settings.connect_lifetime)
         return response
@@ -104,7 +105,7 @@ def connect_pages(settings: WebSettings, connector: Connector, *, clock: Callabl
         if any(len(request.args.getlist(name)) > 1 for name in params):  # RFC 6749 §3.1
             raise BadInput("the provider's answer names a parameter twice")
         ended = connector.finish(connection, params, browser=browser(), now=clock())
-        if isinstance(ended, InLine):  # the browser asks for this very address again, by itself
+        if isinstance(ended, InLine):  # the browser requests this same address again by itself
             left = ended.turn_in
             return page(
                 "connect/in_line.html", 202, line=ended, seconds=ceil(left.total_seconds()), minutes=minutes(left)
@@ -173,9 +174,9 @@ def _told_failure(failure: Failure) -> Response:
 
 
 def _result_page(ended: Ended) -> BaseResponse:
-    """The page of its own, without the code in its address; where no browser is known, the reason at once."""
+    """Redirect to the result page, whose address has no code; without a known browser, show the reason here."""
     if ended.session is None:
-        assert isinstance(ended, Failed)  # noqa: S101 - the others have a session
+        assert isinstance(ended, Failed)  # noqa: S101 - every other outcome has a session
         return _failed(ended)
     response = redirect(url_for("connect.result", session=ended.session), 303)
     guarded(response)  # type: ignore[arg-type]
@@ -201,7 +202,7 @@ def _forged() -> Failed:
 
 
 def _to_confirm(ended: Unconfirmed) -> str | None:
-    """Where the product confirms who came back. None: the code was given out, or there is no way there any more."""
+    """Return the product's confirmation address. None: the code was already given out, or the return target is gone."""
     if ended.code is None:
         return None
     back = _back(ended.return_to, "confirm", ("aswhom_link", ended.session), ("aswhom_code", ended.code))
@@ -209,7 +210,7 @@ def _to_confirm(ended: Unconfirmed) -> str | None:
 
 
 def _back(return_to: str | None, outcome: str, *more: tuple[str, str]) -> dict[str, str] | None:
-    """The way back to the product that made the link, with how it ended."""
+    """Return the way back to the product that made the link, with the outcome."""
     if return_to is None:
         return None
     parts = urlsplit(return_to)

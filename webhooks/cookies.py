@@ -1,4 +1,4 @@
-"""Our cookies: out of reach of scripts and of other sites' forms, and behind TLS of plain HTTP and of subdomains."""
+"""Cookies out of reach of scripts and cross-site forms and, under TLS, of plain HTTP and subdomains."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ class Cookie:
         self._name = f"__Host-aswhom-{name}" if settings.secure else f"aswhom-{name}"  # RFC 6265bis §4.1.3.2
 
     def sent(self) -> str:
-        """What the browser of the request at hand shows of it."""
+        """Return its value in the current request, or ""."""
         return request.cookies.get(self._name, "")
 
     def set(self, response: Response, value: str, *, lasts: timedelta) -> None:
-        """Have the browser keep it."""
-        # Lax: a provider's redirect back is a navigation from another site. Forms carry a token, or say where from.
+        """Set the cookie in the browser."""
+        # Lax: a provider's redirect back is a cross-site navigation. Forms carry a token, or say where they come from.
         response.set_cookie(self._name, value, max_age=lasts, secure=self._secure, httponly=True, samesite="Lax")
 
     def clear(self, response: Response) -> None:
-        """Take it back."""
         response.delete_cookie(self._name, secure=self._secure, httponly=True, samesite="Lax")

@@ -1,6 +1,6 @@
-"""`/healthz`: the process is up. `/readyz`: it could accept a delivery, now or a second ago.
+"""`/healthz`: the process is up. `/readyz`: it can accept a delivery, as of at most a second ago.
 
-Strangers may ask as often as they like: a second's questions cost the ledger one look.
+Unauthenticated callers may ask as often as they like: the ledger is checked at most once a second.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from webhooks.ledger import Ledger
 log = logging.getLogger(__name__)
 
 _TOLD_EVERY = 3600  # seconds
-_TOLD_AGAIN = 60  # why it is not ready: probes ask each second, and the log may lie on the disk that is full
+# seconds, for why it is not ready: probes ask each second, and the log may lie on the disk that is full
+_TOLD_AGAIN = 60
 _FRESH = 1  # second
 
 
@@ -32,9 +33,9 @@ def health(
     signing_key: str | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Blueprint:
-    """The two questions a supervisor asks. *signing_key*: the id of the installation's, which tells whose web answers.
+    """Serve both probes. *signing_key*: the id of the installation's signing key, which identifies the installation.
 
-    It tells a stranger nothing: it is the digest of a public key.
+    The id discloses nothing: it is the digest of a public key.
     """
     pages = Blueprint("health", __name__)
     look = CachedCheck(ledger.ready, believed=_FRESH, doubted=_FRESH, monotonic=monotonic)
@@ -66,7 +67,10 @@ def health(
         return problems.Problem.not_now(error).document()
 
     def tell_of_what_is_not_installed() -> None:
-        """Nothing else says that its deliveries are ignored here. What else comes is taken, so the web is ready."""
+        """Log workflows that are switched on but not installed; nothing else reports it.
+
+        All other deliveries are still accepted, so the web counts as ready.
+        """
         for name in ledger.not_installed(workflows):
             log.error(
                 "%s is on and not installed here, so deliveries that want it are ignored: install it, then "

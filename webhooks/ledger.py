@@ -1,4 +1,4 @@
-"""What the web needs of the ledger. `pipeline.intake.Intake` implements it."""
+"""The web's interface to the ledger. Implemented by `pipeline.intake.Intake`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.workflow import Match, Registry
 
 
 class ConnectionSecrets(Protocol):
-    """What verifies the deliveries of one provider connection."""
+    """Verification data of one provider connection."""
 
     @property
     def provider(self) -> str: ...
@@ -21,49 +21,49 @@ class ConnectionSecrets(Protocol):
 
     @property
     def config(self) -> Mapping[str, str]:
-        """What the connection says of the provider or sender."""
+        """The connection's configuration for its provider or sender."""
 
     @property
     def api_url(self) -> str:
-        """Where the provider is: what it may be told is told there."""
+        """The provider's API base URL; replies go only to its host."""
 
     @property
     def webhook_secrets(self) -> tuple[Secret, ...]:
-        """Every live one: two while a secret is rotated."""
+        """Every live secret: two during a rotation."""
 
 
 class Ledger(Protocol):
-    """Every method raises Unavailable when the database has no turn, no room or no answer."""
+    """The ledger as the web sees it. Every method raises Unavailable when the database is busy, full or unreachable."""
 
     def connection_secrets(self, connection: str) -> ConnectionSecrets | None:
-        """None: there is no such provider connection."""
+        """Return the connection's verification data. None: no such provider connection."""
 
     def tenant_of(self, connection: str, installation: str | None, workspace: str | None = None) -> str | None:
-        """The tenant of a delivery that came through *connection* and names *installation*.
+        """Return the tenant of a delivery that came through *connection* and names *installation*.
 
-        None: nobody's, or it is refused.
+        None: it belongs to no tenant, or is refused.
         """
 
     def accept(
         self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str, began: float
     ) -> Acceptance:
-        """Commit the delivery and its jobs, or its revocation, in one transaction. What it returns is committed.
+        """Commit the delivery and its jobs, or its revocation, in one transaction. The returned value is committed.
 
-        *outcome* (ignored or unrecognised) and *reason* are recorded where nothing follows from the delivery. *began*,
-        of `time.monotonic()`, is since when its sender waits.
+        *outcome* (ignored or unrecognised) and *reason* are recorded when the delivery leads to nothing. *began*, by
+        `time.monotonic()`, is when its sender started to wait.
         """
 
     def usages(self, delivery: SignedDelivery, workflows: Registry) -> Sequence[str]:
-        """What could be typed where *delivery* is from: usages of what listens to it and is on for its tenant."""
+        """Return usages that would work where *delivery* came from, of workflows that are on for its tenant."""
 
     def held(self) -> bool:
-        """Whether what is taken now waits, since nothing goes out until an operator releases it."""
+        """True if accepted work waits because nothing goes out until an operator releases the hold."""
 
     def fits(self) -> None:
-        """Return if what is written to it would count; nearly free once it does."""
+        """Return if writes to this ledger would count; nearly free after the first success."""
 
     def ready(self) -> None:
         """Return if a delivery could be accepted now."""
 
     def not_installed(self, workflows: Registry) -> Sequence[str]:
-        """The names of workflows that are on for somebody and not among those."""
+        """Return the names of workflows that are on for some tenant and missing from *workflows*."""

@@ -1,7 +1,7 @@
-"""What a refused sender still sends is read for a while, so that it sees the answer and not a reset (RFC 9112 §9.6).
+"""Reads on after refusing a request, so that the sender sees the response and not a reset (RFC 9112 §9.6).
 
-A server that closes a connection with bytes unread makes the kernel reset it, and a sender that writes its whole body
-before it reads, as most do, never sees why it was refused. The answer goes out first; reading on follows it.
+If a server closes a connection with unread bytes, the kernel resets it. Most senders write the whole body before they
+read, and would never see why they were refused. The response goes out first; reading on follows it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from flask import Response, request
 
 BYTES = 32_000_000  # GitHub sends up to 25 MB
 SECONDS = 10.0
-SILENCE = 2.0  # seconds without a byte: it waits for us, and has its answer
+SILENCE = 2.0  # seconds without a byte: the sender waits for us, and has its response
 
 
 def read_on_after(response: Response) -> None:
-    """Once *response* was sent, read what is left of the request's body, within bounds."""
-    # Without the server's socket a read could not be bounded, and would hold a thread for whoever sends nothing.
+    """Once *response* was sent, read the rest of the request's body, within bounds."""
+    # Without the server's socket a read could not be bounded, and a silent sender would block a thread.
     if (connection := request.environ.get("gunicorn.socket")) is not None:
         response.call_on_close(partial(_read_on, request.environ["wsgi.input"], connection))
 
@@ -36,4 +36,4 @@ def _read_on(body: Any, connection: Any) -> None:
             left -= len(piece)
         connection.settimeout(before)
     except OSError:
-        return  # silent or gone: the server closes what is left
+        return  # silent or gone: the server closes the connection

@@ -1,6 +1,6 @@
-"""What the web processes count. Labels come from closed sets: never a tenant, a connection or an id.
+"""Metrics of the web processes. Labels come from closed sets: never a tenant, a connection or an id.
 
-But for transmitters that are registered: how each fares is to be seen beside a busy one, and they are few.
+Registered transmitters are the exception: each should be visible beside a busy one, and they are few.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from webhooks.security_event import Code, Unproven
 from webhooks.sources import SOURCES
 
 CHALLENGE = "challenge"  # answered, and nothing recorded
-# A revocation that means nobody: a security event names its subject in no way that is known, or a delivery a place that
-# is listed for no tenant.
+# A revocation that matches nobody: a security event's subject has no known form, or a delivery names a place that is
+# listed for no tenant.
 NOBODY = "nobody"
-STRANGER = "stranger"  # the same in a place where nobody ever connected: who else has a public app takes it off again
-DROPPED = "dropped"  # of an installation that no tenant has, and beyond what is stored of those
-ELSEWHERE = "unknown"  # the source of a request to a path that names none
-#: What became of a request to the receiver; a refused one counts under its problem's slug.
+STRANGER = "stranger"  # the same for a place where nobody ever connected: other users of a public app uninstall it too
+DROPPED = "dropped"  # from an installation that no tenant has, and over the limit of those that are stored
+ELSEWHERE = "unknown"  # the source label of a request to a path that names no known source
+#: Outcomes of a request to the receiver; a refused one counts under its problem's slug.
 OUTCOMES = frozenset({*DeliveryOutcome, CHALLENGE, DROPPED, NOBODY, STRANGER, *(kind.slug for kind in problems.KINDS)})
 
 EVENT_OUTCOMES = frozenset(
@@ -51,13 +51,13 @@ EVENT_OUTCOMES = frozenset(
 WEBHOOKS = Counter(
     "aswhom_webhooks_total", "Requests to the webhook receiver by what became of them", ["source", "outcome"]
 )
-for _source in SOURCES:  # from nothing to one is no increase that Prometheus sees
+for _source in SOURCES:  # start at 0: Prometheus sees no increase when a series first appears at 1
     for _outcome in (DeliveryOutcome.UNRECOGNISED, NOBODY, problems.MALFORMED.slug, problems.SIGNATURE_REFUSED.slug):
         WEBHOOKS.labels(source=_source, outcome=_outcome)
 WITHHELD = Counter(
     "aswhom_webhooks_withheld_total", "Times that a sender said it left out events, which never come", ["source"]
 )
-WITHHELD.labels(source="slack")  # the one that says so
+WITHHELD.labels(source="slack")  # the only source that reports it
 SECURITY_EVENTS = Counter(
     "aswhom_security_events_total", "Security Event Tokens by what became of them", ["outcome", "transmitter"]
 )
@@ -65,7 +65,7 @@ REQUESTS = Counter(
     "aswhom_http_requests_total", "Requests by route and by the status of their answer", ["route", "method", "status"]
 )
 _DELIVERIES, _EVENTS = "/webhooks/<source>/<connection>", "/events/<transmitter>"
-for _route in (_DELIVERIES, _EVENTS):  # an alert goes by these, however few
+for _route in (_DELIVERIES, _EVENTS):  # start at 0: alerts watch these, however rare
     for _kind in (problems.UNAVAILABLE, problems.FAILED):
         REQUESTS.labels(route=_route, method="POST", status=str(_kind.status))
 SECONDS = Histogram(
@@ -80,7 +80,7 @@ EFFECTIVE = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 
-# Where several processes add up, the client library leaves its own `process_*` out.
+# In multiprocess mode the client library omits its own `process_*`.
 _NEWEST = Gauge(
     "process_start_time_seconds",
     "Start time of the newest of the processes since unix epoch in seconds.",
@@ -90,7 +90,7 @@ _NEWEST = Gauge(
 _NEWEST.set(REGISTRY.get_sample_value("process_start_time_seconds") or 0)
 
 NO_ROUTE, OTHER = "none", "other"
-_PROBES = ("/metrics", "/healthz", "/readyz")  # our own: no alert counts them
+_PROBES = ("/metrics", "/healthz", "/readyz")  # Aswhom's own probes: no alert counts them
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -102,19 +102,19 @@ def count(source: str, outcome: str) -> None:
 
 
 def count_event(outcome: str, transmitter: str) -> None:
-    """Count one request to the receiver of Security Event Tokens; *transmitter* is empty for one that there is not."""
+    """Count one request to the receiver of Security Event Tokens; *transmitter* is empty if it is unknown."""
     if outcome not in EVENT_OUTCOMES:
         raise ValueError(f"{outcome!r} is not an outcome that is counted")
     SECURITY_EVENTS.labels(outcome=outcome, transmitter=transmitter).inc()
 
 
 def count_effective() -> None:
-    """Time the request at hand, which has just committed a revocation."""
+    """Observe the time that the current request took to commit a revocation."""
     EFFECTIVE.observe(perf_counter() - g.started)
 
 
 def count_unseen(begins: bytes, status: int) -> None:
-    """Count a request that begins so, and that the server itself answered with *status*."""
+    """Count a request starting with the bytes *begins* that the server itself answered with *status*."""
     method, _, path = begins.decode("latin-1").partition(" ")
     known = {"/webhooks/": _DELIVERIES, "/events/": _EVENTS} | {probe: probe for probe in _PROBES}
     route = next((route for prefix, route in known.items() if path.startswith(prefix)), NO_ROUTE)
@@ -122,7 +122,7 @@ def count_unseen(begins: bytes, status: int) -> None:
 
 
 def exposition(folder: Path | None) -> bytes:
-    """The metrics of this process, or of all that write to *folder*, in Prometheus' text format."""
+    """Return the metrics of this process, or of all that write to *folder*, in Prometheus' text format."""
     if folder is None:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
@@ -141,16 +141,16 @@ def install(app: Flask) -> None:
     def stop(response: Response) -> Response:
         route = request.url_rule.rule if request.url_rule else NO_ROUTE
         SECONDS.labels(route=route).observe(perf_counter() - g.started)
-        # Anybody can send a request with a method of their own.
+        # Clients can send arbitrary methods.
         method = request.method if request.method in METHODS else OTHER
         REQUESTS.labels(route=route, method=method, status=str(response.status_code)).inc()
         return response
 
 
 def keep_apart(app: Flask, port: int) -> None:
-    """Have `/metrics` answered on *port* alone, and nothing else there but `/healthz`.
+    """Serve `/metrics` only on *port*, and there nothing else except `/healthz`.
 
-    By the address that the server listens on, not by what a client says: whoever reaches the web does not get there.
+    The check uses the port the server listens on, not a client's header, so clients of the web port cannot reach it.
     """
 
     @app.before_request
@@ -161,7 +161,7 @@ def keep_apart(app: Flask, port: int) -> None:
 
 
 def page(folder: Path | None) -> Blueprint:
-    """`/metrics`."""
+    """Serve `/metrics`."""
     pages = Blueprint("metrics", __name__)
 
     @pages.get("/metrics")

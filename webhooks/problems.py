@@ -47,7 +47,7 @@ UNAVAILABLE = Kind(slug="unavailable", status=503, title="Not now")
 FAILED = Kind(slug="failed", status=500, title="A fault of ours")
 TOO_MANY = Kind(slug="too-many-requests", status=429, title="Too many requests")
 
-# Of the agents' API.
+# Used by the agents' API.
 NO_KEY = Kind(slug="no-key", status=401, title="A key is needed")
 KEY_REFUSED = Kind(slug="key-refused", status=401, title="The key lets nobody in")
 STOPPED = Kind(slug="stopped", status=403, title="The agent or its tenant is stopped")
@@ -62,7 +62,7 @@ NOT_IN_STATE = Kind(slug="not-in-state", status=409, title="It is in no state fo
 CONNECT_REFUSED = Kind(slug="connect-refused", status=409, title="Nothing was connected")
 NOT_SET_UP = Kind(slug="not-set-up", status=409, title="Something is not set up here")
 
-#: Of the receiver.
+#: Used by the receiver.
 KINDS = (
     TOO_LARGE,
     ENCODED,
@@ -85,7 +85,7 @@ _NEXT_STEP = {
 }
 
 
-#: The same for whoever is at a browser, below the addresses of pages.
+#: The same for people at a browser, below the addresses of pages.
 _FOR_PEOPLE = {
     404: "Nothing is at this address. Copy the whole of it, or ask for a new link.",
     405: "This address is where a form is sent to. Go back to the page that the form is on.",
@@ -110,9 +110,10 @@ class Problem(Exception):
         errors: Sequence[Mapping[str, str]] = (),
         challenge: str = "",
     ) -> None:
-        """*errors*: what is wrong with which part of the request, never with what stood there.
+        """Create the problem.
 
-        *challenge*: how to come in (RFC 9110 §11.6.1).
+        *errors*: which part of the request is wrong and how, never with the value sent. *challenge*: the
+        WWW-Authenticate value (RFC 9110 §11.6.1).
         """
         super().__init__(f"{kind.slug}: {detail}")
         self.kind = kind
@@ -123,12 +124,12 @@ class Problem(Exception):
 
     @classmethod
     def not_there(cls, what: str, *, listed: str) -> Problem:
-        """That a key of the agents' API has none of these; *listed*: where those it has are."""
+        """Build the problem of an API key asking for something it cannot see; *listed*: where the visible ones are."""
         return cls(NOT_THERE, f"There is no {what} for this key. GET /v1/{listed} lists those there are.")
 
     @classmethod
     def not_now(cls, error: Unavailable) -> Problem:
-        """The problem of a ledger that cannot answer, or did not say whether it wrote; or of keys that are away."""
+        """Build the problem of an unavailable or unconfirming ledger, or of unreachable issuer keys."""
         if isinstance(error, Unconfirmed):
             return cls(UNAVAILABLE, _UNCONFIRMED, retry_after=error.retry_after)
         detail = "The ledger cannot take this now, and stored nothing. Send the same request again after Retry-After."
@@ -145,7 +146,6 @@ class Problem(Exception):
         return cls(UNAVAILABLE, detail, retry_after=error.retry_after)
 
     def document(self) -> Response:
-        """The answer."""
         kind = self.kind
         answer = _document(f"urn:aswhom:problem:{kind.slug}", kind.title, kind.status, self.detail, self.errors)
         if self.challenge:
@@ -154,7 +154,7 @@ class Problem(Exception):
 
 
 def told_to_wait(response: R, wait: timedelta) -> R:
-    """*response*, which says when to come again. RFC 9110 §10.2.3: whole seconds; rounded up, and never "at once"."""
+    """Add Retry-After to *response*: whole seconds (RFC 9110 §10.2.3), rounded up, at least 1."""
     response.headers["Retry-After"] = str(max(1, math.ceil(wait.total_seconds())))
     return response
 
@@ -167,9 +167,9 @@ def _document(type_: str, title: str, status: int, detail: str, errors: Sequence
 
 
 def own(error: Exception) -> Problem:
-    """The problem of an error nobody expected, logged by its class and place.
+    """Return the problem of an unexpected error, and log its class and traceback.
 
-    Its message is left out unless the error is one of ours: a database driver's quotes the parameters.
+    Its message is logged only for Aswhom's own errors: a database driver's message quotes the parameters.
     """
     said = str(error) if isinstance(error, AswhomError) else type(error).__qualname__
     frames = "".join(traceback.format_tb(error.__traceback__))
@@ -178,7 +178,7 @@ def own(error: Exception) -> Problem:
 
 
 def _by_a_person() -> bool:
-    """Whether a browser asks for a page: what takes anything else as gladly is a program."""
+    """True if a browser asks for a page; clients that equally accept anything else are programs."""
     best = request.accept_mimetypes.best_match(("application/problem+json", "text/html"))
     return best == "text/html" and f"{request.path}/".startswith(tuple(f"{one}/" for one in _PAGES))
 

@@ -1,8 +1,8 @@
-"""How many requests and deliveries may come in a minute, counted in Redis; by each process alone while that is away.
+"""Rate limits for requests and deliveries, counted in Redis; per process while Redis is unavailable.
 
-Of deliveries only what was verified is counted. What comes from an installation that no tenant has is counted apart,
-since anybody may install a public app: neither forgers nor strangers use up what a sender may send. Signals always come
-in: a revocation must not wait.
+Only verified deliveries count. Deliveries of installations that no tenant has are counted separately, since anybody may
+install a public app: neither forgers nor strangers use up a sender's quota. Signals are never limited: a revocation
+must not wait.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from webhooks.problems import Problem
 log = logging.getLogger(__name__)
 
 WINDOW = timedelta(minutes=1)
-AWAY = 10.0  # seconds until a Redis that failed is asked again: requests must not wait for one that hangs
-# Seconds for each connect and each answer, and for all of them that one count takes: a few milliseconds are usual, and
-# a person at Slack is told after three seconds that a command failed.
+AWAY = 10.0  # seconds until a failed Redis is tried again: requests must not wait for one that hangs
+# Seconds, for each connect and each reply, and for all calls of one count together. A few milliseconds are usual, and
+# Slack tells a person after three seconds that a command failed.
 PATIENCE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """What is left to somebody after this request."""
+    """The state of one quota after this request."""
 
     allowed: bool
     limit: int
@@ -43,22 +43,22 @@ class Spent:
     resets_in: int  # whole seconds
 
     def check(self, too_many: str) -> None:
-        """Raise the Problem of one too many; *too_many* says of what."""
+        """Raise Problem if the quota is exceeded; *too_many* is the detail."""
         if not self.allowed:
             raise Problem(problems.TOO_MANY, too_many, retry_after=timedelta(seconds=self.resets_in))
 
 
 class Counts(Protocol):
-    """Requests a minute of each key. `Quota` implements it."""
+    """Per-minute request counts by key. Implemented by `Quota`."""
 
     def spend(self, key: str) -> Spent: ...
 
 
 class SharedCounts:
-    """Redis, in which all processes count. One for all quotas of a process, so that they know together that it is away.
+    """Counters in Redis, shared by all processes. All quotas of a process share one circuit breaker.
 
-    Once it has failed, hung, or was slow twice running, one request asks it again after a while, and the others do
-    without until it answers in time.
+    After a failure, a timeout or two slow replies in a row, a single request probes Redis again after a while. All
+    others count locally until it answers in time.
     """
 
     def __init__(self, client: redis.Redis, *, prefix: str, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -67,23 +67,23 @@ class SharedCounts:
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._again: float | None = None  # when it is asked again; None: it answers
-        self._slow = False  # the last answer; once it may have been this machine that stood still
+        self._again: float | None = None  # when to probe Redis again; None: it is available
+        self._slow = False  # whether the last reply was slow; a single slow one may be a pause of this machine
 
     @classmethod
     def at(cls, url: str, *, prefix: str, monotonic: Callable[[], float] = time.monotonic) -> SharedCounts:
-        """With a client of its own, which waits for no longer than a request can."""
+        """Create it with its own client, whose timeouts are as short as a request can wait."""
         client = redis.Redis.from_url(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
         return cls(client, prefix=prefix, monotonic=monotonic)
 
     def spend(self, item: RateLimitItem, of: str, key: str) -> Spent | None:
-        """Count one request of *key*; None: it is away."""
+        """Count one request of *key*; None: Redis is unavailable."""
         with self._lock:
             began = self._monotonic()
             if self._again is not None:
                 if began < self._again:
                     return None
-                self._again = began + AWAY  # whoever comes while this one asks does not wait as well
+                self._again = began + AWAY  # requests that arrive during this probe do not wait as well
             again = self._again
         try:
             spent = _count(self._limiter, item, of, key)
@@ -99,7 +99,7 @@ class SharedCounts:
         return spent
 
     def _leave(self, again: float | None, why: str) -> None:
-        """Do without it for a while. Of those who asked at once, the first says so."""
+        """Open the circuit for a while. Of several threads that fail together, only the first logs it."""
         with self._lock:
             found = self._again == again
             if found:
@@ -109,7 +109,7 @@ class SharedCounts:
 
 
 class Quota:
-    """Requests a minute of each key, in a sliding window; *of* says what keys are. One for all threads of a process."""
+    """Requests per minute for each key, in a sliding window; *of* names the kind of key. Shared by all threads."""
 
     def __init__(self, per_minute: int, shared: SharedCounts | None, *, of: str = "key") -> None:
         self._item = RateLimitItemPerMinute(per_minute)
@@ -132,9 +132,9 @@ def _count(limiter: RateLimiter, item: RateLimitItem, of: str, key: str) -> Spen
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """How many deliveries are taken through a provider connection and for a tenant; None: as many as come.
+    """Rate limits for deliveries per provider connection and per tenant; None: unlimited.
 
-    *nobodys*: how many of a connection are stored whose installation no tenant has.
+    *nobodys*: limits how many deliveries of a connection are stored whose installation no tenant has.
     """
 
     connection: Counts | None = None
@@ -143,27 +143,27 @@ class Rates:
 
     @classmethod
     def of(cls, connection: int | None, tenant: int | None, shared: SharedCounts | None) -> Rates:
-        """So many a minute; of nobody's as many as of a tenant's, or of the connection's where that has no rate."""
+        """Build limits per minute. The limit for nobody's deliveries is the tenant's, or else the connection's."""
         counts = {"connection": connection, "tenant": tenant, "nobodys": tenant or connection}
         return cls(**{of: Quota(rate, shared, of=of) for of, rate in counts.items() if rate is not None})
 
     def admit(self, connection: str, tenant: Callable[[], str | None]) -> bool:
-        """Count one verified delivery; whether it is to be stored. Raises Problem if that was too many.
+        """Count one verified delivery; return True if it is to be stored. Raises Problem over the limit.
 
-        *tenant* is asked for only if it counts. Nobody's beyond their rate are neither stored nor refused: a sender
-        would turn the app off for all whose deliveries fail, and GitHub's would be asked for again.
+        *tenant* is called only if needed. Nobody's deliveries over their limit are dropped but not refused: a sender
+        that sees failures would disable the app for everyone, and GitHub's would be redelivered.
         """
         if self.tenant is None and self.nobodys is None:
             whose = None
         elif (whose := tenant()) is None and self.nobodys is not None:
-            # And of the connection's, which others share, nothing.
+            # These do not count against the connection's limit, which tenants share.
             return self.nobodys.spend(connection).allowed
         for what, spent in self._spent(connection, whose):
             spent.check(f"This {what} takes {spent.limit} deliveries a minute. Send it again after Retry-After.")
         return True
 
     def _spent(self, connection: str, tenant: str | None) -> Iterator[tuple[str, Spent]]:
-        # The tenant's comes first: what it may not send must not use up what others send through the same connection.
+        # The tenant's limit first: a delivery over it must not use up the connection's, which other tenants share.
         if self.tenant is not None and tenant is not None:
             yield "tenant", self.tenant.spend(tenant)
         if self.connection is not None:

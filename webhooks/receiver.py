@@ -1,8 +1,8 @@
 """The receiver: verify, count, accept in one transaction, answer, then ring.
 
 A delivery whose signature is not verified leaves only a count. A verified one is recorded before it is answered with
-202, even if no workflow wants it. The exception is an installation that no tenant has: beyond a rate its deliveries
-are dropped.
+202, even if no workflow wants it. The exception is an installation that no tenant has: over the rate limit its
+deliveries are dropped.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def receiver(
     replies: Replies | None,
     clock: Callable[[], datetime],
 ) -> Blueprint:
-    """`POST /webhooks/<source>/<connection>`."""
+    """Serve `POST /webhooks/<source>/<connection>`."""
     pages = Blueprint("receiver", __name__)
     taker = _Receiver(
         settings=settings,
@@ -91,7 +91,7 @@ def receiver(
 
 @dataclass(frozen=True, kw_only=True)
 class _Receiver:
-    """Takes a delivery: from the head of the request to the bells and replies that follow the answer."""
+    """Handles one delivery, from the request's headers to the bells and replies that follow the response."""
 
     settings: WebSettings
     ledger: Ledger
@@ -103,7 +103,7 @@ class _Receiver:
     strangers: Strangers = field(default_factory=Strangers)
 
     def take(self, name: str, connection: str) -> tuple[str, Response]:
-        """The outcome, as the metrics name it, and the answer. Raises Problem, and Unavailable."""
+        """Return the outcome, as the metrics name it, and the response. Raises Problem or Unavailable."""
         began = arrived()
         source = _admit(name, self.settings)
         secrets = _secrets(self.ledger, source, connection)
@@ -127,17 +127,17 @@ class _Receiver:
                 return self._accept(source, connection, body, reading, api_url=secrets.api_url, began=began)
 
     def _tenant_of(self, connection: str, secrets: ConnectionSecrets, received: Received) -> str | None:
-        """The tenant whose rate it counts against; None: nobody's.
+        """Return the tenant whose rate limit applies; None: nobody's.
 
-        Through a tenant's own connection it is that tenant's, also where it will be refused or left out: those are
-        kept, for its operators to see and to replay.
+        A delivery through a tenant's own connection counts against that tenant even if it will be refused or ignored:
+        it is stored all the same, for operators to inspect and replay.
         """
         if secrets.tenant is not None:
             return secrets.tenant
         return self.ledger.tenant_of(connection, received.installation, received.workspace)
 
     def _drop(self, source: Source, connection: str, body: bytes, received: Received) -> tuple[str, Response]:
-        """Answer a delivery of no tenant's installation as if it had been stored."""
+        """Answer a delivery of an installation that no tenant has as if it had been stored."""
         self.strangers.dropped(source.name, connection, received.installation)
         why = "no tenant has the installation that it names, and no more of those are stored in this minute"
         nothing = Acceptance(delivery="", outcome=DeliveryOutcome.IGNORED, reason=why, nobodys=True)
@@ -171,7 +171,7 @@ class _Receiver:
             log.warning("the sender left out events", extra={**where, "delivery": acceptance.delivery})
         response = self._answer(received, delivery, acceptance, _told(acceptance))
         self.bells.ring_after(response, bells=acceptance.bells, revocations=acceptance.revocations)
-        # After the bells: all this is done in order after the answer, and a chat may take ten seconds.
+        # After the bells: these callbacks run in order after the response, and a chat may take ten seconds.
         telling = received.telling
         if telling and telling.at and self.replies and (words := telling.says(acceptance, ())):
             self.replies.send_after(response, telling.at, words, api_url=api_url)
@@ -180,8 +180,8 @@ class _Receiver:
     def _answer(
         self, received: Received, delivery: SignedDelivery, acceptance: Acceptance, document: Mapping[str, object]
     ) -> Response:
-        """The answer to the sender: *document* for a machine, or words for a person."""
-        # The sender shows a person the body of our answer, and takes any status but 200 for a failure.
+        """Build the response to the sender: *document* for a machine, or words for a person."""
+        # The sender shows a person the body of our response, and takes any status other than 200 for a failure.
         if received.answered_with_nothing:
             return Response()
         if received.telling is not None and received.telling.at is None:
@@ -198,7 +198,7 @@ class _Receiver:
             return False
 
     def _usages(self, delivery: SignedDelivery, acceptance: Acceptance) -> Sequence[str]:
-        """What a person of the tenant could type instead, to start one of the workflows that are on for it."""
+        """Return what the person could type instead to start one of the workflows that are on for their tenant."""
         if acceptance.nobodys or acceptance.jobs or acceptance.outcome is not DeliveryOutcome.IGNORED:
             return ()
         try:
@@ -208,7 +208,7 @@ class _Receiver:
 
 
 def _admit(name: str, settings: WebSettings) -> Source:
-    """The source of that name, if the head of the request fits it. Raises Problem."""
+    """Return the source of that name if the request's headers fit it. Raises Problem."""
     if (request.content_length or 0) > settings.max_body:
         raise _too_large(settings)
     if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
@@ -234,20 +234,20 @@ def _secrets(ledger: Ledger, source: Source, connection: str) -> ConnectionSecre
 
 
 def _body(settings: WebSettings) -> bytes:
-    """The body, read no further than the cap even if Content-Length is missing or wrong. Raises Problem."""
-    # One byte more than allowed: at this limit the stream just ends, and a body cut there would only look badly signed.
+    """Read the body, never beyond the cap, even if Content-Length is missing or wrong. Raises Problem."""
+    # One byte more than allowed: the stream simply ends at this limit, and a truncated body would look badly signed.
     request.max_content_length = settings.max_body + 1
     try:
         body = request.get_data(cache=False)
     except ClientDisconnected:
-        if request.content_length is None:  # in chunks: nothing tells how much is missing
+        if request.content_length is None:  # chunked: nothing tells how much is missing
             g.body_was_read = True
             raise Problem(problems.INCOMPLETE, "The body broke off before its last chunk. Send it whole.") from None
         body = b""
     if len(body) > settings.max_body:
         raise _too_large(settings)
     g.body_was_read = True
-    if len(body) < (request.content_length or 0):  # RFC 9112 §8: incomplete, even if what came is signed
+    if len(body) < (request.content_length or 0):  # RFC 9112 §8: incomplete, even if the received part is signed
         raise Problem(problems.INCOMPLETE, "The body is shorter than Content-Length says. Send it whole.")
     return body
 
@@ -258,16 +258,16 @@ def _too_large(settings: WebSettings) -> Problem:
 
 
 def _unknown() -> Problem:
-    # The same answer for no such source, no such connection and a connection of another provider. The 401 for a bad
-    # signature does tell that an id exists: ids are no secret, webhook secrets are.
+    # One answer for an unknown source, an unknown connection and a connection of another provider. The 401 for a bad
+    # signature does reveal that an id exists: ids are no secret, webhook secrets are.
     detail = "There is no webhook at this address. Compare it with the one that the provider connection shows."
     return Problem(problems.UNKNOWN_CONNECTION, detail)
 
 
 def _matches(workflows: Registry, sender: str, received: Received) -> tuple[Sequence[Match], DeliveryOutcome, str]:
-    """The workflows that the delivery starts; if none, the outcome to record and the reason.
+    """Return the workflows that the delivery starts; if none, the outcome to record and the reason.
 
-    *sender* is the source's name as it is stored with the delivery, so that a replay matches the same workflows.
+    *sender* is the source's name as stored with the delivery, so that a replay matches the same workflows.
     """
     if received.unrecognised:
         return (), DeliveryOutcome.UNRECOGNISED, received.unrecognised
@@ -275,7 +275,7 @@ def _matches(workflows: Registry, sender: str, received: Received) -> tuple[Sequ
         return (), DeliveryOutcome.IGNORED, received.note  # the ledger follows the signal, or counts the answer
     try:
         matches = workflows.match(sender, received.event, received.document)
-    except BadInput as error:  # it is signed, so keep it: a person can look at it and replay it
+    except BadInput as error:  # it is signed, so store it: a person can look at it and replay it
         return (), DeliveryOutcome.UNRECOGNISED, str(error)
     listened = workflows.knows(sender, received.event)
     why = "no workflow wants it" if listened else f"no workflow listens to {sender} {received.event}"

@@ -1,9 +1,9 @@
-"""What a person is told of what they did in a chat, sent to the address that the chat gave with it.
+"""Replies to people about their action in a chat, sent to the response URL that came with it.
 
-After the answer, as bells are rung: the sender waits for no call of ours. One thread of a process sends at a time, what
-others leave behind too: a chat that hangs holds up one of the web's threads, until `IN_ALL` after the last that it was
-left. What does not fit, could not be tried by then, or is not taken, is dropped, and the log says so: the delivery says
-the same.
+They are sent after the response, like bells, so the sender never waits for our call. One thread per process sends at a
+time, including what other threads queued: a hanging chat blocks one web thread, for at most `IN_ALL` after the last
+reply was queued. A reply that does not fit the queue, expires in it or is rejected is dropped and logged; the stored
+delivery holds the same information.
 """
 
 from __future__ import annotations
@@ -27,24 +27,25 @@ log = logging.getLogger(__name__)
 
 WAITING = 100
 WITHIN = timedelta(seconds=5)
-IN_ALL = timedelta(seconds=10)  # of each, with its wait: a chat that hangs costs only those that came while it did
-AT_LEAST = timedelta(seconds=1)  # less is no try: it would be sent, and its answer not waited for
+IN_ALL = timedelta(seconds=10)  # for each, queueing included: a hanging chat delays only replies queued meanwhile
+# with less time left there is no attempt: it would be sent without waiting for the response
+AT_LEAST = timedelta(seconds=1)
 _PORTS = {"https": 443, "http": 80}
 
 
 class Replies:
-    """Sends words to chats, one thread at a time."""
+    """Sends replies to chats, one thread at a time."""
 
     def __init__(self, http: Client, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._http = http
         self._monotonic = monotonic
-        self._waiting: deque[tuple[float, HttpRequest]] = deque()  # since when, and what
+        self._waiting: deque[tuple[float, HttpRequest]] = deque()  # when it was queued, and the request
         self._sending = Lock()
 
     def send_after(self, response: Response, url: str, words: Mapping[str, Any], *, api_url: str) -> None:
-        """Send *words* to *url* once *response* was sent, if that is of the same provider as *api_url*.
+        """Send *words* to *url* once *response* was sent, if *url* belongs to the provider of *api_url*.
 
-        A tenant that has the signing secret of its own connection could have signed any address.
+        A tenant that knows its own connection's signing secret could have signed any address.
         """
         if not is_beside(url, api_url):
             log.warning("no reply: the address is not the provider's", extra={"action": "reply.elsewhere"})
@@ -58,7 +59,7 @@ class Replies:
             _dropped(1)
             return
         self._waiting.append((self._monotonic(), request))
-        while self._waiting:  # looked at again after the release: one may have been left in between
+        while self._waiting:  # checked again after the release: another thread may have queued one in between
             if not self._sending.acquire(blocking=False):
                 return
             try:
@@ -67,7 +68,7 @@ class Replies:
                 self._sending.release()
 
     def _send_next(self) -> None:
-        """Send the first that is not late, and drop those before it."""
+        """Drop expired replies, then send the first remaining one."""
         oldest = self._monotonic() - (IN_ALL - AT_LEAST).total_seconds()
         late = 0
         while self._waiting and self._waiting[0][0] < oldest:
@@ -83,7 +84,7 @@ class Replies:
         outcome = self._http.send(request, within=within)
         if not (isinstance(outcome, Answer) and outcome.status < 300):
             said = f"status {outcome.status}" if isinstance(outcome, Answer) else outcome.reason
-            # Never its address: whoever has that can post.
+            # Never log the address: it authorizes posting.
             log.warning("a reply was not taken", extra={"action": "reply.not_taken", "reason": said})
 
 
@@ -92,7 +93,7 @@ def _dropped(replies: int) -> None:
 
 
 def is_beside(url: str, api_url: str) -> bool:
-    """Whether *url* is at the host and port of *api_url*, or below, and as safe: hooks.slack.com for slack.com/api."""
+    """True if *url* is on *api_url*'s host or a subdomain, by the same scheme and port: hooks.slack.com, slack.com."""
     try:
         there, api = urlsplit(url), urlsplit(api_url)
         host, of = there.hostname or "", api.hostname or ""

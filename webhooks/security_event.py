@@ -1,6 +1,6 @@
-"""Security Event Tokens (RFC 8417): verified, and read for what they say. Pure: a token and keys in, a value out.
+"""Verification and reading of Security Event Tokens (RFC 8417). Pure: a token and keys in, a value out.
 
-A token that is refused is answered as RFC 8935 §2.3 wants it, with one of its closed set of codes.
+A refusal carries one of the closed set of error codes of RFC 8935 §2.3.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ AHEAD = timedelta(minutes=5)  # how far a transmitter's clock may be ahead of ou
 
 
 class Code(StrEnum):
-    """The error codes of RFC 8935 §2.4 that there is an occasion for."""
+    """The error codes of RFC 8935 §2.4 that can occur."""
 
-    INVALID_REQUEST = "invalid_request"  # no SET, or not of its event's shape
-    INVALID_KEY = "invalid_key"  # signed by a key that is none of the transmitter's
+    INVALID_REQUEST = "invalid_request"  # not a SET, or an event of the wrong shape
+    INVALID_KEY = "invalid_key"  # signed by a key that the transmitter does not have
     INVALID_ISSUER = "invalid_issuer"
     INVALID_AUDIENCE = "invalid_audience"
-    AUTHENTICATION_FAILED = "authentication_failed"  # the signature is not that of this token by that key
+    AUTHENTICATION_FAILED = "authentication_failed"  # the key does not verify the signature
 
 
 class Unproven(StrEnum):
-    """What was refused before a signature held, and so may be anybody's."""
+    """Refusals before a signature was verified; anybody may have sent these."""
 
-    UNSIGNED = "unsigned"  # nothing in it says that it is the transmitter's
-    UNVERIFIED = "unverified"  # it names the transmitter's issuer: who is to be it may have other keys by now
+    UNSIGNED = "unsigned"  # nothing in it claims to be the transmitter's
+    UNVERIFIED = "unverified"  # it names the transmitter's issuer: the transmitter may have changed its keys
 
 
 class Refused(Exception):
-    """A token that is not taken; *description* is for the transmitter's people, and quotes nothing.
+    """A refused token; *description* is for the transmitter's operators, and quotes nothing.
 
-    *unproven*: no signature of the transmitter's was seen to hold. None: it is the transmitter's own.
+    *unproven*: no signature of the transmitter was verified. None: the token is the transmitter's own.
     """
 
     def __init__(self, code: Code, description: str, *, unproven: Unproven | None = None) -> None:
@@ -52,12 +52,12 @@ class Refused(Exception):
 
 
 def unverified(token: bytes, transmitter: Transmitter) -> Signed:
-    """What the token says of itself, which nobody may believe yet. Raises Refused for what is no SET of this sender."""
+    """Parse a token without verifying it. Raises Refused if it is not a SET of this transmitter."""
     try:
         signed = jose.read(token)
     except Unusable as error:
         raise _unusable(error, Unproven.UNSIGNED) from None
-    # RFC 8417 §2.3: an ID token must not pass for one. What is not typed is told apart by its claims, in `read`.
+    # RFC 8417 §2.3: an ID token must not be accepted as a SET. `_untimely` tells untyped tokens apart by their claims.
     if signed.type != TYPE and not (transmitter.plain_jwt and signed.type in (None, "jwt")):
         named = _named(signed, transmitter)
         raise Refused(Code.INVALID_REQUEST, f"the header's typ should be {TYPE}", unproven=named)
@@ -65,7 +65,7 @@ def unverified(token: bytes, transmitter: Transmitter) -> Signed:
 
 
 def read(signed: Signed, key: Key | None, transmitter: Transmitter, *, now: datetime) -> SecurityEvent:
-    """What the token says, if *key*, the one it names, signed it for us. Raises Refused."""
+    """Return the token's event if *key*, which the token names, signed it for this audience. Raises Refused."""
     claims = _claims(signed, key, unproven=_named(signed, transmitter))
     if claims.get("iss") != transmitter.issuer:
         raise Refused(Code.INVALID_ISSUER, "iss is not the issuer that is registered for this transmitter")
@@ -99,9 +99,9 @@ def read(signed: Signed, key: Key | None, transmitter: Transmitter, *, now: date
 
 
 def _named(signed: Signed, transmitter: Transmitter) -> Unproven:
-    """Whether an unverified token at least names the transmitter as its issuer.
+    """Return UNVERIFIED if the token names the transmitter's issuer, otherwise UNSIGNED.
 
-    Anybody can write that: it only sorts refusals.
+    Anybody can write that: it only classifies refusals.
     """
     said = jose.claims(signed.payload) or {}
     return Unproven.UNVERIFIED if said.get("iss") == transmitter.issuer else Unproven.UNSIGNED
@@ -128,20 +128,20 @@ def _claims(signed: Signed, key: Key | None, *, unproven: Unproven) -> Mapping[s
 
 
 def _unusable(error: Unusable, unproven: Unproven) -> Refused:
-    """Said apart, or the transmitter's people would look at keys that are well."""
+    """Return the refusal; the codes differ so that the transmitter's operators do not suspect keys that are fine."""
     if isinstance(error, NotASignedToken):
         return Refused(Code.INVALID_REQUEST, f"the token cannot be read: {error}", unproven=unproven)
     return Refused(Code.INVALID_KEY, f"the token cannot be verified: {error}", unproven=unproven)
 
 
 def _untimely(claims: Mapping[str, Any], *, is_typed: bool, now: datetime) -> None:
-    """Raise Refused for a token of another time, or one that may be an ID token by what it says of time."""
+    """Raise Refused for an untimely token, or one whose time claims suggest an ID token."""
     issued, expires = claims.get("iat"), claims.get("exp")
     if not _is_number(issued) or issued > (now + AHEAD).timestamp():
         raise Refused(Code.INVALID_REQUEST, "iat should be a number of seconds, and not ahead of now")
     if not is_typed and (expires is not None or "nonce" in claims):
         raise Refused(Code.INVALID_REQUEST, f"without the typ {TYPE}, a token with exp or nonce may be an ID token")
-    # A SET should have none (RFC 8417 §2.2); one that has is not taken once it has passed (RFC 7519 §4.1.4).
+    # A SET should have no exp (RFC 8417 §2.2); if it has one, it is refused after it (RFC 7519 §4.1.4).
     if expires is not None and (not _is_number(expires) or expires <= (now - AHEAD).timestamp()):
         raise Refused(Code.INVALID_REQUEST, "exp has passed, or is no number of seconds: leave it out of a SET")
 

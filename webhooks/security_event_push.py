@@ -1,7 +1,7 @@
-"""Security Event Tokens by push (RFC 8935): `POST /events/<transmitter>`, 202 once it is committed.
+"""Push delivery of Security Event Tokens (RFC 8935): `POST /events/<transmitter>`, 202 after the commit.
 
-Whom the transmitter is, the registration says; what it says is believed by its signature alone. A token that was taken
-before is answered as it was then, and a refusal says why in RFC 8935's own codes.
+The registration says who the transmitter is; only its signature proves what it says. A token received before is
+answered as before, and a refusal carries RFC 8935's own error codes.
 """
 
 from __future__ import annotations
@@ -33,30 +33,31 @@ _CAP = 100_000  # bytes of one token; real ones are under 4 kB
 
 
 class SecurityEvents(Protocol):
-    """What the web needs for security events. `pipeline.security_event_intake` implements it."""
+    """The web's interface for security events. Implemented by `pipeline.security_event_intake`."""
 
     def transmitter(self, transmitter: str) -> Transmitter | None:
-        """None: none is registered under that id."""
+        """Return the transmitter. None: none is registered under that id."""
 
     def key(self, transmitter: Transmitter, token: Signed) -> Key | None:
-        """Its key that *token* names; None: it has none. Raises Unavailable."""
+        """Return the transmitter's key that *token* names; None: it has none. Raises Unavailable."""
 
     def accept(self, event: SecurityEvent, transmitter: Transmitter) -> Acceptance | None:
-        """Commit the token and what follows from it. What it returns is committed; None: the transmitter was removed
-        meanwhile. Raises Unavailable.
+        """Commit the token and what follows from it. The returned value is committed.
+
+        None: the transmitter was removed meanwhile. Raises Unavailable.
         """
 
 
 def event_receiver(
     settings: WebSettings, events: SecurityEvents, bells: Bells, *, clock: Callable[[], datetime]
 ) -> Blueprint:
-    """`POST /events/<transmitter>`."""
+    """Serve `POST /events/<transmitter>`."""
     pages = Blueprint("events", __name__)
 
     @pages.post("/events/<transmitter>")
     def receive(transmitter: str) -> Response:
         outcome: str = problems.FAILED.slug
-        known = ""  # a label is never what a stranger made up
+        known = ""  # never use a stranger's text as a label
         try:
             sender = events.transmitter(transmitter)
             if sender is None:
@@ -102,7 +103,7 @@ def event_receiver(
 
 
 def _became(event: SecurityEvent, acceptance: Acceptance) -> str:
-    """What is counted: a signal that means nobody is told apart, since its sender has its 202 and says no more."""
+    """Return the outcome to count; a signal that matches nobody gets its own, despite the 202."""
     whom = [one for signal in event.signals for one in signal.whom]
     if acceptance.outcome is DeliveryOutcome.SIGNAL and all(isinstance(one, Nobody) for one in whom):
         return metrics.NOBODY
@@ -121,7 +122,7 @@ def _body(cap: int) -> bytes:
         raise too_large
     try:
         body = request.get_data(cache=False)
-    except RequestEntityTooLarge:  # of a body that did not say how long it is
+    except RequestEntityTooLarge:  # a body without Content-Length
         raise too_large from None
     if len(body) > cap:
         raise too_large
@@ -129,7 +130,7 @@ def _body(cap: int) -> bytes:
 
 
 def _refusal(refused: Refused, transmitter: str) -> Response:
-    """RFC 8935 §2.3. No token is looked at before its *transmitter* was found, so the log has no stranger's words."""
+    """Build the error response of RFC 8935 §2.3. *transmitter* is known by now, so the log has no stranger's words."""
     note = {"action": "event.refused", "transmitter": transmitter, "err": str(refused.code)}
     if refused.unproven is not None:
         note["unproven"] = str(refused.unproven)

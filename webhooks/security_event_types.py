@@ -1,8 +1,8 @@
-"""What each type of security event asks for, as data, and whom its subject means. Pure.
+"""Security event types as data: the action each one asks for and whom its subject means. Pure.
 
-A subject is known by `iss_sub` (of the one issuer that the transmitter tells of, mostly itself) or `opaque`, alone or
-among its `aliases`. An e-mail address or a phone number is never taken for a person: addresses pass from one person to
-another, and nobody here has proven to have one.
+A subject is identified by `iss_sub` (of the one issuer whose subjects the transmitter names, usually itself) or
+`opaque`, directly or within `aliases`. An e-mail address or phone number never identifies a person: addresses pass from
+one person to another, and nobody has proven ownership here.
 CAEP 1.0, RISC 1.0 and SSF 1.0 at openid.net; Google's at https://developers.google.com/identity/protocols/risc
 """
 
@@ -25,7 +25,7 @@ _OPENID = "https://schemas.openid.net/secevent/"
 
 @dataclass(frozen=True, kw_only=True)
 class EventType:
-    """One type: its short name, what it asks for, and why nothing if nothing."""
+    """One event type: its short name, the action it asks for, and its reason (for NOTE, why no action follows)."""
 
     name: str
     asks: Asks
@@ -64,15 +64,15 @@ TYPES: Mapping[str, EventType] = dict(
 )
 
 _OF_STREAM = frozenset({"ssf.verification", "risc.verification"})
-# Whoever has an open session of such an account has it in spite of that, whenever it began: what is told may be older
-# than the sign-in, such as the day from which somebody was to be disabled.
+# A session of such an account does not clear it, whenever it began: the event may be older than the sign-in, for
+# example a date from which somebody was to be disabled.
 _OF_ACCOUNT = frozenset({"risc.account-disabled", "risc.account-purged", "risc.credential-compromise"})
 # CAEP 1.0 §3.3: a new or changed credential takes nothing from the user.
 _WITHDRAWN = frozenset({"revoke", "delete"})
 
 
 def read_event(kind: str, event: Claims, claims: Claims, *, issuer: str) -> tuple[Signal | None, str]:
-    """The signal an event is, or why it is none. Raises Malformed for one that is not of its type's shape."""
+    """Return the signal of an event, or why it is none. Raises Malformed if it does not have its type's shape."""
     known = TYPES.get(kind)
     if known is None:
         return None, f"{kept(kind, longest=120)} is not a type that is known here"
@@ -93,9 +93,9 @@ def read_event(kind: str, event: Claims, claims: Claims, *, issuer: str) -> tupl
 
 
 def stream_status(events: Mapping[str, Claims]) -> str | None:
-    """What a token's events say of the stream they came by; None: nothing.
+    """Return the status of the stream that a token's events came by; None: unknown.
 
-    One that tells of anybody came by a stream that is enabled (SSF 1.0 §8.1.2). A verification may come by any.
+    An event about a subject implies an enabled stream (SSF 1.0 §8.1.2). A verification may come in any status.
     """
     names = {known.name if (known := TYPES.get(kind)) else kind: event for kind, event in events.items()}
     if (updated := names.get("ssf.stream-updated")) is not None:
@@ -112,7 +112,7 @@ def _change(event: Claims) -> str:
 
 
 def _whom(event: Claims, claims: Claims, issuer: str) -> Whom:
-    """The subject: `sub_id` at the top (SSF 1.0), or `subject` inside the event (RISC drafts, Google)."""
+    """Return the subject: `sub_id` at the top (SSF 1.0), or `subject` inside the event (RISC drafts, Google)."""
     subject = claims.get("sub_id", event.get("subject"))
     if not isinstance(subject, dict):
         raise Malformed("an event should have a subject: sub_id, or subject inside the event")
@@ -122,7 +122,7 @@ def _whom(event: Claims, claims: Claims, issuer: str) -> Whom:
 def _person(subject: Claims, issuer: str) -> Whom:
     kind = subject.get("format", subject.get("subject_type"))
     match kind:
-        case "iss_sub" | "iss-sub" | "id_token_claims":  # the last is Google's: iss and sub, and an address beside them
+        case "iss_sub" | "iss-sub" | "id_token_claims":  # the last is Google's: iss and sub, with an e-mail address
             if subject.get("iss") != issuer:
                 return Nobody(why="the subject is of another issuer than the one this transmitter is registered for")
             return People(ids=frozenset({_text(subject, "sub")}))
@@ -144,7 +144,7 @@ def _person(subject: Claims, issuer: str) -> Whom:
 
 
 def _any_of(subject: Claims, issuer: str) -> Whom:
-    """One subject by several names (RFC 9493 §3.2.8): whom those of our kinds mean; the others say nothing."""
+    """Return one subject by several names (RFC 9493 §3.2.8): the people in known formats; others are ignored."""
     names = subject.get("identifiers")
     if not isinstance(names, list) or not names or not all(isinstance(name, dict) for name in names):
         raise Malformed("aliases should have a list of identifiers, each an object")
@@ -170,14 +170,14 @@ def _holders(subject: Claims) -> Whom:
 
 def _text(subject: Claims, field: str) -> str:
     value = subject.get(field)
-    # Printable: a ledger holds no NUL and no half of a surrogate pair, and JSON can spell both.
+    # Printable: the ledger stores no NUL and no lone surrogate, and JSON can spell both.
     if not isinstance(value, str) or not 0 < len(value) <= 500 or not value.isprintable():
         raise Malformed(f"the subject's {field} should be a text")
     return value
 
 
 def _happened_at(event: Claims, claims: Claims) -> datetime:
-    """When it happened: the event's own time, else `toe` (RFC 8417 §2.2), else when the token was issued."""
+    """Return when it happened: the event's own time, then `toe` (RFC 8417 §2.2), then when the token was issued."""
     for value in (event.get("event_timestamp"), claims.get("toe"), claims.get("iat")):
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1 << 37:
             return datetime.fromtimestamp(value, UTC)

@@ -1,4 +1,4 @@
-"""What the web processes are told when they start. `deploy/settings.py` fills it in."""
+"""Settings of the web processes, filled in by `deploy/settings.py`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ from webhooks.client_address import NO_PROXIES, Proxies
 
 @dataclass(frozen=True, kw_only=True)
 class WebSettings:
-    """The settings of the Flask app."""
-
     base_url: str  # how browsers and senders reach us, without a path: https://aswhom.example
     max_body: int = 5_000_000  # bytes of one delivery; GitHub's own cap is 25 MB, real ones are under 100 kB
     connect_lifetime: timedelta = timedelta(minutes=10)  # of the browser's cookie; as long as the link's
-    api_rate: int = 600  # requests a minute that one key of the agents' API may make
-    webhook_rate: int | None = None  # deliveries a minute that one provider connection takes; None: as many as come
+    api_rate: int = 600  # requests a minute for one key of the agents' API
+    webhook_rate: int | None = None  # deliveries a minute for one provider connection; None: unlimited
     webhook_tenant_rate: int | None = None  # the same, for all connections of a tenant together
-    proxies: Proxies = NO_PROXIES  # who may say where a request came from
-    key_prefix: str = "aswhom:"  # of what quotas count in Redis
-    metrics_port: int = 0  # a listener of ours that answers `/metrics` alone; 0: none, so it is answered everywhere
-    metrics_dir: Path | None = None  # PROMETHEUS_MULTIPROC_DIR, where several processes add up
+    proxies: Proxies = NO_PROXIES  # proxies trusted to report the client's address
+    key_prefix: str = "aswhom:"  # prefix of the quota counters in Redis
+    metrics_port: int = 0  # a separate listener for `/metrics`; 0: none, and every listener serves it
+    metrics_dir: Path | None = None  # PROMETHEUS_MULTIPROC_DIR, with several processes
 
     @property
     def secure(self) -> bool:
-        """Whether browsers reach us over TLS, so that cookies may insist on it."""
+        """True if browsers reach us over TLS, so that cookies may require it."""
         return self.base_url.lower().startswith("https://")

@@ -1,4 +1,4 @@
-"""Stored deliveries read again: what the workflows make of a body that was taken before."""
+"""Re-reads stored deliveries: which workflows would match a body that was received before."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from webhooks.sources.document import Malformed
 
 
 def reconsider(row: dict[str, Any], owner: ProviderConnection, workflows: Registry) -> tuple[Stored, list[Considered]]:
-    """The delivery of *row*, which came by *owner*, and each workflow that listens to such. Raises BadInput."""
+    """Return the delivery of *row*, received by *owner*, and each workflow's verdict on it. Raises BadInput."""
     if not row["body"]:
         raise BadInput(f"the body of {row['id']} was forgotten, as its retention says: nothing can be made of it")
-    if row["source"] == OURS:  # of a sender that took our own name while it could
+    if row["source"] == OURS:  # from a sender configured with our reserved name before it was reserved
         raise BadInput(f"{row['id']} came from outside as {OURS}: nothing is made of it")
     try:
         content = SOURCES[owner.provider].of(owner.config).content(row["body"])

@@ -1,4 +1,4 @@
-"""Whoever floods a public app is named in the log: of what is dropped nothing else stays."""
+"""Logs who floods a public app: a dropped delivery leaves no other trace."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 _TOLD_EACH = 60.0  # seconds
-_MOST = 100  # lines in that time: anybody can make installations
+_MOST = 100  # lines in that time: anybody can create installations
 
 
 class Strangers:
-    """Says whose deliveries are dropped: once a minute for each installation."""
+    """Logs whose deliveries are dropped, once a minute for each installation."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -23,7 +23,7 @@ class Strangers:
         self._told: set[tuple[str, str | None]] = set()
 
     def dropped(self, source: str, connection: str, installation: str | None) -> None:
-        """One of its deliveries is."""
+        """Log a dropped delivery of this installation, unless it was logged this minute."""
         with self._lock:
             if (minute := int(self._monotonic() / _TOLD_EACH)) != self._minute:
                 self._minute = minute

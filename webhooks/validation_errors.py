@@ -1,4 +1,4 @@
-"""What does not fit of what was sent, in words of JSON: who reads it may be a model, which then mends its call."""
+"""Validation errors in JSON's terms: the reader may be a model, which then corrects its call."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _BOUNDS: Mapping[str, tuple[str, str]] = {"too_short": ("least", "min_length"), 
 
 
 def misfits(error: ValidationError, *within: str, model: type[BaseModel] | None = None) -> list[dict[str, str]]:
-    """The first places where something did not fit and why, never with what stood there.
+    """Return the first places where something did not fit and why, never with the value.
 
-    *within*: the place of the whole of it in the request. *model*: what it did not fit, which knows what there is.
+    *within*: the path of the validated object in the request. *model*: what it did not fit, for naming valid fields.
     """
     found = error.errors(include_url=False)[:_MOST]
     return [{"where": _where(*within, *one["loc"]), "why": _why(one, model)} for one in found]
 
 
 def left_out(error: ValidationError, model: type[BaseModel], sent: Mapping[str, Any]) -> set[str]:
-    """The fields that were sent as null, refused, and have a default: models write null for what they leave out.
+    """Return the fields that were sent as null, refused, and have a default: models write null for omitted fields.
 
-    A null within what was sent is none: that was meant, and the rest of it too.
+    Only top-level nulls count: a null inside a sent value was meant.
     """
     refused = {str(one["loc"][0]) for one in error.errors(include_url=False) if one["loc"]}
     nulls = {name for name in refused if name in sent and sent[name] is None}
@@ -34,7 +34,7 @@ def left_out(error: ValidationError, model: type[BaseModel], sent: Mapping[str, 
 
 
 def _where(*places: str | int) -> str:
-    """Names that nothing here has are the sender's, and of any length."""
+    """Join path parts, each truncated: unknown names are the sender's, and of any length."""
     return ".".join(str(place)[:50] for place in places)
 
 
@@ -51,7 +51,7 @@ def _why(error: ErrorDetails, model: type[BaseModel] | None) -> str:
 
 
 def _in_json(error: ErrorDetails) -> str:
-    """Pydantic's words, but for those about Python."""
+    """Return pydantic's message, except those that speak of Python types."""
     kind, context = error["type"], error.get("ctx", {})
     if kind in _ARRAYS:
         return _wanted("array", error["input"])

@@ -1,4 +1,4 @@
-"""Reading what upstreams answer: shapes, and how long they ask us to wait."""
+"""Reading of upstream responses: their shapes, and how long they ask us to wait."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def parse(response: Response, shape: type[T], *, at: tuple[str, ...] = ()) -> T:
-    """What lies *at* that place of the body, as *shape*.
+    """Parse the part of the body that lies *at* the given path as *shape*.
 
     Raises UnreadableAnswer, which names the fields and never quotes the body.
     """
@@ -34,9 +34,9 @@ def parse(response: Response, shape: type[T], *, at: tuple[str, ...] = ()) -> T:
 
 
 def wait_until(epoch_seconds: float, headers: Mapping[str, str]) -> timedelta | None:
-    """From the answer's own Date (RFC 9110 §6.6.1) until a moment the upstream names, a day at most.
+    """Return the time from the response's own Date (RFC 9110 §6.6.1) to a moment the upstream names, at most a day.
 
-    No clock of ours is involved.
+    Our own clock is not involved.
     """
     now = http_date(headers.get("date", ""))
     if now is None:

@@ -1,7 +1,7 @@
 """GitHub's REST API: pull requests, issues, comments and labels (docs.github.com/rest).
 
-Scopes name GitHub App permissions. A user token's `scope` is always empty, so they are compared with what the
-installation was granted, never with the token's answer.
+Scopes name GitHub App permissions. A user token's `scope` is always empty, so scopes are compared with the
+installation's permissions, never with the token response.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from tasks.actions import github_answers as answers
 from tasks.actions.answers import parse
 from tasks.actions.github_marker import PAGE, marked, since, stamp
 
-# Everything but search, GraphQL and a few others; by user, and by installation.
+# Everything except search, GraphQL and a few others; limited per user, and per installation.
 CORE = EndpointClass(name="core")
 
 HEADERS = {"accept": "application/vnd.github+json", "x-github-api-version": "2022-11-28"}
 
 
 def _stays_below_repos(value: str) -> str:
-    # It becomes part of a path: `acme/..` must not climb out of /repos.
+    # It becomes part of a path: `acme/..` must not escape /repos.
     if value.partition("/")[2] in (".", ".."):
         raise ValueError("names no repository")
     return value
@@ -51,7 +51,7 @@ Repo = Annotated[
 ]
 Number = Annotated[int, Field(ge=1, description="of the issue or pull request in its repository: 42 of #42")]
 Title = Annotated[str, Field(min_length=1, max_length=256, description="one line of plain text")]
-# GitHub takes 65,536: the rest is for the marker.
+# GitHub accepts 65,536 characters: the rest is for the marker.
 Body = Annotated[str, Field(min_length=1, max_length=65_000, description="GitHub's Markdown")]
 Label = Annotated[str, Field(min_length=1, max_length=50)]
 
@@ -69,7 +69,7 @@ class PullRequest(Result):
 
     @property
     def key(self) -> str:
-        """`acme/shop#42`, as GitHub writes it."""
+        """Return `acme/shop#42`, GitHub's notation."""
         return f"{self.repo}#{self.number}"
 
 
@@ -88,7 +88,7 @@ class Pulls(Result):
 
 
 class Made(Result):
-    """An issue or a comment that was made."""
+    """An issue or a comment that was created."""
 
     id: int
     html_url: str
@@ -103,7 +103,7 @@ class LabelNames(Result):
 
 
 class GitHubAction(Action[R]):
-    """What all of GitHub's actions share: headers and the meaning of an answer."""
+    """Base of GitHub's actions: headers, limits and the meaning of a response."""
 
     def judge(self, response: Response) -> Judgement:
         for says in (answers.rate_limited, answers.moved, answers.suspended, answers.refused):
@@ -168,7 +168,7 @@ class GetPull(GitHubAction[PullRequest]):
 
 
 class ListPulls(GitHubAction[Pulls]):
-    """Read a repository's pull requests, a page at a time; the oldest first, unless the newest are wanted."""
+    """List a repository's pull requests, one page at a time; oldest first, unless `newest_first`."""
 
     facts = _facts(Effect.READ, "pull_requests:read", recovery=Recovery.IDEMPOTENT)
     result = Pulls
@@ -207,7 +207,7 @@ class ListPulls(GitHubAction[Pulls]):
 
 
 class Comment(GitHubAction[Made]):
-    """Comment on an issue or pull request: it speaks in somebody's name, so it must be traceable to a person."""
+    """Comment on an issue or pull request. A comment speaks for a person, so it must be attributable to one."""
 
     facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.PROBE, attribution=True, additive=True)
     result = Made
@@ -224,7 +224,8 @@ class Comment(GitHubAction[Made]):
         return Made(id=comment.id, html_url=comment.html_url)
 
     def probe(self, call: Call) -> Request:
-        # GitHub offers one order, ascending by id: without `since` the first page would be the issue's oldest comments.
+        # GitHub orders comments only by ascending id: without `since` the first page would be the issue's oldest
+        # comments.
         return _get(self._path, since=stamp(since(call)), per_page=str(PAGE))
 
     def found(self, response: Response, call: Call) -> Made | None:
@@ -281,7 +282,7 @@ class CreateIssue(GitHubAction[IssueMade]):
         for issue in issues:
             if call.marker in (issue.body or ""):
                 return IssueMade(id=issue.id, html_url=issue.html_url, number=issue.number)
-        # The newest come first, so a full page that reaches back beyond the step has shown all that matters.
+        # Newest first, so a full page that reaches back before the step has shown everything relevant.
         if len(issues) >= PAGE and issues[-1].created_at >= since(call):
             raise UnreadableAnswer(f"more than {PAGE} issues since the step opened: ours may be among the rest")
         return None
@@ -291,7 +292,7 @@ class CreateIssue(GitHubAction[IssueMade]):
 
 
 class AddLabels(GitHubAction[LabelNames]):
-    """Add labels to an issue or pull request; one that is there already stays."""
+    """Add labels to an issue or pull request; labels already present stay."""
 
     facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.IDEMPOTENT, additive=True)
     result = LabelNames

@@ -1,4 +1,4 @@
-"""What GitHub answers: the published shapes, as far as they are read here, and its rate limits."""
+"""GitHub's responses: the published shapes, as far as they are read here, and its rate limits."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tasks.actions.answers import wait_until
 # docs.github.com/rest, "Rate limits for the REST API": without a header that says how long, at least a minute.
 SECONDARY_LIMIT = timedelta(minutes=1)
 
-# A person suspends an installation, and a person ends that. Its signal parks the jobs of the installation's account.
+# People suspend and unsuspend an installation. The signal parks the jobs of the installation's account.
 SUSPENSION = timedelta(minutes=15)
 _SUSPENDED = "installation has been suspended"
 
-# How those that do not say how long are told from refusals; the second is that of older Enterprise Servers.
+# Texts that mark a rate limit without a wait header; the second is used by older Enterprise Servers.
 _LIMITED = (b"rate limit", b"abuse detection")
-_TOO_QUICKLY = b"submitted too quickly"  # 422, of what was not made
+_TOO_QUICKLY = b"submitted too quickly"  # 422: nothing was created
 
 # `issues=write; pull_requests=write`: docs.github.com/rest, "Troubleshooting the REST API".
 _PERMISSIONS = re.compile(r"[a-z_]{1,40}=[a-z]{1,10}(?:[;,] ?[a-z_]{1,40}=[a-z]{1,10}){0,9}")
@@ -91,7 +91,7 @@ class _Refusal(BaseModel):
 
 
 def limits(response: Response) -> Limits:
-    """What is left of the primary limit, and whether a refusal is by a secondary one, which is of every endpoint.
+    """Return what is left of the primary limit, and whether a secondary limit, which covers every endpoint, refused.
 
     docs.github.com/rest, "Rate limits for the REST API": `x-ratelimit-reset` is in UTC epoch seconds.
     """
@@ -105,10 +105,10 @@ def limits(response: Response) -> Limits:
 
 
 def moved(response: Response) -> Judgement | None:
-    """Whether what is asked for has another name now.
+    """Judge a redirect: the resource was renamed or moved.
 
     docs.github.com/rest, "Best practices for using the REST API", "Follow redirects": a token and a body are not sent
-    to an address that an answer names, so it is said instead.
+    to an address that a response names, so the step fails with that reason instead.
     """
     if response.status not in (301, 307, 308):
         return None
@@ -117,7 +117,7 @@ def moved(response: Response) -> Judgement | None:
 
 
 def suspended(response: Response) -> Judgement | None:
-    """Whether the installation is held back, which a person at GitHub ends again: no refusal of what was asked for."""
+    """Judge a suspended installation: not a refusal of the request, since a person at GitHub can end the suspension."""
     if response.status != 403 or _SUSPENDED not in (_message(response) or "").lower():
         return None
     reason = "status 403: the app's installation is suspended"
@@ -125,7 +125,7 @@ def suspended(response: Response) -> Judgement | None:
 
 
 def refused(response: Response) -> Judgement | None:
-    """A refusal, in words by which a person can mend it; None: its status says enough, or is none."""
+    """Judge a refusal, in words by which a person can fix it; None: the status says enough, or is no refusal."""
     if response.status not in (400, 403, 404, 410, 422, 451):
         return None
     headers = response.headers
@@ -140,13 +140,14 @@ def refused(response: Response) -> Judgement | None:
         wanted := headers.get("x-accepted-github-permissions", "")
     ):
         says.append(f"it takes the permission {wanted}, of the app as installed and of whoever it acts as")
-    if headers.get("x-github-sso", "").startswith("required"):  # what follows is an address for that person alone
+    # the rest of the header is an address for that person only
+    if headers.get("x-github-sso", "").startswith("required"):
         says.append("the organization wants its single sign-on: the person signs in there, and authorizes the app anew")
     return Judgement(verdict=Verdict.FAILED, reason="; ".join(says))
 
 
 def _message(response: Response) -> str | None:
-    """What GitHub says, if that is plain words: it may quote what it was sent."""
+    """Return GitHub's message, if it is plain words: it may quote what it was sent."""
     try:
         match response.json():
             case {"message": str(said)} if said != "Not Found":
@@ -157,7 +158,7 @@ def _message(response: Response) -> str | None:
 
 
 def _faults(response: Response) -> list[str]:
-    """What of the request GitHub does not take, by its own names and none of the values.
+    """Return the faults GitHub found in the request, by GitHub's own names and without values.
 
     docs.github.com/rest, "Troubleshooting the REST API", "Validation failed": `resource`, `field`, `code`.
     """
@@ -170,7 +171,7 @@ def _faults(response: Response) -> list[str]:
 
 
 def rate_limited(response: Response) -> Judgement | None:
-    """Whether a limit is reached: GitHub answers 403 or 429 then, and a plain 403 is a refusal."""
+    """Judge a rate limit: GitHub sends 403 or 429 for one, and a plain 403 for a refusal."""
     if response.status == 422 and _TOO_QUICKLY in response.body.lower():
         reason = "status 422: too much was made in too short a time"
         return Judgement(verdict=Verdict.RETRY, reason=reason, retry_after=SECONDARY_LIMIT)
@@ -188,6 +189,5 @@ def rate_limited(response: Response) -> Judgement | None:
 
 
 def _resets_in(headers: Mapping[str, str]) -> timedelta | None:
-    """How long until the primary limit is full again."""
     reset = count(headers.get("x-ratelimit-reset", ""), digits=11)
     return None if reset is None else wait_until(reset, headers)

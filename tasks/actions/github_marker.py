@@ -1,8 +1,8 @@
-"""How what was made at GitHub is found again: a marker in its body, and lists of what changed lately.
+"""Recovery at GitHub: a marker in the body, and lists of recent changes.
 
-Comments and issues are recovered by a marker, an HTML comment at the end of the body. The probe lists what changed
-since the step opened and says "no effect" only when it has seen all of it; a page too full to be sure stays unknown.
-It lists rather than searches: the search index lags and would miss what was just made.
+Comments and issues are found again by a marker, an HTML comment at the end of the body. The probe lists what changed
+since the step opened, and says "no effect" only if it has seen all of it; if the page is full, the outcome stays
+unknown. It lists rather than searches: the search index lags behind and would miss what was just created.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from datetime import UTC, datetime, timedelta
 
 from pipeline.action import Call
 
-PAGE = 100  # the most a list answers at once
+PAGE = 100  # the maximum page size of a list
 
-# How far GitHub's clock may be behind ours before a probe overlooks what was just made.
+# How far GitHub's clock may be behind ours before a probe overlooks what was just created.
 SKEW = timedelta(minutes=10)
 
 
 def marked(body: str, call: Call) -> str:
-    """*body* with the step's marker, which GitHub does not show."""
+    """Return *body* with the step's marker, which GitHub does not display."""
     return f"{body}\n\n{call.marker}"
 
 
 def since(call: Call) -> datetime:
-    """From when on a list holds what the step may have made."""
+    """Return the start of the period in which the step may have created something."""
     return (call.opened_at.astimezone(UTC) - SKEW).replace(microsecond=0)
 
 
 def stamp(moment: datetime) -> str:
-    """As GitHub's parameters have it."""
+    """Format a time for GitHub's parameters."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,6 +1,6 @@
-"""A service that holds a tenant's invoices and pays them, by capability tokens alone (deploy/sandbox/invoices).
+"""The sandbox invoice service, which pays a tenant's invoices and accepts only capabilities (deploy/sandbox/invoices).
 
-It does a capability's and an idempotency key's work once, and gives the first answer again.
+It does the work of a capability and an idempotency key once, and then repeats its first response.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Invoice(Result):
 
 
 class Movement(Result):
-    """Money that has moved."""
+    """Money that was moved."""
 
     id: str
     invoice: str
@@ -66,7 +66,7 @@ class _Refusal(Result):
 
 
 class InvoicesAction(Action[R]):
-    """What all of them share: what they act on, and the meaning of an answer."""
+    """Base of the invoice actions: their resource, and the meaning of a response."""
 
     id: InvoiceId
 
@@ -83,7 +83,7 @@ class InvoicesAction(Action[R]):
         try:
             said = parse(response, _Refusal)
         except UnreadableAnswer:
-            return by_status  # a gateway's page, in front of them
+            return by_status  # an error page of a gateway in front of the service
         name = " ".join(error_name(word) for word in (said.error, said.reason) if word)
         reason = f"the invoices say {name}" if name else by_status.reason
         return replace(by_status, reason=reason)
@@ -101,7 +101,7 @@ def _facts(effect: Effect, scope: str) -> Facts:
 
 
 class GetInvoice(InvoicesAction[Invoice]):
-    """Read an invoice: who sent it, what it asks for, and whether it is paid."""
+    """Read an invoice: its vendor, its amount, and whether it is paid."""
 
     facts = _facts(Effect.READ, "invoices:read")
     result = Invoice
@@ -133,7 +133,7 @@ class _MoveMoney(InvoicesAction[Movement]):
 
 
 class PayInvoice(_MoveMoney):
-    """Pay the whole of an open invoice. Money leaves by it."""
+    """Pay an open invoice in full. Moves money out."""
 
     facts = _facts(Effect.HIGH_RISK, "invoices:pay")
     verb = "pay"
@@ -141,7 +141,7 @@ class PayInvoice(_MoveMoney):
 
 
 class RefundInvoice(_MoveMoney):
-    """Take back a paid invoice, or a part of it. Money comes back by it."""
+    """Refund a paid invoice, in full or in part. Moves money back."""
 
     facts = _facts(Effect.HIGH_RISK, "invoices:refund")
     verb = "refund"

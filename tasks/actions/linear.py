@@ -1,8 +1,8 @@
 """Linear's GraphQL API: issues, attachments and comments (linear.app/developers).
 
-An issue or comment carries an id that we choose, and Linear takes an id only once. An attempt without an answer is
+An issue or comment carries an id that we choose, and Linear accepts an id only once. An attempt without a response is
 looked up by it, with a filter: an empty list says "not there" without an error to interpret. An attachment is unique by
-issue and URL, so making it twice updates it.
+issue and URL, so creating it twice updates it.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Title = Annotated[str, Field(min_length=1, max_length=250, description="one line
 Text = Annotated[str, Field(min_length=1, max_length=60_000, description="Markdown")]
 Url = Annotated[str, Field(pattern=r"^https?://\S+$", max_length=2_000, description="an address, http:// or https://")]
 
-# One endpoint; requests and complexity are counted by user, and by app.
+# A single endpoint; requests and complexity are counted per user, and per app.
 GRAPHQL = EndpointClass(name="graphql")
 
 
 class IssueTemplate(BaseModel):
-    """How issues are filed: into which team, how urgent, with which labels."""
+    """Defaults for filing issues: team, priority and labels."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,7 +47,7 @@ class IssueTemplate(BaseModel):
 
 
 class Made(Result):
-    """An attachment or a comment that was made."""
+    """An attachment or a comment that was created."""
 
     id: str
     url: str
@@ -58,7 +58,7 @@ class _Attached(BaseModel):
 
 
 class LinearAction(Action[R]):
-    """What all of Linear's actions share: the meaning of an answer."""
+    """Base of Linear's actions: limits and the meaning of a response."""
 
     def judge(self, response: Response) -> Judgement:
         return judge_answer(response, effect=self.facts.effect)
@@ -86,7 +86,7 @@ def _graphql(query: str, **variables: Any) -> Request:
 
 
 def title_prefix(pull: str) -> str:
-    """How the titles of the issues that track a pull request (`acme/shop#42`) begin."""
+    """Return the title prefix of issues that track a pull request (`acme/shop#42`)."""
     return f"{pull}: "
 
 
@@ -104,10 +104,10 @@ class CreateIssue(LinearAction[Issue]):
 
     @classmethod
     def for_pull(cls, pull: PullRequest, template: IssueTemplate, *, label: str) -> CreateIssue:
-        """The issue that tracks one label of a pull request.
+        """Build the issue that tracks one label of a pull request.
 
-        Only what never changes goes in: two deliveries about one pull request must ask for the same issue (`once=`),
-        and its title and other labels may be edited between them.
+        It uses only immutable facts: two deliveries about one pull request must ask for the same issue (`once=`), and
+        the title and other labels may be edited between them.
         """
         return cls(
             team_id=template.team_id,
@@ -143,9 +143,9 @@ class CreateIssue(LinearAction[Issue]):
 
 
 class FindIssuesOfPull(LinearAction[TrackedIssues]):
-    """Read which issues track a pull request, by how filing them began their title and description; of fifty at most.
+    """Find the issues that track a pull request, by the title and first line they were filed with; at most fifty.
 
-    An issue that somebody gave another title is not found, nor one whose description does not begin with the link.
+    Issues that were since retitled, or whose description no longer begins with the link, are not found.
     """
 
     facts = _facts(Effect.READ, "read", recovery=Recovery.IDEMPOTENT)
@@ -165,7 +165,7 @@ class FindIssuesOfPull(LinearAction[TrackedIssues]):
 
 
 class MoveIssue(LinearAction[Issue]):
-    """Put an issue into another column of its team's board; twice is once."""
+    """Move an issue to another column of its team's board. Repeating it changes nothing."""
 
     facts = _facts(Effect.WRITE, "write", recovery=Recovery.IDEMPOTENT)
     result = Issue
@@ -184,7 +184,7 @@ class MoveIssue(LinearAction[Issue]):
 
 
 class FindByAttachmentUrl(LinearAction[Issues]):
-    """Read which issues a URL, for instance a pull request's, is attached to; the first fifty."""
+    """Find the issues that a URL, for example a pull request's, is attached to; the first fifty."""
 
     facts = _facts(Effect.READ, "read", recovery=Recovery.IDEMPOTENT)
     result = Issues
@@ -210,7 +210,7 @@ class AttachUrl(LinearAction[Made]):
     title: Title
 
     def request(self, call: Call) -> Request:
-        # Without an id of ours: the second time Linear would refuse the id instead of updating by URL.
+        # Without an id of ours: a second time, Linear would refuse the id instead of updating by URL.
         return _graphql(
             queries.CREATE_ATTACHMENT, input={"issueId": self.issue_id, "url": self.url, "title": self.title}
         )
@@ -223,7 +223,7 @@ class AttachUrl(LinearAction[Made]):
 
 
 class Comment(LinearAction[Made]):
-    """Comment on an issue: it speaks in somebody's name, so it must be traceable to a person."""
+    """Comment on an issue. A comment speaks for a person, so it must be attributable to one."""
 
     facts = _facts(Effect.WRITE, "comments:create", recovery=Recovery.CLIENT_ID, attribution=True, additive=True)
     result = Made
@@ -251,7 +251,7 @@ class Comment(LinearAction[Made]):
 
 
 class Notice(Comment):
-    """Comment on an issue about what Aswhom itself did: it speaks for the platform, in no person's name."""
+    """Comment on an issue about what Aswhom itself did, in the platform's name rather than a person's."""
 
-    # An agent would go round by it what `Comment` must be attributable for.
+    # Not a tool: an agent could use it to bypass the attribution that `Comment` requires.
     facts = replace(Comment.facts, attribution=False, tool=False)

@@ -1,7 +1,7 @@
-"""What Linear's answers mean: errors come as 200 or 400 with `errors[].extensions`, a rate limit as a 400 too.
+"""Meaning of Linear's responses: errors are 200 or 400 with `errors[].extensions`, and a rate limit is a 400 as well.
 
-The kinds are those of `extensions.type` in Linear's own SDK (linear/linear, packages/sdk/src/error.ts); `code` says
-the same in capitals. A kind that is not known here is never taken for a refusal of a write: its effect is looked up.
+The kinds are those of `extensions.type` in Linear's own SDK (linear/linear, packages/sdk/src/error.ts); `code` has the
+same in capitals. An unknown kind never counts as a refusal of a write: its effect is looked up.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.action import Judgement, Response, Verdict, judge_status, retry_af
 from pipeline.throttle.limits import Left, Limits
 from tasks.actions.answers import wait_until
 
-# Nothing was done, and the same request is refused again.
+# Nothing was done, and a retry would be refused again.
 REFUSALS = frozenset(
     {
         "bad user input",
@@ -35,7 +35,8 @@ REFUSALS = frozenset(
     }
 )
 
-# An id taken twice is told from other bad input by its words alone. An earlier attempt did it: the probe shall adopt.
+# A duplicate id differs from other bad input only by its words. An earlier attempt did it, so the probe should adopt
+# it.
 DUPLICATE = re.compile(r"already exists|conflict on insert|duplicate|unique constraint", re.IGNORECASE)
 
 
@@ -47,7 +48,7 @@ class _Extensions(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _text(cls, value: object) -> str:
-        """What is no text says nothing: it must not hide what the others say."""
+        """Ignore a field that is not text: it must not hide the others."""
         return value if isinstance(value, str) else ""
 
 
@@ -72,7 +73,7 @@ class _Error(BaseModel):
 
     @property
     def words(self) -> str | None:
-        """What Linear has for whoever asked, if that is plain words; `message` may quote what it was sent."""
+        """Return Linear's message for the user, if it is plain words; `message` may quote what it was sent."""
         return sentence(self.extensions.userPresentableMessage)
 
     @property
@@ -86,7 +87,6 @@ class _Answer(BaseModel):
 
 
 def judge_answer(response: Response, *, effect: Effect) -> Judgement:
-    """The meaning of an answer of Linear's."""
     unsure = Verdict.RETRY if effect is Effect.READ else Verdict.UNKNOWN
     by_status = judge_status(response, effect=effect)
     try:
@@ -116,10 +116,11 @@ def judge_answer(response: Response, *, effect: Effect) -> Judgement:
 
 
 def limits(response: Response) -> Limits:
-    """What is left of the tighter of two budgets (linear.app/developers/rate-limiting): of requests and of complexity.
+    """Return what is left of the tighter of two budgets: requests and complexity (linear.app/developers/rate-limiting).
 
-    What is left of complexity is taken as the same share of the requests, of which each draws one. It is not counted in
-    answers that cost as this one (`X-Complexity`): one that is dear would keep away all that are cheap.
+    The complexity left is scaled to the requests' limit, since the throttle counts each call as one. It is not
+    converted to calls of this response's cost (`X-Complexity`): one expensive call would then hold back all the cheap
+    ones.
     """
     requests, complexity = (_left(response.headers, budget) for budget in ("requests", "complexity"))
     if requests is not None and complexity is not None:
@@ -144,12 +145,12 @@ def _number(headers: Mapping[str, str], name: str) -> int | None:
 
 
 def _seconds(moment: int) -> float:
-    """Documented as milliseconds; the SDK's comment says a Unix timestamp. No date is both."""
+    """Convert to seconds. Documented as milliseconds; the SDK's comment says a Unix timestamp. No date fits both."""
     return moment / 1000 if moment > 100_000_000_000 else moment
 
 
 def _wait(headers: Mapping[str, str]) -> timedelta | None:
-    """Until the exhausted budget is full again; Linear has one of requests and one of complexity."""
+    """Return the time until the exhausted budget resets; Linear has one for requests and one for complexity."""
     named = retry_after(headers)
     if named is not None:
         return named

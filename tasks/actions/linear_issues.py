@@ -1,4 +1,4 @@
-"""Linear's issues as actions return them, and as an answer shows one on its team's board."""
+"""Linear's issues: results of actions, and the shape of a response with the team's board."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.action import Result
 
 N = TypeVar("N")
 
-FILED = "Pull request "  # begins the description of an issue that was filed for one; the link follows
+FILED = "Pull request "  # begins the description of an issue that was filed for a pull request; the link follows
 
 
 class Issue(Result):
@@ -22,19 +22,19 @@ class Issue(Result):
 
 class Issues(Result):
     issues: tuple[Issue, ...]
-    more: bool = False  # there are others, which are not here
+    more: bool = False  # there are others, not included here
 
 
 class Tracked(Issue):
-    """An issue that tracks a pull request, and where it goes when that is done."""
+    """An issue that tracks a pull request, and the column it moves to when that is merged."""
 
-    done: bool  # completed or canceled: nothing is left to do
-    done_state_id: str | None  # None: its team has no column for what is done
+    done: bool  # completed, canceled or a duplicate: nothing is left to do
+    done_state_id: str | None  # None: its team has no column for completed issues
 
 
 class TrackedIssues(Result):
     issues: tuple[Tracked, ...]
-    more: bool = False  # there are others, which are not here
+    more: bool = False  # there are others, not included here
 
 
 class _PageInfo(BaseModel):
@@ -42,7 +42,7 @@ class _PageInfo(BaseModel):
 
 
 class PageOf(BaseModel, Generic[N]):
-    """A page of a list, as Linear gives it."""
+    """One page of a GraphQL connection."""
 
     nodes: list[N]
     pageInfo: _PageInfo  # noqa: N815  (Linear's name)
@@ -70,16 +70,16 @@ class _Team(BaseModel):
 
 
 class OnBoard(Issue):
-    """An issue with the column it is in, and its team's columns for what is done."""
+    """An issue with its state, and its team's columns for completed issues."""
 
     description: str | None
     state: _State
     team: _Team
 
     def was_filed_for(self, pull: str) -> bool:
-        """Whether it begins as filing has it begin: a title like ours is anybody's to give.
+        """True if the description begins as it was filed for *pull*: anybody may choose such a title.
 
-        By the address, since Linear gives Markdown back as it writes it, with other brackets and escapes.
+        It compares the address, since Linear normalizes Markdown with other brackets and escapes.
         """
         first, _, _ = (self.description or "").lstrip().partition("\n")
         page = pull.replace("#", "/pull/")

@@ -1,4 +1,4 @@
-"""What Linear's actions ask, in GraphQL; a test holds each against the published schema."""
+"""GraphQL documents of Linear's actions; a test validates each against the published schema."""
 
 CREATE_ISSUE = """
 mutation CreateIssue($input: IssueCreateInput!) {

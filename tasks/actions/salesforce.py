@@ -1,7 +1,7 @@
 """Salesforce's REST API: opportunities (developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest).
 
-A session ends when the organization says so, and shows as 401 INVALID_SESSION_ID: the token is renewed and the request
-made again. Errors come as a list of `errorCode`s.
+The organization decides when a session ends; a 401 INVALID_SESSION_ID then leads to a token refresh and a retry. Errors
+come as a list of `errorCode`s.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from pipeline.action import (
 from pipeline.throttle.limits import EndpointClass, Left, Limits, Per
 from tasks.actions.answers import parse
 
-# A version is served for years; an organization serves all of them.
+# A version is served for years, and every organization serves all of them.
 ROWS = "/services/data/v62.0/sobjects/Opportunity"
 
 # https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/errorcodes.htm: nothing was done
 LATER = frozenset({"REQUEST_LIMIT_EXCEEDED", "SERVER_UNAVAILABLE", "UNABLE_TO_LOCK_ROW", "TXN_SECURITY_METERING_ERROR"})
 
-# All requests of an organization within 24 hours, a window that rolls: what is used up comes back bit by bit.
+# All requests of an organization in a rolling 24-hour window: used-up requests come back gradually.
 API = EndpointClass(name="api", per=Per.TENANT)
 LOOKED_AT_AGAIN = timedelta(minutes=15)
 _USAGE = re.compile(r"api-usage=(\d{1,12})/(\d{1,12})")
@@ -57,7 +57,7 @@ NextStep = Annotated[str, Field(max_length=255)]
 
 
 def _with_a_colon(value: object) -> object:
-    # Salesforce writes 2026-03-01T09:00:00.000+0000; ISO 8601 as Python reads it wants +00:00 or Z.
+    # Salesforce writes 2026-03-01T09:00:00.000+0000; Python's ISO 8601 parser wants +00:00 or Z.
     return f"{value[:-5]}Z" if isinstance(value, str) and value.endswith("+0000") else value
 
 
@@ -89,7 +89,7 @@ class _Errors(BaseModel):
 
 
 class SalesforceAction(Action[R]):
-    """What all of Salesforce's actions share: the meaning of an answer, and what it says of the limit."""
+    """Base of Salesforce's actions: the meaning of a response, and its usage header."""
 
     def judge(self, response: Response) -> Judgement:
         by_status = judge_status(response, effect=self.facts.effect)
@@ -123,7 +123,7 @@ def _codes(response: Response) -> set[str]:
 
 
 def _facts(effect: Effect, *, attribution: bool) -> Facts:
-    # `api` is the one scope for rows: what may be seen and changed is the person's own profile's to say.
+    # `api` is the only scope for rows: the person's own profile decides what they may see and change.
     return Facts(
         provider="salesforce",
         scopes=frozenset({"api"}),
@@ -135,7 +135,7 @@ def _facts(effect: Effect, *, attribution: bool) -> Facts:
 
 
 class GetOpportunity(SalesforceAction[Opportunity]):
-    """Read an opportunity, with when it was last changed."""
+    """Read an opportunity, including when it was last changed."""
 
     facts = _facts(Effect.READ, attribution=False)
     result = Opportunity
@@ -151,9 +151,9 @@ class GetOpportunity(SalesforceAction[Opportunity]):
 
 
 class UpdateOpportunity(SalesforceAction[Updated]):
-    """Set an opportunity's stage, and its amount and next step where given. Its history names who did it.
+    """Set an opportunity's stage and, if given, its amount and next step. Its history names who did it.
 
-    Setting the same values twice is setting them once.
+    Repeating it changes nothing.
     """
 
     facts = _facts(Effect.WRITE, attribution=True)
@@ -172,7 +172,7 @@ class UpdateOpportunity(SalesforceAction[Updated]):
         return Request(method="PATCH", path=f"{ROWS}/{self.id}", json=fields)
 
     def read(self, response: Response) -> Updated:
-        return Updated(id=self.id)  # the answer is 204, without a body
+        return Updated(id=self.id)  # the response is 204, without a body
 
     def external_id(self, result: Updated) -> str:
         return result.id

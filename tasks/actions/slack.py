@@ -33,13 +33,13 @@ from tasks.actions.answers import parse
 
 RATE_LIMITED = frozenset({"rate_limited", "ratelimited"})  # the older and the newer spelling
 TOKEN_REFUSED = frozenset({"account_inactive", "invalid_auth", "not_authed", "token_expired", "token_revoked"})
-# The workspace is moving into an organization; nothing is done until it has.
+# The workspace is moving into an organization; nothing is done until it has moved.
 MIGRATING = frozenset({"org_login_required", "team_added_to_org"})
 MIGRATION = timedelta(minutes=5)
-# Slack's own faults: chat.postMessage documents that it may have failed half-way.
+# Slack's internal errors: chat.postMessage documents that it may have failed half-way.
 MAYBE_DONE = frozenset({"fatal_error", "internal_error", "service_unavailable"})
 
-# chat.postMessage is limited to one message a second and channel; used when no Retry-After says more.
+# chat.postMessage is limited to one message per second and channel; used without a Retry-After.
 PACE = timedelta(seconds=1)
 
 Channel = Annotated[
@@ -51,7 +51,7 @@ Channel = Annotated[
 ]
 Timestamp = Annotated[str, Field(pattern=r"^\d{1,12}\.\d{6}$", description="the `ts` of a message")]
 LONGEST_SECTION = 3_000  # characters of a section's text
-# What is longer Slack cuts off.
+# Slack truncates longer texts.
 Text = Annotated[
     str,
     Field(min_length=1, max_length=40_000, description="Slack's mrkdwn, in which &, < and > are &amp;, &lt; and &gt;"),
@@ -59,12 +59,11 @@ Text = Annotated[
 
 
 def escape(text: str) -> str:
-    """*text* as Slack shows it literally: otherwise a title with `<!channel>` calls everybody."""
+    """Escape *text* so that Slack shows it literally: otherwise a title with `<!channel>` notifies everybody."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def link(url: str, text: str) -> str:
-    """A link in Slack's mrkdwn."""
     return f"<{escape(url)}|{escape(text)}>"
 
 
@@ -76,14 +75,14 @@ class Message(Result):
 class _Answer(BaseModel):
     ok: bool
     error: str = ""
-    needed: Any = None  # of missing_scope: which
+    needed: Any = None  # the scope that missing_scope names
 
 
 _SCOPES = re.compile(r"[a-z:._,-]{1,200}")
 
 
 class SlackAction(Action[R]):
-    """What all of Slack's actions share: the meaning of an answer."""
+    """Base of Slack's actions: the meaning of a response."""
 
     def judge(self, response: Response) -> Judgement:
         by_status = judge_status(response, effect=self.facts.effect)
@@ -96,7 +95,8 @@ class SlackAction(Action[R]):
             return Judgement(verdict=unsure, reason=f"status {response.status}, but the body does not say ok")
         if answer.ok:
             return by_status
-        # The body's word comes first: a 503 that says service_unavailable may have failed half-way, as a 200 may.
+        # The body takes precedence over the status: a 503 with service_unavailable may have failed half-way, as a 200
+        # may.
         reason = f"slack says {error_name(answer.error) if answer.error else 'no'}"
         if answer.error in RATE_LIMITED:
             wait = retry_after(response.headers) or PACE
@@ -115,13 +115,13 @@ class SlackAction(Action[R]):
 
 
 def _plain(text: str) -> dict[str, str | bool]:
-    """Text that Slack shows as it is: no mentions, no emphasis, no emoji made of words."""
+    """Return text that Slack shows literally: no mentions, no emphasis, no emoji from words."""
     return {"type": "plain_text", "text": text, "emoji": False}
 
 
 _POSTS = Facts(
     provider="slack",
-    scopes=frozenset({"chat:write"}),  # with it alone nothing can be read back: hence ASK
+    scopes=frozenset({"chat:write"}),  # it cannot read messages back: hence ASK
     effect=Effect.WRITE,
     attribution=False,
     recovery=Recovery.ASK,
@@ -131,7 +131,7 @@ _POSTS = Facts(
 
 
 class _Posts(SlackAction[Message]):
-    """What both actions that post share. It has no facts, which would make it an action itself."""
+    """Base of both actions that post. It has no facts, which would make it an action itself."""
 
     result = Message
 
@@ -143,10 +143,10 @@ class _Posts(SlackAction[Message]):
 
 
 class AskApproval(_Posts):
-    """Ask for an approval, with a button for yes and one for no.
+    """Ask for an approval, with an approve and a deny button.
 
-    All that is shown is computed from `shown`, and the buttons carry its digest: a message that shows anything else has
-    buttons that count for nothing. What Slack cannot show whole has none.
+    Everything shown is computed from `shown`, and the buttons carry its digest: buttons of a message that shows
+    anything else do not count. If Slack cannot show all of it, there are no buttons.
     """
 
     facts = replace(_POSTS, tool=False)  # approvers trust what it shows
@@ -175,16 +175,16 @@ class AskApproval(_Posts):
 
 
 class EndQuestion(SlackAction[Message]):
-    """Take the buttons off a question that is decided, and say in it how."""
+    """Remove the buttons from a decided question, and state the outcome in it."""
 
     facts = Facts(
         provider="slack",
         scopes=frozenset({"chat:write"}),
         effect=Effect.WRITE,
         attribution=False,
-        recovery=Recovery.IDEMPOTENT,  # to replace a message by the same twice is to replace it once
+        recovery=Recovery.IDEMPOTENT,  # replacing a message by the same one twice changes nothing more
         endpoints=EndpointClass(name="chat.update", per=Per.TENANT),
-        tool=False,  # it writes over any message of the app's, how a question was answered
+        tool=False,  # it could overwrite any message of the app, including how a question was answered
     )
     result = Message
 
@@ -218,12 +218,12 @@ def _button(text: str, action: str, value: str, style: str) -> dict[str, Any]:
 
 
 class PostMessage(_Posts):
-    """Post a message, or with `thread` a reply. An attempt without an answer waits for a person."""
+    """Post a message, or a reply with `thread`. If Slack does not respond, a person must check the outcome."""
 
     facts = _POSTS
 
     channel: Channel
-    text: Text  # mrkdwn: pass what others wrote through `escape`
+    text: Text  # mrkdwn: pass other people's text through `escape`
     thread: Timestamp | None = Field(
         default=None, description="the `ts` of the message that this answers, in its thread"
     )

@@ -1,7 +1,7 @@
-"""Stripe's API: subscriptions and what was invoiced for them (docs.stripe.com/api).
+"""Stripe's API: subscriptions and their invoices (docs.stripe.com/api).
 
-Every write carries an idempotency key, and Stripe gives the first answer again for a day
-(docs.stripe.com/api/idempotent_requests). Its scopes are the permissions of a restricted key.
+Every write carries an idempotency key, and Stripe repeats its first response for a day
+(docs.stripe.com/api/idempotent_requests). The scopes are the permissions of a restricted key.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ Value = Annotated[str, Field(min_length=1, max_length=500, description="what sta
 
 
 class Subscription(Result):
-    """What a subscription costs by its items, and what its newest invoice asked for, in the smallest unit of money."""
+    """A subscription's agreed price by its items and its newest invoice's amount, in the smallest currency unit."""
 
     id: str
-    status: str = "active"  # such alone were listed when earlier results were stored
+    status: str = "active"  # the default for results stored when only active ones were listed
     currency: str
-    agreed: int | None  # None: not all of its prices are an amount times a quantity
+    agreed: int | None  # None: some price is not a fixed amount per unit
     invoiced: int | None  # None: there is no invoice yet
-    note: str | None  # what a reconciliation wrote before
+    note: str | None  # what an earlier reconciliation wrote
 
 
 class Subscriptions(Result):
@@ -59,14 +59,14 @@ class Noted(Result):
 
 
 class _Price(BaseModel):
-    # docs.stripe.com/api/prices/object: null where it is tiered, or has decimals.
+    # docs.stripe.com/api/prices/object: null if tiered or with decimals.
     unit_amount: int | None
-    transform_quantity: dict[str, Any] | None = None  # it is of so many at once
+    transform_quantity: dict[str, Any] | None = None  # the price is per package of units
 
 
 class _Item(BaseModel):
     price: _Price
-    quantity: int | None = None  # absent: what is used is metered
+    quantity: int | None = None  # absent: metered usage
 
     @property
     def agreed(self) -> int | None:
@@ -107,14 +107,14 @@ class _Refusal(BaseModel):
 
 
 class StripeAction(Action[R]):
-    """What all of Stripe's actions share: the meaning of an answer, and which limit refused."""
+    """Base of Stripe's actions: the meaning of a response, and which limit refused."""
 
     def judge(self, response: Response) -> Judgement:
         by_status = judge_status(response, effect=self.facts.effect)
         if by_status.verdict is Verdict.SUCCESS:
             return by_status
         if response.status == 409:
-            # docs.stripe.com/error-low-level#idempotency: another request with this key is still at work.
+            # docs.stripe.com/error-low-level#idempotency: another request with this key is still in progress.
             return Judgement(verdict=Verdict.UNKNOWN, reason="status 409", retry_after=retry_after(response.headers))
         try:
             fault = _Refusal.model_validate_json(response.body).error
@@ -124,13 +124,13 @@ class StripeAction(Action[R]):
         return replace(by_status, reason=f"stripe says {name}")
 
     def limits(self, response: Response) -> Limits:
-        # docs.stripe.com/rate-limits: what is left is not said; `global-rate`, `global-concurrency` are the account's.
+        # docs.stripe.com/rate-limits: no remaining count; `global-rate` and `global-concurrency` apply to the account.
         reason = response.headers.get("stripe-rate-limited-reason", "")
         return Limits(whole=response.status == 429 and reason.startswith("global-"))
 
 
 def _facts(effect: Effect, *scopes: str, endpoint: str, recovery: Recovery) -> Facts:
-    # docs.stripe.com/rate-limits: each operation has a limit of its own, per Stripe account.
+    # docs.stripe.com/rate-limits: each operation has its own limit, per Stripe account.
     return Facts(
         provider="stripe",
         scopes=frozenset(scopes),
@@ -142,9 +142,9 @@ def _facts(effect: Effect, *scopes: str, endpoint: str, recovery: Recovery) -> F
 
 
 class ListSubscriptions(StripeAction[Subscriptions]):
-    """Read one page of the subscriptions that are not canceled, the newest first, with the newest invoice of each."""
+    """List one page of the subscriptions that are not canceled, newest first, each with its newest invoice."""
 
-    # docs.stripe.com/stripe-apps/reference/permissions: what is expanded needs a permission of its own.
+    # docs.stripe.com/stripe-apps/reference/permissions: an expanded object needs its own permission.
     facts = _facts(
         Effect.READ,
         "subscriptions:read",
@@ -185,7 +185,7 @@ class ListSubscriptions(StripeAction[Subscriptions]):
 
 
 class AnnotateSubscription(StripeAction[Noted]):
-    """Write one value into a subscription's metadata. No money moves by it."""
+    """Set one value in a subscription's metadata. Moves no money."""
 
     facts = _facts(Effect.WRITE, "subscriptions:write", endpoint="subscriptions.update", recovery=Recovery.KEYED)
     result = Noted

@@ -1,7 +1,7 @@
 """Zendesk's Ticketing API: tickets (developer.zendesk.com/api-reference/ticketing/tickets/tickets).
 
-Zendesk honours an idempotency key for two hours, and a job may wait longer. So a ticket carries an external id made of
-the step, by which tickets can be listed: what an attempt without an answer made is found by it.
+Zendesk honours an idempotency key for two hours, and a job may wait longer. A ticket therefore carries an external id
+derived from the step, by which tickets can be listed: after an attempt without a response, the ticket is found by it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Re
 from pipeline.throttle.limits import EndpointClass, Left, Limits, Per
 from tasks.actions.answers import parse
 
-# developer.zendesk.com/api-reference/introduction/rate-limits: of a whole account, in the current minute.
+# developer.zendesk.com/api-reference/introduction/rate-limits: for the whole account, in the current minute.
 ACCOUNT = EndpointClass(name="account", per=Per.TENANT)
 WINDOW = timedelta(minutes=1)
 
@@ -39,7 +39,7 @@ class _Listed(BaseModel):
 
 
 def mark(call: Call) -> str:
-    """What a ticket is found by again."""
+    """Return the external id by which a ticket is found again."""
     return f"aswhom:{call.idempotency_key[:32]}"
 
 
@@ -80,7 +80,7 @@ class CreateTicket(Action[Ticket]):
         remaining, limit, reset = (count(response.headers.get(name, "")) for name in names)
         if remaining is None or limit is None:
             return Limits()
-        resets_in = WINDOW if reset is None else timedelta(seconds=reset)  # said by lists alone
+        resets_in = WINDOW if reset is None else timedelta(seconds=reset)  # sent only by list endpoints
         return Limits(left=Left(remaining=remaining, limit=limit, resets_in=min(resets_in, WINDOW)))
 
     def probe(self, call: Call) -> Request:

@@ -47,20 +47,20 @@ class PullRequestEvent(Event):
     draft: bool
     merged: bool
     author: ExternalUser | None  # None: a deleted account
-    sender: ExternalUser  # who did what the event tells
+    sender: ExternalUser  # who did what the event reports
     labels: tuple[str, ...]
     label: str | None  # the one that was added or removed
-    reviewer: ExternalUser | None = None  # whose review was asked for, where it is a person's
-    team: str | None = None  # that whose review was asked for, by its name
+    reviewer: ExternalUser | None = None  # the person whose review was requested
+    team: str | None = None  # the team whose review was requested, by name
 
     @property
     def key(self) -> str:
-        """`acme/shop#42`, as GitHub writes it."""
+        """Return `acme/shop#42`, GitHub's notation."""
         return f"{self.repo}#{self.number}"
 
 
 class CommentCommand(Event):
-    """Somebody wrote a command to us in a comment on a pull request."""
+    """A command to us, written in a comment on a pull request."""
 
     repo: str
     number: int
@@ -75,7 +75,7 @@ class _User(BaseModel):
     login: str
 
     def external(self) -> ExternalUser:
-        # The number is the person; a login can be renamed and taken by another.
+        # The number identifies the person; a login can be renamed and taken by another.
         return ExternalUser(provider="github", id=str(self.id), login=self.login)
 
 
@@ -119,7 +119,7 @@ class _Comment(BaseModel):
 
     @property
     def by_hand(self) -> bool:
-        """Whether a person wrote it: what an app writes by a person's token bears the person's name, too."""
+        """True if a person wrote it: what an app writes with a person's token bears the person's name as well."""
         return self.performed_via_github_app is None and not is_marked(self.body)
 
 
@@ -140,10 +140,10 @@ COMMAND = re.compile(r"/aswhom[ \t]+(?P<name>[a-z]+)(?P<words>[^\r\n]*)")
 
 
 def comment_command(name: str) -> Trigger[CommentCommand]:
-    """A new comment on a pull request begins with `/aswhom NAME`. An edited one starts nothing a second time.
+    """Trigger on a new comment on a pull request that begins with `/aswhom NAME`; edits start nothing again.
 
-    Neither does one that an app wrote in a person's name, ours or another's: an agent that may only comment could
-    otherwise be talked into giving commands, and they would count as that person's.
+    Comments that an app wrote in a person's name, ours or another's, start nothing either: an agent that may only
+    comment could otherwise be talked into giving commands, and they would count as that person's.
     """
 
     def read(body: Mapping[str, Any]) -> CommentCommand | None:
@@ -168,7 +168,7 @@ def comment_command(name: str) -> Trigger[CommentCommand]:
 
 
 def pull_request(*actions: str) -> Trigger[PullRequestEvent]:
-    """A pull request was `opened`, `labeled` …: one or more of GitHub's actions. Raises TypeError for any other."""
+    """Trigger on a pull request's `opened`, `labeled` …: any of GitHub's actions. Raises TypeError for others."""
     unknown = set(actions) - PULL_REQUEST_ACTIONS
     if unknown or not actions:
         raise TypeError(f"pull_request() takes GitHub's actions, not {', '.join(sorted(unknown)) or 'none at all'}")

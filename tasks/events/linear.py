@@ -12,7 +12,7 @@ from tasks.actions.linear_ids import is_ours
 
 COMMENT_ACTIONS = frozenset({"create", "update", "remove"})
 
-# Of the four kinds of actor in Linear's schema the two that are people; how the others are spelt is not published.
+# The two of the four actor kinds in Linear's schema that are people; the others' spelling is not published.
 _PEOPLE = frozenset({"user", "externaluser"})
 
 
@@ -22,8 +22,8 @@ class CommentEvent(Event):
     issue_id: str | None  # None: a comment on a document, project or update
     url: str | None
     body: str
-    author: ExternalUser | None  # or an app, which is a user at Linear; None: an integration or an outsider
-    by_app: bool = False  # an app or an integration did it; what one does by a person's token is that person's
+    author: ExternalUser | None  # may be an app, which is a user at Linear; None: an integration or an outsider
+    by_app: bool = False  # done by an app or integration; if one acts with a person's token, the act is that person's
     changed: tuple[str, ...] = ()  # an update's fields, as Linear names them: `body`, `resolvedAt` …
 
 
@@ -52,9 +52,9 @@ class _Delivery(BaseModel):
 
 
 def comment(*actions: str, ours: bool = False) -> Trigger[CommentEvent]:
-    """A comment was made (`create`), changed (`update`) or deleted (`remove`). Raises TypeError for another action.
+    """Trigger on a comment's `create`, `update` or `remove`. Raises TypeError for another action.
 
-    Those that a step of ours made are left out unless *ours*: a workflow that answers comments would answer itself.
+    Comments made by our own steps are ignored unless *ours*: a workflow that answers comments would answer itself.
     """
     unknown = set(actions) - COMMENT_ACTIONS
     if unknown or not actions:

@@ -11,7 +11,7 @@ from pipeline.workflow import Event, ExternalUser, Trigger
 
 
 class AppMentionEvent(Event):
-    team: str | None  # the workspace that has the app; None: a whole organization has it
+    team: str | None  # the workspace that has the app; None: an organization-wide installation
     channel: str
     user: ExternalUser
     text: str
@@ -20,7 +20,7 @@ class AppMentionEvent(Event):
 
     @property
     def thread(self) -> str:
-        """Where a reply belongs: the thread it was said in, or one that the reply begins."""
+        """Return where a reply belongs: the message's thread, or one that the reply starts."""
         return self.thread_ts or self.ts
 
 
@@ -37,7 +37,7 @@ class _Authorization(BaseModel):
 
 
 class _Envelope(BaseModel):
-    team_id: str | None = None  # of whoever wrote: in a channel that two companies share, not always ours
+    team_id: str | None = None  # the author's: in a channel shared by two companies, not always ours
     authorizations: list[_Authorization] = []
     event: _Mention
 
@@ -47,11 +47,11 @@ class _Envelope(BaseModel):
 
 
 def app_mention(*, edits: bool = False) -> Trigger[AppMentionEvent]:
-    """Somebody mentioned the app in a channel. A bot is not meant: two that answer each other never stop.
+    """Trigger on a mention of the app in a channel. Bots are ignored: two that answer each other never stop.
 
-    Slack sends it anew, as another event, whenever the message is edited. That is left out, unless *edits*: then a once
-    key of `f"{event.channel}:{event.ts}"` does what is to be done once a message. Without *edits* a mention that only
-    an edit brought in starts nothing: Slack does not tell which of the two it was.
+    Slack sends another event whenever the message is edited, which is ignored unless *edits*. With *edits*, use the
+    once key `f"{event.channel}:{event.ts}"` for what should happen once per message. Without it, a mention added by an
+    edit starts nothing: Slack does not tell the two cases apart.
     """
 
     def read(body: Mapping[str, Any]) -> AppMentionEvent | None:
@@ -66,7 +66,7 @@ def app_mention(*, edits: bool = False) -> Trigger[AppMentionEvent]:
         return AppMentionEvent(
             team=envelope.team,
             channel=mention.channel,
-            # Slack says no name, and its ids are what people are known by.
+            # Slack sends no name; people are known by their ids.
             user=ExternalUser(provider="slack", id=mention.user, login=mention.user),
             text=mention.text,
             ts=mention.ts,
@@ -77,13 +77,13 @@ def app_mention(*, edits: bool = False) -> Trigger[AppMentionEvent]:
 
 
 class SlashCommand(Event):
-    """Somebody typed a command of ours."""
+    """A command of ours that somebody typed."""
 
     team: str | None  # where it was typed
     channel: str
     user: ExternalUser
     command: str  # /aswhom
-    name: str  # its first word; empty: there is none
+    name: str  # its first word
     text: str  # what follows the first word
 
 
@@ -96,16 +96,16 @@ class _Typed(BaseModel):
 
 
 def slash_command(name: str, usage: str = "") -> Trigger[SlashCommand]:
-    """A command of the app was typed with *name* as its first word: `/aswhom NAME …`, or as the app calls it at Slack.
+    """Trigger on the app's command with *name* as its first word: `/aswhom NAME …`, or the app's own command at Slack.
 
-    In whatever capitals. *usage* is what has to follow it, as whoever typed something else is told; without any,
-    nothing has to.
+    Case is ignored. *usage* names the required rest of the command, and is suggested to people who typed something
+    else; without it, nothing else is required.
     docs.slack.dev/interactivity/implementing-slash-commands
     """
 
     def read(body: Mapping[str, Any]) -> SlashCommand | None:
         typed = _Typed.model_validate(body)
-        first, *rest = typed.text.split(maxsplit=1) or [""]  # at whatever white space
+        first, *rest = typed.text.split(maxsplit=1) or [""]  # at any white space
         if first.lower() != name.lower() or (usage and not rest):
             return None
         return SlashCommand(

@@ -1,6 +1,6 @@
-"""Events of our customers' own systems, in the envelope of Standard Webhooks (standardwebhooks.com).
+"""Events of customers' own systems, in the Standard Webhooks envelope (standardwebhooks.com).
 
-The shapes of `data` below are ours to publish: docs/workflows.md shows them to whoever sends them.
+We publish the shapes of `data` below: docs/workflows.md documents them for senders.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,100}$")]
 
 
 class DealValues(BaseModel):
-    """What a deal says of its opportunity; None: nothing."""
+    """A deal's values for its opportunity; None: not set."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,7 +36,7 @@ class DealValues(BaseModel):
 
 
 class DealChanged(Event):
-    """A deal moved in the customer's own system, and its opportunity shall follow."""
+    """A deal changed in the customer's own system, and its opportunity should follow."""
 
     at: datetime
     opportunity: str
@@ -44,11 +44,11 @@ class DealChanged(Event):
     stage: str
     amount: float | None
     next_step: str | None
-    previous: DealValues | None = None  # before it moved, where the sender says
+    previous: DealValues | None = None  # before the change, if the sender says
 
 
 class IncidentReported(Event):
-    """A customer reported something that support shall look at."""
+    """A customer reported something for support to look at."""
 
     at: datetime
     reference: str  # the sender's name for it: the same reference is the same incident
@@ -59,18 +59,18 @@ class IncidentReported(Event):
 
 
 class PaymentRequested(Event):
-    """Somebody asks for an invoice to be paid."""
+    """Somebody requests the payment of an invoice."""
 
     invoice: str
     requested_by: ExternalUser
 
 
 class RefundRequested(PaymentRequested):
-    """Somebody asks for a paid invoice to be taken back."""
+    """Somebody requests the refund of a paid invoice."""
 
 
 class _Previous(BaseModel):
-    """What the change replaced; what is left out did not change."""
+    """The values that the change replaced; omitted ones did not change."""
 
     stage: Stage = ""
     amount: Amount | None = None
@@ -106,10 +106,10 @@ class _Envelope(BaseModel):
 
 
 def deal_changed() -> Trigger[DealChanged]:
-    """`deal.changed`: who owns the opportunity is said in Salesforce's own ids."""
+    """Trigger on `deal.changed`, which names the opportunity's owner by Salesforce ids."""
 
     def event(at: datetime, deal: _Deal) -> DealChanged:
-        # As Salesforce's own answer names people: an id is unique within its organization only.
+        # In the format of Salesforce's own identity response: an id is unique only within its organization.
         owner = ExternalUser(
             provider="salesforce", id=whole_person(f"{deal.organization}/{deal.owner}"), login=whole_id(deal.owner)
         )
@@ -121,7 +121,7 @@ def deal_changed() -> Trigger[DealChanged]:
 
 
 def incident_reported() -> Trigger[IncidentReported]:
-    """`incident.reported`."""
+    """Trigger on `incident.reported`."""
 
     def event(at: datetime, incident: _Incident) -> IncidentReported:
         return IncidentReported(at=at, **incident.model_dump())
@@ -130,12 +130,12 @@ def incident_reported() -> Trigger[IncidentReported]:
 
 
 def payment_requested() -> Trigger[PaymentRequested]:
-    """`payment.requested`: who asks is named as the sender names people, which an admin's alias makes somebody."""
+    """Trigger on `payment.requested`, whose requester is the sender's name for a person, mapped by an admin's alias."""
     return _trigger("payment.requested", _Payment, lambda _, asked: PaymentRequested(**_named(asked)))
 
 
 def refund_requested() -> Trigger[RefundRequested]:
-    """`refund.requested`, of the same shape."""
+    """Trigger on `refund.requested`, which has the same shape."""
     return _trigger("refund.requested", _Payment, lambda _, asked: RefundRequested(**_named(asked)))
 
 

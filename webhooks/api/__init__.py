@@ -1,1 +1,1 @@
-"""The agents' API, below /v1: its document is made from the code, and served at /v1/openapi.json."""
+"""The agents' API below /v1; its OpenAPI document is generated from the code and served at /v1/openapi.json."""

@@ -1,4 +1,4 @@
-"""Who is let in, and to what: a key, its role, and its quota, before anything of the request is read."""
+"""Access control of the API: key, role and quota are checked before any other part of the request is read."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from webhooks.quota import WINDOW, Counts, Spent
 log = logging.getLogger(__name__)
 
 _KEY = re.compile(r"Bearer +([A-Za-z0-9_.~+/=-]{1,4000})", re.IGNORECASE)  # RFC 6750 §2.1
-_CHALLENGE = 'Bearer realm="aswhom"'  # RFC 6750 §3; of a key that was sent, §3.1 says what was wrong with it
+_CHALLENGE = 'Bearer realm="aswhom"'  # RFC 6750 §3; for a key that was sent, §3.1 adds what was wrong with it
 
 
 class May(StrEnum):
-    """What there is to be allowed."""
+    """Permissions, worded to complete "a key may …"."""
 
     CATALOGUE = "see the catalogue"
     EXECUTE = "execute tools"
@@ -55,12 +55,12 @@ ROLES: Mapping[Role, frozenset[May]] = {
     Role.ADMIN: frozenset(May),
 }
 
-#: What each operation needs. One that is not here answers nobody.
+#: The permission each operation needs. An operation that is missing here is denied to everyone.
 NEEDS: Mapping[str, May] = {
     "list_tools": May.CATALOGUE,
     "show_tool": May.CATALOGUE,
     "execute_tool": May.EXECUTE,
-    "mcp": May.CATALOGUE,  # what it calls it asks about itself
+    "mcp": May.CATALOGUE,  # each call checks its own permission
     "list_jobs": May.JOBS,
     "show_job": May.JOBS,
     "cancel_job": May.CANCEL,
@@ -88,7 +88,7 @@ REASONS: Mapping[NoCaller, str] = {
 def guard(
     pages: Blueprint, requests: Requests, quota: Counts, *, clock: Callable[[], datetime], ids: Callable[[str], str]
 ) -> None:
-    """Let a request of *pages* through only from whom it may come, and number each."""
+    """Authenticate, rate-limit and authorize each request of *pages*, and number it."""
 
     @pages.before_request
     def let_in() -> None:
@@ -105,7 +105,7 @@ def guard(
 
     @pages.after_request
     def say_so(response: Response) -> Response:
-        # One that the application refused for all its pages has no number yet.
+        # A request that the application refused before `let_in` has no number yet.
         response.headers["Request-Id"] = number = g.setdefault("request_id", ids("req"))
         spent: Spent | None = g.get("spent")
         if spent is not None:  # draft-ietf-httpapi-ratelimit-headers
@@ -123,29 +123,28 @@ def guard(
 
 
 def request_id() -> str:
-    """What the log and the answer call the request at hand."""
+    """Return the current request's id, as the log and the response show it."""
     found: str = g.request_id
     return found
 
 
 def makes(job: str) -> None:
-    """Have the log say which job the request at hand made, or had made before."""
+    """Log *job* as the job that the current request created, or had created before."""
     g.job = job
 
 
 def notes(**facts: object) -> None:
-    """Have the log say this of the request at hand, too."""
+    """Add *facts* to the current request's log entry."""
     g.notes = {**g.get("notes", {}), **facts}
 
 
 def caller() -> Caller:
-    """Who sent the request at hand."""
     found: Caller = g.caller
     return found
 
 
 def refused(why: NoCaller) -> Problem:
-    """The problem of a key that lets nobody in."""
+    """Return the problem of a key that is not admitted."""
     if why is NoCaller.STOPPED:
         return Problem(problems.STOPPED, REASONS[why])
     return Problem(problems.KEY_REFUSED, REASONS[why], challenge=f'{_CHALLENGE}, error="invalid_token"')
@@ -165,8 +164,8 @@ def _authenticated(requests: Requests, now: datetime) -> Caller:
 
 
 def _read_query() -> None:
-    """Refuse a parameter that nothing would read, and one that is sent twice: which was meant is nobody's guess."""
-    # Where an operation has a model of them, that refuses others.
+    """Refuse query parameters that nothing would read, and repeated ones, which are ambiguous."""
+    # An operation with a query model rejects unknown parameters itself.
     if request.args and "query" not in signature(current_app.view_functions[request.endpoint or ""]).parameters:
         unread = next(iter(request.args))[:50]
         raise Problem(
@@ -177,12 +176,12 @@ def _read_query() -> None:
 
 
 def _read_json() -> None:
-    """Refuse a body that is no JSON object, or could be read as two, before a model is asked about it."""
+    """Refuse a body that is not a JSON object, or is ambiguous, before a model validates it."""
     if request.method != "POST":
         return
     if not request.is_json:
         raise Problem(problems.CONTENT_TYPE, f"Bodies are JSON here. Send Content-Type: application/json{_EMPTY}.")
-    request.json_module = _JSON  # for whoever asks for it again, too
+    request.json_module = _JSON  # for later readers of the body as well
     try:
         body = request.get_json(silent=True)
     except RecursionError:
@@ -195,7 +194,7 @@ def _read_json() -> None:
 
 
 def _each_once(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object. Of a member that stands there twice, who looks at a request before us may read the other."""
+    """Build a JSON object. Refuse repeated members: a proxy or filter before us may have read the other one."""
     read: dict[str, Any] = {}
     for name, value in members:
         if name in read:

@@ -1,4 +1,4 @@
-"""Connected accounts: whether they can be used, why not, and links for the people who connect them."""
+"""Operations on connected accounts: their health, and links by which people connect them."""
 
 from __future__ import annotations
 
@@ -46,11 +46,9 @@ def account_operations(
     *,
     clock: Callable[[], datetime],
 ) -> None:
-    """Add the operations on accounts."""
-
     @pages.get("/accounts", responses={200: AccountPage})
     def list_accounts(query: AccountsQuery) -> Response:
-        """The connected accounts, newest first, without their credentials."""
+        """List the connected accounts, newest first, without their credentials."""
         who, wanted = caller(), query.turn()
 
         def read(c: Connection) -> tuple[list[AccountOut], Place | None]:
@@ -65,7 +63,7 @@ def account_operations(
 
     @pages.get("/accounts/<id>", responses={200: AccountOut})
     def show_account(path: OnePath) -> Response:
-        """One connected account: whether a step could open with it now, why not, and which scopes are missing."""
+        """Show one connected account: whether a step could use it now, why not, and which scopes are missing."""
         who = caller()
 
         def read(c: Connection) -> AccountOut | None:
@@ -79,8 +77,8 @@ def account_operations(
 
     @pages.post("/connect-links", responses={201: ConnectLink})
     def create_connect_link(header: IdempotencyHeader, body: ConnectBody) -> Response:
-        """Make the link by which a person connects an account. Good once, in one browser, for some minutes."""
-        # A request without them is the one it was before there were such members.
+        """Create the link by which a person connects an account. It works once, in one browser, for some minutes."""
+        # Omit unset members, so that idempotency keys stay valid from before these members existed.
         left_out = {name for name in ("confirm", "nonce") if not getattr(body, name)}
         asked = body.model_dump(mode="json", exclude=left_out)
         keyed = Keyed(key=header.idempotency_key, document={"connect": asked})
@@ -108,7 +106,7 @@ def account_operations(
 
     @pages.post("/connect-links/<id>/look", responses={200: ConsenterOut})
     def look_at_connect_link(path: OnePath, body: ConfirmBody) -> Response:
-        """See who consented by a connect link that waits to be confirmed. Nothing counts by it, and nothing ends."""
+        """Show who consented through a connect link that awaits confirmation. This neither confirms nor ends it."""
         seen = _or_problem(
             invitations.look(caller(), path.id, user=body.user, code=body.code, nonce=body.nonce, now=clock())
         )
@@ -123,9 +121,10 @@ def account_operations(
 
     @pages.post("/connect-links/<id>/confirm", responses={200: ConnectedOut})
     def confirm_connect_link(path: OnePath, body: ConfirmBody) -> Response:
-        """Say who came back by a connect link: it connects its own person alone. Said again, it is answered alike.
+        """Confirm who came back through a connect link; it connects only the person it was made for.
 
-        With its code, another user or nonce ends it, and what was granted with it; another code changes nothing.
+        Repeating the request returns the same answer. With the right code, a different user or nonce ends the link and
+        withdraws what was granted with it; a wrong code changes nothing.
         """
         outcome = _or_problem(
             invitations.confirm(caller(), path.id, user=body.user, code=body.code, nonce=body.nonce, now=clock())
@@ -141,7 +140,7 @@ def account_operations(
 
 
 def _or_problem(outcome: Told | ConnectRefused | None) -> Told:
-    """What a link that waits came to. Raises Problem where there is none, or nothing was connected."""
+    """Unwrap the outcome of a link that awaits confirmation. Raises Problem if unknown or refused."""
     if outcome is None:
         raise Problem(NOT_THERE, "There is no such connect link in this tenant. Ask for a new one.")
     if isinstance(outcome, ConnectRefused):

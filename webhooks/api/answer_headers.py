@@ -1,4 +1,4 @@
-"""The headers of the API's answers, as its document describes them."""
+"""Response headers of the API, as its document describes them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 _TEXT = {"type": "string"}
 
 HEADERS: Mapping[str, Mapping[str, Any]] = {
-    "Request-Id": {"description": "What the log calls the request", "schema": _TEXT},
+    "Request-Id": {"description": "Id of the request in the log", "schema": _TEXT},
     "RateLimit-Policy": {
-        "description": "How many requests the key may make in how many seconds, where the key counts "
+        "description": "Rate limit of the key, if one was accepted: requests per window in seconds "
         "(draft-ietf-httpapi-ratelimit-headers)",
         "schema": _TEXT,
     },
-    "RateLimit": {"description": "How many of them are left, for how many seconds", "schema": _TEXT},
+    "RateLimit": {"description": "Requests left in the window, and seconds until it resets", "schema": _TEXT},
     "Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"description": "What is wrong with the key, if one was sent (RFC 6750 §3)", "schema": _TEXT},
-    "ETag": {"description": "Of the catalogue, for If-None-Match", "schema": _TEXT},
-    "Location": {"description": "The path of what was made", "schema": _TEXT},
+    "ETag": {"description": "Version of the catalogue, for If-None-Match", "schema": _TEXT},
+    "Location": {"description": "Path of the job or revocation", "schema": _TEXT},
 }
 
 _OF_ALL = ("Request-Id", "RateLimit-Policy", "RateLimit")
@@ -39,7 +39,7 @@ _BY_OPERATION: Mapping[tuple[str, str], tuple[str, ...]] = {
 
 
 def with_headers(paths: Mapping[str, Any]) -> dict[str, Any]:
-    """*paths* of the API, whose answers now tell of their headers too."""
+    """Return *paths* with each response's headers described."""
     return {
         path: {method: {**told, "responses": dict(_answers(told))} for method, told in item.items()}
         for path, item in paths.items()

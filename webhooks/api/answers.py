@@ -1,4 +1,4 @@
-"""What operations answer with: a model as JSON, and a page of them."""
+"""Responses of the operations: one model as JSON, or a page of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from webhooks.cursors import cursor
 
 
 def answer(given: Given, status: int = 200) -> Response:
-    """The answer that is *given*."""
+    """Return *given* as a JSON response."""
     response = jsonify(given.model_dump(mode="json"))
     response.status_code = status
     return response
 
 
 def answer_page(items: Iterable[Given], *, next: Place | None) -> Response:
-    """A page of a list; *next*: where the one after it begins."""
+    """Return a page of a list; *next*: where the following page begins."""
     return jsonify(items=[item.model_dump(mode="json") for item in items], next=cursor(next))

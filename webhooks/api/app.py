@@ -1,4 +1,4 @@
-"""The API put together: its operations, its document, and its problems."""
+"""Assembly of the API: its operations, its OpenAPI document, and its problem documents."""
 
 from __future__ import annotations
 
@@ -41,25 +41,25 @@ from webhooks.validation_errors import misfits
 VERSION = "1"
 DOCUMENT = "/v1/openapi.json"
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
-#: What any operation may answer.
+#: Responses common to all operations.
 PROBLEMS = {
     "400": "The body cannot be read",
-    "401": "No key, or one that lets nobody in",
+    "401": "No key, or one that is not accepted",
     "403": "The key's role does not allow it, or its agent is stopped",
-    "404": "There is no such thing in this tenant",
-    "409": "It is in no state for this, or an operator must set something up first",
+    "404": "Not found in this tenant",
+    "409": "Its state does not allow this, or an operator must set something up first",
     "413": "The body is too large",
     "415": "The body is not JSON",
     "422": "The request cannot be used as it is",
     "429": "Too many requests",
-    "500": "A fault of ours, whose reason is in our log",
-    "503": "Not now; whether something was stored, the detail says",
+    "500": "An internal error, whose reason is in the log",
+    "503": "Temporarily unavailable; the detail says whether anything was stored",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agents:
-    """What the API is served from."""
+    """The services behind the API."""
 
     requests: Requests
     invitations: Invitations
@@ -68,11 +68,11 @@ class Agents:
 
 
 def make_app() -> OpenAPI:
-    """A Flask app that keeps the API's document."""
+    """Create a Flask app that collects the API's document."""
     app = OpenAPI(
         "webhooks",
         info=Info(
-            title="Aswhom", version=VERSION, description="Agents act on customers' APIs, and it is decided as whom."
+            title="Aswhom", version=VERSION, description="Lets agents act on customers' APIs, and decides as whom."
         ),
         security_schemes={"key": {"type": "http", "scheme": "bearer"}},
         validation_error_callback=unusable,
@@ -85,7 +85,7 @@ def make_app() -> OpenAPI:
 
 
 def install(app: OpenAPI, agents: Agents, bells: Bells, *, base_url: str, clock: Callable[[], datetime]) -> None:
-    """Serve the agents' API from *app*, which is known by *base_url*."""
+    """Serve the agents' API from *app*, which is reached at *base_url*."""
     pages = operations(agents, bells, base_url=base_url, clock=clock)
     app.register_api(pages)
 
@@ -93,11 +93,11 @@ def install(app: OpenAPI, agents: Agents, bells: Bells, *, base_url: str, clock:
     def openapi() -> Response:
         return Response(text, content_type="application/json")
 
-    text = json.dumps(document(app))  # with every route there is by now
+    text = json.dumps(document(app))  # after every route is registered
 
 
 def operations(agents: Agents, bells: Bells, *, base_url: str, clock: Callable[[], datetime]) -> APIBlueprint:
-    """Every operation, behind the guard."""
+    """Build the blueprint of all operations, behind the guard."""
     answers: Any = {status: {"description": said, "content": _PROBLEM} for status, said in PROBLEMS.items()}
     pages = APIBlueprint(
         "v1",
@@ -155,7 +155,7 @@ def operations(agents: Agents, bells: Bells, *, base_url: str, clock: Callable[[
 
 
 def document(app: OpenAPI) -> dict[str, Any]:
-    """The OpenAPI 3.1 document: the API's operations, and what machines call beside them."""
+    """Return the OpenAPI 3.1 document: the API's operations and the other endpoints that machines call."""
     made: dict[str, Any] = app.api_doc
     components = made["components"]
     schemes = {**components["securitySchemes"], **SCHEMES}
@@ -167,7 +167,7 @@ def document(app: OpenAPI) -> dict[str, Any]:
 
 
 def unusable(error: ValidationError) -> NoReturn:
-    """The problem of a request that does not fit its model: where and why, never with what was sent."""
+    """Raise the problem of a request that does not fit its model: where and why, never the value sent."""
     said = "Some of the request does not fit: see errors."
     raise Problem(problems.UNUSABLE, said, errors=misfits(error))
 

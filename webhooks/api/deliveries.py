@@ -1,4 +1,4 @@
-"""Deliveries: what came in, and which jobs followed. Their bodies stay where they are."""
+"""Operations on deliveries: what came in, and which jobs followed. Bodies are not exposed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ from webhooks.problems import Problem
 
 
 def delivery_operations(pages: APIBlueprint, requests: Requests) -> None:
-    """Add the operations on deliveries."""
-
     @pages.get("/deliveries", responses={200: DeliveryPage})
     def list_deliveries(query: DeliveriesQuery) -> Response:
-        """What came in for this tenant, newest first."""
+        """List the deliveries received for this tenant, newest first."""
         who, wanted = caller(), query.turn()
         page = requests.read(lambda c: tenant_views.deliveries_page(c, who.tenant, wanted, outcome=query.outcome))
         return answer_page(map(DeliveryOut.model_validate, page.rows), next=page.next)
 
     @pages.get("/deliveries/<id>", responses={200: DeliveryWithJobs})
     def show_delivery(path: OnePath) -> Response:
-        """One delivery, with the ids of its jobs."""
+        """Show one delivery, with the ids of its jobs."""
         who = caller()
         row = requests.read(lambda c: tenant_views.delivery(c, who.tenant, path.id))
         if row is None:

@@ -1,4 +1,4 @@
-"""Tools, and jobs with what became of them, as the API's document describes them."""
+"""Models of tools and jobs, as the API's document describes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ToolPath(BaseModel):
 
 
 class Form(StrEnum):
-    """The forms in which a catalogue comes."""
+    """Formats of a catalogue."""
 
     PLAIN = "plain"
     OPENAI = "openai"
@@ -32,27 +32,26 @@ class Form(StrEnum):
 class ToolQuery(Query):
     format: Form = Field(
         Form.PLAIN,
-        description="`plain`, or the form that a model's API takes: `openai` is that of Chat Completions, "
-        "`openai-responses` that of Responses",
+        description="`plain`, or a model API's format: `openai` for Chat Completions, `openai-responses` for Responses",
     )
 
 
 class CatalogueQuery(ToolQuery):
     identifier: Id | None = Field(
-        None, description="as whom, as `execute` has it: the tools alone that can be carried out so, but for policy"
+        None, description="return only tools usable as this `identifier` of `execute`; policy is not considered"
     )
-    provider: Word | None = Field(None, description="its tools alone")
+    provider: Word | None = Field(None, description="return only this provider's tools")
 
 
 class ExecuteBody(Sent):
-    """Carry out a tool."""
+    """Execute a tool."""
 
     identifier: Id = Field(
-        description="as whom: a user's (delegated), or the tenant's or a workspace's (service). "
-        "`user:`, `tenant:` or `workspace:` before it says which is meant"
+        description="the principal to act as: a user (delegated), or the tenant or a workspace (service). "
+        "A prefix `user:`, `tenant:` or `workspace:` says which is meant"
     )
-    parameters: dict[str, Any] = Field({}, description="as the tool's schema has them")
-    wait: float = Field(5, ge=0, le=LONGEST_WAIT, description="seconds to wait for the end; 0: answer at once")
+    parameters: dict[str, Any] = Field({}, description="as defined by the tool's schema")
+    wait: float = Field(5, ge=0, le=LONGEST_WAIT, description="seconds to wait for the job to end; 0: respond at once")
 
 
 class ToolOut(Given):
@@ -63,13 +62,13 @@ class ToolOut(Given):
     provider: str
     scopes: list[str]
     effect: Literal["read", "write", "high_risk"]
-    attribution: bool = Field(description="whether it must be traceable to a person")
+    attribution: bool = Field(description="whether it must be attributable to a person")
     parameters: dict[str, Any]
     result: dict[str, Any]
 
 
 class OneTool(RootModel[ToolOut | dict[str, Any]]):
-    """In another form than `plain`: as that form has it."""
+    """A tool; in any format other than `plain`, as that format defines it."""
 
 
 class Catalogue(Given):
@@ -79,25 +78,27 @@ class Catalogue(Given):
 class StepOut(Given):
     position: int
     action: str
-    as_whom: Principal | None = Field(description="null: nobody was let")
+    as_whom: Principal | None = Field(description="null: no principal was permitted")
     pattern: AccessPattern | None
-    why: str = Field(validation_alias="reason", description="of the decision as whom, or of the refusal")
+    why: str = Field(validation_alias="reason", description="reason for the choice of principal, or for the refusal")
     state: StepState
     attempts: int
-    external_id: str | None = Field(description="the upstream's id of what was made")
-    result: dict[str, Any] | None = Field(description="null in a tool's job: it is the job's")
-    error: str | None = Field(description="why it failed, or what is known of a call without an answer")
+    external_id: str | None = Field(description="the upstream's id of what was created")
+    result: dict[str, Any] | None = Field(description="null in a tool's job, where the job's own `result` holds it")
+    error: str | None = Field(description="why it failed, or what is known of an unanswered call")
 
 
 class ConsentOut(Given):
-    """The consent that a job waits for: `user` and `connection` are what `POST /v1/connect-links` takes."""
+    """The consent that a job waits for: `user` and `connection` are parameters of `POST /v1/connect-links`."""
 
     account: str = Field(description="TENANT/CONNECTION/PRINCIPAL")
     connection: str
     user: str | None = Field(
         description="null: it is the service's account, which an operator connects; `aswhom accounts show` says how"
     )
-    missing_scopes: list[str] = Field(description="of an account that is connected; a link asks for them")
+    missing_scopes: list[str] = Field(
+        description="for an account that is already connected; a connect link requests them"
+    )
 
 
 class JobOut(Given):
@@ -107,40 +108,42 @@ class JobOut(Given):
     pattern: AccessPattern
     state: JobState
     wait: Wait | None = Field(description="why it waits")
-    consent: ConsentOut | None = Field(description="which one it waits for, if it does")
+    consent: ConsentOut | None = Field(description="the consent that it waits for, if any")
     next_try_at: datetime | None = Field(
-        description="not before then it is tried again, of one that sleeps, or that an upstream or its limit put off; "
-        "null: at once, or nobody knows when"
+        description="earliest time of the next try, for a job that sleeps or was delayed by an upstream or its rate "
+        "limit; null: at once, or unknown"
     )
     reason: str | None
     user: str | None = Field(validation_alias="user_id", description="the user it acts for")
     triggered_by: str | None
     delivery: str | None = Field(validation_alias="delivery_id")
-    revocation: str | None = Field(validation_alias="revocation_id", description="the one that cancelled or stops it")
+    revocation: str | None = Field(
+        validation_alias="revocation_id", description="the revocation that cancelled or is stopping it"
+    )
     created_at: datetime
     finished_at: datetime | None
 
 
 class Outcome(StrEnum):
-    """What became of a tool's job, as far as is known.
+    """The known outcome of a tool's job.
 
-    It goes on while it is
-    - `pending`: it is queued, if only for a later try, runs, if only until it stops, or waits for time or another job;
-    - `needs_consent`: a person must connect an account; then it goes on by itself;
-    - `waiting`: for an operator, or for somebody to approve.
+    The job continues while it is
+    - `pending`: queued (perhaps for a later try), running (perhaps until it stops), or waiting for time or another job;
+    - `needs_consent`: a person must connect an account; then it continues by itself;
+    - `waiting`: for an operator, or for somebody's approval.
 
-    It has ended once it is
+    The job has ended once it is
     - `done`;
     - `failed`: the upstream refused it, and nothing was done;
     - `refused`: policy or scope forbids it, and nothing was done;
     - `cancelled`: by a revocation, a stop or an operator;
     - `dead`: it cannot be carried out for another reason;
-    - `unknown`: it was ended as `cancelled` or `dead` is, and may have been done all the same: a call was sent, and
-      nobody knows what became of it. Asked for under a new key, it may be done twice: look at the provider first. A
-      tool that only reads never is.
+    - `unknown`: it ended as `cancelled` or `dead`, but may have been done: a call was sent, and its result is not
+      known. Executing it again under a new key may do it twice: look at the provider first. A tool that only reads is
+      never `unknown`.
 
-    An answer that comes late, or an operator's word, still counts: then it is no more `unknown`, and where it was done
-    after all, a `result` stands beside `cancelled` or `dead`.
+    A late answer from the upstream, or an operator's word, still counts: the outcome is then no longer `unknown`, and
+    if it was done after all, a `result` stands beside `cancelled` or `dead`.
     """
 
     DONE = "done"
@@ -155,18 +158,20 @@ class Outcome(StrEnum):
 
 
 class JobWithSteps(JobOut):
-    outcome: Outcome | None = Field(description="of a tool's job; null: it is another workflow's")
-    result: dict[str, Any] | None = Field(description="of a tool that was done, until its steps are forgotten")
+    outcome: Outcome | None = Field(description="for a tool's job; null: the job belongs to another workflow")
+    result: dict[str, Any] | None = Field(description="of a tool that was done; null once its steps are pruned")
     steps: list[StepOut]
 
 
 class ToolAnswer(Given):
-    """What became of a tool: `result` where it was done, else `reason`. With 202, look at the job again."""
+    """The outcome of a tool: `result` if it was done, otherwise `reason`. With 202, look at the job again."""
 
     outcome: Outcome
-    result: dict[str, Any] | None = Field(description="of what was done, even where its job was cancelled meanwhile")
-    reason: str | None = Field(description="why there is no result, or not yet; the same as in the job")
-    job: JobWithSteps = Field(description="as `GET /v1/jobs/ID` has it, but that `result` stands beside it alone")
+    result: dict[str, Any] | None = Field(
+        description="set if the tool was done, even if its job was cancelled meanwhile"
+    )
+    reason: str | None = Field(description="why there is no result, or none yet; the same as the job's")
+    job: JobWithSteps = Field(description="as in `GET /v1/jobs/ID`, except that `result` is only beside it")
 
 
 class JobPage(Given):
@@ -176,18 +181,20 @@ class JobPage(Given):
 
 class JobQuery(Query):
     wait: float = Field(
-        0, ge=0, le=LONGEST_WAIT, description="seconds to wait until it has ended, or waits for somebody"
+        0, ge=0, le=LONGEST_WAIT, description="seconds to wait until the job has ended or waits for a person"
     )
 
 
 class JobsQuery(Paged):
     state: JobState | None = None
     workflow: Word | None = None
-    tool: Word | None = Field(None, description="`github.CreateIssue`: the jobs that carry it out, as whomever")
+    tool: Word | None = Field(
+        None, description="jobs that execute this tool, such as `github.CreateIssue`, as any principal"
+    )
     wait: Wait | None = Field(
         None,
-        description="why it waits. `unknown`: those that have a call which only a person's word settles, whether they "
-        "wait for that word or were ended without it",
+        description="why the job waits. `unknown`: jobs with an unanswered call that only a person can resolve, "
+        "whether they wait for that or ended without it",
     )
-    user: Id | None = Field(None, description="the user it acts for, by name or id, as `identifier` has them")
+    user: Id | None = Field(None, description="the user it acts for, by name or id, as in `identifier`")
     pattern: AccessPattern | None = None

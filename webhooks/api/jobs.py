@@ -1,4 +1,4 @@
-"""Jobs: what was done, as whom, and why. An agent's key sees its own agent's alone."""
+"""Operations on jobs: what was done, as whom, and why. An agent's key sees only its own agent's jobs."""
 
 from __future__ import annotations
 
@@ -32,11 +32,9 @@ from webhooks.problems import Problem
 def job_operations(
     pages: APIBlueprint, requests: Requests, workflows: Registry, bells: Bells, *, clock: Callable[[], datetime]
 ) -> None:
-    """Add the operations on jobs."""
-
     @pages.get("/jobs", responses={200: JobPage})
     def list_jobs(query: JobsQuery) -> Response:
-        """The jobs, newest first."""
+        """List the jobs, newest first."""
         who, wanted = caller(), query.turn()
 
         def look(connection: Connection) -> Page:
@@ -59,9 +57,9 @@ def job_operations(
 
     @pages.get("/jobs/<id>", responses={200: JobWithSteps})
     def show_job(path: OnePath, query: JobQuery) -> Response:
-        """One job with its steps: what, as whom, by which pattern, and why.
+        """Show one job with its steps: what, as whom, by which pattern, and why.
 
-        Until it has ended, Retry-After says when to look again, however long the answer was held back.
+        Until the job has ended, Retry-After says when to look again, however long the response was delayed.
         """
         who = caller()
         row = found_job(requests, who, path.id)
@@ -75,9 +73,9 @@ def job_operations(
 
     @pages.post("/jobs/<id>/cancel", responses={200: JobWithSteps})
     def cancel_job(path: OnePath, header: IdempotencyHeader, body: Nothing) -> Response:
-        """End a job: at once where it is queued or waits, at its next step where it runs.
+        """Cancel a job: at once if it is queued or waits, at its next step if it runs.
 
-        One that stops or is cancelled already is answered as it stands.
+        A job that is already stopping or cancelled is returned as it stands.
         """
         who = caller()
         found_job(requests, who, path.id)
@@ -87,7 +85,7 @@ def job_operations(
 
     @pages.post("/jobs/<id>/replay", responses={202: JobWithSteps})
     def replay_job(path: OnePath, header: IdempotencyHeader, body: Nothing) -> Response:
-        """Accept a dead or cancelled job anew: steps that were done keep their results."""
+        """Accept a dead or cancelled job anew; steps that were done keep their results."""
         who = caller()
         tool = tool_of(found_job(requests, who, path.id)["workflow"])
         if tool is not None and not who.may_execute(tool):
@@ -100,7 +98,7 @@ def job_operations(
 
 
 def found_job(requests: Requests, who: Caller, id: str) -> Record:
-    """The job, as far as the caller may see it, and that it waits for a hold's end, if it does. Raises Problem."""
+    """Return the job if the caller may see it; a hold that keeps it waiting shows as its reason. Raises Problem."""
 
     def look(connection: Connection) -> Record | None:
         row = tenant_views.job(connection, who.tenant, id, agent=_only(who))
@@ -110,7 +108,7 @@ def found_job(requests: Requests, who: Caller, id: str) -> Record:
 
 
 def _told(connection: Connection, rows: Sequence[Record]) -> Sequence[Record]:
-    """The jobs, those that wait for a hold's end with that as their reason."""
+    """Return the jobs; during a hold, queued ones show it as their reason."""
     waits = [row["state"] == JobState.QUEUED for row in rows]
     if not any(waits) or find_hold(connection) is None:
         return rows
@@ -118,14 +116,14 @@ def _told(connection: Connection, rows: Sequence[Record]) -> Sequence[Record]:
 
 
 def there(row: Record | None) -> Record:
-    """The job, if it is there. Raises Problem."""
+    """Return the job, or raise Problem if there is none."""
     if row is None:
         raise Problem.not_there("such job", listed="jobs")
     return row
 
 
 def _sees(who: Caller, row: Record) -> bool:
-    """A key of some users sees none of another's, whoever asked for it."""
+    """True if the caller may see the job: a key limited to some users sees no other user's jobs."""
     return row["user_id"] is None or who.acts_as(row["user_id"])
 
 

@@ -1,8 +1,8 @@
-"""The tools as an MCP server gives them: a model's client lists and calls them with a key of the agents' API.
+"""The MCP server: a model's client lists and calls tools with a key of the agents' API.
 
 Streamable HTTP, revision 2025-11-25 (modelcontextprotocol.io/specification/2025-11-25/basic/transports), without
-sessions and without streams: each request is answered by itself, in JSON, and by any process. As whom the client acts
-stands in the address that it was given; a model cannot choose it.
+sessions or streams: each request is answered by itself, in JSON, by any process. The client's identifier is part of the
+server address it was given; a model cannot choose it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from webhooks.problems import Problem
 from webhooks.validation_errors import misfits
 
 PATH = "/mcp"
-REVISIONS = ("2025-11-25", "2025-06-18")  # newest first; in those before, several requests may be sent as one
+REVISIONS = ("2025-11-25", "2025-06-18")  # newest first; earlier revisions allow batches of requests
 _NO_REQUEST, _NO_METHOD, _BAD_PARAMS = -32600, -32601, -32602  # JSON-RPC 2.0 §5.1
 
 _INSTRUCTIONS = (
@@ -42,14 +42,14 @@ _INSTRUCTIONS = (
 
 
 class Address(Query):
-    """What stands in the address of the server."""
+    """Query parameters of the server's address."""
 
-    identifier: Id = Field(description="as whom its calls are made, as `identifier` of execute has it")
-    wait: float = Field(LONGEST_WAIT, ge=0, le=LONGEST_WAIT)  # seconds; clients give a call up after a minute
+    identifier: Id = Field(description="the principal that calls act as, as in `identifier` of execute")
+    wait: float = Field(LONGEST_WAIT, ge=0, le=LONGEST_WAIT)  # seconds; clients abandon a call after a minute
 
 
 class _Message(BaseModel):
-    """A JSON-RPC request, or a notification, which has no id and is not answered."""
+    """A JSON-RPC request, or a notification, which has no id and gets no answer."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -70,11 +70,11 @@ class _RpcError(Exception):
 
 
 def _answered(mcp: McpTools, who: Caller, at: Address, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The result of one request. Raises _RpcError."""
+    """Return the result of one request. Raises _RpcError."""
     try:
         match method:
             case "initialize":
-                mcp.check(who, at.identifier)  # or whoever sets a client up sees tools, of which none can be called
+                mcp.check(who, at.identifier)  # otherwise a misconfigured client would list tools that it cannot call
                 return _initialized(params)
             case "ping":
                 return {}
@@ -87,7 +87,7 @@ def _answered(mcp: McpTools, who: Caller, at: Address, method: str, params: Mapp
         raise _RpcError(_BAD_PARAMS, said(misfits(error, "params"))) from None
     except (BadInput, PolicyDenied, UnknownTool) as error:
         raise _RpcError(_BAD_PARAMS, str(error)) from None
-    notes(method="another")  # what a stranger calls it is for no log
+    notes(method="another")  # a client's own method name stays out of the log
     raise _RpcError(_NO_METHOD, f"There is no method {method} here: this server has tools")
 
 
@@ -100,7 +100,7 @@ def mcp_endpoint(
     base_url: str,
     clock: Callable[[], datetime],
 ) -> None:
-    """Add the MCP server. *base_url* is ours: scripts of pages of other origins are refused."""
+    """Add the MCP server. *base_url* is ours: requests from scripts of other origins are refused."""
     server = McpTools(calls=calls, requests=requests, workflows=workflows, clock=clock)
 
     @pages.post(PATH, doc_ui=False)
@@ -125,11 +125,11 @@ def mcp_endpoint(
 
 
 def _refuse_strangers(base_url: str) -> None:
-    """Raises Problem for a page of somebody else's, and for a revision of the protocol that is not known."""
+    """Raise Problem for a page of another origin, or an unknown protocol revision."""
     origin = request.headers.get("Origin")
-    if origin is not None and origin != base_url:  # which could come by a name that leads to this address
+    if origin is not None and origin != base_url:  # it could have reached this address by DNS rebinding
         raise Problem(problems.NOT_ALLOWED, f"A page of another origin than {base_url} may not ask this.")
-    asked = request.headers.get("MCP-Protocol-Version")  # which the first request has not
+    asked = request.headers.get("MCP-Protocol-Version")  # absent from the first request
     if asked is not None and asked not in REVISIONS:
         known = ", ".join(REVISIONS)
         raise Problem(problems.MALFORMED, f"MCP-Protocol-Version is none of those known here: {known}.")
@@ -146,7 +146,7 @@ def _initialized(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _no_request(why: str) -> Response:
-    """The answer to what is no request, with its id, if it has one: whoever waits for that waits no longer."""
+    """Return the error for an invalid request, with its id if readable, so that its sender stops waiting."""
     id = request.get_json().get("id")
     readable = id if isinstance(id, str | int) and not isinstance(id, bool) else None
     notes(error=_NO_REQUEST)

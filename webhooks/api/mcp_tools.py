@@ -1,4 +1,4 @@
-"""What the MCP server lists and calls: the tools of the agents' API, and one of its own, which looks at their jobs."""
+"""Tools of the MCP server: those of the agents' API, and one of its own that looks at a job."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from webhooks.validation_errors import misfits
 _LOOK_SAYS = "What became of a job that an earlier call of a tool began."
 _KEY = TypeAdapter(IdempotencyKey)
 
-#: An object that may be left out, or be null: clients write what is absent so.
+#: An object that may be omitted or null: some clients write null for what is absent.
 Members = Annotated[dict[str, Any], BeforeValidator(lambda sent: {} if sent is None else sent)]
 
 
 class UnknownTool(Exception):
-    """The message says which."""
+    """No tool has that name; the message says which."""
 
 
 class NamedCall(BaseModel):
-    """What `tools/call` takes. An idempotency key comes in `_meta`."""
+    """Parameters of `tools/call`. An idempotency key comes in `_meta`."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -51,7 +51,7 @@ class NamedCall(BaseModel):
 
     @property
     def idempotency_key(self) -> str | None:
-        """Raises BadInput for one that is none."""
+        """Return the idempotency key, if any. Raises BadInput for an invalid one."""
         key = self.meta.get("idempotencyKey")
         try:
             return None if key is None else _KEY.validate_python(key, strict=True)
@@ -67,7 +67,7 @@ class _OfAJob(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class McpTools:
-    """Lists and calls tools for whoever may, as whom the client's address names."""
+    """Lists and calls tools as the principal in the client's address, within the key's permissions."""
 
     calls: ToolCalls
     requests: Requests
@@ -75,21 +75,22 @@ class McpTools:
     clock: Callable[[], datetime]
 
     def check(self, who: Caller, identifier: str) -> Principal:
-        """As whom calls are made. Raises UnknownIdentifier, BadInput or PolicyDenied."""
+        """Return the principal that calls act as. Raises UnknownIdentifier, BadInput or PolicyDenied."""
         principal = self.requests.read(lambda c: identify(c, who.tenant, identifier)).principal
         if principal.kind is PrincipalKind.USER:
             who.check_user(principal.id)
         return principal
 
     def listed(self, who: Caller, identifier: str) -> list[dict[str, Any]]:
-        """Those that could be carried out as *identifier*. Raises UnknownIdentifier, BadInput or PolicyDenied."""
+        """Return the tools usable as *identifier*. Raises UnknownIdentifier, BadInput or PolicyDenied."""
         offered = self.calls.offered(who, identifier=identifier)
         return [_listed(action) for action in offered if May.EXECUTE in ROLES[who.role]] + [_look_tool()]
 
     def called(self, who: Caller, identifier: str, call: NamedCall, *, wait: timedelta) -> dict[str, Any]:
-        """The result of a call. Raises UnknownTool.
+        """Return the result of a call. Raises UnknownTool.
 
-        A fault that a model, or whoever set this up, can do something about is a result: models see no errors.
+        A fault that a model, or the person who set this up, can act on is returned as a result: models do not see
+        errors.
         """
         try:
             if call.name == LOOK:
@@ -116,7 +117,7 @@ class McpTools:
             return mcp_words.not_now(error, keyed=call.meta.get("idempotencyKey") is not None)
 
     def _look(self, who: Caller, identifier: str, job: str, *, wait: timedelta) -> dict[str, Any]:
-        """A job of the one as whom the client acts: what another's came to is told to no model of theirs."""
+        """Return a job of the principal the client acts as; a model never learns of other principals' jobs."""
         principal = self.check(who, identifier)
         user = principal.id if principal.kind is PrincipalKind.USER else None
         if found_job(self.requests, who, job)["user_id"] != user:
@@ -131,7 +132,7 @@ class McpTools:
 
 
 def _listed(action: type[Action[Any]]) -> dict[str, Any]:
-    """A tool without the schema of its result, which what is answered while its job goes on does not fit."""
+    """Return a tool without its result schema, which the answer of an unfinished job would not fit."""
     return {name: value for name, value in tools.for_mcp(action).items() if name != "outputSchema"}
 
 

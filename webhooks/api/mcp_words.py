@@ -1,6 +1,6 @@
-"""What a model is told by MCP: of a job, and of what went wrong, in words that it can do something about.
+"""Texts that MCP gives to a model about jobs and faults, worded so that it can act on them.
 
-It may pass on all of it, and do what it reads: so no link, no operator's name and no id of a key stands in it.
+A model may pass on and obey anything it reads, so no text has a link, an operator's name or a key's id.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _WHO = (
 
 
 def of_job(row: Record, workflows: Registry, *, now: datetime) -> tuple[Outcome, dict[str, Any]]:
-    """What became of a tool's job, and the result of the call that asks."""
+    """Return the outcome of a tool's job, and the MCP result that reports it."""
     told = shapes.tool_answer(row, workflows)
     answer: dict[str, Any] = {"outcome": told.outcome, "job": told.job.id}
     if told.result is not None:
@@ -51,12 +51,12 @@ def of_job(row: Record, workflows: Registry, *, now: datetime) -> tuple[Outcome,
 
 
 def of_fault(detail: str, *more: str) -> dict[str, Any]:
-    """That nothing was called, and why."""
+    """Return the result that says that nothing was called, and why."""
     return _said("\n".join((detail, *more)), is_error=True)
 
 
 def not_now(error: Unavailable, *, keyed: bool) -> dict[str, Any]:
-    """That the ledger is away; *keyed*: the call has an idempotency key."""
+    """Return the result of a call while the ledger is unavailable; *keyed*: the call has an idempotency key."""
     if not isinstance(error, Unconfirmed):
         return of_fault(f"This cannot be taken now, and nothing was. Call again in {_seconds(error)} s.")
     what = "Call again with the same idempotencyKey, which has it done once."
@@ -66,7 +66,7 @@ def not_now(error: Unavailable, *, keyed: bool) -> dict[str, Any]:
 
 
 def not_seen(error: Unavailable) -> dict[str, Any]:
-    """That the ledger is away, to who looks at a job."""
+    """Return the result of looking at a job while the ledger is unavailable."""
     again = f"ask {LOOK} again in {_seconds(error)} s; do not call the tool again for it"
     return _said(f"What became of the job cannot be read now. It goes on by itself: {again}.", is_error=False)
 
@@ -80,7 +80,6 @@ def misfit(error: Mapping[str, str]) -> str:
 
 
 def _next(told: ToolAnswer) -> str | None:
-    """What is to be done about it, if anything is."""
     match told.outcome:
         case Outcome.PENDING:
             return _NOT_AGAIN
@@ -104,7 +103,7 @@ def _next(told: ToolAnswer) -> str | None:
 
 
 def _nameless(reason: str) -> str:
-    """A reason without who did it. What it quotes stays as it was said."""
+    """Remove people's names from a reason. Its quotations stay verbatim."""
     parts = _QUOTATION.split(reason)
     for who, nobody in _WHO:
         parts[::2] = [who.sub(nobody, ours) for ours in parts[::2]]

@@ -1,4 +1,4 @@
-"""What the API takes and gives, but for tools and jobs, as its document describes it."""
+"""Request and response models, except those of tools and jobs, as the API's document describes them."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ from webhooks.problems import Problem
 
 # No control characters: a database refuses some of them.
 Id = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
-# Of the outcomes of deliveries, those on record: a duplicate is not.
+# The recorded outcomes of deliveries; duplicates are not recorded.
 Recorded = Literal["accepted", "ignored", "unrecognised", "refused", "signal"]
-# A page looks through so many rows for what no index finds.
+# A filter without an index scans a limited number of rows per page, so a page may be short or empty.
 Next = Annotated[
     str | None,
-    Field(description="the `cursor` of the following page, also of a short or an empty one; null: this is the last"),
+    Field(
+        description="`cursor` of the following page, even if this page is short or empty; null: this is the last page"
+    ),
 ]
-# By whichever way it comes: one that the ledger could not keep, or HTTP not carry, is none.
+# The same limits however the key arrives: it must fit the ledger and an HTTP header.
 IdempotencyKey = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]*$")]
 Word = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.:-]+$")]
 
 
 class Sent(BaseModel):
-    """What callers send: nothing that is not described."""
+    """A request body: members that are not described are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Given(BaseModel):
-    """What they get. A field that its row of the ledger calls otherwise says how, by `validation_alias`."""
+    """A response. A field whose ledger column has another name maps it by `validation_alias`."""
 
 
 class ProblemDocument(Given):
-    """RFC 9457: what went wrong, why, and what to do next."""
+    """A problem document (RFC 9457): what went wrong, why, and what to do next."""
 
     type: str = Field(description="`urn:aswhom:problem:…`, or about:blank where the status says it all")
     title: str
@@ -48,7 +50,7 @@ class ProblemDocument(Given):
 
 
 class Nothing(Sent):
-    """An object without a member."""
+    """An object without members."""
 
 
 class OnePath(BaseModel):
@@ -64,7 +66,7 @@ class IdempotencyHeader(BaseModel):
 
 
 class Query(BaseModel):
-    """What stands after the question mark: a filter that is misspelt must not let everything through."""
+    """Query parameters; unknown ones are refused, since a misspelt filter must not let everything through."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -72,11 +74,11 @@ class Query(BaseModel):
 class Paged(Query):
     limit: int = Field(50, ge=1, le=200)
     cursor: str | None = Field(
-        None, max_length=500, pattern=r"^[A-Za-z0-9_-]*$", description="`next` of the page before"
+        None, max_length=500, pattern=r"^[A-Za-z0-9_-]*$", description="`next` of the previous page"
     )
 
     def turn(self) -> Turn:
-        """Which page is asked for. Raises Problem for a cursor that is none of ours."""
+        """Return the requested page. Raises Problem for an invalid cursor."""
         try:
             return asked(self.limit, self.cursor)
         except ValueError:
@@ -85,7 +87,7 @@ class Paged(Query):
 
 
 class Principal(Given):
-    """As whom."""
+    """The principal that a call acts as."""
 
     kind: Literal["user", "service"]
     name: str
@@ -97,11 +99,13 @@ class AccountOut(Given):
     connection: str = Field(validation_alias="connection_id")
     principal: Principal
     state: AccountState
-    usable: bool = Field(description="whether a step could open with it now")
-    why: str | None = Field(description="why not")
-    login: str | None = Field(validation_alias="external_login", description="as the provider names who consented")
+    usable: bool = Field(description="whether a step could use it now")
+    why: str | None = Field(description="why it is not usable")
+    login: str | None = Field(
+        validation_alias="external_login", description="the provider's name for the person who consented"
+    )
     scopes: list[str]
-    missing_scopes: list[str] = Field(description="what waiting jobs and the workflows that are switched on lack")
+    missing_scopes: list[str] = Field(description="scopes that waiting jobs and switched-on workflows lack")
     token_expires_at: datetime | None = Field(validation_alias="expires_at")
     created_at: datetime
 
@@ -118,69 +122,71 @@ class AccountsQuery(Paged):
 
 
 class ConnectBody(Sent):
-    """Make the link by which a person connects an account."""
+    """Create the link by which a person connects an account."""
 
-    user: Id = Field(description="their name or the id of their principal; made if it is new")
+    user: Id = Field(description="the user's name or principal id; created if new")
     connection: Id = Field(description="a provider, or the id of a provider connection")
     scopes: list[Id] | None = Field(
         None,
         min_length=1,
         max_length=50,
-        description="what to ask for; left out: the connection's, and what waiting jobs lack",
+        description="scopes to request; if omitted: the connection's, and those that waiting jobs lack",
     )
     return_to: str | None = Field(
         None, max_length=2000, pattern=r"^[^\x00]*$", description="a registered return target"
     )
     confirm: bool = Field(
         False,
-        description="have who comes back confirmed by `confirm_connect_link` before it counts; needs a `return_to` and "
-        "a `nonce`. A provider connection may demand it of every link",
+        description="require `confirm_connect_link` before the consent takes effect; needs a `return_to` and a "
+        "`nonce`. A provider connection may require this of every link",
     )
     nonce: str | None = Field(
         None,
         min_length=22,
         max_length=200,
         pattern=r"^[\x21-\x7e]*$",
-        description="random, and kept in your session of the browser that asks: who comes back is confirmed with it",
+        description="random, and kept in your session of the requesting browser; confirmation must repeat it",
     )
 
 
 class ConnectLink(Given):
-    id: str = Field(description="by which it is confirmed")
-    url: str = Field(description="for that person alone; good once")
+    id: str = Field(description="the id to confirm it by")
+    url: str = Field(description="only for that person; works once")
     principal: str
     connection: str
     scopes: list[str]
-    confirm: bool = Field(description="whether it is to be confirmed")
+    confirm: bool = Field(description="whether it must be confirmed")
     expires_at: datetime
 
 
 class ConfirmBody(Sent):
-    """Say who came back by a connect link."""
+    """Confirm who came back through a connect link."""
 
-    user: Id = Field(description="whoever is signed in in the browser that came back: never what its address says")
-    code: Word = Field(description="`aswhom_code` of the address that it came back to")
+    user: Id = Field(
+        description="the user signed in to your product in the browser that came back; never taken from its address"
+    )
+    code: Word = Field(description="`aswhom_code` from the address it came back to")
     nonce: str = Field(
         max_length=200,
         pattern=r"^[\x21-\x7e]*$",
-        description="the one in your session of that browser; empty where there is none",
+        description="the nonce in your session of that browser; empty if there is none",
     )
 
 
 class ConsenterOut(Given):
     principal: str
     connection: str
-    login: str | None = Field(description="as the provider names who consented")
-    scopes: list[str] = Field(description="that were granted")
-    until: datetime = Field(description="when it is too late to confirm it")
+    login: str | None = Field(description="the provider's name for the person who consented")
+    scopes: list[str] = Field(description="scopes that were granted")
+    until: datetime = Field(description="deadline for confirming it")
 
 
 class ConnectedOut(Given):
     account: str
     principal: str
     connection: str
-    login: str | None = Field(description="as the provider names who consented")
-    missing_scopes: list[str] = Field(description="asked for and not granted")
+    login: str | None = Field(description="the provider's name for the person who consented")
+    missing_scopes: list[str] = Field(description="requested but not granted")
 
 
 class DeliveryOut(Given):
@@ -208,18 +214,18 @@ class DeliveriesQuery(Paged):
 
 
 class RevokeBody(Sent):
-    """Withdraw authority; or, with `keeps`, of an account some scopes alone."""
+    """Withdraw authority; or, with `keeps`, narrow an account's scopes."""
 
     kind: Literal["tenant", "connection", "agent", "user", "account"]
-    key: Id = Field(description="its id; for a user, their name too; for an account, TENANT/CONNECTION/PRINCIPAL too")
+    key: Id = Field(description="its id; for a user, also their name; for an account, also TENANT/CONNECTION/PRINCIPAL")
     reason: str = Field(
         min_length=1, max_length=500, pattern=r"^[^\x00]+$", description="for the receipt and the audit"
     )
     keeps: list[Id] | None = Field(
         None,
         max_length=100,
-        description="of an account: it is narrowed to these of its scopes, and nothing is withdrawn; a step that lacks "
-        "one waits for consent",
+        description="for an account: narrow it to these of its scopes instead of withdrawing it; a step that needs "
+        "another scope waits for consent",
     )
 
 
@@ -236,9 +242,9 @@ class NarrowingOut(Given):
 
 class RevocationOut(Given):
     id: str
-    number: int = Field(description="what was accepted or consented before this ledger number is withdrawn")
-    scope: ScopeOut = Field(description="its kind is `narrowing` where an account lost scopes and nothing is withdrawn")
-    narrowing: NarrowingOut | None = Field(description="the account's scopes; null where all of the scope is withdrawn")
+    number: int = Field(description="ledger number; what was accepted or consented before it is withdrawn")
+    scope: ScopeOut = Field(description="of kind `narrowing` if an account lost scopes and nothing is withdrawn")
+    narrowing: NarrowingOut | None = Field(description="the account's scopes; null if the whole scope is withdrawn")
     state: Literal["effective", "cancelling", "draining", "quiesced"]
     requested_by: str
     reason: str
@@ -249,7 +255,7 @@ class RevocationOut(Given):
 
 
 class RevocationWithReceipt(RevocationOut):
-    receipt: dict[str, Any] | None = Field(description="once it is quiesced")
+    receipt: dict[str, Any] | None = Field(description="set once it is quiesced")
     signature: str | None = Field(description="over the receipt; `aswhom keys public` prints the key")
 
 

@@ -1,8 +1,8 @@
-"""The addresses beside the agents' API that machines call, as the document describes them.
+"""Endpoints for machines beside the agents' API, as the OpenAPI document describes them.
 
-Each speaks a protocol of its own: it verifies raw bytes, or refuses in that protocol's words. So none is built from
-models as operations are; what is said here is held to by `tests/api/test_explored.py`, and to the app's routes by
-`tests/docs/test_api.py`.
+Each speaks its own protocol: it verifies raw bytes, or refuses in that protocol's terms. None is therefore generated
+from models as operations are. `tests/api/test_explored.py` checks these descriptions, and `tests/docs/test_api.py`
+compares them with the app's routes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from webhooks.sources import SOURCES
 
 Schema = Mapping[str, Any]
 
-KEY = "key"  # of the agents' API
-AUDIENCE = "audience"  # how a service that takes capabilities says who it is
+KEY = "key"  # the security scheme of the agents' API
+AUDIENCE = "audience"  # how a service that accepts capabilities authenticates
 SCHEMES: Mapping[str, Schema] = {
     AUDIENCE: {"type": "http", "scheme": "basic", "description": "The audience's id and its secret (RFC 6749 §2.3.1)"}
 }
@@ -34,7 +34,7 @@ TEXT: Schema = {"type": "string"}
 JSON, PLAIN, PROBLEM = "application/json", "text/plain", "application/problem+json"
 _PROBLEM: Schema = {"$ref": "#/components/schemas/ProblemDocument"}
 _HASH: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-# A parameter without a value counts as left out (RFC 6749 §3.2).
+# A parameter without a value counts as omitted (RFC 6749 §3.2).
 _HASH_IF_ANY: Schema = {"type": "string", "pattern": "^([0-9a-f]{64})?$"}
 
 
@@ -47,7 +47,7 @@ def _answer(said: str, kind: str = "", schema: Schema = TEXT) -> Schema:
 
 
 def _problems(**said: str) -> dict[str, Schema]:
-    """`_404="…"`: a problem document."""
+    """Return problem documents by status: `_404="…"`."""
     return {status.lstrip("_"): _answer(words, PROBLEM, _PROBLEM) for status, words in said.items()}
 
 
@@ -62,7 +62,7 @@ def _of(
     path: Mapping[str, Schema] | None = None,
     query: Mapping[str, Schema] | None = None,
 ) -> Schema:
-    """One operation. *body*: the schemas by content type; *by*: the scheme of those who may."""
+    """Return one operation. *body*: schemas by content type; *by*: the security scheme that it requires."""
     told: dict[str, Any] = {
         "operationId": name,
         "summary": summary,
@@ -88,19 +88,19 @@ _NOT_NOW = _problems(_503="Not now")
 _OAUTH_ERROR = _object(("error",), error={"enum": [*OAuthCode]}, error_description=TEXT, reason=TEXT)
 _REFUSED = {
     "400": _answer("Refused (RFC 6749 §5.2)", JSON, _OAUTH_ERROR),
-    "401": _answer("No such audience, or not its secret", JSON, _OAUTH_ERROR),
+    "401": _answer("Unknown audience, or wrong secret", JSON, _OAUTH_ERROR),
     "413": _answer("The body is too large", JSON, _OAUTH_ERROR),
     "503": _answer("Not now", JSON, _OAUTH_ERROR),
 }
 _RPC = _object(("jsonrpc", "id"), jsonrpc={"const": "2.0"}, result={"type": "object"}, error={"type": "object"})
 _NO_RPC = {
-    "description": "It is no JSON, or of a revision of MCP that is not known here; or it is no JSON-RPC request",
+    "description": "Not JSON, an unknown revision of MCP, or not a JSON-RPC request",
     "content": {PROBLEM: {"schema": _PROBLEM}, JSON: {"schema": _RPC}},
 }
-_UP = _answer("It is", JSON, _object(("status",), status=TEXT))
-_READY = _answer("It could, at most a second ago", JSON, _object(("status",), status=TEXT, signing_key=TEXT))
+_UP = _answer("The process is up", JSON, _object(("status",), status=TEXT))
+_READY = _answer("Ready, as of at most a second ago", JSON, _object(("status",), status=TEXT, signing_key=TEXT))
 _ACCEPTED = _object(
-    ("outcome",),  # of what is dropped nothing is stored
+    ("outcome",),  # a dropped delivery is not stored
     outcome=TEXT,
     delivery=TEXT,
     reason=TEXT,
@@ -109,22 +109,24 @@ _ACCEPTED = _object(
 )
 _CONTENT_TYPES = sorted({kind for source in SOURCES.values() for kind in source.content_types})
 
-#: By path as Flask writes it, and method.
+#: By path in Flask's notation, and method.
 BESIDE: Mapping[str, Mapping[str, Schema]] = {
-    "/v1/openapi.json": {"get": _of("openapi", "This document.", {"200": _answer("It", JSON, _object(("openapi",)))})},
+    "/v1/openapi.json": {
+        "get": _of("openapi", "This document.", {"200": _answer("The document", JSON, _object(("openapi",)))})
+    },
     "/v1/mcp": {
         "post": _of(
             "mcp",
-            "The tools as an MCP server gives them: Streamable HTTP, without sessions and streams.",
+            "The MCP server of the tools: Streamable HTTP, without sessions or streams.",
             {
                 "200": _answer("A JSON-RPC response", JSON, _RPC),
-                "202": _answer("A notification, which is not answered"),
+                "202": _answer("A notification, which gets no response"),
                 "400": _NO_RPC,
                 **_problems(
-                    _401="No key, or one that lets nobody in",
+                    _401="No key, or one that is not accepted",
                     _403="The key's role does not allow it, its agent is stopped, or a page of another origin asks",
                     _415="The body is not JSON",
-                    _422="It is no JSON object, or `identifier` is not in the address",
+                    _422="Not a JSON object, or no `identifier` in the address",
                     _429="Too many requests",
                 ),
                 **_NOT_NOW,
@@ -163,7 +165,7 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
     "/.well-known/oauth-authorization-server": {
         "get": _of(
             "metadata",
-            "What the authority is, and where.",
+            "Metadata of the capability authority.",
             {
                 "200": _answer(
                     "Metadata",
@@ -177,7 +179,7 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
     "/oauth/token": {
         "post": _of(
             "exchange_token",
-            "A capability token for another audience, for no more than the subject token is for.",
+            "Exchange a capability token for one with another audience and no more authority.",
             {
                 "200": _answer(
                     "The narrower token",
@@ -212,9 +214,9 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
     "/oauth/introspect": {
         "post": _of(
             "introspect_token",
-            "Whether a capability token is good for this very request, now: asking spends it.",
+            "Check whether a capability token is valid for this request now; the check spends it.",
             {
-                "200": _answer("What is known", JSON, _object(("active",), active={"type": "boolean"})),
+                "200": _answer("The state of the token", JSON, _object(("active",), active={"type": "boolean"})),
                 **_REFUSED,
             },
             rfc=7662,
@@ -225,7 +227,7 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
     "/events/<transmitter>": {
         "post": _of(
             "push_security_event",
-            "A Security Event Token of a registered transmitter, known by its signature alone.",
+            "Receive a Security Event Token of a registered transmitter, authenticated only by its signature.",
             {
                 "202": _answer("Committed, or known already"),
                 "400": _answer(
@@ -244,12 +246,12 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
     "/webhooks/<source>/<connection>": {
         "post": _of(
             "receive_delivery",
-            "A delivery of a provider or of a tenant's own system, in its sender's form and signed as its sender does.",
+            "Receive a delivery of a provider or a tenant's own system, in its sender's format and signature scheme.",
             {
-                "200": _answer("A challenge is answered, or a person who waits for nothing else", "*/*", {}),
-                "202": _answer("Committed: what became of it", JSON, _ACCEPTED),
+                "200": _answer("Response to a challenge, or to a sender that shows it to a person", "*/*", {}),
+                "202": _answer("Accepted, with its outcome", JSON, _ACCEPTED),
                 **_problems(
-                    _400="It cannot be read",
+                    _400="The delivery cannot be read",
                     _401="The signature was refused",
                     _404="No such webhook address",
                     _413="The body is too large",
@@ -262,18 +264,18 @@ BESIDE: Mapping[str, Mapping[str, Schema]] = {
             path={"source": {"enum": [*SOURCES]}, "connection": TEXT},
         )
     },
-    "/healthz": {"get": _of("alive", "Whether the process is up.", {"200": _UP})},
-    "/readyz": {"get": _of("ready", "Whether it could accept a delivery.", {"200": _READY, **_NOT_NOW})},
-    "/metrics": {"get": _of("metrics", "Prometheus' text format.", {"200": _answer("Every metric", PLAIN)})},
+    "/healthz": {"get": _of("alive", "Liveness: the process is up.", {"200": _UP})},
+    "/readyz": {"get": _of("ready", "Readiness: it can accept a delivery.", {"200": _READY, **_NOT_NOW})},
+    "/metrics": {"get": _of("metrics", "Metrics in Prometheus' text format.", {"200": _answer("Every metric", PLAIN)})},
 }
 
 
 def beside(app: Flask) -> dict[str, Any]:
-    """The path items of those that *app* serves."""
+    """Return the path items of the endpoints that *app* serves."""
     served = {rule.rule for rule in app.url_map.iter_rules()}
     return {written(rule): dict(item) for rule, item in BESIDE.items() if rule in served}
 
 
 def written(rule: str) -> str:
-    """Flask's `<name>` as OpenAPI's `{name}`."""
+    """Convert Flask's `<name>` to OpenAPI's `{name}`."""
     return rule.replace("<", "{").replace(">", "}")

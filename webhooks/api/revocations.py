@@ -1,4 +1,4 @@
-"""Revocations: withdrawing authority, effective with the answer, and the receipts of what that stopped."""
+"""Operations on revocations: withdraw authority, effective with the response, and show receipts."""
 
 from __future__ import annotations
 
@@ -34,27 +34,25 @@ from webhooks.problems import Problem
 def revocation_operations(
     pages: APIBlueprint, requests: Requests, bells: Bells, *, clock: Callable[[], datetime]
 ) -> None:
-    """Add the operations on revocations."""
-
     @pages.get("/revocations", responses={200: RevocationPage})
     def list_revocations(query: Paged) -> Response:
-        """The revocations of this tenant, newest first."""
+        """List the revocations of this tenant, newest first."""
         who, wanted = caller(), query.turn()
         page = requests.read(lambda c: tenant_views.revocations_page(c, who.tenant, wanted))
         return answer_page(map(shapes.revocation, page.rows), next=page.next)
 
     @pages.get("/revocations/<id>", responses={200: RevocationWithReceipt})
     def show_revocation(path: OnePath) -> Response:
-        """One revocation, with its signed receipt once it is quiesced."""
+        """Show one revocation, with its signed receipt once it is quiesced."""
         row = _found(requests, caller(), path.id)
         return answer(shapes.revocation_with_receipt(row))
 
     @pages.post("/revocations", responses={201: RevocationOut})
     def create_revocation(header: IdempotencyHeader, body: RevokeBody) -> Response:
-        """Withdraw authority, or narrow an account: from this answer on, no step that depends on it opens."""
+        """Withdraw authority, or narrow an account: from this response on, no step that depends on it opens."""
         who = caller()
         scope = requests.read(lambda c: scope_of_tenant(c, who.tenant, ScopeKind(body.kind), body.key))
-        # Without `keeps` where there is none: a key from before there was that stands for the same request.
+        # Omit `keeps` if unset, so that idempotency keys stay valid from before it existed.
         keyed = Keyed(key=header.idempotency_key, document={"revoke": body.model_dump(mode="json", exclude_none=True)})
         if body.keeps is None:
             made = requests.revoke(who, scope, keyed, reason=body.reason, now=clock())

@@ -1,4 +1,4 @@
-"""Rows of the ledger as the API tells of them."""
+"""Conversions of ledger rows into the API's models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from webhooks.api.models import (
     RevocationWithReceipt,
 )
 
-SOON, SELDOM = 1, 30  # seconds until it is worth looking again: people take their time
+SOON, SELDOM = 1, 30  # seconds until it is worth looking again; people take their time
 
 
 def job(row: Record) -> JobOut:
@@ -29,7 +29,7 @@ def job(row: Record) -> JobOut:
 
 
 def _waits(row: Record) -> dict[str, Any]:
-    """What it waits for, and until when that is known."""
+    """Return the consent a job waits for, and when it is next tried, as far as that is known."""
     later = row["due_at"] > row["created_at"] and _is_due_later(row)
     return {"consent": _consent(row), "next_try_at": row["due_at"] if later else None}
 
@@ -56,19 +56,20 @@ def job_with_steps(row: Record, workflows: Registry) -> JobWithSteps:
         "outcome": _outcome(row, workflows),
         "result": result,
         "reason": None if result is not None else _reason(row),
-        "steps": [one.model_copy(update={"result": None}) for one in told["steps"]],  # it is told once
+        "steps": [one.model_copy(update={"result": None}) for one in told["steps"]],  # shown once, as the job's
     }
     return JobWithSteps.model_validate(told)
 
 
 def _reason(row: Record) -> str | None:
-    """Why a tool's job came to no result, or not yet."""
+    """Return why a tool's job has no result, or none yet."""
     of_job: str | None = row["reason"]
     step = next(iter(row["steps"]), None)
     if step is None:
         return of_job
     of_step: str | None = step["error"]
-    if step["state"] in (StepState.FAILED, StepState.REFUSED):  # the job's says the same, with names of our classes
+    # the job's reason says the same, with names of our classes
+    if step["state"] in (StepState.FAILED, StepState.REFUSED):
         return of_step or str(step["reason"])
     return of_job if of_step is None or of_step in (of_job or "") else "; ".join(filter(None, (of_job, of_step)))
 
@@ -80,7 +81,7 @@ def step(row: Record) -> StepOut:
 
 
 def tool_answer(row: Record, workflows: Registry) -> ToolAnswer:
-    """What became of a tool's job, which tells the same but for the result: that stands beside it."""
+    """Return the outcome of a tool's job; the result stands beside the job rather than in it."""
     told = job_with_steps(row, workflows)
     job = told.model_copy(update={"result": None})
     return ToolAnswer(outcome=_outcome(row, workflows), result=told.result, reason=told.reason, job=job)
@@ -107,7 +108,7 @@ def _outcome(row: Record, workflows: Registry) -> Outcome:
 
 
 def look_again(row: Record, now: datetime) -> int | None:
-    """In how many seconds it is worth looking at the job again; None: it has ended."""
+    """Return in how many seconds it is worth looking at the job again; None: it has ended."""
     if row["state"] in ENDED:
         return None
     if _is_due_later(row):
@@ -117,10 +118,10 @@ def look_again(row: Record, now: datetime) -> int | None:
 
 
 def _is_in_doubt(step: Record, workflows: Registry) -> bool:
-    """Whether a step that is not over may have been done. A search for its effect may have opened it again."""
+    """True if a step that is not over may have been done. A search for its effect may have reopened it."""
     tool = workflows.actions.get(step["action"])
     if tool is not None and tool.facts.effect is Effect.READ:
-        return False  # whatever became of its call, it changed nothing
+        return False  # its call changed nothing, whatever the outcome
     unsettled = {AttemptState.OPEN, AttemptState.UNKNOWN}
     calls = {one["state"] for one in step["attempts"] if one["purpose"] == Purpose.CALL}
     return step["state"] == StepState.UNKNOWN or (step["state"] == StepState.OPEN and not calls.isdisjoint(unsettled))

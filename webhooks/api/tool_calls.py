@@ -1,4 +1,4 @@
-"""Tools as a key's holder has them: which there are, and carrying one out."""
+"""Tools as an API key sees them: which ones it covers, and executing one."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class NoSuchTool(Problem):
 class ToolCall:
     """One call, as it was sent."""
 
-    tool: str  # by its own name, or by the one that models call it by
+    tool: str  # its plain name, or the name that models use
     identifier: str
     parameters: dict[str, Any]
     idempotency_key: str | None
 
     @property
     def keyed(self) -> Keyed:
-        """The request that its idempotency key stands for, by whichever way it came."""
+        """The request that its idempotency key identifies; the same for API and MCP."""
         wanted = {
             "tool": tools.plain_name(self.tool),
             "identifier": self.identifier,
@@ -53,7 +53,7 @@ class ToolCall:
 
 
 class ToolCalls:
-    """Carries tools out for whoever may."""
+    """Executes tools for authorized callers."""
 
     def __init__(self, requests: Requests, workflows: Registry, bells: Bells, *, clock: Callable[[], datetime]) -> None:
         self._requests = requests
@@ -64,7 +64,7 @@ class ToolCalls:
     def offered(
         self, who: Caller, *, identifier: str | None = None, provider: str | None = None
     ) -> list[type[Action[Any]]]:
-        """The tools that the key covers: of one provider, and those that can be carried out as *identifier*.
+        """Return the tools that the key covers, optionally of one provider, and only those usable as *identifier*.
 
         Raises UnknownIdentifier, BadInput or PolicyDenied.
         """
@@ -76,21 +76,22 @@ class ToolCalls:
         return covered if identifier is None else self._requests.usable(who, covered, identifier=identifier)
 
     def tool(self, who: Caller, name: str) -> type[Action[Any]]:
-        """The tool of that name, as far as the key covers it. Raises Problem."""
+        """Return the tool of that name if the key covers it. Raises Problem."""
         action = tools.named(self._workflows, name)
         if action is None or not who.may_execute(action.action_name()):
             raise NoSuchTool.not_there(f"tool {name}", listed="tools")
         return action
 
     def carry_out(self, who: Caller, call: ToolCall, *, wait: timedelta) -> Record:
-        """The call's job as it stands once it has ended, or after the *wait*.
+        """Execute the call, and return its job once it has ended or after *wait*.
 
         Raises Problem, BadInput, Misconfigured, PolicyDenied, NotLetIn, KeyReused or Unavailable.
         """
         made = self._accept(who, call)
         makes(made.id)
         if made.bells:
-            # Before the wait, not after the answer: nobody waits for a job that nobody was told of.
+            # Ring before the wait, not after the response: otherwise the wait would be for a job that no worker knows
+            # of.
             self._bells.ring_now(bells=made.bells)
         return self._after_a_wait(who, made, within=wait)
 
@@ -99,7 +100,7 @@ class ToolCalls:
         try:
             action = _filled(self.tool(who, call.tool), call.parameters)
         except Problem:
-            # What was accepted before the tool became another, or went, is told of as it was.
+            # An earlier acceptance under the same key is returned even if the tool has since changed or gone.
             may = who.may_execute(tools.plain_name(call.tool))
             before = self._requests.job_before(who, call.keyed, now=now) if may else None
             if before is None:
@@ -110,9 +111,9 @@ class ToolCalls:
         )
 
     def _after_a_wait(self, who: Caller, made: Made, *, within: timedelta) -> Record:
-        """How the job stands then; where the ledger does not say, how it was accepted. Raises Problem.
+        """Return the job after the wait; if the ledger does not answer, as it was accepted. Raises Problem.
 
-        It is in the ledger: whoever were told to send it again would have it done twice.
+        The job is in the ledger: a caller told to send it again would have it done twice.
         """
         try:
             self._requests.wait(who, made.id, within=within)
@@ -123,7 +124,7 @@ class ToolCalls:
 
 
 def _filled(tool: type[Action[Any]], parameters: dict[str, Any]) -> Action[Any]:
-    """The tool with these parameters; null for one that has a default leaves it out. Raises Problem."""
+    """Return the tool with these parameters; null for one that has a default omits it. Raises Problem."""
     try:
         return tool.model_validate(parameters)
     except ValidationError as error:

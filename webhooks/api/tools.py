@@ -1,4 +1,4 @@
-"""The operations on tools: the catalogue, and carrying one out."""
+"""Operations on tools: list the catalogue, show one, and execute one."""
 
 from __future__ import annotations
 
@@ -32,17 +32,15 @@ from webhooks.api.tool_calls import ToolCall, ToolCalls
 def tool_operations(
     pages: APIBlueprint, calls: ToolCalls, workflows: Registry, *, clock: Callable[[], datetime]
 ) -> None:
-    """Add the operations on tools."""
-
     @pages.get("/tools", responses={200: Catalogue, 304: None})
     def list_tools(query: CatalogueQuery) -> Response:
-        """The tools this key may execute, with JSON Schemas, or in the form that a model's API takes.
+        """List the tools this key may execute, with JSON Schemas, or in a model API's format.
 
-        304: they are as If-None-Match has them, which is the ETag of an answer before.
+        304: unchanged since the response whose ETag is in If-None-Match.
         """
         offered = calls.offered(caller(), identifier=query.identifier, provider=query.provider)
         response = jsonify(tools=[_formed(action, query.format) for action in offered])
-        response.headers["Cache-Control"] = "private, no-cache"  # kept by whoever asks again whether it is so yet
+        response.headers["Cache-Control"] = "private, no-cache"  # cached, but revalidated before each use
         response.add_etag()
         etag, _ = response.get_etag()
         if etag is not None and request.if_none_match.contains_weak(etag):
@@ -51,14 +49,14 @@ def tool_operations(
 
     @pages.get("/tools/<tool>", responses={200: OneTool})
     def show_tool(path: ToolPath, query: ToolQuery) -> Response:
-        """One tool, as the catalogue has it."""
+        """Show one tool, as the catalogue has it."""
         return jsonify(_formed(calls.tool(caller(), path.tool), query.format))
 
     @pages.post("/tools/<tool>/execute", responses={200: ToolAnswer, 202: ToolAnswer})
     def execute_tool(path: ToolPath, header: IdempotencyHeader, body: ExecuteBody) -> Response:
-        """Carry out a tool as whom `identifier` says.
+        """Execute a tool as the principal that `identifier` names.
 
-        200: the job has ended, and `outcome` says how. 202: it has not yet; look at the job again.
+        200: the job has ended, and `outcome` says how. 202: it has not ended yet; look at the job again.
         """
         call = ToolCall(
             tool=path.tool,

@@ -1,4 +1,4 @@
-"""`/.well-known/jwks.json`, `/.well-known/oauth-authorization-server`, `/oauth/token` and `/oauth/introspect`."""
+"""HTTP endpoints of the capability authority: keys, metadata, token exchange and introspection."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from webhooks.settings import WebSettings
 log = logging.getLogger(__name__)
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
-OF_OAUTH = frozenset({"/oauth/token", "/oauth/introspect"})  # what no route takes there is answered as the rest is
-KEYS_KEPT = 300  # seconds that others may keep the key set: less than a new key is published before it signs
+OF_OAUTH = frozenset({"/oauth/token", "/oauth/introspect"})  # refusals before routing use OAuth's format here as well
+KEYS_KEPT = 300  # seconds that clients may cache the key set: less than a new key is published before it signs
 
 
 class Authority(Protocol):
-    """What the web needs of the authority. `identity.capability.authority` implements it; all may raise Unavailable."""
+    """The web's interface to `identity.capability.authority`. All methods may raise Unavailable."""
 
     def key_set(self) -> Mapping[str, Any]: ...
 
@@ -51,7 +51,6 @@ class Authority(Protocol):
 
 
 def authority_pages(settings: WebSettings, authority: Authority, *, clock: Callable[[], datetime]) -> Blueprint:
-    """The four addresses."""
     pages = Blueprint("authority", __name__)
     base = settings.base_url.rstrip("/")
 
@@ -86,13 +85,13 @@ def authority_pages(settings: WebSettings, authority: Authority, *, clock: Calla
         if needed(given, "subject_token_type") not in (JWT, ACCESS_TOKEN):
             raise OAuthError(Code.INVALID_REQUEST, f"subject_token_type should be {JWT}")
         if "actor_token" in given or "resource" in given or "scope" in given:
-            # What is not understood must not be left out: it might have been meant to restrict.
+            # Parameters that are not supported must not be ignored: they might have been meant to restrict.
             raise OAuthError(
                 Code.INVALID_REQUEST,
                 "actor_token, resource and scope are not taken: who acts is who authenticates, and what is asked for "
                 "is in audience and authorization_details",
             )
-        kind = given.get("requested_token_type", JWT)  # a capability is both: it is called as it was asked for
+        kind = given.get("requested_token_type", JWT)  # a capability is both: return the type that was requested
         if kind not in (JWT, ACCESS_TOKEN):
             raise OAuthError(Code.INVALID_REQUEST, f"requested_token_type should be {JWT}")
         target = needed(given, "audience")
@@ -100,7 +99,7 @@ def authority_pages(settings: WebSettings, authority: Authority, *, clock: Calla
         token = Secret(needed(given, "subject_token"))
         match authority.exchange(token, by, target=target, asked=asked):
             case Exchanged(token=token, capability=made):
-                # RFC 6749 §5.1 counts from the answer, which for a token that was made before is not its beginning.
+                # RFC 6749 §5.1 counts from the response; a token that was issued before has less time left.
                 seconds = max(0, int((made.expires_at - clock()).total_seconds()))
                 return answer(
                     {
@@ -128,7 +127,7 @@ def authority_pages(settings: WebSettings, authority: Authority, *, clock: Calla
 
 
 def metadata_of(base: str) -> dict[str, Any]:
-    """RFC 8414 §2."""
+    """Return the server metadata (RFC 8414 §2)."""
     by = ["client_secret_basic"]
     return {
         "issuer": base,
@@ -141,7 +140,7 @@ def metadata_of(base: str) -> dict[str, Any]:
         "response_types_supported": [],  # there is no authorization endpoint
         "authorization_details_types_supported": [DETAIL],  # RFC 9396 §10
         "capability_signing_alg_values_supported": list(ALGORITHMS),
-        # What no RFC has, so that a client of RFC 8693's alone can tell that it needs more (RFC 8414 §2 allows it).
+        # Extensions, announced so that a plain RFC 8693 client can tell that it needs more (RFC 8414 §2 allows this).
         "aswhom_extension_parameters": {
             "token_endpoint": {"request_sha256": "required", "lifetime": "optional"},
             "introspection_endpoint": {"request_sha256": "optional"},
@@ -150,7 +149,7 @@ def metadata_of(base: str) -> dict[str, Any]:
 
 
 def _client(authority: Authority) -> tuple[Audience, Mapping[str, str]]:
-    """Who asks, and with what parameters. Raises OAuthError."""
+    """Authenticate the client, and return it with the request's parameters. Raises OAuthError."""
     id, secret = credentials(request)
     by = authority.audience(id, secret)
     if by is None:

@@ -1,4 +1,4 @@
-"""What an exchange asks for, read from its parameters (RFC 8693 §2.1, RFC 9396 §2)."""
+"""Reads what a token exchange asks for from its parameters (RFC 8693 §2.1, RFC 9396 §2)."""
 
 from __future__ import annotations
 
@@ -28,16 +28,15 @@ class _Limit(BaseModel):
 
 
 class _Detail(BaseModel):
-    """The one entry. A field that nobody here knows is refused: it might have been meant to restrict."""
+    """The single authorization_details entry. Unknown fields are refused: they might have been meant to restrict."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["aswhom_action"]
     actions: Annotated[list[str], Field(min_length=1, max_length=1)] | None = None
     locations: list[str] | None = None
-    identifier: Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")] | None = (
-        None  # it is stored
-    )
+    # No NUL: it is stored.
+    identifier: Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")] | None = None
     limit: _Limit | None = None
 
 
@@ -46,7 +45,7 @@ assert DETAIL == "aswhom_action"  # noqa: S101 - a Literal cannot name it
 
 
 def read(given: Mapping[str, str], *, target: str) -> Narrower:
-    """What is asked for. Raises OAuthError."""
+    """Return what is asked for. Raises OAuthError."""
     request_sha256 = needed(given, "request_sha256")
     if not _HASH.fullmatch(request_sha256):
         raise OAuthError(Code.INVALID_REQUEST, "request_sha256 should be SHA-256 in lower-case hex")

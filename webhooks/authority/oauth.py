@@ -1,4 +1,4 @@
-"""OAuth's own forms: a client's credentials, parameters that come once, and errors as RFC 6749 §5.2 has them."""
+"""OAuth message formats: client credentials, parameters that occur once, and errors per RFC 6749 §5.2."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ _CAP = 20_000  # bytes of a request; a token has about a thousand
 
 
 class Code(StrEnum):
-    """The error codes there is an occasion for."""
+    """The error codes that can occur."""
 
     INVALID_REQUEST = "invalid_request"
     INVALID_CLIENT = "invalid_client"
     UNSUPPORTED_GRANT_TYPE = "unsupported_grant_type"
     INVALID_TARGET = "invalid_target"  # RFC 8693 §2.2.2
     INVALID_DETAILS = "invalid_authorization_details"  # RFC 9396 §5
-    TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"  # this and the next are §4.1.2.1's, with which clients go on
+    # this and the next are RFC 6749 §4.1.2.1's; clients retry on them
+    TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
     SERVER_ERROR = "server_error"
 
 
 class OAuthError(Exception):
-    """A request that is refused; *description* is for the client's developer and quotes nothing."""
+    """A refused request; *description* is for the client's developer and quotes nothing."""
 
     def __init__(self, code: Code, description: str, *, reason: str | None = None) -> None:
         super().__init__(f"{code}: {description}")
@@ -40,7 +41,6 @@ class OAuthError(Exception):
         self.reason = reason
 
     def document(self) -> Response:
-        """The answer."""
         said = {"error": str(self.code), "error_description": self.description}
         if self.reason is not None:
             said["reason"] = self.reason
@@ -51,7 +51,7 @@ class OAuthError(Exception):
 
 
 def answer(document: Mapping[str, Any], status: int = 200) -> Response:
-    """A JSON document that nobody keeps (RFC 6749 §5.1)."""
+    """Return a JSON response that must not be cached (RFC 6749 §5.1)."""
     response = Response(json.dumps(document), status=status, content_type="application/json")
     response.headers["Cache-Control"] = "no-store"
     response.headers["Pragma"] = "no-cache"
@@ -59,7 +59,7 @@ def answer(document: Mapping[str, Any], status: int = 200) -> Response:
 
 
 def in_oauths_words(problem: Response) -> Response:
-    """A problem document of the app's (another method, too large, a ledger that is away), as clients of OAuth read it.
+    """Convert a problem document of the app (wrong method, too large, ledger unavailable) into an OAuth error.
 
     Its status and headers stay: `Allow`, `Retry-After`.
     """
@@ -74,41 +74,41 @@ def in_oauths_words(problem: Response) -> Response:
 
 
 def credentials(request: Request) -> tuple[str, Secret]:
-    """The client's id and secret (RFC 6749 §2.3.1). Raises OAuthError."""
+    """Return the client's id and secret (RFC 6749 §2.3.1). Raises OAuthError."""
     scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "basic":
         raise OAuthError(Code.INVALID_CLIENT, "authenticate by HTTP Basic, with the audience's id and its secret")
     try:
         sent = b64decode(encoded.strip(), validate=True).decode("ascii")
-    except ValueError:  # no base64, or no ASCII in it or around it
+    except ValueError:  # not base64, or not ASCII inside or outside it
         sent = ""
     id, _, secret = (unquote_plus(part) for part in sent.partition(":"))
-    if not secret or not id.isprintable():  # PostgreSQL takes no NUL in a text
+    if not secret or not id.isprintable():  # PostgreSQL stores no NUL in text
         raise OAuthError(Code.INVALID_CLIENT, "the Authorization header is no Basic id:secret")
     return id, Secret(secret)
 
 
 def parameters(request: Request) -> Mapping[str, str]:
-    """The form's parameters, each of which comes once (RFC 6749 §3.2). Raises OAuthError."""
+    """Return the form's parameters, each of which must occur once (RFC 6749 §3.2). Raises OAuthError."""
     if request.mimetype != FORM:
         raise OAuthError(Code.INVALID_REQUEST, f"parameters come as {FORM}")
     request.max_content_length = _CAP
     form = request.form
     if any(len(form.getlist(name)) > 1 for name in form):
         raise OAuthError(Code.INVALID_REQUEST, "a parameter comes twice; one target and one of each is what is taken")
-    if any("\0" in value for value in form.values()):  # PostgreSQL takes none in a text
+    if any("\0" in value for value in form.values()):  # PostgreSQL stores none in text
         raise OAuthError(Code.INVALID_REQUEST, "a parameter holds a NUL")
     return {name: value for name, value in form.items() if value}
 
 
 def uses_one_method(given: Mapping[str, str], client: str) -> None:
-    """Raise OAuthError for a *client* that is known by Basic and authenticates in the form too (RFC 6749 §2.3)."""
+    """Raise OAuthError if a *client* known by Basic also authenticates in the form (RFC 6749 §2.3)."""
     if given.keys() & {"client_secret", "client_assertion"} or given.get("client_id", client) != client:
         raise OAuthError(Code.INVALID_REQUEST, "authenticate once, by HTTP Basic, and not in the form as well")
 
 
 def needed(given: Mapping[str, str], name: str) -> str:
-    """A parameter that must be there. Raises OAuthError."""
+    """Return a required parameter. Raises OAuthError if it is missing."""
     if name not in given:
         raise OAuthError(Code.INVALID_REQUEST, f"{name} is missing")
     return given[name]

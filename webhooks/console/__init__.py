@@ -1,1 +1,1 @@
-"""The console: what operators see and do in a browser, on the functions that the command line has."""
+"""The operators' console in a browser, built on the same functions as the command line."""

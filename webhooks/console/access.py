@@ -1,4 +1,4 @@
-"""Who may see and do what at the console: by the roles of whoever is signed in, page by page."""
+"""Access control of the console: pages and acts by the roles of the signed-in person."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.ledger.paging import Record
 
 
 class May(StrEnum):
-    """What a role may permit."""
+    """Permissions that a role can grant."""
 
     SEE_WORK = "see jobs and approvals"
     SEE_MORE = "see more than jobs and approvals"
@@ -33,7 +33,7 @@ ROLES: Mapping[Role, frozenset[May]] = {
     Role.AUDITOR: frozenset({May.SEE_WORK, May.SEE_MORE}),
 }
 
-#: What each page and act needs. One that is not here answers nobody.
+#: The permission each page and act needs. One that is missing here is denied to everyone.
 NEEDS: Mapping[str, May] = {
     "overview": May.SEE_WORK,
     "find": May.SEE_WORK,
@@ -72,63 +72,62 @@ NEEDS: Mapping[str, May] = {
 
 
 class NotForYou(Exception):
-    """Signed in, and not allowed; the message says what it takes."""
+    """Signed in, but not allowed; the message says what it takes."""
 
 
 class NotThere(Exception):
-    """There is no such thing, or it is another tenant's: the answer does not say which."""
+    """Unknown, or another tenant's; the response does not say which."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Visitor:
-    """Whoever is signed in, for the request at hand."""
+    """The signed-in person, for the current request."""
 
     person: Person
     csrf: str
 
     @property
     def who(self) -> str:
-        """Who it is, however they are called: another person of the same name is another."""
+        """Identify the person by provider and subject: names are not unique."""
         return f"{self.person.via}:{self.person.issuer or ''}:{self.person.subject}"
 
     def may(self, need: May, tenant: str | None) -> bool:
-        """Whether they may, with what is *tenant*'s; None: the platform's."""
+        """True if they have the permission for *tenant*; None: for the platform."""
         return any(need in ROLES[one.role] and one.tenant in (None, tenant) for one in self.person.held)
 
     def tenants(self, need: May) -> tuple[str, ...] | None:
-        """For which tenants they may; None: for every one, and the platform."""
+        """Return the tenants they have the permission for; None: every tenant, and the platform."""
         if self.may(need, None):
             return None
         return tuple(sorted({one.tenant for one in self.person.held if one.tenant and need in ROLES[one.role]}))
 
     def may_anywhere(self, need: May) -> bool:
-        """Whether they may for any tenant at all."""
+        """True if they have the permission for at least one tenant."""
         return self.tenants(need) != ()
 
 
 def visitor() -> Visitor:
-    """Whoever sent the request at hand."""
     found: Visitor = g.visitor
     return found
 
 
 def page_name() -> str:
-    """The page or act at hand, as `NEEDS` names it."""
+    """Return the current page or act, as `NEEDS` names it."""
     return (request.endpoint or "").rpartition(".")[2]
 
 
 def need_of(endpoint: str | None) -> May | None:
-    """What the page or act of that endpoint needs."""
+    """Return the permission that the endpoint's page or act needs."""
     return NEEDS.get((endpoint or "").rpartition(".")[2])
 
 
 def need() -> May:
-    """What the page or act at hand needs: the door has let nobody in to one that `NEEDS` has not."""
+    """Return the permission of the current page or act; the door admits none that is missing from `NEEDS`."""
     return NEEDS[page_name()]
 
 
 def seen_tenant() -> str | None:
-    """The tenant whose things the page at hand shows; None: everybody's. Raises NotForYou."""
+    """Return the tenant that the current page shows; None: all of them. Raises NotForYou."""
     allowed, chosen = visitor().tenants(need()), request.values.get("tenant") or None
     if chosen is None:
         return None if allowed is None else allowed[0]
@@ -138,9 +137,9 @@ def seen_tenant() -> str | None:
 
 
 def seen_tenants() -> tuple[str, ...] | None:
-    """Those whose things a page shows that shows each by itself: the chosen one, or all that they have a role at.
+    """Return the tenants for a page that shows each separately: the chosen one, or all that they have a role at.
 
-    None: everybody's, as one. Raises NotForYou.
+    None: all of them together. Raises NotForYou.
     """
     chosen = seen_tenant()
     if chosen is None or request.values.get("tenant"):
@@ -150,9 +149,9 @@ def seen_tenants() -> tuple[str, ...] | None:
 
 @contextmanager
 def as_not_there() -> Iterator[None]:
-    """Only who has the role for every tenant learns that a thing does not exist.
+    """Hide that a thing does not exist from anyone whose role does not cover every tenant.
 
-    To others it looks like another tenant's.
+    To them it looks like another tenant's.
     """
     try:
         yield
@@ -163,7 +162,7 @@ def as_not_there() -> Iterator[None]:
 
 
 def seen(row: Record | None) -> Record:
-    """What the page or act at hand is about, if it is there and theirs. Raises NotThere, or NotForYou for an act."""
+    """Return *row* if it exists and the visitor may see or act on it. Raises NotThere, or NotForYou for an act."""
     if row is None:
         raise NotThere
     check(row["tenant_id"])
@@ -171,7 +170,7 @@ def seen(row: Record | None) -> Record:
 
 
 def check(tenant: str | None) -> None:
-    """Whether the page or act at hand is theirs, for what is *tenant*'s. Raises NotThere, or NotForYou for an act."""
+    """Check the permission of the current page or act for *tenant*. Raises NotThere, or NotForYou for an act."""
     if visitor().may(need(), tenant):
         return
     if request.method == "POST" and visitor().may(May.SEE_MORE, tenant):

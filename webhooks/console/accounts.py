@@ -1,4 +1,4 @@
-"""Accounts: as whom calls can be made, why not where they cannot, and the link by which a person connects again."""
+"""Pages of accounts: whether they can be used, why not, and the link by which a person reconnects."""
 
 from __future__ import annotations
 
@@ -26,8 +26,6 @@ Told = tuple[dict[str, Any], Health]
 
 
 def account_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the pages and the act of accounts."""
-
     @pages.get("/accounts")
     def accounts() -> BaseResponse:
         tenant, turn = seen_tenant(), lists.turn()
@@ -59,7 +57,8 @@ def account_pages(pages: Blueprint, desk: Desk) -> None:
 
     @pages.route("/accounts/<id>/reconnect", methods=["GET", "POST"])
     def reconnect(id: str) -> BaseResponse:
-        if request.method == "GET":  # the link was shown once, as the answer to the form: whoever comes back, looks
+        # the link was shown once, in response to the form: a later visitor goes to the account's page
+        if request.method == "GET":
             return redirect(url_for("console.account", id=id), 303)
         facts = _facts(desk, id)
         if not facts["by_a_person"]:
@@ -70,7 +69,7 @@ def account_pages(pages: Blueprint, desk: Desk) -> None:
 
 
 def _facts(desk: Desk, id: str) -> dict[str, Any]:
-    """What is known of an account. Raises NotThere, NotForYou."""
+    """Return what is known of an account. Raises NotThere, NotForYou."""
 
     def read(c: Connection) -> dict[str, Any]:
         row = facts.whole(c, seen(tenant_views.account(c, None, id)))
@@ -86,7 +85,7 @@ def _facts(desk: Desk, id: str) -> dict[str, Any]:
 
 
 def _revoked(c: Connection, row: Record) -> Record | None:
-    """The revocation that ended the account's last consent, which may have been of something above it."""
+    """Return the revocation that ended the account's last consent, perhaps of an enclosing scope."""
     if row["state"] != AccountState.REVOKED:
         return None
     grant = get_grant(c, row["id"])

@@ -1,4 +1,4 @@
-"""The console put together: its door, its pages, and its ways of saying no."""
+"""Assembly of the console: its door, its pages, and its error pages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from webhooks.pages import SCRIPTED, failed, failures, sentence
 from webhooks.pages.failures import Failure, What
 from webhooks.settings import WebSettings
 
-#: The pages in the order of the navigation, and what each is called.
+#: The pages in the order of the navigation, with their labels.
 NAVIGATION = (
     ("overview", "Overview"),
     ("approvals", "Approvals"),
@@ -52,9 +52,9 @@ NAVIGATION = (
     ("audit", "Audit"),
 )
 
-MOST_CHOICES = 50  # tenants to choose from; where there are more, one is typed
+MOST_CHOICES = 50  # tenants offered as a list; with more, the id is typed
 
-#: Where in the navigation a page of one thing belongs.
+#: The navigation entry that each detail page belongs to.
 SECTIONS = {
     "approval": "approvals",
     "job": "jobs",
@@ -106,7 +106,7 @@ def install(
 
 
 def _keep_tenant(pages: Blueprint) -> None:
-    """Have every link of a page lead on within the tenant that was chosen."""
+    """Make every link of a page keep the chosen tenant."""
 
     @pages.url_defaults
     def keep(_: str, values: dict[str, object]) -> None:
@@ -115,7 +115,7 @@ def _keep_tenant(pages: Blueprint) -> None:
 
 
 def _frame(pages: Blueprint, desk: Desk, installation: str) -> None:
-    """What every template of the console may use."""
+    """Provide the context of every template of the console."""
 
     @pages.context_processor
     def frame() -> dict[str, object]:
@@ -139,7 +139,7 @@ def _frame(pages: Blueprint, desk: Desk, installation: str) -> None:
             "navigation": [one for one in NAVIGATION if visitor and visitor.may_anywhere(access.NEEDS[one[0]])],
             "page_name": page_name,
             "section": SECTIONS.get(page_name, page_name),
-            # Asked by the frame alone: a page that refuses needs no ledger, which may be what it is about.
+            # Called only by the frame: an error page needs no ledger, which may be what failed.
             "tenants": partial(_tenants, desk),
             "all_tenants": _all_tenants,
             "most_choices": MOST_CHOICES,
@@ -154,7 +154,7 @@ def _frame(pages: Blueprint, desk: Desk, installation: str) -> None:
 
 
 def _tenants(desk: Desk) -> Mapping[str, bool]:
-    """Those that the page at hand can be shown for, and of each whether it was deleted."""
+    """Return the tenants that the current page can be shown for, and whether each was deleted."""
     allowed = _allowed()
     rows = desk.read(partial(operator_queries.all_tenants, among=allowed))
     deleted = {row["id"]: row["deleted_at"] is not None for row in rows}
@@ -162,12 +162,11 @@ def _tenants(desk: Desk) -> Mapping[str, bool]:
 
 
 def _all_tenants() -> bool:
-    """Whether the page at hand can be shown for all of them at once."""
     return _allowed() is None
 
 
 def _allowed() -> tuple[str, ...] | None:
-    # The frame is of refusals too, at addresses of no page.
+    # The frame also surrounds error pages, at addresses that are no page.
     return access.visitor().tenants(access.need_of(request.endpoint) or May.SEE_WORK)
 
 

@@ -1,7 +1,7 @@
-"""Approvals: what agents wait to be allowed, and the answer of an approver who is signed in.
+"""Pages of approvals: the requests of agents, and the answer of a signed-in approver.
 
-An answer is a user's of the tenant, not an account's of the console: who somebody is there, an admin has said with
-`aswhom aliases add --provider console`, by the subject of their sign-in.
+An answer belongs to a user of the tenant, not to an account of the console. An admin links the two, by the
+subject of the person's sign-in, with `aswhom aliases add --provider console`.
 """
 
 from __future__ import annotations
@@ -30,22 +30,20 @@ from webhooks.cursors import cursor
 from webhooks.pages import page
 
 ME = "me"
-SOON = timedelta(minutes=15)  # an open approval that expires within it is marked
+SOON = timedelta(minutes=15)  # an open approval that expires this soon is marked
 
 
 def approval_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the pages and the act of approvals."""
-
     @pages.get("/approvals")
     def approvals() -> BaseResponse:
         tenant, states = seen_tenant(), [str(state) for state in ApprovalState]
         state = lists.chosen("state", states) or (None if "state" in request.args else ApprovalState.OPEN)
         mine, chosen = desk.read(_awaited), request.args.get("tenant")
         whose = lists.chosen("awaits", [ME]) or (None if request.args.keys() & {"awaits", "state"} else _at_first())
-        of_me = bool(mine) and whose == ME and state == ApprovalState.OPEN  # what is decided awaits nobody
+        of_me = bool(mine) and whose == ME and state == ApprovalState.OPEN  # a decided approval awaits nobody
         wanted = ApprovalState(state) if state else None
         if of_me and not chosen:
-            tenant = None  # who somebody is at each says whose they are
+            tenant = None  # the person's user at each tenant selects the approvals
         turn, awaiting = lists.turn(), mine if of_me else ()
         found, views = desk.read(lambda c: approvals_page(c, turn, tenant=tenant, state=wanted, awaiting=awaiting))
         return page(
@@ -111,7 +109,7 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
 
 
 def _found(c: Connection, id: str) -> ApprovalView:
-    """The approval, if the page or act at hand may have it. Raises NotThere, NotForYou."""
+    """Return the approval if the visitor may see or answer it. Raises NotThere, NotForYou."""
     view = approval(c, id)
     if view is None:
         raise NotThere
@@ -120,7 +118,7 @@ def _found(c: Connection, id: str) -> ApprovalView:
 
 
 def _awaited(c: Connection) -> frozenset[str]:
-    """Who the visitor is at the tenants whose approvals they may decide: the chosen one, or all."""
+    """Return the visitor's users at the tenants whose approvals they may decide: the chosen tenant, or all."""
     link, chosen, deciding = _link(visitor().person), request.args.get("tenant"), visitor().tenants(May.DECIDE)
     tenants = [chosen] if chosen else tenants_that_ask(c) if deciding is None else deciding
     may = [one for one in tenants if visitor().may(May.DECIDE, one)]
@@ -128,7 +126,7 @@ def _awaited(c: Connection) -> frozenset[str]:
 
 
 def _next(c: Connection) -> ApprovalView | None:
-    """Of what awaits the visitor, what expires next."""
+    """Return the approval awaiting the visitor that expires next."""
     mine, turn = _awaited(c), Turn(limit=1, stretch=STRETCH)
     if not mine:
         return None
@@ -137,10 +135,10 @@ def _next(c: Connection) -> ApprovalView | None:
 
 
 def _at_first() -> str | None:
-    """Whose approvals a visitor sees first: who is here to decide, their own; who runs this, everybody's."""
+    """Return the initial filter: their own approvals for people who only decide, everybody's for operators."""
     return None if visitor().may_anywhere(May.SEE_MORE) else ME
 
 
 def _link(person: Person) -> Link | None:
-    """By what a tenant may know who somebody is. Whoever came by a link is nobody's user."""
+    """Return the link by which a tenant may know the person. A person signed in by a link is no tenant's user."""
     return Link(provider=SIGNED_IN_HERE, user=person.known_by) if person.known_by else None

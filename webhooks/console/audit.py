@@ -1,4 +1,4 @@
-"""The audit: who did what as whom, looked for by what is known of it."""
+"""Search of the audit: who did what as whom."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ from webhooks.console.parts import Desk
 from webhooks.cursors import cursor, place_by_number
 from webhooks.pages import page
 
-#: What a record's detail may say that it was about, by the names that its writers use.
+#: Subjects that a record's detail may hold, by the names that its writers use.
 ABOUT = ("connection", "schedule", "revocation", "delivery", "approval", "workflow", "scope", "agent", "who", "key")
 LOOKED_FOR = ("kind", "principal", "agent", "action", "account", "job", "outcome")
 
 
 def audit_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the audit's one page."""
-
     @pages.get("/audit")
     def audit() -> BaseResponse:
         turn = lists.turn(place_by_number)
@@ -41,8 +39,8 @@ def audit_pages(pages: Blueprint, desk: Desk) -> None:
 
 
 def about(record: Record) -> list[tuple[str, str, str | None]]:
-    """What a record was about: of what kind each thing is, its id, and its address where the id does not say it."""
-    call = "step" if record["attempt_id"] is None else "attempt"  # whose id begins with its step's
+    """Return what a record was about: kind and id of each thing, and its address if the id does not imply it."""
+    call = "step" if record["attempt_id"] is None else "attempt"  # whose id starts with its step's
     own = (("job", record["job_id"]), ("account", record["account_id"]), (call, record[f"{call}_id"]))
     told = [(name, record["detail"].get(name)) for name in ABOUT]
     return [(what, id, _address(what, id)) for what, id in (*own, *told) if isinstance(id, str)]
@@ -52,7 +50,8 @@ def _address(what: str, id: str) -> str | None:
     match what:
         case "attempt" | "step":
             return url_for("console.find", id=id)
-        case "connection" if visitor().may(May.SEE_MORE, None):  # a platform's own is there for nobody else
+        # only platform roles can see the platform's connections
+        case "connection" if visitor().may(May.SEE_MORE, None):
             return url_for("console.connection", id=id)
         case "schedule":
             return url_for("console.schedules", tenant=id.partition(":")[0])

@@ -1,4 +1,4 @@
-"""The way back from an act to the page whose form it is."""
+"""The way back from an act to the page with its form."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flask import request, url_for
 
 from webhooks.console.access import page_name
 
-#: The page on which each act's form is.
+#: The page that holds each act's form.
 FORMS: Mapping[str, str] = {
     "cancel_job": "job",
     "replay_job": "job",
@@ -24,11 +24,12 @@ FORMS: Mapping[str, str] = {
     "resume_schedule": "schedules",
     "answer_approval": "approval",
 }
-_KEPT = ("tenant", "kind", "key", "after")  # of an act's address, by which its page shows the same
+# query parameters of an act's address that select the same content on its page
+_KEPT = ("tenant", "kind", "key", "after")
 
 
 def way_back() -> str | None:
-    """Where the form that was sent can be had again; None: no form was sent. The form itself may be unreadable."""
+    """Return the address of the submitted form's page; None: no form was sent. The form itself may be unreadable."""
     page = FORMS.get(page_name())
     if page is None:
         return None

@@ -1,4 +1,4 @@
-"""Provider connections: client registrations, their secrets but for what these are, and whether they are in use."""
+"""Pages of provider connections: registrations, which secrets they have (never the values), and their use."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from webhooks.sources import SOURCES
 
 
 def connection_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the pages and the act of provider connections."""
-
     @pages.get("/connections")
     def connections() -> BaseResponse:
         tenant, turn = seen_tenant(), lists.turn()
@@ -42,7 +40,7 @@ def connection_pages(pages: Blueprint, desk: Desk) -> None:
 
 
 def _found(c: Connection, id: str) -> Record:
-    """One, with its live secrets but for what they are. Raises NotThere, NotForYou."""
+    """Return one connection, with its live secrets but not their values. Raises NotThere, NotForYou."""
     try:
         row: Record | None = connection_facts.whole(c, id)
     except BadInput:

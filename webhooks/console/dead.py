@@ -1,4 +1,4 @@
-"""Dead letters by their cause, and bringing back what one cause killed."""
+"""Dead letters grouped by cause, and the replay of one group."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from webhooks.console.flash import just_acted
 from webhooks.console.parts import Desk
 from webhooks.pages import page
 
-AT_ONCE = 200  # jobs that one click accepts anew: one transaction, and a sender waits for it
+AT_ONCE = 200  # jobs that one click replays: a single transaction, and the person waits for it
 
 
 def dead_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the page of dead letters and its one act."""
-
     @pages.get("/dead")
     def dead() -> BaseResponse:
         tenant = seen_tenant()
@@ -28,7 +26,7 @@ def dead_pages(pages: Blueprint, desk: Desk) -> None:
         return page(
             "console/dead.html",
             found=found,
-            tenant=tenant or "",  # the one whose jobs are shown, whether or not the address names it
+            tenant=tenant or "",  # the tenant whose jobs are shown, whether or not the address names it
             may_replay=visitor().may(May.WORK, tenant),
             at_once=AT_ONCE,
             replayed=_number("replayed"),
@@ -42,7 +40,7 @@ def dead_pages(pages: Blueprint, desk: Desk) -> None:
         workflow, cause = request.args.get("workflow", ""), request.args.get("cause", "")
         found = desk.read(lambda c: dead_letters(c, tenant))
         group = next((one for one in found.groups if (one.workflow, one.cause) == (workflow, cause)), None)
-        if group is None:  # somebody has replayed them, or they were forgotten
+        if group is None:  # somebody has replayed them, or they were pruned
             return redirect(url_for("console.dead", tenant=tenant), 303)
         rows = desk.read(lambda c: jobs_of(c, group.jobs[-AT_ONCE:]))
         return page(
@@ -58,7 +56,7 @@ def dead_pages(pages: Blueprint, desk: Desk) -> None:
         tenant = seen_tenant()
         check(tenant)
         workflow, cause = request.form.get("workflow", ""), request.form.get("cause", "")
-        # Those that the button counted: what a second click finds behind them was not meant.
+        # Replay only the jobs that the button counted: those a second click would find were not meant.
         shown = request.form.get("jobs", "").split()[:AT_ONCE]
         oldest_first = desk.read(lambda c: still_dead(c, shown, tenant, workflow=workflow, why=cause))
         if not oldest_first:
@@ -72,7 +70,7 @@ def dead_pages(pages: Blueprint, desk: Desk) -> None:
 
 
 def _left(desk: Desk, tenant: str | None, workflow: str, cause: str) -> int | None:
-    """How many are dead of it yet; None: the ledger cannot say now, and those that were replayed are all the same."""
+    """Return how many of the group are still dead; None: the replay succeeded, but the ledger is now away."""
     try:
         found = desk.read(lambda c: dead_letters(c, tenant))
     except Unavailable:

@@ -1,4 +1,4 @@
-"""Deliveries: what came in, whether its signature held, what became of it, and what it would start now."""
+"""Pages of deliveries: what came in, its outcome, and what a replay would start now."""
 
 from __future__ import annotations
 
@@ -23,13 +23,11 @@ from webhooks.pages import page
 from webhooks.sources import SOURCES
 from webhooks.stored_deliveries import reconsider
 
-OUTCOMES = [one for one in DeliveryOutcome if one is not DeliveryOutcome.DUPLICATE]  # which is not recorded
+OUTCOMES = [one for one in DeliveryOutcome if one is not DeliveryOutcome.DUPLICATE]  # duplicates are not recorded
 SHOWN = 20_000  # characters of a body that a page shows; the command line prints the rest
 
 
 def delivery_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the pages and the act of deliveries."""
-
     @pages.get("/deliveries")
     def deliveries() -> BaseResponse:
         tenant, turn = seen_tenant(), lists.turn()
@@ -74,7 +72,7 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
         stored, considered = reconsider(row, owner, desk.workflows)
         whose = desk.read(lambda c: whose_delivery(c, stored.connection, stored.installation, stored.workspace).tenant)
         if whose is not None:
-            check(whose)  # its installation may be another tenant's since
+            check(whose)  # its installation may belong to another tenant by now
         jobs = [desk.ids("job") for _ in considered]
         act, subject = desk.act(), visitor().person.known_by
 
@@ -89,12 +87,12 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
 
 
 def _found(c: Connection, id: str) -> Record:
-    """The delivery with its body. Raises NotThere, NotForYou."""
+    """Return the delivery with its body. Raises NotThere, NotForYou."""
     return seen(tenant_views.delivery(c, None, id))
 
 
 def _fates(desk: Desk, row: Record) -> tuple[tuple[Fate, ...], str]:
-    """What a replay would do, workflow by workflow; or why nobody can tell."""
+    """Return what a replay would do, workflow by workflow; or why that cannot be told."""
     try:
         owner = desk.read(lambda c: get_connection(c, row["connection_id"]))
         stored, considered = reconsider(row, owner, desk.workflows)

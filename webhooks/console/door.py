@@ -1,4 +1,4 @@
-"""The console's door: every request comes from somebody who is signed in, and every form from a page of ours."""
+"""The console's door: every request comes from a signed-in person, and every form from our own page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from webhooks.settings import WebSettings
 log = logging.getLogger(__name__)
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
-_SEEN_EVERY = timedelta(minutes=5)  # at the least: nobody waits for it, and it is a write
+_SEEN_EVERY = timedelta(minutes=5)  # at most: it is a write, after the response
 FORM_FIELD = "csrf"
 
 
@@ -37,7 +37,7 @@ class NotOurs(Exception):
 
 
 class Door:
-    """The session cookie, and what stands behind it."""
+    """The session cookie, and the session that it names."""
 
     def __init__(
         self, settings: WebSettings, store: Store, *, idle: timedelta | None, clock: Callable[[], datetime]
@@ -49,12 +49,12 @@ class Door:
         self._cookie = Cookie(settings, "console")
 
     def token(self) -> Secret | None:
-        """What the browser shows of its session."""
+        """Return the session token that the browser sent."""
         sent = self._cookie.sent()
         return Secret(sent) if _TOKEN.fullmatch(sent) else None
 
     def person(self) -> Person | None:
-        """Who is signed in at the browser of this request."""
+        """Return the person signed in at this browser."""
         session = self._session()
         return None if session is None else session.person
 
@@ -65,29 +65,28 @@ class Door:
         return self._store.read(lambda c: find(c, token, now=self._clock(), idle=self._idle))
 
     def _see(self, token: Secret) -> None:
-        """Note that its person is there. Where the ledger cannot, the next request notes it."""
+        """Record activity of the session's person. If the ledger cannot, the next request does."""
         with suppress(Unavailable, CommitUnknown):
             self._store.write(partial(note_seen, token=token, now=self._clock()))
 
     def _is_due(self, session: Session) -> bool:
-        """Whether it is to be noted: a page that keeps itself up to date is no person."""
+        """True if activity is due to be recorded; a page that refreshes itself is no activity."""
         every = _SEEN_EVERY if self._idle is None else min(_SEEN_EVERY, self._idle / 10)
         return self._clock() - session.seen_at >= every and request.headers.get("Aswhom-Live") != "1"
 
     def open(self, response: BaseResponse, token: Secret, *, lasts: timedelta) -> None:
-        """Give the browser its session."""
+        """Give the browser its session cookie."""
         self._cookie.set(response, token.reveal(), lasts=lasts)
 
     def close(self, response: BaseResponse) -> None:
-        """Take it back."""
         self._cookie.clear(response)
 
     def is_ours(self) -> bool:
-        """Whether the browser says that the form came from our own pages."""
+        """True if the browser's headers say that the form came from our own pages."""
         return from_own_page(self._settings.base_url)
 
     def guard(self, pages: Blueprint) -> None:
-        """Let a request of *pages* through only from whom it may come."""
+        """Admit only authorized requests to *pages*."""
 
         @pages.before_request
         def let_in() -> BaseResponse | None:
@@ -118,7 +117,7 @@ class Door:
 
 
 def from_our_form(token: Secret) -> bool:
-    """Whether the form at hand carries what the forms of that session do."""
+    """True if the submitted form carries the CSRF token of that session."""
     return _carries(csrf_of(token))
 
 
@@ -127,7 +126,7 @@ def _carries(csrf: str) -> bool:
 
 
 def csrf_of(token: Secret) -> str:
-    """What the forms of a session carry: it cannot be told without the session's token, which no script can read."""
+    """Return the session's CSRF token. Deriving it takes the session token, which no script can read."""
     return hmac.digest(token.reveal().encode(), b"csrf", sha256).hex()
 
 
@@ -136,6 +135,6 @@ def _where() -> str:
 
 
 def local_path(text: str | None) -> str:
-    """Where to go after signing in: a page of the console, whatever was asked for."""
+    """Return the redirect target after sign-in: always a page of the console, whatever was requested."""
     ours = text is not None and re.fullmatch(r"/console/[\x21-\x5b\x5d-\x7e]{0,1000}", text)
     return text if ours and text else "/console/"

@@ -1,4 +1,4 @@
-"""Go to: the page of whatever somebody was given: an id of ours, a sender's of a delivery, or a user's."""
+"""Finds the page for an id: one of ours, a sender's delivery id, or a user's."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from webhooks.console.links import is_ours, page_of
 from webhooks.console.parts import Desk
 from webhooks.pages import page
 
-_AROUND = " \t\r\n\"'`“”‘’«»<>()[],;."  # what is copied along with an id
+_AROUND = " \t\r\n\"'`“”‘’«»<>()[],;."  # characters that are copied along with an id
 
 
 def find_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add `find`."""
-
     @pages.get("/find")
     def find() -> BaseResponse:
         wanted = request.args.get("id", "").strip(_AROUND)[:300]
@@ -30,7 +28,7 @@ def find_pages(pages: Blueprint, desk: Desk) -> None:
 
 
 def _where(c: Connection, wanted: str) -> str | None:
-    """The address of what *wanted* names, among what the visitor may see; of what has a page by its id, of any."""
+    """Return the address of what *wanted* names, if visible. Ids with a page of their own need no lookup."""
     id = wanted.lower()
     endpoint = page_of(id)
     if endpoint is not None and is_ours(id):
@@ -49,9 +47,9 @@ def _where(c: Connection, wanted: str) -> str | None:
     for delivery in lookup.deliveries_of_sender(c, wanted):
         if visitor().may(May.SEE_MORE, delivery.tenant):
             return url_for("console.delivery", id=delivery.id)
-    return None if endpoint is None else url_for(f"console.{endpoint}", id=id)  # whose id was given when it was made
+    return None if endpoint is None else url_for(f"console.{endpoint}", id=id)  # an id that was chosen by its creator
 
 
 def _seen(need: May, tenant: str | None, where: str) -> str | None:
-    """*where*, for whoever may see what is *tenant*'s; to others it looks like what is not there."""
+    """Return *where* if the visitor may see what is *tenant*'s, otherwise None, as for what does not exist."""
     return where if visitor().may(need, tenant) else None

@@ -1,4 +1,4 @@
-"""What an act did is said once, to the browser that did it: an address alone, which anybody can send, says nothing."""
+"""One-time confirmation of an act, shown only to the browser that acted: an address anybody can send proves nothing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from webhooks.console.access import visitor
 from webhooks.cookies import Cookie
 from webhooks.settings import WebSettings
 
-_LONGEST = timedelta(minutes=1)  # from the answer to a form until the page that it leads to
-_MOST = 3  # acts whose pages have not come up yet, in tabs of one browser
+_LONGEST = timedelta(minutes=1)  # from a form's response until the page it leads to
+_MOST = 3  # pending confirmations, for acts in several tabs of one browser
 
 
 def acts_are_told(pages: Blueprint, settings: WebSettings) -> None:
-    """Have `just_acted` tell whether the page at hand is where an act of this session has led."""
+    """Make `just_acted` tell whether an act of this session led to the current page."""
     cookie = Cookie(settings, "acted")
 
     @pages.before_request
@@ -46,10 +46,10 @@ def acts_are_told(pages: Blueprint, settings: WebSettings) -> None:
 
 
 def just_acted() -> bool:
-    """Whether this browser's own act has led to the page at hand, for the first time."""
+    """True if this browser's own act led to the current page, on its first display."""
     return bool(g.get("just_acted"))
 
 
 def _proof(address: str) -> str:
-    """That this session was led there: by what its forms carry, which no other site knows."""
+    """Return the proof that this session was led to *address*: an HMAC keyed with its secret CSRF token."""
     return hmac.digest(visitor().csrf.encode(), address.encode(), sha256).hex()

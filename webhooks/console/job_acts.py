@@ -1,4 +1,4 @@
-"""What a person does to a job: cancels it, has it tried again, says what became of a call."""
+"""Acts on jobs: cancel, replay, and resolve an unanswered call."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from webhooks.console.parts import Desk
 
 
 def job_acts(pages: Blueprint, desk: Desk) -> None:
-    """Add the acts on jobs."""
-
     @pages.route("/jobs/<id>/cancel", methods=["GET", "POST"])
     def cancel_job(id: str) -> BaseResponse:
         def cancel() -> BaseResponse:
@@ -59,9 +57,9 @@ def job_acts(pages: Blueprint, desk: Desk) -> None:
 
 
 def _by_form(desk: Desk, id: str, act: Callable[[], BaseResponse]) -> BaseResponse:
-    """What *act* does with a form of the job's page; a form that it refuses is on that page again, as it was filled in.
+    """Run *act* for a form of the job's page; if it refuses the form, show that page again as it was filled in.
 
-    So its address shows a page: whoever comes back to it is led to the job.
+    A GET of the act's address, for example by a returning visitor, leads to the job.
     """
     if request.method == "GET":
         return redirect(url_for("console.job", id=id), 303)
@@ -73,7 +71,7 @@ def _by_form(desk: Desk, id: str, act: Callable[[], BaseResponse]) -> BaseRespon
 
 
 def _resolution_form() -> tuple[bool, dict[str, Any] | None]:
-    """What the form says of the call. Raises BadInput."""
+    """Read what the form says of the call. Raises BadInput."""
     effect = {"yes": True, "no": False}.get(request.form.get("effect", ""))
     if effect is None:
         raise BadInput("look at the provider first, then say whether the call had its effect")

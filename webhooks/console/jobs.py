@@ -1,4 +1,4 @@
-"""Jobs: a list with filters, and the story of each."""
+"""Pages of jobs: a list with filters, and the history of each."""
 
 from __future__ import annotations
 
@@ -24,12 +24,10 @@ from webhooks.console.timeline import timeline
 from webhooks.cursors import cursor
 from webhooks.pages import page
 
-RECORDS = 500  # of the audit, that a job's page looks at
+RECORDS = 500  # audit records that a job's page reads
 
 
 def job_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the pages of jobs."""
-
     @pages.get("/jobs")
     def jobs() -> BaseResponse:
         tenant = seen_tenant()
@@ -61,7 +59,7 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
 
 
 def job_page(desk: Desk, id: str, status: int = 200, wrong: str | None = None) -> BaseResponse:
-    """The page of a job; *wrong*: with the form that was sent as it was filled in, and what is wrong with it."""
+    """Render a job's page; *wrong*: the error of a submitted form, which is shown again as it was filled in."""
 
     def read(c: Connection) -> tuple[Record, list[Record], list[Record], Account | None]:
         found = found_job(c, id)
@@ -87,18 +85,18 @@ def job_page(desk: Desk, id: str, status: int = 200, wrong: str | None = None) -
 
 
 def found_job(c: Connection, id: str) -> Record:
-    """The job with its steps, if the page or act at hand may have it. Raises NotThere, NotForYou."""
+    """Return the job with its steps if the visitor may see or act on it. Raises NotThere, NotForYou."""
     return seen(tenant_views.job(c, None, id))
 
 
 def _consents(c: Connection, job: Record) -> Account | None:
-    """The account that the job waits for, where that has a row yet."""
+    """Return the account that the job waits for, if it has a row yet."""
     key = consenting(job["waits_for"]) if job["state"] == JobState.WAITING else None
     return None if key is None else find_account(c, key)
 
 
 def _in_doubt(job: Record) -> list[list[UnansweredCall]]:
-    """The calls about which a person's word is wanted, or would be taken, by their steps: one that waits, for one."""
+    """Return the calls, by step, that a person may resolve: for a waiting job, those of the step it asks about."""
     if job["state"] in ENDED:
         return by_step(job["steps"])
     waits = job["state"] == JobState.WAITING and job["wait"] == Wait.UNKNOWN

@@ -1,4 +1,4 @@
-"""Ids as links: each leads to the page of what it names, for whoever may see that."""
+"""Links from ids to the pages of what they name, for visitors who may see them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from webhooks.console import access
 
-#: The page of a thing, by how its id begins; an account may have that of the connect session that made it.
+#: The page for each id prefix; an account may have the id of the connect session that created it.
 PAGES: Mapping[str, str] = {
     "job": "job",
     "del": "delivery",
@@ -19,21 +19,21 @@ PAGES: Mapping[str, str] = {
     "con": "account",
     "apr": "approval",
 }
-_IN_TEXT = re.compile(r"\b(?:job|del|rev|acc|con|apr)_[0-9a-z]{26}\b")  # as `identity.ids` makes them
+_IN_TEXT = re.compile(r"\b(?:job|del|rev|acc|con|apr)_[0-9a-z]{26}\b")  # as `identity.ids` generates them
 
 
 def page_of(id: str) -> str | None:
-    """The endpoint of the page that an id leads to; None: it begins like nothing that has a page."""
+    """Return the endpoint of the page that an id leads to; None: its prefix has no page."""
     return PAGES.get(id.partition("_")[0].partition("-")[0])
 
 
 def is_ours(id: str) -> bool:
-    """Whether an id was made here. Tenants, users and connections are named by people, who may begin like one."""
+    """True if the id was generated here. People name tenants, users and connections, and may choose such a prefix."""
     return _IN_TEXT.fullmatch(id) is not None
 
 
 def to(id: str, tenant: str | None, said: str | None = None) -> Markup:
-    """A thing of *tenant*'s by its id, as a link for whoever may see it; *said* stands in the place of the id."""
+    """Link an id of *tenant*'s to its page if the visitor may see it; *said* replaces the id as the text."""
     page, text = page_of(id), escape(id if said is None else said)
     if page is None or not access.visitor().may(access.NEEDS[page], tenant):
         return text
@@ -41,7 +41,7 @@ def to(id: str, tenant: str | None, said: str | None = None) -> Markup:
 
 
 def linked(text: str | None, tenant: str | None) -> Markup:
-    """A sentence about something of *tenant*'s, in which each id leads to its page."""
+    """Return *text* about something of *tenant*'s with each id linked to its page."""
     said, shown, end = text or "", Markup(), 0
     for found in _IN_TEXT.finditer(said):
         shown += said[end : found.start()] + to(found[0], tenant)

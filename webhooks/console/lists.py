@@ -1,4 +1,4 @@
-"""Lists as pages show them: which page, which filters, and the way to the next."""
+"""Query parameters of list pages: position, filters, and links to other views."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS = 50
 
 
 def turn(read: Callable[[str], Place] = place_in_time) -> Turn:
-    """Which page is asked for. Raises BadInput for a cursor that is none of ours."""
+    """Return the requested page. Raises BadInput for an invalid cursor."""
     try:
         return asked(ROWS, request.args.get("after") or None, read)
     except ValueError as error:
@@ -24,7 +24,7 @@ def turn(read: Callable[[str], Place] = place_in_time) -> Turn:
 
 
 def chosen(name: str, among: Sequence[str] | None = None) -> str | None:
-    """What a filter is set to; None: not at all. Raises BadInput for a value that is not offered."""
+    """Return the value of a filter; None: not set. Raises BadInput for a value that is not offered."""
     said = request.args.get(name, "").strip()
     if not said:
         return None
@@ -34,7 +34,7 @@ def chosen(name: str, among: Sequence[str] | None = None) -> str | None:
 
 
 def between() -> dict[str, datetime | None]:
-    """From when until when things are asked for, as forms send it: UTC. Raises BadInput."""
+    """Return the requested period from the form's fields, in UTC. Raises BadInput."""
     return {name: _moment(name) for name in ("since", "until")}
 
 
@@ -50,8 +50,8 @@ def _moment(name: str) -> datetime | None:
 
 
 def here(**changed: str | None) -> str:
-    """The page at hand with some of its query changed; None takes one out. The cursor never stays by itself."""
+    """Return the current page's address with its query changed; None removes a parameter, and the cursor is dropped."""
     query: Mapping[str, str] = {**request.args.to_dict(), "after": "", **{k: v or "" for k, v in changed.items()}}
     kept = {name: value for name, value in query.items() if value}
-    at = url_for(request.endpoint or "", tenant=None, **(request.view_args or {}))  # it is in the query that is kept
+    at = url_for(request.endpoint or "", tenant=None, **(request.view_args or {}))  # the tenant stays in the query
     return f"{at}?{urlencode(kept)}" if kept else at

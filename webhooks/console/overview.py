@@ -1,4 +1,4 @@
-"""What needs a person now, and the queues."""
+"""The overview of what needs a person now, and the queues."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from webhooks.console.access import seen_tenant, seen_tenants
 from webhooks.console.parts import Desk
 from webhooks.pages import page
 
-TENANTS = 100  # at most, that are shown on one page, each by itself
+TENANTS = 100  # tenants at most that one page shows separately
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What the overview says of one tenant, or of everything."""
+    """The overview of one tenant, or of all together."""
 
     tenant: str | None
     found: Overview
     queues: Sequence[Queue]
     waits: Mapping[str, int]
-    late: tuple[int, datetime] | None  # jobs that are due and nobody takes, and since when
+    late: tuple[int, datetime] | None  # jobs that are due but not taken, and since when
 
 
 def _parts(connection: Connection, of: Sequence[str] | None, now: datetime) -> list[Part]:
@@ -38,15 +38,13 @@ def _parts(connection: Connection, of: Sequence[str] | None, now: datetime) -> l
             found=found,
             queues=work[tenant],
             waits=waits[tenant],
-            late=None if found.hold else late(work[tenant], now=now),  # no worker that is started would take them
+            late=None if found.hold else late(work[tenant], now=now),  # during a hold no worker would take them
         )
         for tenant, found in overview(connection, of, now=now).items()
     ]
 
 
 def overview_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the overview and the queues."""
-
     @pages.get("/", endpoint="overview")
     def show_overview() -> BaseResponse:
         theirs, now = seen_tenants(), desk.clock()

@@ -1,4 +1,4 @@
-"""What the console's pages are made from."""
+"""Services that the console's pages use."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Console:
-    """Given by whoever puts the web together."""
+    """Services and settings of the console, supplied by the composition root."""
 
     store: Store
-    ahead: Store  # the same, for what must not wait its turn
+    ahead: Store  # the same, for writes that must not wait their turn
     workflows: Registry
     ids: Ids
     public_key: Ed25519PublicKey  # of receipts
     invitations: Invitations
     approving: Approving
-    sign_in: SignIn | None = None  # None: links alone sign in
+    sign_in: SignIn | None = None  # None: only links sign in
     lifetime: timedelta = timedelta(hours=8)  # of a session
-    idle: timedelta | None = None  # that a session lasts unused; None: no limit of its own
-    label: str | None = None  # which installation this is, for people with several; None: the host says it
+    idle: timedelta | None = None  # how long an unused session lasts; None: as long as any
+    label: str | None = None  # the installation's name, for people with several; None: the host's name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Desk(Console):
-    """What pages read, and acts write: what the console was given, and what the app it is served from has."""
+    """The console's services, with the bells and clock of the app that serves it."""
 
     bells: Bells
     clock: Callable[[], datetime]
 
     @classmethod
     def of(cls, console: Console, bells: Bells, *, clock: Callable[[], datetime]) -> Desk:
-        """The desk of that console."""
+        """Extend *console* with the app's services."""
         return cls(**vars(console), bells=bells, clock=clock)
 
     def read(self, fn: Callable[[Connection], T]) -> T:
@@ -60,6 +60,6 @@ class Desk(Console):
         return self.store.write(fn)
 
     def act(self) -> Act:
-        """A new act of the visitor at hand, for what is written: made before the write, which may run twice."""
+        """Return a new act of the current visitor. Create it before the write, which may run twice."""
         why = " ".join(request.form.get("why", "").split())[:500] or None
         return Act(audit_id=self.ids("aud"), by=visitor().person.by, now=self.clock(), why=why)

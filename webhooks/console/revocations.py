@@ -1,4 +1,4 @@
-"""Revocations: what was withdrawn, what that stopped, and the signed receipt of it."""
+"""Pages of revocations: what was withdrawn, what that stopped, and the signed receipt."""
 
 from __future__ import annotations
 
@@ -26,13 +26,11 @@ from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import guarded, page
 
-NAMED = 50  # cancelled jobs, and accounts, that a page names; the receipt has the rest
-_NOT_FOLLOWED = (ProviderAnswer.STUCK, ProviderAnswer.GIVEN_UP)  # what an operator looks for
+NAMED = 50  # cancelled jobs, and accounts, that a page lists; the receipt has the rest
+_NOT_FOLLOWED = (ProviderAnswer.STUCK, ProviderAnswer.GIVEN_UP)  # listed first, for operators
 
 
 def revocation_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the pages and the act of revocations."""
-
     @pages.get("/revocations")
     def revocations() -> BaseResponse:
         tenant, turn = seen_tenant(), lists.turn()
@@ -40,7 +38,7 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
 
         def read(c: Connection) -> tuple[Page, frozenset[str], list[StuckLeftover]]:
             found = tenant_views.revocations_page(c, tenant, turn, stuck=alone, **wanted)
-            # Beside the first page alone: they are few, and no part of what is leafed through.
+            # Only with the first page: leftovers are few, and not part of the paged list.
             left = stuck_leftovers(c, tenant, limit=NAMED + 1) if alone and turn.after is None else []
             return found, tenant_views.stuck_among(c, [row["id"] for row in found.rows]), left
 
@@ -95,7 +93,7 @@ def revocation_pages(pages: Blueprint, desk: Desk) -> None:
 
 
 def _page_of_scope(c: Connection, row: Record) -> str | None:
-    """The address of what was revoked or narrowed, where that has a page that the visitor may see."""
+    """Return the address of what was revoked or narrowed, if it has a page that the visitor may see."""
     match row["kind"]:
         case ScopeKind.ACCOUNT | "narrowing":
             account = find_account(c, AccountKey.parse(row["key"]))

@@ -1,4 +1,4 @@
-"""Revoking: first what would be stopped, then, by a form of its own, the revocation."""
+"""Revoking: first a preview of what would be stopped, then the act, by a separate form."""
 
 from __future__ import annotations
 
@@ -19,12 +19,10 @@ from webhooks.console.parts import Desk
 from webhooks.pages import page
 
 _REASON = "a person's decision"
-_ID = re.compile(r"rev_[0-9a-z]{26}")  # made with the form, so that sending it twice is one revocation
+_ID = re.compile(r"rev_[0-9a-z]{26}")  # created with the form, so that submitting it twice makes one revocation
 
 
 def revoke_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add what would be stopped, and the act."""
-
     @pages.get("/revoke")
     def stake() -> BaseResponse:
         if not request.args.get("key"):
@@ -55,9 +53,9 @@ def revoke_pages(pages: Blueprint, desk: Desk) -> None:
 
 
 def _form(desk: Desk, scope: Scope, *, id: str, mistyped: bool = False) -> BaseResponse:
-    """What revoking it would do, and the form, which keeps what was written into it.
+    """Render the preview and the form, which keeps what was entered.
 
-    The form is there also where what it would do cannot be read.
+    The form is shown even if the preview cannot be read.
     """
     try:
         found = desk.read(lambda c: preview(c, scope, desk.workflows, now=desk.clock()))
@@ -76,7 +74,7 @@ def _form(desk: Desk, scope: Scope, *, id: str, mistyped: bool = False) -> BaseR
 
 
 def _meant(c: Connection, desk: Desk) -> tuple[Scope, str | None]:
-    """What is to be revoked, and whose it is. Raises BadInput, NotThere, NotForYou."""
+    """Return the scope to revoke, and its tenant. Raises BadInput, NotThere, NotForYou."""
     kind, key = request.values.get("kind", ""), request.values.get("key", "").strip()
     if kind not in list(ScopeKind):
         raise BadInput(f"there is nothing of kind {kind[:20]!r} to revoke")

@@ -1,4 +1,4 @@
-"""Schedules: when workflows start by themselves, and letting one rest."""
+"""Pages of schedules: when workflows start by themselves, and pausing one."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from webhooks.pages import page
 
 
 def schedule_pages(pages: Blueprint, desk: Desk) -> None:
-    """Add the page and the acts of schedules."""
-
     @pages.get("/schedules")
     def schedules() -> BaseResponse:
         tenant, turn, acted = seen_tenant(), lists.turn(), request.args.get("id", "")
@@ -32,7 +30,7 @@ def schedule_pages(pages: Blueprint, desk: Desk) -> None:
             "console/schedules.html",
             found=found,
             next=cursor(found.next),
-            tenant=tenant or "",  # the one whose schedules are shown, whether or not the address names it
+            tenant=tenant or "",  # the tenant whose schedules are shown, whether or not the address names it
             after=request.args.get("after"),
             acted=done_to,
         )
@@ -53,13 +51,13 @@ def schedule_pages(pages: Blueprint, desk: Desk) -> None:
 
 
 def _back(id: str, done: str) -> BaseResponse:
-    """To the page of the list from which the form was sent, which names the schedule."""
+    """Redirect to the list page that the form was sent from, naming the schedule."""
     tenant, after = request.args.get("tenant"), request.args.get("after")
     return redirect(url_for("console.schedules", tenant=tenant, after=after, id=id, done=done), 303)
 
 
 def _named(desk: Desk) -> str:
-    """The schedule of the form, which may hold any sign, if the act at hand may have it. Raises BadInput, NotThere."""
+    """Return the schedule in the form (ids may hold any character), if allowed. Raises BadInput, NotThere."""
     id = request.form.get("id", "")
 
     def look(c: Connection) -> None:

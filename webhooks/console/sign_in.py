@@ -1,4 +1,4 @@
-"""Signing in and out: by the OpenID provider, or by a link that is good once."""
+"""Sign-in and sign-out: through the OpenID provider, or by a one-time link."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _TO_THE_PROVIDER_AND_BACK = timedelta(minutes=10)
 
 
 class _LinkOver(Exception):
-    """The link is not known, was used, or is over: the transaction that would use it makes nothing."""
+    """The link is unknown, used or expired; raised to roll back the transaction that would use it."""
 
 
 class _NoRole(Exception):
-    """Who signs in has no role: the transaction that would let them in makes nothing."""
+    """The person has no role; raised to roll back the transaction that would sign them in."""
 
 
 def sign_in_pages(
@@ -55,7 +55,7 @@ def sign_in_pages(
     lifetime: timedelta,
     clock: Callable[[], datetime],
 ) -> Blueprint:
-    """`/console/sign-in`, `/console/callback`, `/console/link/<token>`, `/console/sign-out`."""
+    """Serve `/console/sign-in`, `/console/callback`, `/console/link/<token>` and `/console/sign-out`."""
     pages = Blueprint("sign_in", __name__, url_prefix="/console")
     reception = _Reception(
         store=store,
@@ -86,24 +86,24 @@ def sign_in_pages(
 
 @dataclass(frozen=True, kw_only=True)
 class _Reception:
-    """What every way in has in common: a session for whom it finds, or a page that says why not."""
+    """Common end of all sign-in paths: a session for the person, or a page that says why not."""
 
     store: Store
     ids: Ids
     door: Door
     lifetime: timedelta
     clock: Callable[[], datetime]
-    begun: Cookie  # of a sign-in that is under way at the provider: the browser's secret, and where it wanted to go
-    wanted: Cookie  # where somebody wanted to go who signs in by a link, in this browser
+    begun: Cookie  # for a sign-in in progress at the provider: the browser's secret, and the page it wanted
+    wanted: Cookie  # the page wanted by a person who signs in by a link in this browser
 
     def admit(self, who: Callable[[Connection], Person], to: str, *, now: datetime) -> BaseResponse:
-        """A session for whom *who* finds, in the transaction that makes it; the browser's former one ends with it."""
+        """Start a session for the person that *who* returns, and end the browser's previous one, in one transaction."""
         token, audit_id = Secret(secrets.token_urlsafe(32)), self.ids("aud")
         former, whose, ended_id = self.door.token(), self.door.person(), self.ids("aud")
         came_from = client_address()
 
         def write(c: Connection) -> None:
-            person = who(c)  # roles before sessions, as whoever takes a role away: no two wait for each other
+            person = who(c)  # roles before sessions, the same lock order as removing a role: no deadlock
             if former is not None and whose is not None:
                 sessions.end(c, former, whose, audit_id=ended_id, now=now)
             sessions.begin(c, token, person, audit_id=audit_id, now=now, lifetime=self.lifetime, came_from=came_from)
@@ -115,13 +115,13 @@ class _Reception:
         return response
 
     def refused(self, heading: str, reason: str, status: int = 403) -> BaseResponse:
-        """The page that says so; what was under way is over."""
+        """Render a refusal, and end the sign-in in progress."""
         response = self.told(heading, reason, status)
         self.begun.clear(response)
         return response
 
     def told(self, heading: str, reason: str, status: int) -> BaseResponse:
-        """The page that says so; what was under way goes on."""
+        """Render a refusal; the sign-in in progress continues."""
         what = {"action": "console.refused", "from": client_address()}
         log.warning("console sign-in refused: %s", reason, extra=what)
         return failed(status, heading, reason, (url_for("sign_in.page"), "Go to the console"))
@@ -134,7 +134,7 @@ def _by_provider(pages: Blueprint, at: _Reception, provider: SignIn | None) -> N
             reason = "another site sent this browser here, or no provider is set up"
             return at.refused("This cannot be done", reason, 400)
         browser = Secret(secrets.token_urlsafe(32))
-        # A page rather than a redirect: browsers hold a form's redirects against `form-action`.
+        # A page rather than a redirect: browsers apply `form-action` to a form's redirects.
         response = page("console/away.html", url=provider.begin(browser))
         kept = f"{browser.reveal()}.{local_path(request.form.get('next'))}"
         at.begun.set(response, kept, lasts=_TO_THE_PROVIDER_AND_BACK)
@@ -168,7 +168,7 @@ def _by_provider(pages: Blueprint, at: _Reception, provider: SignIn | None) -> N
 def _by_link(pages: Blueprint, at: _Reception) -> None:
     @pages.get("/link/<token>")
     def link(token: str) -> BaseResponse:
-        # Whoever only looks ahead, a previewer say, must not use it up: that takes a form.
+        # A previewer that only fetches the page must not use up the link: that takes a form.
         return page("console/link.html", known=_LINK.fullmatch(token) is not None, next=local_path(at.wanted.sent()))
 
     @pages.post("/link/<token>")
@@ -225,7 +225,7 @@ def _refusals(pages: Blueprint, at: _Reception) -> None:
                 heading, reason = "Nobody can sign in at the moment", "the reason is in our log"
             case What.UNCERTAIN:
                 heading, reason = "It is not certain whether you are signed in", "open the console's first page to see"
-            case What.REFUSED:  # what was under way is not touched by it
+            case What.REFUSED:  # the sign-in in progress is unaffected
                 return at.told("Nothing was done", failure.reason, failure.status)
             case What.FAULT:
                 heading, reason = "A fault of ours", "it is in our log"
@@ -235,9 +235,10 @@ def _refusals(pages: Blueprint, at: _Reception) -> None:
 
 
 def _name(claims: Mapping[str, Any]) -> str:
-    """How people know them, for pages and the audit: an address that the provider has verified, else the subject.
+    """Return a person's name for pages and the audit: a verified e-mail address, otherwise the subject.
 
-    What they may have written themselves stands behind the subject, never for it (OpenID Connect Core §5.7).
+    Claims that people may have written themselves are shown after the subject, never instead of it (OpenID Connect Core
+    §5.7).
     """
     subject = str(claims["sub"])
     said = {claim: claims.get(claim) for claim in ("email", "preferred_username", "name")}

@@ -1,4 +1,4 @@
-"""The story of a job: what happened, moment by moment, as whom and why."""
+"""Timeline of a job: what happened, as whom and why, in order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.desk.telling import as_whom, started_by
 from pipeline.ledger.paging import Record
 from pipeline.states import JobState
 
-#: Audit records that a job's steps and attempts do not tell already, in words.
+#: Titles of the audit records that a job's steps and attempts do not already show.
 _RECORDS: Mapping[str, str] = {
     "tool.requested": "An agent asked for it",
     "job.parked": "It began to wait",
@@ -34,7 +34,7 @@ _RECORDS: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """One thing that happened. *step*: the step's row, where it is one."""
+    """One event of a timeline. *step*: the step's row, if it is a step."""
 
     at: datetime
     kind: str  # accepted, step, record, end
@@ -45,7 +45,7 @@ class Moment:
 
 
 def timeline(job: Record, records: Sequence[Record], compensations: Sequence[Record]) -> list[Moment]:
-    """Everything about *job*, oldest first."""
+    """Return everything about *job*, oldest first."""
     moments = [
         _accepted(job),
         *map(_step, job["steps"]),

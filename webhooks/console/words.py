@@ -1,4 +1,4 @@
-"""How pages say times, ids and durations."""
+"""Formatting of times, ids and durations on pages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def span(duration: timedelta) -> str:
-    """A duration, roughly: `3 min`, `2 d`."""
+    """Format a duration roughly: `3 min`, `2 d`."""
     seconds = abs(duration.total_seconds())
     for size, unit in _UNITS:
         if seconds >= size:
@@ -19,7 +19,7 @@ def span(duration: timedelta) -> str:
 
 
 def when(moment: datetime | None, now: datetime) -> Markup | str:
-    """A moment as people think of it, with the exact one behind it."""
+    """Format a moment relative to now, with the exact time as a tooltip."""
     if moment is None:
         return "–"
     said = f"in {span(moment - now)}" if moment > now else f"{span(now - moment)} ago"
@@ -27,7 +27,7 @@ def when(moment: datetime | None, now: datetime) -> Markup | str:
 
 
 def listed(moment: datetime | None, now: datetime) -> Markup | str:
-    """A moment in a list: the second, UTC, by which a row is found in a log, and how long ago that is."""
+    """Format a moment for a list: to the second in UTC, for finding it in a log, and how long ago it was."""
     if moment is None:
         return "–"
     at = _time(moment, f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
@@ -35,7 +35,7 @@ def listed(moment: datetime | None, now: datetime) -> Markup | str:
 
 
 def exactly(moment: datetime | None) -> Markup | str:
-    """A moment to the millisecond, UTC."""
+    """Format a moment to the millisecond, in UTC."""
     return "–" if moment is None else _time(moment, f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + " UTC")
 
 
@@ -47,6 +47,6 @@ def _time(moment: datetime, said: str) -> Markup:
 
 
 def short(id: str) -> str:
-    """An id as a list shows it: its kind and its end, which is random."""
+    """Shorten an id for a list to its kind and its random end."""
     kind, separator, rest = id.partition("_")
     return f"{kind}_…{rest[-6:]}" if separator and len(rest) > 12 else id

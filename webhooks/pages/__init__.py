@@ -1,4 +1,4 @@
-"""What every page for people shares: the layout, the one style sheet, and the headers that keep a page to itself."""
+"""Shared parts of the pages for people: layout, style sheets, and security headers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _TYPES: Mapping[str, str] = {".css": "text/css; charset=utf-8", ".js": "text/jav
 _FILES: Mapping[str, bytes] = {path.name: path.read_bytes() for path in sorted((_HERE / "static").iterdir())}
 _VERSIONS: Mapping[str, str] = {name: sha256(content).hexdigest()[:16] for name, content in _FILES.items()}
 
-#: Nothing inline, no script, nobody else's content; a form is sent to us alone.
+#: No inline code, no script, no third-party content; forms are sent only to us.
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-#: The same with our one script, which asks for the page it is on again.
+#: The same with our one script, which reloads the current page.
 SCRIPTED = f"{POLICY}; script-src 'self'; connect-src 'self'"
 
 
 def pages() -> Blueprint:
-    """The style sheets and the script below `/static/`, and the templates."""
+    """Serve the style sheets and the script below `/static/`, and provide the templates."""
     shared = Blueprint("pages", __name__, template_folder="templates")
 
     @shared.get("/static/<name>")
@@ -34,7 +34,7 @@ def pages() -> Blueprint:
             abort(404)
         response = make_response(_FILES[name])
         response.content_type = _TYPES[Path(name).suffix]
-        # Its address names its content, so it need not be asked for again.
+        # Its address contains a digest of its content, so it never needs revalidation.
         kept = "public, max-age=31536000, immutable" if request.args.get("v") == _VERSIONS[name] else "no-cache"
         response.headers["Cache-Control"] = kept
         return response
@@ -48,20 +48,20 @@ def pages() -> Blueprint:
 
 
 def page(template: str, status: int = 200, **facts: object) -> Response:
-    """One page, never kept and never framed."""
+    """Render one page, never cached and never framed."""
     response = make_response(render_template(template, **facts), status)
     return guarded(response)
 
 
 def failed(status: int, heading: str, reason: str, *onward: tuple[str, str]) -> Response:
-    """The page that says that nothing came of it, and why; *onward*: addresses to go to, and what each is called."""
+    """Render the page that says that nothing was done, and why; *onward*: addresses to go to, with their labels."""
     return page("failed.html", status, heading=heading, reason=sentence(reason), onward=onward)
 
 
 def guarded(response: Response) -> Response:
-    """*response* with the headers of a page."""
+    """Add a page's security headers to *response*."""
     response.headers["Content-Security-Policy"] = POLICY
-    # A callback's address holds the code. `no-referrer` would also empty the Origin of our own forms.
+    # A callback's address holds the code. `no-referrer` would also empty the Origin header of our own forms.
     response.headers["Referrer-Policy"] = "same-origin"
     response.headers["X-Frame-Options"] = "DENY"
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
@@ -70,23 +70,23 @@ def guarded(response: Response) -> Response:
 
 
 def from_own_page(base_url: str) -> bool:
-    """Whether a form was sent from a page of ours. Browsers say where from; what says nothing is no browser."""
+    """True if a form came from our own page. Browsers send these headers; a client that sends neither is no browser."""
     origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
     return origin in (None, base_url.rstrip("/")) and site in (None, "same-origin")
 
 
 def is_prefetch() -> bool:
-    """Whether a previewer or prefetcher asks: it is not the person, and needs no page."""
+    """True if a previewer or prefetcher asks: it is not the person, and needs no page."""
     return request.method == "HEAD" or "prefetch" in request.headers.get("Sec-Purpose", "")
 
 
 def minutes(duration: timedelta) -> int:
-    """How long something is still good for, in whole minutes for a person."""
+    """Return how long something is still valid, in whole minutes for a person."""
     return max(1, round(duration.total_seconds() / 60))
 
 
 def sentence(text: str | None) -> str:
-    """A reason as a page says it. What begins with an id, `acme.ada`, keeps it as it is."""
+    """Turn a reason into a sentence for a page. A leading id, such as `acme.ada`, is not capitalized."""
     if not text:
         return ""
     plain = text.partition(" ")[0].strip(",:;").isalpha()

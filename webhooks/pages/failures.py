@@ -1,4 +1,4 @@
-"""What any page for people may meet: a ledger that cannot answer, a request that HTTP refuses, and faults of ours."""
+"""Failures common to all pages for people: an unavailable ledger, HTTP errors, and internal faults."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ log = logging.getLogger(__name__)
 
 
 class What(Enum):
-    """What went wrong, by what its reader can do about it."""
+    """Kinds of failure, by what the reader can do about them."""
 
     LATER = auto()  # it cannot be done now
     UNCERTAIN = auto()  # it may have been done: look first
     REFUSED = auto()  # the request breaks the rules of HTTP
-    FAULT = auto()  # nothing: it is ours
+    FAULT = auto()  # the reader can do nothing: it is internal
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """What a page is to say, in words of its own."""
+    """A failure, for a page to tell in its own words."""
 
     what: What
     status: int
@@ -37,7 +37,7 @@ class Failure:
 
 
 def install(pages: Blueprint, told: Callable[[Failure], BaseResponse]) -> None:
-    """Have *told* make the page of each of these that *pages* meet. Other errors are theirs to tell."""
+    """Have *told* build the page for each of these failures in *pages*, which handles all other errors itself."""
 
     @pages.errorhandler(Unavailable)
     def later(error: Unavailable) -> BaseResponse:

@@ -1,4 +1,4 @@
-"""Who sends us webhooks: one file a source, listed here."""
+"""The registry of webhook sources: one module each, listed here."""
 
 from __future__ import annotations
 

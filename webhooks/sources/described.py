@@ -1,7 +1,7 @@
-"""Any sender that signs with an HMAC: its ways are data, in the configuration of the provider connection.
+"""The `hmac` source: any sender that signs with an HMAC, described in its provider connection's configuration.
 
-What is not signed is not believed: an id in an unsigned header is no guard against replays, so bodies are deduplicated
-too; and a time counts only where it is part of what is signed.
+Unsigned parts are not trusted. An id in an unsigned header does not prevent replays, so bodies are deduplicated too;
+and a time counts only where it is part of the signed message.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from webhooks.sources.signature import in_base64, mac_by_any
 
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 _EVENT = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")
-_WHERE = re.compile(r"[!-~]{1,200}")  # wider: an account may be named by its address
+_WHERE = re.compile(r"[!-~]{1,200}")  # wider: an account may be named by its e-mail address
 _PLACE = re.compile(r"\{([a-z]*)\}")
 _MOST_SIGNATURES = 10
 
@@ -37,18 +37,18 @@ Path = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
 
 
 class Scheme(BaseModel):
-    """How a sender signs, and where it says what. Every fault of it is reported at once."""
+    """A sender's signing scheme and the places of its fields. Validation reports every fault at once."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sender: str = ""
     signature_header: HeaderName
     signature_prefix: Annotated[str, StringConstraints(pattern=r"^[!-~]{0,20}$")] = ""
-    signature_field: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{0,20}$")] = ""  # of `t=…,v1=…`
+    signature_field: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{0,20}$")] = ""  # within `t=…,v1=…`
     encoding: Literal["hex", "base64"] = "hex"
     algorithm: Literal["sha256", "sha384", "sha512"] = "sha256"
-    secret_encoding: Literal["text", "base64"] = "text"  # noqa: S105 - a way of writing
-    signed: Annotated[str, StringConstraints(max_length=100)] = "{body}"  # of {body}, {timestamp} and {id}
+    secret_encoding: Literal["text", "base64"] = "text"  # noqa: S105 - an encoding's name
+    signed: Annotated[str, StringConstraints(max_length=100)] = "{body}"  # with {body}, {timestamp} and {id}
     timestamp_header: HeaderName | None = None
     timestamp_field: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,20}$")] | None = None
     timestamp_unit: Literal["s", "ms"] = "s"
@@ -79,7 +79,7 @@ class Scheme(BaseModel):
 def read(
     headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now: datetime, *, scheme: Scheme
 ) -> Reading:
-    """What the sender says, if it holds a secret of the connection and, where it signs a time, not long ago."""
+    """Verify and read a delivery: signed by a live secret of the connection and, if the time is signed, recently."""
     signature = headers.get(scheme.signature_header, "")
     fields = _fields(signature) if scheme.signature_field or scheme.timestamp_field else []
     given = (
@@ -116,18 +116,18 @@ def _received(scheme: Scheme, headers: Mapping[str, str], body: bytes, *, stamp:
     id_is_signed = bool(scheme.id_path) or "{id}" in scheme.signed
     return Received(
         event=event,
-        # Without an id: what was signed, so a replay is recognised and the same words later are new.
+        # Without an id, use the signed data: a replay is recognised, and the same body sent later is new.
         delivery_id=named or f"{stamp}.{hashlib.sha256(body).hexdigest()}",
         installation=_where(scheme, document),
         document=document,
-        # A time that is signed makes a new body of the same words only if the id is made of it.
+        # A signed time distinguishes repeated bodies only if the id is derived from it.
         dedupe_by_body=not id_is_signed and not (stamp and not named),
         sender=scheme.sender,
     )
 
 
 def _where(scheme: Scheme, document: Mapping[str, Any]) -> str | None:
-    """The installation that the body names, if any. Raises Malformed: one that is misread must not pass for none."""
+    """Return the installation that the body names, if any. Raises Malformed: a misread one must not count as none."""
     named = _text(at(document, scheme.installation_path)) if scheme.installation_path else ""
     if named and not _WHERE.fullmatch(named):
         raise Malformed(f"its {scheme.installation_path} is not the name of an installation")
@@ -135,18 +135,18 @@ def _where(scheme: Scheme, document: Mapping[str, Any]) -> str | None:
 
 
 def content(body: bytes, *, scheme: Scheme | None = None) -> Content:
-    """What a body says that was verified before. Raises Malformed."""
+    """Return the content of a body that was verified before. Raises Malformed."""
     document = from_json(body)
     return Content(document=document, installation=_where(scheme, document) if scheme else None)
 
 
 def _text(value: object) -> str:
-    """A name or a number as text; anything else is none."""
+    """Return a string or number as text; "" for anything else."""
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 def configured(config: Mapping[str, str]) -> Source:
-    """The source that a connection's configuration describes. Raises Misconfigured, which names every fault."""
+    """Return the source that a connection's configuration describes. Raises Misconfigured, which names every fault."""
     try:
         scheme = Scheme.model_validate(dict(config))
     except ValidationError as error:
@@ -165,7 +165,7 @@ def configured(config: Mapping[str, str]) -> Source:
 
 
 def _message(scheme: Scheme, body: bytes, *, stamp: str, id: str) -> bytes:
-    """What was signed. Headers are put in as they came; the places are filled in one pass, so none can name another."""
+    """Return the signed message. Headers are inserted verbatim, in one pass, so no value can act as a placeholder."""
     filled = {"body": body, "timestamp": stamp.encode("utf-8", "replace"), "id": id.encode("utf-8", "replace")}
     parts = _PLACE.split(scheme.signed)  # text, place, text, place, text
     return b"".join(filled[part] if place % 2 else part.encode() for place, part in enumerate(parts))
@@ -180,8 +180,8 @@ def _signed(scheme: Scheme, secrets: Sequence[Secret], message: bytes, given: Se
 
 
 def _key(scheme: Scheme, secret: Secret) -> bytes:
-    """The bytes of the key; none for a text that is not base64 where it should be."""
-    if scheme.secret_encoding == "text":  # noqa: S105 - a way of writing
+    """Return the key's bytes; empty if base64 is required and the text is not base64."""
+    if scheme.secret_encoding == "text":  # noqa: S105 - an encoding's name
         return secret.reveal().encode()
     try:
         return base64.b64decode(secret.reveal(), validate=True)
@@ -194,7 +194,7 @@ def _prohibits(scheme: Scheme, secret: Secret) -> str | None:
 
 
 def _fields(header: str) -> list[tuple[str, str]]:
-    """`t=…,v1=…,v1=…`."""
+    """Split `t=…,v1=…,v1=…`."""
     pairs = (part.strip().partition("=") for part in header.split(",")[: _MOST_SIGNATURES + 1])
     return [(name, value) for name, _, value in pairs]
 

@@ -1,4 +1,4 @@
-"""The JSON and the forms of strangers: UTF-8, an object, not deep, no key twice, no number that is none."""
+"""Strict parsing of untrusted JSON and forms: UTF-8, an object, shallow, no duplicate keys, only finite numbers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ MAX_FIELDS = 100
 
 
 class Malformed(Exception):
-    """The body is not what its content type says; the message never quotes it."""
+    """The body does not match its content type; the message never quotes it."""
 
 
 def from_json(body: bytes | str) -> dict[str, Any]:
-    """The object in *body*. Raises Malformed."""
+    """Return the object in *body*. Raises Malformed."""
     try:
         text = body.decode("utf-8") if isinstance(body, bytes) else body
         document = json.loads(text, object_pairs_hook=_no_key_twice, parse_constant=_no_constant, parse_float=_finite)
@@ -36,22 +36,23 @@ def from_json(body: bytes | str) -> dict[str, Any]:
 
 
 def is_form(body: bytes, fields: Collection[str]) -> bool:
-    """Whether a body is a form of its sender's, which begins with one of these *fields*, and not JSON.
+    """True if the body is one of the sender's forms, starting with one of these *fields*, and not JSON.
 
-    The body is asked, which is signed. The content type is not: who holds a signed body could have it read as another.
+    The body decides because it is signed. The content type is not signed: a signed body could be replayed under
+    another.
     """
     name, equals, _ = body.partition(b"=")
     return bool(equals) and name.decode("latin-1") in fields
 
 
 def check_content_type(content_type: str, *, form: bool) -> None:
-    """Raises Malformed where the content type says that the body is something else than it is."""
+    """Raise Malformed if the content type contradicts the body."""
     if (content_type.partition(";")[0].strip().lower() == FORM) is not form:
         raise Malformed("the body is not of its content type")
 
 
 def from_form(body: bytes) -> dict[str, str]:
-    """The fields of a form (application/x-www-form-urlencoded). Raises Malformed."""
+    """Return the fields of a form (application/x-www-form-urlencoded). Raises Malformed."""
     try:
         fields = parse_qs(
             body.decode("ascii"),
@@ -68,7 +69,7 @@ def from_form(body: bytes) -> dict[str, str]:
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # RFC 8259 §4: readers differ on which one counts, so neither does.
+    # RFC 8259 §4: parsers differ on which duplicate counts, so accept neither.
     document = dict(pairs)
     if len(document) != len(pairs):
         raise Malformed("the JSON has a key twice in one object")

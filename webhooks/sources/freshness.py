@@ -1,4 +1,4 @@
-"""Whether what a sender signed, with its time, was signed just now: the guard against replays."""
+"""Replay protection by signed timestamps."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from webhooks.sources.reading import Fault, Refusal
 
 
 def stale(now: datetime, sent_at: float, tolerance: timedelta, *, late: timedelta = timedelta()) -> Refusal | None:
-    """The refusal of what was signed longer than *tolerance* ago or ahead, or None. Ask only once it is verified.
+    """Return a Refusal if it was signed more than *tolerance* ago or ahead, otherwise None. Verify the signature first.
 
-    *late*: so long ago is taken all the same, where something else tells a replay.
+    *late*: a larger allowed age, for senders whose replays are recognised by other means.
 
-    *sent_at* is in seconds since 1970, as the sender gave it: it need not be a date that there is.
+    *sent_at* is in seconds since 1970, as the sender gave it: it need not be a valid date.
     """
     away = now.timestamp() - sent_at
     most = (max(tolerance, late) if away > 0 else tolerance).total_seconds()

@@ -1,8 +1,8 @@
 """GitHub's webhooks.
 
-The signature covers the raw body and nothing else: the event's name, the delivery id and the content type are headers
-that whoever holds a signed body may set anew. So deliveries are deduplicated by body too, a body says itself whether
-it is JSON or a form, and a revocation is believed only from a body of the shape that GitHub publishes for it.
+The signature covers only the raw body. The event name, the delivery id and the content type are headers, which anyone
+with a signed body can change. Deliveries are therefore deduplicated by body too, the body itself decides between JSON
+and form, and a revocation is accepted only from a body of the shape that GitHub publishes for it.
 https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries
 """
 
@@ -20,7 +20,7 @@ from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal,
 from webhooks.sources.signature import signed_by_any
 
 _EVENT = re.compile(r"[a-z0-9_]{1,100}")
-_FIELDS = ("payload",)  # of its forms
+_FIELDS = ("payload",)  # the first fields of its forms
 _DELIVERY = re.compile(r"[A-Za-z0-9-]{1,200}")
 
 _NOTES = {
@@ -30,7 +30,7 @@ _NOTES = {
 
 
 def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], _: datetime) -> Reading:
-    """What GitHub says, if it was GitHub. The time is of no use: GitHub signs none."""
+    """Verify and read a delivery. The time is unused: GitHub signs none."""
     scheme, equals, signature = headers.get("x-hub-signature-256", "").partition("=")
     if scheme + equals != "sha256=" or not signed_by_any(secrets, body, signature):
         return Refusal(
@@ -55,7 +55,7 @@ def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], _: 
         delivery_id=delivery,
         installation=github_signals.number(document.get("installation")),
         document=document,
-        dedupe_by_body=signal is None,  # a person's second revocation is the same bytes as the first
+        dedupe_by_body=signal is None,  # a person's second revocation has the same bytes as the first
         signal=signal,
         note=_NOTES.get((event, action if isinstance(action, str) else None), ""),
         unrecognised=unrecognised,
@@ -67,7 +67,7 @@ def _document(body: bytes) -> dict[str, Any]:
 
 
 def content(body: bytes) -> Content:
-    """What a body says that was verified before. Raises Malformed."""
+    """Return the content of a body that was verified before. Raises Malformed."""
     document = _document(body)
     return Content(document=document, installation=github_signals.number(document.get("installation")))
 

@@ -1,6 +1,6 @@
-"""What GitHub's deliveries say about authority: which body is which signal. Pure.
+"""GitHub deliveries that change authority, read as signals. Pure.
 
-The event's name is an unsigned header, so a signal is believed only from a body of the shape published for it.
+The event name is an unsigned header, so a signal is accepted only from a body of the shape published for it.
 https://docs.github.com/webhooks/webhook-events-and-payloads
 """
 
@@ -20,11 +20,11 @@ _OF_ANOTHER = frozenset({"alert", "repository"})
 
 
 class _Misshapen(Exception):
-    """What keeps a body from being believed."""
+    """The body does not have its event's published shape."""
 
 
 def signal(event: str, document: Document) -> tuple[Signal | None, str]:
-    """The signal this is, or what keeps it from being believed; neither for every other body."""
+    """Return the delivery's signal, or why it cannot be trusted; neither for any other body."""
     action = document.get("action")
     reader = _READERS.get((event, action)) if isinstance(action, str) else None
     if reader is None:
@@ -36,15 +36,15 @@ def signal(event: str, document: Document) -> tuple[Signal | None, str]:
 
 
 def number(thing: Any) -> str | None:
-    """The `id` of an object, where it is GitHub's kind of one."""
+    """Return the `id` of an object if it is an integer, as GitHub's are."""
     value = thing.get("id") if isinstance(thing, dict) else None
-    return name(str(value)) if type(value) is int else None  # a bool is an int, too
+    return name(str(value)) if type(value) is int else None  # a bool is an int as well
 
 
 def _authorization_revoked(document: Document) -> Signal:
     person = number(document.get("sender"))
-    # secret_scanning_alert has an action `revoked` too, and is of an alert. What GitHub adds to this one some day must
-    # not keep it from being followed: nobody sends it again.
+    # secret_scanning_alert also has the action `revoked`, but concerns an alert. Fields that GitHub may add to this
+    # event must not stop it from being followed: it is never sent again.
     if person is None or not document.keys().isdisjoint(_OF_ANOTHER):
         raise _Misshapen("should have an action and a sender with an id, and be of no alert or repository")
     return Signal(
@@ -57,7 +57,7 @@ def _authorization_revoked(document: Document) -> Signal:
 
 def _installation_deleted(document: Document) -> Signal:
     key, _ = _installed(document)
-    # No time: an installation's id never comes back, so a late word about the old one meets no account of the new one.
+    # No time: an installation's id is never reused, so a late notice about the old one cannot match a new account.
     reason = "the app's installation was deleted at GitHub"
     return Signal(source="github.installation", asks=Asks.REVOKE, whom=(Installation(id=key),), reason=reason)
 
@@ -119,7 +119,7 @@ def _repositories_removed(document: Document) -> Signal:
 
 
 def scopes_of(permissions: Mapping[str, str]) -> frozenset[str]:
-    """GitHub's permissions as scopes: `issues:write`, which covers `issues:read`."""
+    """Return GitHub's permissions as scopes; `issues:write` implies `issues:read`."""
     lower = {"write": ("read",), "admin": ("write", "read")}
     return frozenset(
         f"{area}:{level}" for area, given in permissions.items() for level in (given, *lower.get(given, ()))
@@ -139,12 +139,12 @@ _READERS: Mapping[tuple[str, str], Callable[[Document], Signal]] = {
 def _installed(document: Document) -> tuple[str, Document]:
     installation = document.get("installation")
     key = number(installation)
-    # Every event has an installation with an id, and many an action of these names; only these have its account.
+    # Every event has an installation with an id, and many share these action names; only these include its account.
     if key is None or not isinstance(installation, dict) or "account" not in installation:
         raise _Misshapen("should have an installation with an id and an account")
     return key, installation
 
 
 def _moment(value: Any) -> datetime | None:
-    """A time as GitHub's payloads have it: ISO 8601, or seconds since 1970."""
+    """Parse a time from GitHub's payloads: ISO 8601, or seconds since 1970."""
     return of_seconds(value) or of_iso(value)

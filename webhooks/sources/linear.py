@@ -1,12 +1,12 @@
 """Linear's webhooks.
 
-The signature covers the raw body, and the body holds the time at which it was sent. Linear's own SDK looks at that time
-only where there is one; here it must be there. The delivery id is an unsigned header, so bodies are deduplicated too.
+The signature covers the raw body, and the body holds the time at which it was sent. Linear's own SDK checks that time
+only if it is present; here it is required. The delivery id is an unsigned header, so bodies are deduplicated too.
 
-Linear tries again after a minute, an hour and six, with the same bytes: the minute that its SDK allows would refuse
-each of them, and an outage would lose all that was sent meanwhile. So a body may be late, though by less than the time
-for which it is remembered (`identity.connections.lateness`), which is what tells a replay. It may be ahead of our clock
-by a minute. A revocation is taken however late it is: its time says which consents it can mean.
+Linear retries after a minute, an hour and six hours, with the same bytes: the one-minute tolerance of its SDK would
+refuse every retry, and an outage would lose everything sent meanwhile. A body may therefore be late, but by less than
+the deduplication window (`identity.connections.lateness`), which catches replays. It may be ahead of our clock by a
+minute. A revocation is accepted however late: its time says which consents it can affect.
 https://linear.app/developers/webhooks
 """
 
@@ -42,7 +42,7 @@ def read(
     *,
     late: timedelta = TRIES_FOR["linear"],
 ) -> Reading:
-    """What Linear says, if it was Linear, and no later than *late* unless it withdraws something."""
+    """Verify and read a delivery, refused if older than *late* unless it withdraws something."""
     if not signed_by_any(secrets, body, headers.get("linear-signature", "")):
         return Refusal(
             fault=Fault.SIGNATURE,
@@ -73,7 +73,7 @@ def read(
 
 
 def _event(document: Mapping[str, Any]) -> str:
-    """The body's type, which is signed; the header Linear-Event is not."""
+    """Return the body's type, which is signed; the Linear-Event header is not."""
     event = document.get("type")
     if not isinstance(event, str) or not _TYPE.fullmatch(event):
         raise Malformed("the body has no type")
@@ -93,13 +93,13 @@ def _organization(document: Mapping[str, Any]) -> str | None:
 
 
 def content(body: bytes) -> Content:
-    """What a body says that was verified before. Raises Malformed."""
+    """Return the content of a body that was verified before. Raises Malformed."""
     document = from_json(body)
     return Content(document=document, installation=_organization(document))
 
 
 def configured(config: Mapping[str, str]) -> Source:
-    """The source that takes what is as late as a connection's configuration says. Raises Misconfigured."""
+    """Return the source with the lateness that a connection's configuration allows. Raises Misconfigured."""
     try:
         late = allowed_lateness("linear", config)
     except BadInput as fault:

@@ -1,4 +1,4 @@
-"""What Linear's webhooks say about authority: which body is which signal. Pure.
+"""Linear webhooks that change authority, read as signals. Pure.
 
 The shapes are those of Linear's GraphQL schema: OAuthAppWebhookPayload, OAuthAuthorizationWebhookPayload,
 AppUserTeamAccessChangedWebhookPayload. The whole body is signed.
@@ -18,7 +18,7 @@ Document = Mapping[str, Any]
 
 
 def signal(event: str, document: Document) -> tuple[Signal | None, str]:
-    """The signal this is, or what keeps it from being followed; neither for every other body."""
+    """Return the delivery's signal, or why it cannot be followed; neither for any other body."""
     action = document.get("action")
     if event not in ("OAuthApp", "OAuthAuthorization", "PermissionChange"):
         return None, ""
@@ -51,7 +51,7 @@ def signal(event: str, document: Document) -> tuple[Signal | None, str]:
             gone = document.get("removedTeamIds")
             if not isinstance(gone, list):
                 return None, "PermissionChange should name the teams that were taken"
-            # Linear's tokens know no teams: what the app may no longer see, Linear refuses when it is asked for.
+            # Linear's tokens are not bound to teams: Linear itself refuses requests for what the app may no longer see.
             asks, whom = Asks.NOTE, Workspaces(ids=frozenset({organization}))
             reason = f"the app's access to teams was changed at Linear: {len(gone)} taken"
         case _:

@@ -1,4 +1,4 @@
-"""How workflows listen to a sender of the operator's: by which name, and by which field of the body."""
+"""Routing of operator-defined senders to workflows: by sender name and by an event field of the body."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EVENT = re.compile(r"[A-Za-z0-9_.:/-]{1,100}")
 
 
 def listened_as(config: Mapping[str, str]) -> str:
-    """The name workflows know the sender by; empty: the source's. Raises Misconfigured."""
+    """Return the name by which workflows know the sender; empty: the source's name. Raises Misconfigured."""
     sender = config.get("sender", "")
     if sender in RESERVED:
         raise Misconfigured(f"sender={sender} would pass for {sender} itself: choose another name")
@@ -28,13 +28,13 @@ def listened_as(config: Mapping[str, str]) -> str:
 
 
 def only(config: Mapping[str, str], *known: str) -> None:
-    """Raises Misconfigured for a name that means nothing, since a misspelt one would be without effect."""
+    """Raise Misconfigured for unknown settings, since a misspelt one would have no effect."""
     if unknown := sorted(set(config) - set(known)):
         raise Misconfigured(f"it has no setting {', '.join(unknown)}: it takes {', '.join(known)}")
 
 
 def at(document: Mapping[str, Any], path: str) -> Any:
-    """What stands at a dotted path, or None."""
+    """Return the value at a dotted path, or None."""
     found: Any = document
     for name in path.split("."):
         found = found.get(name) if isinstance(found, Mapping) else None
@@ -42,7 +42,7 @@ def at(document: Mapping[str, Any], path: str) -> Any:
 
 
 def event_of(document: Mapping[str, Any], path: str) -> str:
-    """The event that the body names at *path*; `untyped` if it names none. Raises Malformed."""
+    """Return the event that the body names at *path*; `untyped` if it names none. Raises Malformed."""
     named = at(document, path)
     if named is None:
         return UNTYPED

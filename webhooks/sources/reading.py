@@ -1,4 +1,4 @@
-"""What a source makes of a request: received, challenged or refused. Sans-I/O: bytes in, a value out."""
+"""Results of reading a request: received, challenged or refused. Sans-I/O: bytes in, a value out."""
 
 from __future__ import annotations
 
@@ -15,43 +15,42 @@ from pipeline.revocation.signal import Signal
 
 
 class Fault(StrEnum):
-    """Why a request is no delivery."""
+    """Reasons for refusing a request."""
 
-    SIGNATURE = "signature"  # nobody we know signed it
-    STALE = "stale"  # somebody we know did, but not just now: a replay, or a clock that is off
+    SIGNATURE = "signature"  # not signed by any known secret
+    STALE = "stale"  # signed by a known secret, but not recently: a replay, or a clock that is off
     MALFORMED = "malformed"  # signed, but unreadable
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """No delivery. `detail` says what, why and what to do, without quoting the request."""
+    """A refused request. `detail` says what, why and what to do, without quoting the request."""
 
     fault: Fault
     detail: str
 
 
 def unreadable(why: str) -> Refusal:
-    """The refusal of what somebody we know signed."""
+    """Return the refusal of a signed but unreadable request."""
     return Refusal(fault=Fault.MALFORMED, detail=f"The signature is right, but {why}.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Challenge:
-    """A signed question whether we are here, with the answer it wants, if any. Nothing happened."""
+    """A signed check of the endpoint, with the answer it expects, if any. Nothing happened."""
 
     answer: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Telling:
-    """How a person who did something in a chat is told what came of it.
+    """A report to the person who acted in a chat.
 
-    *says* takes what was accepted, and what could have been said where no workflow wanted it; None: there is nothing to
-    tell.
+    *says* takes the acceptance, and usages to suggest if no workflow wanted the delivery; None: nothing to report.
     """
 
     says: Callable[[Acceptance, Sequence[str]], Mapping[str, Any] | None]
-    at: str | None = None  # where the chat takes it; None: in the answer itself
+    at: str | None = None  # the chat's response URL; None: in the response itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,18 +62,18 @@ class Received:
     installation: str | None
     document: Mapping[str, Any]
     dedupe_by_body: bool
-    workspace: str | None = None  # of that organization
-    sender: str = ""  # by what name workflows listen to it, where that is not the source's
+    workspace: str | None = None  # a workspace of that organization
+    sender: str = ""  # the name by which workflows listen to it, if not the source's
     signal: Signal | None = None
     answer: SignedAnswer | None = None  # to an approval
-    note: str = ""  # why nothing comes of it unless a workflow listens; a ping says so here
-    withheld: bool = False  # the sender says that it left out events, which never come
-    unrecognised: str = ""  # what is not as published, where we would have to act on it ourselves
-    answered_with_nothing: bool = False  # a person would be shown what the answer says
-    telling: Telling | None = None  # how that person is told what came of it
+    note: str = ""  # why nothing follows unless a workflow listens, for example a ping
+    withheld: bool = False  # the sender says that it left out events, which will never come
+    unrecognised: str = ""  # how it deviates from the published shape of an event that we would act on ourselves
+    answered_with_nothing: bool = False  # the body of our response would be shown to a person
+    telling: Telling | None = None  # how that person is told the outcome
 
     def signed(self, *, source: str, connection: str, body: bytes) -> SignedDelivery:
-        """The delivery as the ledger takes it."""
+        """Return the delivery as the ledger takes it."""
         return SignedDelivery(
             source=self.sender or source,
             connection=connection,
@@ -95,11 +94,11 @@ Reading = Received | Challenge | Refusal
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What a body says that was verified when it came: for a look at it later."""
+    """The content of a body that was verified on arrival, for reading it again later."""
 
     document: Mapping[str, Any]
     installation: str | None
-    workspace: str | None = None  # of that organization
+    workspace: str | None = None  # a workspace of that organization
 
 
 def _any_text(_: Secret) -> str | None:
@@ -111,10 +110,9 @@ class Source:
     """A sender of webhooks.
 
     `read` takes the headers by lower-case name, the raw body, every live secret and the time. `content` takes a body
-    that was verified before, and raises `Malformed`. A source whose ways differ from one provider connection to the
-    next has `configured`, which takes the connection's configuration and raises Misconfigured. `prohibits` says why a
-    secret cannot be one of this sender's. `a_person_waits`: who sends gives up on an answer after three seconds, and
-    tells a person so.
+    that was verified before, and raises `Malformed`. `configured`, for sources that vary between provider connections,
+    takes the connection's configuration and raises Misconfigured. `prohibits` says why a secret cannot be one of this
+    sender's. `a_person_waits`: the sender gives up after three seconds and tells a person that it failed.
     """
 
     name: str
@@ -126,5 +124,5 @@ class Source:
     a_person_waits: bool = False
 
     def of(self, config: Mapping[str, str]) -> Source:
-        """This source as the provider connection with that configuration has it. Raises Misconfigured."""
+        """Return this source as the provider connection's configuration adapts it. Raises Misconfigured."""
         return self.configured(config) if self.configured else self

@@ -1,4 +1,4 @@
-"""HMAC of the raw bytes, against every live key, in constant time."""
+"""HMAC verification of raw bytes, against every live key, in constant time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from identity.secret import Secret
 
 
 def signed_by_any(secrets: Sequence[Secret], message: bytes, signature: str) -> bool:
-    """Whether *signature* (lower-case hex) is the HMAC-SHA256 of *message* by one of *secrets*. No secret: no."""
+    """True if *signature* (lower-case hex) is the HMAC-SHA256 of *message* by one of *secrets*."""
     return mac_by_any([secret.reveal().encode() for secret in secrets], message, [signature])
 
 
@@ -22,12 +22,12 @@ def mac_by_any(
     algorithm: str = "sha256",
     written: Callable[[bytes], str] = bytes.hex,
 ) -> bool:
-    """Whether one of *signatures* is the HMAC of *message* by one of *keys*, *written* as the sender writes it.
+    """True if one of *signatures* is the HMAC of *message* by one of *keys*, encoded by *written*.
 
-    Texts are compared, not bytes: a sender writes a signature in one way, and no other way is accepted.
+    The encoded texts are compared, so only the sender's own way of writing a signature is accepted.
     """
     given = [signature.encode("utf-8", "replace") for signature in signatures]  # compare_digest takes ASCII text only
-    # All are tried, whichever fits: the time taken does not tell which.
+    # Try all pairs, so that the time taken does not tell which one matched.
     fits = [
         hmac.compare_digest(expected, one)
         for expected in [written(hmac.digest(key, message, algorithm)).encode() for key in keys]
@@ -37,5 +37,5 @@ def mac_by_any(
 
 
 def in_base64(digest: bytes) -> str:
-    """With padding (RFC 4648 §4)."""
+    """Encode with padding (RFC 4648 §4)."""
     return base64.b64encode(digest).decode()

@@ -1,9 +1,9 @@
-"""Slack's requests: Events API, interactivity and slash commands, signed alike.
+"""Slack's requests: Events API, interactivity and slash commands, all signed alike.
 
-Every one that is validly signed is answered with 2xx, whoever's workspace it is: Slack turns an app's events off when
-too many fail. A retry is not dropped for being one: it may be the only copy. The event id decides. What a person did
-with a button or a dialog is answered with nothing. What comes of a command the answer says, which Slack shows to
-whoever gave it; what comes of a button of ours goes to the `response_url` that came with it.
+Every validly signed request is answered with 2xx, whichever workspace it is for: Slack disables an app's events when
+too many fail. Retries are not dropped as such, since a retry may be the only copy; the event id decides. A button or
+dialog gets an empty response. The outcome of a command is in the response, which Slack shows to the person who typed
+it; the outcome of one of our buttons goes to the `response_url` that came with it.
 https://docs.slack.dev/authentication/verifying-requests-from-slack
 https://docs.slack.dev/interactivity/implementing-slash-commands
 https://docs.slack.dev/interactivity/handling-user-interaction
@@ -30,19 +30,19 @@ from webhooks.sources.slack_installation import installed
 TOLERANCE = timedelta(minutes=5)
 
 _WORD = re.compile(r"[A-Za-z0-9_.]{1,100}")
-# Of its forms, whichever comes first: interactivity has a payload alone, and these come with commands.
+# Possible first fields of its forms: interactivity has only a payload, and commands have the rest.
 _FIELDS = frozenset({
     "payload", "token", "team_id", "team_domain", "enterprise_id", "enterprise_name", "channel_id", "channel_name",
     "user_id", "user_name", "command", "text", "api_app_id", "is_enterprise_install", "response_url", "trigger_id",
     "ssl_check",
 })  # fmt: skip
-# https://docs.slack.dev/apis/events-api/#rate_limiting: 30,000 of a workspace and app an hour
+# https://docs.slack.dev/apis/events-api/#rate_limiting: 30,000 per workspace and app an hour
 _WITHHELD = "Slack sends more events of this workspace than it lets through, and those of a minute or more never come"
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 
 def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now: datetime) -> Reading:
-    """What Slack says, if it was Slack and not long ago."""
+    """Verify and read a request, refused if it is not recent."""
     stamp = headers.get("x-slack-request-timestamp", "")
     version, _, signature = headers.get("x-slack-signature", "").partition("=")
     message = b"v0:" + stamp.encode("latin-1", "replace") + b":" + body
@@ -76,25 +76,25 @@ def _read(content_type: str, body: bytes, stamp: str) -> Reading:
             return _event(document, body, stamp)
         case "app_rate_limited" if fields is None:
             return replace(_interaction(document, body, stamp, by_a_person=False), withheld=True, note=_WITHHELD)
-        case _:  # interactivity, and what is yet to come
+        case _:  # interactivity, and request types unknown so far
             return _interaction(document, body, stamp, by_a_person=fields is not None)
 
 
 def _fields(body: bytes) -> dict[str, str] | None:
-    """Those of a form; None: the body is JSON, if it is anything."""
+    """Return a form's fields; None: the body should be JSON."""
     return from_form(body) if is_form(body, _FIELDS) else None
 
 
 def _document(fields: dict[str, str] | None, body: bytes) -> dict[str, Any]:
-    """What a body with these fields says: JSON itself, or in a form, or a command, whose form is all there is."""
+    """Return a request's document: the JSON body, a form's JSON payload, or a command's form itself."""
     if fields is None:
         return from_json(body)
     return from_json(fields["payload"]) if "payload" in fields else fields
 
 
 def _command(fields: dict[str, str], body: bytes, stamp: str) -> Reading:
-    """A slash command: the form is all there is."""
-    if fields.get("ssl_check") == "1":  # Slack looks at the certificate of a command's address
+    """Read a slash command, which is a form without a payload."""
+    if fields.get("ssl_check") == "1":  # Slack checks the TLS certificate of a command's address
         return Challenge(answer=None)
     if not fields.get("command", "").startswith("/"):
         raise Malformed("the form has neither a payload nor a command")
@@ -151,14 +151,14 @@ def _interaction(document: dict[str, Any], body: bytes, stamp: str, *, by_a_pers
 
 
 def content(body: bytes) -> Content:
-    """What a body says that was verified before. Raises Malformed."""
+    """Return the content of a body that was verified before. Raises Malformed."""
     document = _document(_fields(body), body)
     where = installed(document)
     return Content(document=document, installation=where.installation, workspace=where.workspace)
 
 
 def _made_key(body: bytes, stamp: str) -> str:
-    """For a request without an id: what was signed, so a replay is recognised and the same words later are new."""
+    """Derive an id from the signed data: a replay is recognised, and the same body sent later is new."""
     return f"{stamp}.{hashlib.sha256(body).hexdigest()}"
 
 

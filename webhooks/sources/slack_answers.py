@@ -13,7 +13,7 @@ from webhooks.sources.stated import name
 
 
 def answer(document: Mapping[str, Any]) -> tuple[SignedAnswer | None, str]:
-    """The answer in a `block_actions` payload, or why a button of ours cannot be read; None and "": it was none."""
+    """Return the answer in a `block_actions` payload, or why our button cannot be read; neither without one."""
     actions = document.get("actions")
     pressed = [one for one in (actions if isinstance(actions, list) else []) if isinstance(one, dict) and _is_ours(one)]
     if document.get("type") != "block_actions" or not pressed:

@@ -1,9 +1,9 @@
-"""Which installation of the app a request of Slack's is for. Pure.
+"""Finds the app installation that a Slack request is for. Pure.
 
-An event's `authorizations` say so; its outer team is, in a channel that two companies share, that of whoever wrote. The
-outer fields are believed only where there is no such list. An app of a whole organization (`is_enterprise_install`)
-is installed in the organization, and may be listed by one of its workspaces as well. Of a button it is the workspace
-of the message, which our app has posted; `team` is that of whoever pressed.
+An event's `authorizations` name it; in a channel shared by two companies, the outer team is the author's. The outer
+fields are used only without that list. An app of a whole organization (`is_enterprise_install`) is installed in the
+organization, and one of its workspaces may be listed as well. For a button, the installation is the workspace of the
+message, which our app posted; `team` is that of the person who pressed it.
 https://docs.slack.dev/apis/events-api/#authorizations
 """
 
@@ -20,21 +20,21 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Installed:
-    """Where the app is installed; *workspace* is one of an organization, where that is what has the app."""
+    """An installation of the app; *workspace* is a workspace of an organization-wide installation."""
 
     installation: str | None
     workspace: str | None = None
 
 
 def installed(document: Document) -> Installed:
-    """Where, by whatever kind of request it is: an event, a command's form, or what a person did with a button."""
+    """Return the installation of any kind of request: an event, a command's form, or an interaction."""
     rows = document.get("authorizations")
     if isinstance(rows, list) and rows:
         return _authorized(rows[0] if isinstance(rows[0], dict) else {}, document)
     team, enterprise = _stated(document, "team"), _stated(document, "enterprise")
     wide = document.get("is_enterprise_install") in (True, "true")
     at = _inside(document, "view", "app_installed_team_id")
-    if at is None and document.get("type") == "block_actions" and not wide:  # of a shortcut the message is anybody's
+    if at is None and document.get("type") == "block_actions" and not wide:  # a shortcut's message may be anybody's
         at = _inside(document, "message", "team")
     if at is not None and at != team:  # used from another company's side of a shared channel
         return Installed(installation=at)
@@ -50,7 +50,8 @@ def _authorized(row: Document, document: Document) -> Installed:
     team, enterprise = name(row.get("team_id")), name(row.get("enterprise_id"))
     wide = row.get("is_enterprise_install") is True
     if wide and team is None and enterprise is not None and document.get("enterprise_id") == enterprise:
-        team = name(document.get("team_id"))  # the author's: of that organization, or it would be a stranger's
+        # the author's: it is in that organization, since a stranger's would have another enterprise
+        team = name(document.get("team_id"))
     return _either(team, enterprise, wide=wide)
 
 
@@ -61,9 +62,9 @@ def _either(team: str | None, enterprise: str | None, *, wide: bool) -> Installe
 
 
 def _stated(document: Document, what: str) -> str | None:
-    """The team or the enterprise: an object in interactivity, a field of its own elsewhere."""
+    """Return the team's or the enterprise's id: nested in interactivity payloads, a top-level field elsewhere."""
     named, team = document.get(what), document.get("team")
     if isinstance(named, dict):
         return name(named.get("id"))
-    inside = team.get(f"{what}_id") if isinstance(team, dict) else None  # of an organization's workspace
+    inside = team.get(f"{what}_id") if isinstance(team, dict) else None  # for a workspace of an organization
     return name(document.get(f"{what}_id")) or name(inside)

@@ -1,7 +1,7 @@
-"""What Slack's events say about authority: which event is which signal. Pure.
+"""Slack events that change authority, read as signals. Pure.
 
-`tokens_revoked` and `app_uninstalled` come in any order, and an app that is thrown out gets both. They name people,
-bots and workspaces, never tokens. The whole body is signed, so the event is what it says it is.
+`tokens_revoked` and `app_uninstalled` come in any order, and a removed app gets both. They name people, bots and
+workspaces, never tokens. The whole body is signed, so the event name can be trusted.
 https://docs.slack.dev/reference/events/tokens_revoked · https://docs.slack.dev/reference/events/app_uninstalled
 """
 
@@ -17,13 +17,13 @@ Document = Mapping[str, Any]
 
 
 def signal(event: str, document: Document) -> tuple[Signal | None, str]:
-    """The signal this is, or what keeps it from being followed; neither for every other event."""
+    """Return the event's signal, or why it cannot be followed; neither for any other event."""
     match event:
         case "app_uninstalled":
             where, within = _where(document)
             whom: tuple[Whom, ...] = (Workspaces(ids=where, within=within),)
             reason = "the app was uninstalled at Slack"
-        case "team_access_revoked":  # an organization took the app from some of its workspaces
+        case "team_access_revoked":  # an organization removed the app from some of its workspaces
             where = names(_inner(document).get("team_ids")) or frozenset()
             whom = (Workspaces(ids=where),)
             reason = "the app was taken from a workspace of the organization at Slack"
@@ -55,9 +55,10 @@ def _inner(document: Document) -> Document:
 
 
 def _where(document: Document) -> tuple[frozenset[str], str | None]:
-    """The workspace; for an app that was installed for the whole organization, the organization as well.
+    """Return the workspace; for an organization-wide installation, the organization as well.
 
-    The published examples of these events do not say which it was: then the organization that it may have been, too.
+    The published examples of these events do not tell which applies: then also return the organization it may have
+    been.
     """
     team, enterprise = name(document.get("team_id")), name(document.get("enterprise_id"))
     if team is None or enterprise is None:

@@ -1,6 +1,6 @@
-"""What a person at Slack is told of a command they gave or a button they pressed: they alone see it. Pure.
+"""Texts for the person at Slack who gave a command or pressed a button; only they see them. Pure.
 
-Whoever installs a public app can type and press, so what is told is from a closed list: the reason on record is for
+Anybody who installs a public app can type and press, so the texts come from a closed list: the recorded reason is for
 operators, and names tenants, connections and commands.
 https://docs.slack.dev/interactivity/handling-user-interaction/#message_responses
 https://docs.slack.dev/interactivity/implementing-slash-commands/#responding_to_commands
@@ -20,7 +20,7 @@ _NOT_HERE = f"This is not set up here. {ASK}."
 
 
 def of_press(acceptance: Acceptance, _usages: Sequence[str]) -> Mapping[str, Any] | None:
-    """Whether an answer to an approval counts; None: that was said before."""
+    """Say whether an answer to an approval counts; None: that was said before."""
     match acceptance.outcome:
         case DeliveryOutcome.DUPLICATE:
             return None
@@ -34,7 +34,7 @@ def of_press(acceptance: Acceptance, _usages: Sequence[str]) -> Mapping[str, Any
 
 
 def of_command(acceptance: Acceptance, usages: Sequence[str], *, command: str) -> Mapping[str, Any]:
-    """What comes of a command; *usages* is what could be typed here, where nothing wanted what was."""
+    """Say what a command led to; *usages* are valid commands to suggest if nothing wanted this one."""
     if acceptance.nobodys:
         return _words(_NOT_HERE)
     if acceptance.unknown_user:

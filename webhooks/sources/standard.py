@@ -1,7 +1,7 @@
 """Standard Webhooks: any sender that follows the specification, symmetric (v1) or asymmetric (v1a).
 
-Id and time are signed with the body, so the id alone tells a repetition. A sender that rotates its key sends a
-signature by each; one that fits is enough. Workflows listen by the body's `type`, and a body without one is `untyped`.
+Id and time are signed with the body, so the id by itself identifies repeats. A sender that rotates its key sends one
+signature per key; a single match is enough. Workflows listen by the body's `type`; a body without one is `untyped`.
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
 
@@ -25,7 +25,7 @@ from webhooks.sources.listening import event_of, listened_as, only
 from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source, unreadable
 from webhooks.sources.signature import in_base64, mac_by_any
 
-TOLERANCE = timedelta(minutes=5)  # as the reference libraries have it
+TOLERANCE = timedelta(minutes=5)  # the reference libraries' tolerance
 SYMMETRIC, ASYMMETRIC = "whsec_", "whpk_"
 
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
@@ -35,7 +35,7 @@ _MOST_SIGNATURES = 10
 def read(
     headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now: datetime, *, sender: str = ""
 ) -> Reading:
-    """What a sender says, if it holds a key of the connection, and not long ago."""
+    """Verify and read a delivery: signed by a key of the connection, and recently."""
     id, stamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
     message = f"{id}.{stamp}.".encode("utf-8", "replace") + body
     signatures = headers.get("webhook-signature", "").split(" ")[:_MOST_SIGNATURES]
@@ -65,7 +65,7 @@ def read(
 
 
 def prohibits(secret: Secret) -> str | None:
-    """Why *secret* is no key of Standard Webhooks."""
+    """Return why *secret* is not a key of Standard Webhooks; None if it is one."""
     text = secret.reveal()
     if text.startswith(ASYMMETRIC):
         fits = len(_decoded(text.removeprefix(ASYMMETRIC))) == 32
@@ -75,7 +75,7 @@ def prohibits(secret: Secret) -> str | None:
 
 
 def configured(config: Mapping[str, str]) -> Source:
-    """Its ways for one provider connection, whose configuration may say under which name workflows listen."""
+    """Return the source with the sender name from a connection's configuration. Raises Misconfigured."""
     only(config, "sender")
     return replace(SOURCE, read=partial(read, sender=listened_as(config)))
 
@@ -101,7 +101,7 @@ def _verifies(key: bytes, signature: bytes, message: bytes) -> bool:
 
 
 def _decoded(text: str) -> bytes:
-    """The bytes, if *text* is the one way to write them in base64; otherwise none."""
+    """Return the bytes if *text* is canonical base64, otherwise b""."""
     try:
         found = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -110,7 +110,7 @@ def _decoded(text: str) -> bytes:
 
 
 def content(body: bytes) -> Content:
-    """What a body says that was verified before. Raises Malformed."""
+    """Return the content of a body that was verified before. Raises Malformed."""
     return Content(document=from_json(body), installation=None)
 
 

@@ -1,11 +1,11 @@
-// Keeps what is on a page up to date: asks for the page again, and puts in what has changed. Where it cannot, it says
-// so. Has a double click send a form once. Everything works without it.
+// Keeps a page up to date: fetches it again and patches in what has changed, or says that it cannot. Also makes a
+// double click send a form once. Everything works without this script.
 "use strict";
 
 const EVERY = 4000; // milliseconds
-const PATIENCE = 15000; // with one answer
-const SHORT = 3000; // the same while somebody waits for their form to be sent
-const SELDOM = 10; // times what the last answer took: a list that is long in coming is asked for less often
+const PATIENCE = 15000; // for one response
+const SHORT = 3000; // the same, while a person waits for a form to be sent
+const SELDOM = 10; // times the duration of the last response: slow pages are polled less often
 const SELDOMEST = 60000;
 const FAILURES = 2; // in a row: one may be a restart
 
@@ -14,21 +14,21 @@ const pausing = document.querySelector("[data-pause]");
 const trouble = document.querySelector("[data-trouble]");
 const held = document.querySelector("[data-held]");
 const title = document.title;
-const person = asOf?.dataset.person; // whose page this is, and whose name stands above what is typed
-// What follows a first page is as it was when somebody turned to it: rows that come in would push it along.
+const person = asOf?.dataset.person; // the person this page was rendered for
+// Later pages of a list stay as they were opened: new rows would shift their content.
 const isLive = document.querySelector("[data-live]") !== null && !new URL(location).searchParams.has("after");
 
 let pause = EVERY; // until the next try
 let failures = 0;
-let fresh = null; // the newest answer
+let fresh = null; // the newest response
 
-/** Whether somebody has typed or chosen anything in *part*. */
+/** True if a person has typed or chosen anything in *part*. */
 function isFilled(part) {
   const fields = [...part.querySelectorAll("input, textarea")];
   return fields.some((one) => one.value !== one.defaultValue || one.checked !== one.defaultChecked);
 }
 
-/** Whether a person is at work in *part*, so that it had better stay as it is. To look at a table is no work. */
+/** True if a person is editing, focusing or selecting in *part*, which then must not change. */
 function inUse(part) {
   const selected = document.getSelection();
   const focused = document.activeElement?.closest("input, textarea, select, button");
@@ -36,7 +36,7 @@ function inUse(part) {
     || (selected !== null && !selected.isCollapsed && part.contains(selected.anchorNode));
 }
 
-/** By what a row or an entry is known again: what it leads to first, or when it was; and a form: by what it is about. */
+/** The identity of a row or list entry: its first link or its time; of a form: its action and hidden fields. */
 function keyOf(node) {
   if (node.nodeName === "FORM") {
     const about = [...node.querySelectorAll("input[type=hidden]:not([name=csrf])")].map((one) => `${one.name}=${one.value}`);
@@ -46,7 +46,7 @@ function keyOf(node) {
   return node.querySelector("a[href]")?.getAttribute("href") ?? node.querySelector("time")?.dateTime ?? "";
 }
 
-/** The children of *parent* by their kind, their key, and which of that kind and key each is. */
+/** The children of *parent* by node name, key, and ordinal among equals. */
 function named(parent) {
   const seen = new Map(), found = new Map();
   for (const node of parent.childNodes) {
@@ -58,8 +58,7 @@ function named(parent) {
 }
 
 /**
- * Make *old* what *next* is, and leave each node that is the same where it is: what is read, focused, scrolled or
- * unfolded stays so.
+ * Make *old* equal to *next*, keeping the nodes that both have: focus, scroll position and open details survive.
  */
 function renew(old, next) {
   if (!(old instanceof Element)) {
@@ -86,7 +85,7 @@ function renew(old, next) {
   }
 }
 
-/** What *part* says, but for how long ago things were. */
+/** The content of *part*, ignoring relative times and open details. */
 function saying(part) {
   const copy = part.cloneNode(true);
   copy.querySelectorAll("time").forEach((one) => { one.textContent = ""; });
@@ -94,35 +93,35 @@ function saying(part) {
   return copy.innerHTML;
 }
 
-/** Put in what the newest answer has. Parts that a person is at work in wait, unless *all* are wanted. */
+/** Patch in the newest response. Parts in use are held back, unless *all* are wanted. */
 function show(all) {
   let waiting = false;
   for (const part of document.querySelectorAll("[data-live]")) {
     const next = fresh.querySelector(`[data-live="${part.dataset.live}"]`);
     if (next === null) continue;
-    if (all || !inUse(part)) renew(part, next.cloneNode(true)); // what is new moves in, and the answer may be shown again
+    if (all || !inUse(part)) renew(part, next.cloneNode(true)); // a clone: new nodes move into the page, and the response may be shown again
     else waiting ||= saying(part) !== saying(next);
   }
   if (!waiting) renew(asOf, fresh.querySelector("[data-as-of]"));
   held.hidden = !waiting;
 }
 
-/** What an act did was said once: whoever comes back to the page, or reloads it, is not told again. */
+/** Remove an act's confirmation from the address, so that a reload does not show it again. */
 function forgetWhatWasDone() {
   const address = new URL(location.href);
   for (const name of ["done", "replayed", "left"]) address.searchParams.delete(name);
   if (address.href !== location.href) history.replaceState(history.state, "", address);
 }
 
-/** Say, or say no more, that what is seen is not what is so. */
+/** Show, or clear, the notice that the page is out of date. */
 function tell(kind, reason) {
   document.body.classList.toggle("stale", kind !== null);
   document.title = kind === null ? title : `${kind} · ${title}`;
   const said = kind === null ? "" : `${kind} since ${asOf.textContent}: ${reason}`;
-  if (trouble.textContent !== said) trouble.textContent = said; // a screen reader says each change once
+  if (trouble.textContent !== said) trouble.textContent = said; // a screen reader announces each change once
 }
 
-/** Why the page cannot be had; null: here it is. Certain is what no further try will mend. */
+/** Fetch the page; return null, or why it failed. A `certain` failure cannot be fixed by a retry. */
 async function ask(patience) {
   const began = performance.now();
   let answer;
@@ -177,7 +176,7 @@ async function keep() {
   clearTimeout(timer);
   if (busy) return;
   busy = true;
-  // Whatever goes wrong here is a reason to say so, and none to stop.
+  // Report any error, and keep polling.
   await refresh().catch((error) => tell("Not up to date", `this page’s script failed (${error.message}). Load it again.`));
   busy = false;
   timer = setTimeout(keep, pause);
@@ -187,13 +186,13 @@ function labelPausing() {
   pausing.textContent = isPaused() ? "Resume updates" : "Pause updates";
 }
 
-// A page that answers a form stands at the form's address, where there is nothing to ask for: it goes on at its own.
+// A page in response to a form has the form's address, which cannot be fetched: switch to the page's own.
 const own = document.querySelector("[data-own]");
 if (own !== null) history.replaceState(history.state, "", own.dataset.own);
 
 /**
- * Send a form that somebody has filled in, unless their session is over: what they typed would be lost. It is sent in
- * the session that they have by now, begun in another tab perhaps, and never in somebody else's.
+ * Send a filled-in form, unless the session is over: the input would be lost. It is sent in the person's current
+ * session, perhaps started in another tab, and never in somebody else's.
  */
 async function sendIfSignedIn(form, button) {
   const refused = await ask(SHORT);
