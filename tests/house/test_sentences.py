@@ -28,6 +28,7 @@ ALLOWED = {
     ("deploy/demo/evidence.py", "answer['reason']"): "the demonstration holds an answer to what was promised",
     ("deploy/demo/telling.py", "str(row['reason'])"): TO_BE_READ,
     ("identity/connect/callback.py", "error"): WRITTEN_ELSEWHERE,  # RFC 6749, §4.1.2.1: a code
+    ("identity/shared_by_redis.py", "str(error)"): WRITTEN_ELSEWHERE,  # by Redis, likewise
     ("pipeline/duties/housekeeping.py", "error"): AS_IT_WAS,
     ("pipeline/schedules/beat.py", "error"): AS_IT_WAS,
     ("pipeline/schedules/slots.py", "fault"): AS_IT_WAS,
