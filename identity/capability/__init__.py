@@ -1,1 +1,1 @@
-"""Capabilities: leave for one action on one resource, for one step of one job, spent once."""
+"""Capabilities: permission for one action on one resource, for one step of one job, spent once."""

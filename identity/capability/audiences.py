@@ -1,4 +1,4 @@
-"""Audiences: services that take capabilities. Each proves itself by a secret of its own when it asks us about one."""
+"""Audiences: services that accept capabilities. Each authenticates to the authority by its own secret."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from identity.secret import Secret
 from identity.sql.prepared import Prepared
 from identity.sql.rows import insert_new
 
-PREFIX = "awr_"  # so that a scanner of source code knows one when it sees one
+PREFIX = "awr_"  # lets secret scanners recognise it
 OVERLAP = timedelta(hours=24)  # how long a former secret is still accepted
 
 _LIVE = select(table).where(table.c.removed_at.is_(None))
@@ -28,7 +28,7 @@ _LOCKED = Prepared(_OF_ID.statement.with_for_update())
 
 
 def new_secret(token: str) -> Secret:
-    """The secret of *token*, 256 random bits in URL-safe base64: its plain SHA-256 is enough to recognise it."""
+    """Return a secret from *token*: 256 random bits in URL-safe base64, so a plain SHA-256 suffices to store it."""
     return Secret(PREFIX + token)
 
 
@@ -61,9 +61,9 @@ def add(connection: Connection, new: Audience, secret: Secret, act: Act) -> None
 
 
 def renew(connection: Connection, id: str, secret: Secret, act: Act) -> datetime:
-    """Give an audience another secret; returns until when the former is accepted. Raises BadInput.
+    """Give an audience a new secret; return until when the former is accepted. Raises BadInput.
 
-    What an earlier run with the same secret has committed is left as it is.
+    Idempotent: a repeat with the same secret changes nothing.
     """
     known = _known(connection, id)
     if known.secret_sha256 == secret.fingerprint():
@@ -79,32 +79,32 @@ def renew(connection: Connection, id: str, secret: Secret, act: Act) -> datetime
 def remove(connection: Connection, id: str, act: Act) -> None:
     """Stop issuing for an audience, and stop answering it. Raises BadInput."""
     known = _known(connection, id)
-    # Its connection and its address may be another's from now on.
+    # Frees its connection and its address for another audience.
     gone = {"removed_at": act.now, "connection_id": None}
     connection.execute(update(table).where(table.c.id == id).values(gone))
     _record(connection, id, known.tenant_id, "removed", act)
 
 
 def find(connection: Connection, id: str) -> Audience | None:
-    """The audience of that id."""
+    """Return the audience with that id, or None."""
     row = _OF_ID.run(connection, {"audience": id}).one_or_none()
     return None if row is None else _audience(row)
 
 
 def of_connection(connection: Connection, through: str) -> Audience | None:
-    """The audience that a provider connection leads to."""
+    """Return the audience behind a provider connection, or None."""
     row = _OF_CONNECTION.run(connection, {"through": through}).one_or_none()
     return None if row is None else _audience(row)
 
 
 def of_uri(connection: Connection, uri: str) -> Audience | None:
-    """The audience that tokens call *uri*."""
+    """Return the audience whose tokens have *uri* as `aud`, or None."""
     row = connection.execute(_LIVE.where(table.c.uri == uri)).one_or_none()
     return None if row is None else _audience(row)
 
 
 def authenticate(connection: Connection, id: str, secret: Secret, *, now: datetime) -> Audience | None:
-    """The audience of that id, if the secret is its present one or, in the overlap, the former."""
+    """Return the audience if *secret* is its current one or, during the overlap, the former."""
     row = _OF_ID.run(connection, {"audience": id}).one_or_none()
     if row is None:
         return None
@@ -116,7 +116,7 @@ def authenticate(connection: Connection, id: str, secret: Secret, *, now: dateti
 
 
 def _known(connection: Connection, id: str) -> Row[Any]:
-    """That audience, for whoever changes it: who does so too, or has not heard of its commit yet, waits."""
+    """Return the audience's row, locked for a change: concurrent changes wait."""
     row: Row[Any] | None = _LOCKED.run(connection, {"audience": id}).one_or_none()
     if row is None:
         raise BadInput(f"there is no audience {id}: `aswhom capability audiences list` shows them")

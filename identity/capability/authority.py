@@ -1,4 +1,4 @@
-"""What the authority answers over HTTP: keys, metadata, exchange and introspection, put together."""
+"""The authority behind the HTTP endpoints: keys, token exchange and introspection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from identity.sql.store import Store
 
 
 class Authority:
-    """One for all threads. All but `key_set` may raise Unavailable."""
+    """Answers audiences; one instance serves all threads. All but `key_set` may raise Unavailable."""
 
     def __init__(
         self, store: Store, issuer: Issuer, *, ids: Callable[[str], str], clock: Callable[[], datetime]
@@ -34,13 +34,13 @@ class Authority:
         return self._issuer.key_set()
 
     def audience(self, id: str, secret: Secret) -> Audience | None:
-        """Who authenticates as *id*; None: nobody, or not with this secret."""
+        """Return the audience that authenticates as *id* with this secret, or None."""
         return self._store.read(partial(audiences.authenticate, id=id, secret=secret, now=self._clock()))
 
     def introspect(self, token: Secret, by: Audience, *, request_sha256: str | None) -> Mapping[str, Any]:
-        """The document of RFC 7662 §2.2; the token is spent by it."""
+        """Return the document of RFC 7662 §2.2. This spends the token."""
         return self._introspection.answer(token, by, request_sha256=request_sha256)
 
     def exchange(self, token: Secret, by: Audience, *, target: str, asked: Narrower) -> Exchanged | NotExchanged:
-        """A narrower token for another audience (RFC 8693)."""
+        """Exchange *token* for a narrower one for another audience (RFC 8693)."""
         return self._exchange.exchange(token, by, target=target, asked=asked)

@@ -1,7 +1,7 @@
-"""Introspection (RFC 7662) by the service a token is for: each is a spend.
+"""Introspection (RFC 7662) by the service a token is for: each call is a spend.
 
-Who is not the audience learns nothing. The audience learns why a token does not count, though §2.2 would rather not: it
-holds the token, and its own verifier says as much.
+Other services learn nothing. The audience learns why a token is inactive, although §2.2 advises against it: it holds
+the token, and its own verifier would tell it as much.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Introspection:
     clock: Callable[[], datetime]
 
     def answer(self, token: Secret, by: Audience, *, request_sha256: str | None) -> Mapping[str, Any]:
-        """The document of RFC 7662 §2.2. Raises Unavailable.
+        """Return the document of RFC 7662 §2.2. Raises Unavailable.
 
-        *request_sha256* is the `request_hash` of the request that carried the token, as the audience has seen it.
+        *request_sha256* is the `request_hash` of the request that carried the token, as the audience received it.
         """
         try:
             claimed = self.issuer.verifier(by.uri).verify(token.reveal(), now=self.clock(), request_sha256=None)
@@ -67,12 +67,12 @@ class Introspection:
             id=self.ids("spd"),
             now=self.clock(),
         )
-        # After a lost commit it is the same spend once more, or the first.
+        # After a lost commit, the retry is either the same spend again or the first.
         return write_idempotent(self.store, write)
 
 
 def _refusal(why: Why) -> Mapping[str, Any]:
-    """Who shows us a token that is for somebody else is not told whose, or whether it is one."""
+    """Return the inactive document; without a reason if the token is for another audience."""
     return _INACTIVE if why is Reason.AUDIENCE else {**_INACTIVE, "reason": str(why)}
 
 
@@ -82,13 +82,13 @@ def _spend_and_record(
     outcome = spend(connection, claimed, by, request_sha256=request_sha256)
     match outcome:
         case Spent(first=False) | NotSpent(record=None):
-            return outcome  # the first is recorded; of what is unknown there is no tenant to tell
+            return outcome  # the first spend is on record; an unknown token has no tenant to record
         case Spent(capability=capability, agent=agent):
             kind, said = "capability.spent", "spent"
         case NotSpent(why=why, record=Issued(capability=capability, agent=agent)):
             before = _recorded(connection, claimed, (id, refusal := f"{id}.refused"))
             if why is Unspendable.SPENT and id in before:
-                return Spent(capability=capability, agent=agent, first=True)  # by this call, its commit not confirmed
+                return Spent(capability=capability, agent=agent, first=True)  # by this call, its commit lost
             if refusal in before:
                 return outcome
             kind, said, id = "capability.refused", str(why), refusal
@@ -112,7 +112,7 @@ def _spend_and_record(
 
 
 def _recorded(connection: Connection, claimed: Capability, ids: Collection[str]) -> Collection[str]:
-    """Which of these audit rows an earlier run of the same call has committed."""
-    # A statement of its own, which waits for such a commit if that is still under way.
+    """Return which of these audit rows an earlier run of this call has committed."""
+    # A separate statement, which waits for a commit in progress.
     connection.execute(select(capabilities.c.jti).where(capabilities.c.jti == claimed.id).with_for_update())
     return connection.execute(select(audit_rows.c.id).where(audit_rows.c.id.in_(ids))).scalars().all()

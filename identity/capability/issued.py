@@ -1,7 +1,7 @@
-"""The record of capabilities: issued when a step opens, closed when it ends. Inside the caller's transaction.
+"""The record of capabilities: issued when a step opens, closed when it ends. Runs in the caller's transaction.
 
-A step has at most one that is not closed. While it lives, the outcome of the request that carried it is not known, and
-the same one is sent again, unless others have approved the step since; after that the next opening gets another.
+A step has at most one open capability. Until it expires, the outcome of its request is unknown and the same capability
+is sent again, unless the step's approvers have changed. Afterwards the next opening gets a new one.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _CLOSE = Prepared(
 
 
 def issue(connection: Connection, wanted: CapabilityRequest, *, now: datetime, use_within: timedelta) -> Capability:
-    """The step's capability: the one whose outcome is not known, if it lives *use_within* longer, else a new one."""
+    """Return the step's open capability for the same request if it lives *use_within* longer, otherwise a new one."""
     earlier = living(connection, wanted.step, at=now + use_within, approved_by=wanted.approved_by)
     if earlier is not None and earlier.request_sha256 == wanted.request_sha256:
         return earlier
     close(connection, wanted.step, Outcome.SUPERSEDED, now=now)
-    issued_at = now.replace(microsecond=0)  # a token says whole seconds
+    issued_at = now.replace(microsecond=0)  # tokens carry whole seconds
     new = Capability(
         id=wanted.id,
         audience=wanted.audience.uri,
@@ -107,33 +107,33 @@ def insert_capability(
 
 
 def living(connection: Connection, step: str, *, at: datetime, approved_by: tuple[str, ...]) -> Capability | None:
-    """The step's capability that is not closed, still lives *at* that time, and says who has approved the step."""
+    """Return the step's open capability that is unexpired *at* that time and names these approvers, or None."""
     found = map(_capability, _OF_STEP.run(connection, {"step": step}))
     return next((one for one in found if one.expires_at > at and one.approved_by == approved_by), None)
 
 
 def find(connection: Connection, jti: str) -> Issued | None:
-    """The record of that id."""
+    """Return the record with that id, or None."""
     row = _FIND.run(connection, {"jti": jti}).one_or_none()
     return None if row is None else _issued(row)
 
 
 def child_of(connection: Connection, parent: str) -> Issued | None:
-    """What a capability was exchanged for."""
+    """Return the capability for which *parent* was exchanged, or None."""
     row = connection.execute(select(capabilities).where(capabilities.c.parent_jti == parent)).one_or_none()
     return None if row is None else _issued(row)
 
 
 def close(connection: Connection, step: str, outcome: Outcome, *, now: datetime) -> None:
-    """Whatever the step's capabilities were for is over, and so are those they were exchanged for."""
+    """Close the step's capabilities, including those obtained by exchange."""
     values = {"of_step": step, "now": now, "why": outcome}
-    # A statement that waits for an exchange does not see the one that it made: the next statement does.
+    # A statement that waited for an exchange does not see the capability that it inserted; the next one does.
     while _CLOSE.run(connection, values).rowcount > 0:
         pass
 
 
 def prune_capabilities(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Delete those that expired before then; how many. One that nobody knows is refused."""
+    """Delete up to *limit* that expired *before* then; return how many. Unknown tokens are refused."""
     old = (
         select(capabilities.c.jti)
         .where(capabilities.c.expires_at < before)

@@ -1,4 +1,4 @@
-"""The issuer: signs what was recorded, publishes its keys, and verifies what it signed."""
+"""The issuer: signs recorded capabilities, publishes its keys, and verifies its own tokens."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from identity.keys.vault import Vault
 from identity.secret import Secret
 from identity.sql.store import Store
 
-EARLIER = 5  # seconds: a verifier whose clock is behind ours may have no leeway of its own
-FRESH = timedelta(seconds=5)  # how long a process goes by the keys it has read
+EARLIER = 5  # seconds by which `nbf` precedes `iat`, for verifiers with a slow clock and no leeway
+FRESH = timedelta(seconds=5)  # how long a process caches the keys it has read
 
 
 @dataclass(frozen=True, kw_only=True)
 class _KeysAt:
-    """What the keys were good for when they were read."""
+    """The keys by use, as of the time they were read."""
 
     at: datetime
     signing: Mapping[Algorithm, SigningKey]
@@ -46,7 +46,7 @@ class _KeysAt:
 
 
 class Issuer:
-    """One for all threads. *url* is the tokens' `iss`: how others reach us."""
+    """Signs and verifies tokens; one instance serves all threads. *url* is the public address, the tokens' `iss`."""
 
     def __init__(self, store: Store, vault: Vault, *, url: str, clock: Callable[[], datetime]) -> None:
         self.url = url.rstrip("/")
@@ -58,7 +58,7 @@ class Issuer:
         self._read: _KeysAt | None = None
 
     def sign(self, capability: Capability, algorithm: Algorithm) -> Secret:
-        """The token of a recorded capability, by the key that signs now. Raises Misconfigured."""
+        """Sign a recorded capability with the current key and return its token. Raises Misconfigured."""
         key = self._keys().signing.get(algorithm)
         if key is None:
             raise Misconfigured(f"no {algorithm} key signs capabilities: make one with `aswhom capability keys rotate`")
@@ -67,15 +67,15 @@ class Issuer:
         return Secret(jws.serialize_compact(header, claims, self._open(key), registry=SIGNATURES))
 
     def verifier(self, audience: str) -> Verifier:
-        """What verifies our own tokens for *audience*."""
+        """Return a verifier of our own tokens for *audience*."""
         return Verifier(issuer=self.url, audience=audience, keys=self)
 
     def key(self, kid: str) -> Key | None:
-        """The public key of that id, while it is published (`verifier.Keys`)."""
+        """Return the public key with that id while it is published (`verifier.Keys`)."""
         return self._keys().by_id.get(kid)
 
     def key_set(self) -> dict[str, Any]:
-        """The JWK Set to publish (RFC 7517 §5)."""
+        """Return the JWK Set to publish (RFC 7517 §5)."""
         return {"keys": [dict(public) for public in self._keys().published]}
 
     def _keys(self) -> _KeysAt:
@@ -93,7 +93,7 @@ class Issuer:
 
 
 def claims_of(capability: Capability, *, issuer: str) -> dict[str, Any]:
-    """The claims of a capability's token (RFC 7519 §4.1, RFC 8693 §4.1, RFC 9396 §9.1)."""
+    """Return the claims of a capability's token (RFC 7519 §4.1, RFC 8693 §4.1, RFC 9396 §9.1)."""
     detail: dict[str, Any] = {
         "type": DETAIL,
         "locations": [capability.audience],

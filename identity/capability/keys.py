@@ -1,7 +1,7 @@
-"""The keys that sign capabilities: sealed in the ledger, so that every process of every host has the same.
+"""Signing keys of capabilities, sealed in the ledger and thereby shared by every process of every host.
 
-When a key signs, and until when it is published, follows from the times in its row and in its successor's: nothing has
-to happen for a rotation to go on, and a process that was asleep finds out by looking.
+A key's state follows from the times in its row and its successor's. A rotation proceeds without any action, and a
+process that slept reads the current state.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from identity.errors import BadInput
 from identity.keys.vault import Binding, Vault
 from identity.secret import Secret
 
-AHEAD = timedelta(minutes=10)  # a key is published so long before it signs: longer than verifiers keep a key set
-BEHIND = LONGEST + timedelta(seconds=60)  # and so long after: what it signed last has expired, by clocks that differ
+AHEAD = timedelta(minutes=10)  # from publication to first use: longer than verifiers cache a key set
+# From last use to withdrawal from the key set: all it signed has expired, with a minute for clock skew.
+BEHIND = LONGEST + timedelta(seconds=60)
 
 
 class KeyState(StrEnum):
-    """What a key is good for at a moment."""
+    """The use of a key at a moment."""
 
     NEXT = "next"  # published, not used yet
     SIGNING = "signing"
-    KEPT = "kept"  # published until what it signed has expired
+    KEPT = "kept"  # published until all it signed has expired
     GONE = "gone"
     WITHDRAWN = "withdrawn"
 
@@ -42,7 +43,7 @@ PUBLISHED = frozenset({KeyState.NEXT, KeyState.SIGNING, KeyState.KEPT})
 
 @dataclass(frozen=True, kw_only=True)
 class SigningKey:
-    """One key's row, the private half still sealed."""
+    """One key's row, with the private half sealed."""
 
     kid: str
     algorithm: Algorithm
@@ -54,7 +55,7 @@ class SigningKey:
 
 @dataclass(frozen=True, kw_only=True)
 class NewKey:
-    """A key pair that is not stored yet: made before the transaction, which may run more than once."""
+    """A new key pair, made before the transaction that stores it, which may run more than once."""
 
     kid: str
     algorithm: Algorithm
@@ -63,7 +64,7 @@ class NewKey:
 
     @classmethod
     def make(cls, algorithm: Algorithm, vault: Vault) -> Self:
-        """A fresh pair; its id is the thumbprint of the public key (RFC 7638), and none that reads as an option."""
+        """Make a key pair with its RFC 7638 thumbprint as id, never one that looks like a command-line option."""
         pair = OKPKey.generate_key("Ed25519") if algorithm is Algorithm.ED25519 else ECKey.generate_key("P-256")
         kid = pair.thumbprint()
         if kid.startswith("-"):
@@ -76,18 +77,18 @@ class NewKey:
 
 
 def open_key(vault: Vault, key: SigningKey) -> Key:
-    """The private half. Raises Misconfigured."""
+    """Unseal the private key. Raises Misconfigured."""
     pair: dict[str, Any] = json.loads(vault.open(key.sealed, _binding(key.kid)).reveal())
     return OKPKey.import_key(pair) if key.algorithm is Algorithm.ED25519 else ECKey.import_key(pair)
 
 
 def states(keys: Iterable[SigningKey], now: datetime) -> dict[str, KeyState]:
-    """What each key is good for at *now*, by its id."""
+    """Return the state of each key at *now*, by id."""
     found: dict[str, KeyState] = {}
     successors: dict[Algorithm, SigningKey] = {}
     for key in sorted(keys, key=lambda one: one.use_from, reverse=True):
         found[key.kid] = _state(key, successors.get(key.algorithm), now)
-        # One that ever signed ends its predecessors, withdrawn since or not; one withdrawn before it signed ends none.
+        # A key that has signed replaces its predecessors even if withdrawn later; one withdrawn before use does not.
         if key.withdrawn_at is None or key.use_from <= key.withdrawn_at:
             successors[key.algorithm] = key
     return found
@@ -104,24 +105,24 @@ def _state(key: SigningKey, successor: SigningKey | None, now: datetime) -> KeyS
 
 
 def load(connection: Connection) -> list[SigningKey]:
-    """Every key there ever was, the oldest first."""
+    """Return every key ever made, oldest first."""
     return [_key(row) for row in connection.execute(select(table).order_by(table.c.use_from, table.c.kid))]
 
 
 def ensure(connection: Connection, new: NewKey, *, now: datetime) -> None:
-    """Have *new* sign at once, if its algorithm has no key: no verifier can know another one."""
+    """Store *new*, signing at once, if its algorithm has no key: no verifier can have cached another one."""
     if not any(key.algorithm is new.algorithm and key.withdrawn_at is None for key in load(connection)):
         _insert(connection, new, use_from=now, now=now)
 
 
 def rotate(connection: Connection, new: NewKey, *, now: datetime) -> datetime:
-    """Publish *new*, and return when it begins to sign. Raises BadInput while another one waits to."""
+    """Publish *new* and return when it begins to sign. Raises BadInput while another one is waiting to."""
     known = load(connection)
     told = states(known, now)
     waiting = [key for key in known if key.algorithm is new.algorithm and told[key.kid] is KeyState.NEXT]
     if waiting:
         raise BadInput(f"key {waiting[0].kid} is published already and signs from {waiting[0].use_from:%H:%M:%S} on")
-    # The first of an algorithm has nobody to follow.
+    # An algorithm's first key has no predecessor to overlap with.
     follows = any(key.algorithm is new.algorithm and key.withdrawn_at is None for key in known)
     use_from = now + AHEAD if follows else now
     _insert(connection, new, use_from=use_from, now=now)
@@ -129,9 +130,9 @@ def rotate(connection: Connection, new: NewKey, *, now: datetime) -> datetime:
 
 
 def withdraw(connection: Connection, kid: str, new: NewKey, *, now: datetime) -> bool:
-    """Stop accepting and publishing a key at once. True: it was signing, and *new* took its place.
+    """Stop accepting and publishing a key at once. True if it was signing and *new* replaced it.
 
-    What it signed is refused wherever the key set is fetched anew. Raises BadInput for an unknown key.
+    Its tokens are refused wherever the key set is refetched. Raises BadInput for an unknown key.
     """
     known = load(connection)
     told = states(known, now)
@@ -145,7 +146,7 @@ def withdraw(connection: Connection, kid: str, new: NewKey, *, now: datetime) ->
 
 
 def algorithm_of(connection: Connection, kid: str) -> Algorithm:
-    """What a key signs with. Raises BadInput for an unknown one."""
+    """Return a key's algorithm. Raises BadInput for an unknown key."""
     found = connection.execute(select(table.c.algorithm).where(table.c.kid == kid)).scalar_one_or_none()
     if found is None:
         raise BadInput(f"there is no key {kid}: `aswhom capability keys list` shows them")

@@ -1,4 +1,4 @@
-"""The words of capabilities beyond what a token itself says: audiences, keys' algorithms, and what is recorded."""
+"""Domain types of capabilities beyond the token: audiences, signing algorithms and records."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from enum import StrEnum
 from identity.capability.verifier import Capability, Limit
 from identity.model import AccountKey, Scope, ScopeKind, scopes_over
 
-#: How many actors a chain may have: the agent, who was given leave by it, and one more.
+#: Maximum length of the chain of actors: the agent and two services that passed the capability on.
 DEEPEST = 3
 
 
 class Algorithm(StrEnum):
-    """What a capability is signed with."""
+    """The signature algorithm of a capability."""
 
     ED25519 = "Ed25519"  # RFC 9864
-    ES256 = "ES256"  # for gateways that know no other
+    ES256 = "ES256"  # for gateways that support no other
 
 
 class Outcome(StrEnum):
-    """Why a capability is of no use any more though it has not expired."""
+    """The reason why a capability was closed before it expired."""
 
     EFFECT = "effect"  # the step it was for is done
-    NO_EFFECT = "no_effect"  # the request it was for did nothing; the next one gets another
+    NO_EFFECT = "no_effect"  # its request had no effect; the next one gets a new capability
     SUPERSEDED = "superseded"  # another was issued for the same step
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audience:
-    """A service that takes capabilities: what they call it, and how it proves itself to us."""
+    """A service that accepts capabilities."""
 
     id: str
-    uri: str  # the tokens' `aud`
-    tenant: str | None  # None: any tenant's capabilities may be for it
-    connection: str | None  # the provider connection through which steps reach it; None: only others pass them on
+    uri: str  # the `aud` of its tokens
+    tenant: str | None  # None: it accepts capabilities of any tenant
+    connection: str | None  # through which steps reach it; None: only other audiences pass tokens on to it
     algorithm: Algorithm
-    passes_to: tuple[str, ...]  # the audiences that it may exchange a token for
+    passes_to: tuple[str, ...]  # audiences for which it may exchange tokens
 
 
 @dataclass(frozen=True, kw_only=True)
 class CapabilityRequest:
-    """What an opening wants a capability for."""
+    """The capability that the opening of a step requests."""
 
-    id: str  # of a new one
+    id: str  # for a new capability
     audience: Audience
     tenant: str
     connection: str
@@ -63,7 +63,7 @@ class CapabilityRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Issued:
-    """A capability as it is recorded, with what a spend is judged by."""
+    """A recorded capability, with the facts by which a spend is decided."""
 
     capability: Capability
     audience: str  # its id
@@ -77,16 +77,16 @@ class Issued:
 
     @property
     def scope_list(self) -> tuple[Scope, ...]:
-        """The five scopes it depends on."""
+        """The five scopes on which it depends."""
         return scopes_of(self.capability, connection=self.connection, agent=self.agent)
 
 
 def scopes_of(capability: Capability, *, connection: str, agent: str) -> tuple[Scope, ...]:
-    """The five scopes of a capability that *agent* was given for a step through *connection*."""
+    """Return the five scopes of a capability issued to *agent* for a step through *connection*."""
     key = AccountKey(tenant=capability.tenant, connection=connection, principal=capability.subject)
     return scopes_over(key, agent=agent)
 
 
 def approvers_of(capability: Capability) -> tuple[Scope, ...]:
-    """The scopes of those whose yes it was issued on."""
+    """Return the user scopes of its approvers."""
     return tuple(Scope(kind=ScopeKind.USER, key=approver) for approver in capability.approved_by)

@@ -1,4 +1,4 @@
-"""Narrowing: what may be asked in exchange for a capability. A pure function, which only ever takes away."""
+"""Narrowing: computes the capability given in exchange for another. Pure; it can only reduce permissions."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from enum import StrEnum
 from identity.capability.model import DEEPEST, Audience
 from identity.capability.verifier import Capability, Limit
 
-_PLAIN = re.compile(r"[A-Za-z0-9._~!$&'()*+,=:@-]+")  # RFC 3986 §3.3, without what is encoded and without `;`
+_PLAIN = re.compile(r"[A-Za-z0-9._~!$&'()*+,=:@-]+")  # RFC 3986 §3.3, without percent-encoding and `;`
 
 
 class TooWide(StrEnum):
-    """Why an exchange is not made: what is asked for is more than the capability has."""
+    """The reason for refusing an exchange: the request exceeds the capability."""
 
-    TARGET = "target"  # this audience may not pass anything on to that one
+    TARGET = "target"  # the audience is not registered to pass tokens on to this target
     TENANT = "tenant"  # the target is another tenant's
-    APPROVED = "approved"  # people approved one request, and this would be another, which nobody was shown
-    DEPTH = "depth"  # the chain of actors is as long as it may be
+    APPROVED = "approved"  # people approved one request; this is another, which nobody saw
+    DEPTH = "depth"  # the chain of actors has its maximum length
     ACTION = "action"
     RESOURCE = "resource"
     AMOUNT = "amount"
     CURRENCY = "currency"
-    LIFETIME = "lifetime"  # nothing is left of it
+    LIFETIME = "lifetime"  # none is left
 
 
 @dataclass(frozen=True, kw_only=True)
 class Narrower:
-    """What is asked for; None: the same as there was."""
+    """The requested restrictions; None keeps the given value."""
 
-    request_sha256: str  # of the one request that the new one is for
+    request_sha256: str  # of the one request that the new capability is for
     action: str | None = None
     resource: str | None = None
     limit: Limit | None = None
@@ -41,9 +41,9 @@ class Narrower:
 def narrow(
     given: Capability, asked: Narrower, *, by: Audience, target: Audience, id: str, now: datetime
 ) -> Capability | TooWide:
-    """The capability *id* for *target*, which *by* acts with; or what of it would be wider than *given*.
+    """Return the capability *id* for *target*, with *by* as the acting party; or why it would exceed *given*.
 
-    Tenant, subject, job, step and action stay as they are; *by* becomes the actor in front.
+    Tenant, subject, job, step and action are unchanged; *by* becomes the first actor.
     """
     if too_wide := _prohibition(given, asked, by, target):
         return too_wide
@@ -81,14 +81,14 @@ def _prohibition(given: Capability, asked: Narrower, by: Audience, target: Audie
     if asked.limit is None:
         return None
     if given.limit is None or not 0 <= asked.limit.amount <= given.limit.amount:
-        return TooWide.AMOUNT  # a capability without a limit moves no amount, so neither does a narrower one
+        return TooWide.AMOUNT  # without a limit it allows no amount, and neither may a narrower one
     return None if asked.limit.currency == given.limit.currency else TooWide.CURRENCY
 
 
 def _is_within(resource: str, whole: str) -> bool:
-    """Whether it is the same, or a part of it: `invoices/7/lines/2` of `invoices/7`. A path that goes up is neither.
+    """True if it is the same resource or a part of it, as `invoices/7/lines/2` of `invoices/7`.
 
-    Nor is one that goes up once a service has read it its way: `%2e%2e`, `..\\`, `..;` and wide dots do, at some.
+    A path that goes up is neither, even if only some services read it that way: `%2e%2e`, `..\\`, `..;`, wide dots.
     """
     if resource == whole:
         return True

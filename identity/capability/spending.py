@@ -1,10 +1,9 @@
-"""Spending: the one moment at which a capability counts, decided under the locks and by the rule that opens steps.
+"""Spending: the use of a capability, decided under the locks and the rule that also govern the opening of steps.
 
-The first spend marks the row of the token's id with the request it was for, as whoever asks has said it. The same
-request again is the same spend, until the step it was for has ended; another is refused. Redis has no part in it.
+The first spend marks the token's row with the request as the audience reports it. Repeating that request is the same
+spend until the step ends; any other request is refused. Redis is not involved.
 
-A first spend is one UPDATE that asks for all of this. Where it finds nothing to mark, what was recorded is read, and
-says why.
+A first spend is a single UPDATE with all conditions. If it matches no row, the record is read to find the reason.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ from identity.sql.sequence import lock_shared
 
 
 class Unspendable(StrEnum):
-    """Why a genuine token is not spent, beyond what a verifier can see."""
+    """The reason why a genuine token is not spent, beyond those a verifier can see."""
 
-    UNKNOWN = "unknown"  # nothing of the kind was issued, or it was forgotten long after it expired
-    REVOKED = "revoked"  # what it depends on was revoked, or is stopped
-    SPENT = "spent"  # for another request, or by somebody who did not say for which
-    CLOSED = "closed"  # the step it was for has ended, or another took its place
+    UNKNOWN = "unknown"  # never issued, or deleted long after it expired
+    REVOKED = "revoked"  # a scope it depends on was revoked or is stopped
+    SPENT = "spent"  # for another request, or for one that was not reported
+    CLOSED = "closed"  # its step has ended, or another capability replaced it
 
 
 Why = Reason | Unspendable
@@ -43,7 +42,7 @@ Why = Reason | Unspendable
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """The spend counts. *first*: the capability had not been spent before; else this is the same spend once more."""
+    """A spend that counts. *first* is False if it repeats an earlier spend."""
 
     capability: Capability
     agent: str
@@ -52,14 +51,14 @@ class Spent:
 
 @dataclass(frozen=True, kw_only=True)
 class NotSpent:
-    """The spend does not count, and why."""
+    """A spend that does not count, with the reason."""
 
     why: Why
     record: Issued | None = None
     ruled_out: RuledOut | None = None
 
 
-_NOT_SAID = "not said"  # kept of a spend in place of its request: whoever says one later is not the same spender
+_NOT_SAID = "not said"  # stored if no request was reported: no later report can match it
 _ALIVE = (capabilities.c.jti == bindparam("id")) & capabilities.c.closed_at.is_(None)
 _SPEND = Prepared(
     update(capabilities)
@@ -68,7 +67,7 @@ _SPEND = Prepared(
 )
 _NOW = Prepared(select(database_now()))
 
-#: What a token says, where it was recorded, and how: who says anything else of it has the key, and is somebody else.
+#: Each claim with its column and its stored form. A signed token that differs from its record means a stolen key.
 _SAID: tuple[tuple[Reason, ColumnElement[Any], Callable[[Capability], Any]], ...] = (
     (Reason.TENANT, capabilities.c.tenant_id, lambda of: of.tenant),
     (Reason.AUDIENCE, capabilities.c.uri, lambda of: of.audience),
@@ -95,16 +94,16 @@ _SPEND_AS_SAID = _SPEND.statement.where(
 
 @cache
 def _spend_as_said(approvers: int) -> Prepared:
-    """`examine` and `_SPEND` in one, for who knows beforehand what to lock, with so many approvers."""
+    """Combine `examine` and `_SPEND` for callers that know the scopes to lock, with this number of approvers."""
     users: list[ColumnElement[str]] = [bindparam(f"approver_{place}") for place in range(approvers)]
     return Prepared(_SPEND_AS_SAID.where(~is_prohibited(capabilities.c.accepted, users=users)))
 
 
 def spend(connection: Connection, claimed: Capability, by: Audience, *, request_sha256: str | None) -> Spent | NotSpent:
-    """Spend what *claimed*, a verified token, was issued as. *by* is who asks, as whom it is for.
+    """Spend the verified token *claimed* on behalf of its audience *by*.
 
-    *request_sha256* is the request that carried it, as *by* has seen it. None: it does not say, and then only the first
-    spend counts, since nobody could tell a second request from a repetition.
+    *request_sha256* is the hash of the request that carried it, as received by *by*. With None only the first spend
+    counts, since a second request could not be told from a repetition.
     """
     request = request_sha256 or _NOT_SAID
     if request_sha256 in (None, claimed.request_sha256) and _is_spent_as_said(connection, claimed, by, request):
@@ -114,7 +113,7 @@ def spend(connection: Connection, claimed: Capability, by: Audience, *, request_
         return record
     if request_sha256 is not None and request_sha256 != record.capability.request_sha256:
         return NotSpent(why=Reason.REQUEST, record=record)
-    # Approvers are checked before the first spend only: a repetition is told yes again, as the service may have acted.
+    # Approvers are checked only before the first spend: a repetition is confirmed, as the service may have acted.
     if record.spent_sha256 is None:
         approvers = all_standings(connection, approvers_of(record.capability))
         if (ruled_out := prohibition(approvers, record.accepted)) is not None:
@@ -125,11 +124,11 @@ def spend(connection: Connection, claimed: Capability, by: Audience, *, request_
 
 
 def _is_spent_as_said(connection: Connection, claimed: Capability, by: Audience, request: str) -> bool:
-    """Whether it could be spent by one statement: for the first time, and being what it says that it is."""
+    """Try the first spend in one statement; True if the record matches all claims and it was not spent before."""
     if by.connection is None or len(claimed.actors) != 1:
-        return False  # through which connection a token came that was passed on is on record alone
+        return False  # only the record names the connection of a token that was passed on
     named = scopes_of(claimed, connection=by.connection, agent=claimed.actors[0])
-    # Should what was recorded have other names than these, the UPDATE marks nothing.
+    # If the record names other scopes than these, the UPDATE matches nothing.
     lock_shared(connection, (*named, *approvers_of(claimed)))
     said = {f"said_{what}": says(claimed) for what, _, says in _SAID}
     approvers = {f"approver_{place}": person for place, person in enumerate(claimed.approved_by)}
@@ -138,11 +137,11 @@ def _is_spent_as_said(connection: Connection, claimed: Capability, by: Audience,
 
 
 def examine(connection: Connection, claimed: Capability, by: Audience) -> Issued | NotSpent:
-    """The record of a verified token, under the locks, if it says what was recorded and the rule lets it count."""
-    found = issued.find(connection, claimed.id)  # what the locks are named by never changes
+    """Return a verified token's record, under the locks, if its claims match and the rule permits it."""
+    found = issued.find(connection, claimed.id)  # the columns that name the locks never change
     if found is None:
         return NotSpent(why=Unspendable.UNKNOWN)
-    if found.audience != by.id:  # whoever asks is not told what became of another's
+    if found.audience != by.id:  # do not reveal the state of another audience's token
         return NotSpent(why=Reason.AUDIENCE, record=found)
     scopes = found.scope_list
     lock_shared(connection, (*scopes, *approvers_of(found.capability)))
@@ -155,7 +154,7 @@ def examine(connection: Connection, claimed: Capability, by: Audience) -> Issued
 
 
 def _again(connection: Connection, jti: str, request_sha256: str | None) -> Spent | NotSpent:
-    """What a token is that cannot be spent for the first time."""
+    """Tell a repeated spend from the reason why a first spend failed."""
     found = issued.find(connection, jti)
     if found is None:
         return NotSpent(why=Unspendable.UNKNOWN)
@@ -169,5 +168,5 @@ def _again(connection: Connection, jti: str, request_sha256: str | None) -> Spen
 
 
 def _differs(claimed: Capability, recorded: Capability) -> Reason | None:
-    """The first thing in which a token says other than what was recorded: somebody else has the key."""
+    """Return the first claim that differs from the record, which means a stolen key."""
     return next((why for why, _, says in _SAID if says(claimed) != says(recorded)), None)

@@ -1,7 +1,7 @@
-"""Token exchange (RFC 8693): a service passes what it was given leave for on to another, narrower, as itself.
+"""Token exchange (RFC 8693): a service passes its capability on to another service, narrowed, as itself.
 
-Only the service a token is for may exchange it, once, and only for those it was registered to pass on to. The subject
-stays who asked; the service becomes the actor in front of the agent (§4.1).
+Only the audience of a token may exchange it, once, and only for audiences to which it is registered to pass tokens. The
+subject stays the principal who asked; the service becomes the actor in front of the agent (§4.1).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _EXCHANGE = Prepared(
 
 @dataclass(frozen=True, kw_only=True)
 class Exchanged:
-    """The token that is passed on, and what it says."""
+    """The new token and its content."""
 
     token: Secret
     capability: Capability
@@ -53,7 +53,7 @@ class Exchanged:
 
 @dataclass(frozen=True, kw_only=True)
 class NotExchanged:
-    """Nothing was issued: the token itself does not count (`why`), or what is asked for is more than it has."""
+    """A refused exchange: the token does not count, or the request exceeds it."""
 
     why: Why | TooWide
 
@@ -68,7 +68,7 @@ class TokenExchange:
     clock: Callable[[], datetime]
 
     def exchange(self, token: Secret, by: Audience, *, target: str, asked: Narrower) -> Exchanged | NotExchanged:
-        """A narrower token for the audience that tokens call *target*. The same exchange again gives the same one.
+        """Return a narrower token for the audience with the URI *target*. Repeating an exchange returns the same token.
 
         Raises Unavailable.
         """
@@ -79,7 +79,7 @@ class TokenExchange:
         write = partial(
             pass_on, claimed=claimed, by=by, target=target, asked=asked, id=self.ids("cap"), now=self.clock()
         )
-        outcome = write_idempotent(self.store, write)  # after a lost commit it finds what was made
+        outcome = write_idempotent(self.store, write)  # after a lost commit, the retry finds the earlier result
         if isinstance(outcome, NotExchanged):
             return outcome
         child, receiver = outcome
@@ -118,7 +118,7 @@ def pass_on(
 def _again(
     connection: Connection, parent: str, for_what: str, receiver: Audience, *, now: datetime
 ) -> tuple[Capability, Audience] | NotExchanged:
-    """What came of the exchange that was made before, if it was this very one and still lives."""
+    """Return the result of an earlier exchange if it was the same one and has not expired."""
     found = issued.find(connection, parent)
     child = issued.child_of(connection, parent)
     if found is None or found.closed_at is not None:
@@ -131,11 +131,11 @@ def _again(
 
 
 def _fingerprint(receiver: Audience, asked: Narrower) -> str:
-    """What makes two exchanges the same."""
+    """Return a hash that identifies an exchange."""
     limit = asked.limit and [f"{asked.limit.amount:f}", asked.limit.currency]
     lifetime = asked.lifetime and asked.lifetime.total_seconds()
     document = [receiver.id, asked.action, asked.resource, limit, asked.request_sha256, lifetime]
-    # Not `json_digest`: those that are stored have spaces.
+    # Not `json_digest`: stored fingerprints were made with spaces.
     return sha256(json.dumps(document).encode()).hexdigest()
 
 

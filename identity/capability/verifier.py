@@ -1,10 +1,10 @@
-"""Verifies capability tokens where they are used, by nothing but the issuer's published keys.
+"""Verifies capability tokens at the service that receives them, using only the issuer's published keys.
 
-One file, which an upstream may copy: it needs Python and joserfc, and nothing else of Aswhom. Its laws:
+An upstream may copy this file: it needs Python and joserfc, and nothing else of Aswhom. Its rules:
 
-- a token is believed for this service and this very request alone, and each refusal has a reason of its own;
-- what is not there is refused: a token without a limit allows no amount;
-- that a token is used once is not its to say: ask the issuer (RFC 7662), or keep the ids you have seen.
+- A token is accepted only for this service and this exact request. Each refusal has its own reason.
+- Missing permission is refused: a token without a limit allows no amount.
+- It does not check that a token is used once: ask the issuer (RFC 7662), or remember the ids you have seen.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TYPE = "cap+jwt"
 DETAIL = "aswhom_action"  # the type of the one entry of `authorization_details` (RFC 9396 §2)
 LONGEST = timedelta(seconds=180)
 ALGORITHMS = ("Ed25519", "ES256")  # RFC 9864, RFC 7518 §3.4
-SIGNATURES = jws.JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False)  # the rest is ignored (RFC 7515 §4)
+SIGNATURES = jws.JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False)  # ignores other members (RFC 7515 §4)
 
 _AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,6})?")
 
@@ -41,21 +41,21 @@ Key = OKPKey | ECKey
 
 
 class Reason(StrEnum):
-    """Why a token is not believed, or does not allow what is asked of it. Every claim has one of its own."""
+    """The reason why a token is rejected or does not allow a request. Every claim has its own."""
 
-    MALFORMED = "malformed"  # no signed JWT in compact form, or its claims are no JSON object
+    MALFORMED = "malformed"  # not a signed JWT in compact form, or its claims are not a JSON object
     TYPE = "type"  # the header's typ: another kind of token must not pass for this one (RFC 8725 §3.11)
     ALGORITHM = "algorithm"
     KEY = "key"  # no published key has this kid, or it is for another algorithm
     SIGNATURE = "signature"
     ISSUER = "issuer"
-    AUDIENCE = "audience"  # it is for another service
+    AUDIENCE = "audience"  # issued for another service
     EXPIRED = "expired"
-    EARLY = "early"  # it is not valid yet
-    LIFETIME = "lifetime"  # it lives longer than any capability may
+    EARLY = "early"  # not valid yet
+    LIFETIME = "lifetime"  # longer than any capability may live
     DETAILS = "details"  # not exactly one entry of authorization_details, of our type, for this service
-    REQUEST = "request"  # it was issued for another request than this one
-    # A claim that is missing, of another type, or other than what is asked of it or was recorded
+    REQUEST = "request"  # issued for another request
+    # A claim that is missing, of the wrong type, or differs from the request or the record.
     ID = "id"
     SUBJECT = "subject"
     ACTORS = "actors"
@@ -73,7 +73,7 @@ class Reason(StrEnum):
 
 
 class Refused(Exception):
-    """A token that is not believed. The message quotes nothing of it."""
+    """A rejected token. The message quotes nothing of it."""
 
     def __init__(self, reason: Reason, description: str) -> None:
         super().__init__(f"{reason}: {description}")
@@ -83,7 +83,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """The greatest amount, exact, in the currency's main unit: 12.50 and not 1250."""
+    """The highest amount allowed, exact, in the currency's main unit: 12.50, not 1250."""
 
     amount: Decimal
     currency: str  # ISO 4217
@@ -91,19 +91,19 @@ class Limit:
 
 @dataclass(frozen=True, kw_only=True)
 class Capability:
-    """What a token says: who asked, through whom, for which step, and what it allows at one service."""
+    """The content of a token: who asked, through whom, for which step, and what it allows at one service."""
 
     id: str
     audience: str
     tenant: str
-    subject: str  # who asked
-    actors: tuple[str, ...]  # who acts, the one who presents it first, the agent that began last
+    subject: str  # the principal who asked
+    actors: tuple[str, ...]  # the acting parties: the presenter first, the original agent last
     job: str
     step: str
     action: str
     resource: str
-    limit: Limit | None  # None: no amount at all
-    request_sha256: str  # the one request it is for, `request_hash`
+    limit: Limit | None  # None: no amount is allowed
+    request_sha256: str  # `request_hash` of the one request it is for
     issued_at: datetime
     expires_at: datetime
     approved_by: tuple[str, ...] = ()
@@ -117,7 +117,7 @@ class Capability:
         amount: Decimal | None = None,
         currency: str | None = None,
     ) -> Reason | None:
-        """Why it does not allow this, or None. What is asked without an amount moves none."""
+        """Return why it does not allow this, or None. A request without an amount moves no money."""
         if tenant is not None and tenant != self.tenant:
             return Reason.TENANT
         if action != self.action:
@@ -132,7 +132,7 @@ class Capability:
 
 
 def request_hash(method: str, target: str, body: bytes) -> str:
-    """SHA-256 of a request in hex: the method, a space, path and query as they were sent, a line feed, the body."""
+    """Return the hex SHA-256 of: method, space, path and query as sent, line feed, body."""
     return sha256(f"{method.upper()} {target}\n".encode() + body).hexdigest()
 
 
@@ -140,12 +140,12 @@ class Keys(Protocol):
     """The issuer's published keys."""
 
     def key(self, kid: str) -> Key | None:
-        """The key of that id; None: there is none. Raises Refused where nobody can say."""
+        """Return the key with that id, or None. Raises Refused if that cannot be determined."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verifier:
-    """Of the tokens of one issuer, for one service. *leeway*: how far its clock and ours may be apart."""
+    """Verifies one issuer's tokens for one service. *leeway* is the clock difference allowed."""
 
     issuer: str
     audience: str
@@ -153,9 +153,9 @@ class Verifier:
     leeway: timedelta = timedelta(seconds=5)
 
     def verify(self, token: str, *, now: datetime, request_sha256: str | None) -> Capability:
-        """What *token* says, if it is genuine, alive, and for this service and request. Raises Refused.
+        """Return the content of a *token* that is genuine, unexpired, and for this service and request. Raises Refused.
 
-        *request_sha256* is the `request_hash` of the request that carried it; None leaves that to the caller.
+        *request_sha256* is the `request_hash` of the request that carried it; None leaves that check to the caller.
         """
         claims = self._signed(token)
         if claims.get("iss") != self.issuer:
@@ -179,11 +179,11 @@ class Verifier:
         try:
             read = jws.extract_compact(token.encode(), registry=SIGNATURES)
             header = read.headers()
-        except (JoseError, ValueError, TypeError, AttributeError):  # the latter two are joserfc's for an odd header
+        except (JoseError, ValueError, TypeError, AttributeError):  # joserfc raises the latter two for an odd header
             raise Refused(Reason.MALFORMED, "it is no signed JWT in compact form") from None
         if not isinstance(header, dict):
             raise Refused(Reason.MALFORMED, "its header is no JSON object")
-        # No extension is understood here, and it may not be empty (RFC 7515 §4.1.11).
+        # No extension is supported here, and `crit` must not be empty (RFC 7515 §4.1.11).
         if "crit" in header:
             raise Refused(Reason.MALFORMED, "its header has a crit")
         if header.get("typ") != TYPE:
@@ -196,7 +196,7 @@ class Verifier:
             raise Refused(Reason.KEY, "no published key of that algorithm has its kid")
         try:
             genuine = jws.validate_compact(read, key, registry=SIGNATURES)
-        except (JoseError, ValueError, TypeError):  # joserfc's own for an odd `crit`
+        except (JoseError, ValueError, TypeError):  # joserfc raises these for an odd `crit`
             raise Refused(Reason.MALFORMED, "it cannot be read") from None
         if not genuine:
             raise Refused(Reason.SIGNATURE, "the signature is not that of this token by that key")
@@ -210,12 +210,12 @@ class Verifier:
 
 
 def algorithm_of(key: Key) -> str | None:
-    """The one algorithm that a key is for; None: it is of another kind."""
+    """Return the one algorithm of a key, or None for other kinds of keys."""
     return {"Ed25519": "Ed25519", "P-256": "ES256"}.get(str(key.get("crv")))
 
 
 def read_claims(claims: Mapping[str, Any]) -> Capability:
-    """The claims of a token whose signature was verified. Raises Refused."""
+    """Read the claims of a token whose signature was verified. Raises Refused."""
     details = claims.get("authorization_details")
     if not isinstance(details, list) or len(details) != 1 or not isinstance(details[0], dict):
         raise Refused(Reason.DETAILS, "authorization_details should have exactly one entry")
@@ -247,7 +247,7 @@ def read_claims(claims: Mapping[str, Any]) -> Capability:
 
 
 def _actors(act: Any) -> tuple[str, ...]:
-    """The chain of `act` (RFC 8693 §4.1), the current actor first."""
+    """Return the chain of `act` (RFC 8693 §4.1), the current actor first."""
     found: list[str] = []
     while act is not None:
         if not isinstance(act, dict) or len(found) > 20:
@@ -285,14 +285,14 @@ def _time(claims: Mapping[str, Any], name: str, otherwise: Reason) -> datetime:
 
 
 class Unfetched(ValueError):
-    """There is no key set at its address. The message quotes neither the address nor what came from there."""
+    """No key set was found at its address. The message quotes neither the address nor the response."""
 
 
 def fetch(url: str, *, within: timedelta = timedelta(seconds=5)) -> Mapping[str, Any]:
-    """The JWK Set at *url*, from there and nowhere else: no redirect is followed, and no proxy of the environment's.
+    """Fetch the JWK Set at *url* directly: redirects and the environment's proxies are ignored.
 
-    *within*: to connect, and then for all of the answer, however slowly it drips. Raises OSError, HTTPException or
-    ValueError, as `Unfetched`.
+    *within* limits connecting and then the whole response, however slow. Raises OSError, HTTPException or ValueError
+    (such as `Unfetched`).
     """
     parts, seconds = urlsplit(url), within.total_seconds()
     kind = {"https": HTTPSConnection, "http": HTTPConnection}.get(parts.scheme)
@@ -300,7 +300,7 @@ def fetch(url: str, *, within: timedelta = timedelta(seconds=5)) -> Mapping[str,
         raise Unfetched("a key set is fetched over HTTP, from a host")
     with closing(kind(parts.hostname, parts.port, timeout=seconds)) as connection:
         connection.connect()
-        # Of the socket beneath: to end TLS in good order would wait for the other side.
+        # Shut down the underlying socket: an orderly TLS shutdown would wait for the peer.
         late = threading.Timer(seconds, socket.socket.shutdown, (connection.sock, socket.SHUT_RDWR))
         late.daemon = True
         late.start()
@@ -317,13 +317,13 @@ def fetch(url: str, *, within: timedelta = timedelta(seconds=5)) -> Mapping[str,
 
 @dataclass(kw_only=True)
 class PublishedKeys:
-    """The key set at *url*, fetched anew when it is *fresh* no more, or for an unknown kid once a *pause*.
+    """A cache of the key set at *url*: refetched after *fresh*, or for an unknown kid at most once per *pause*.
 
-    One that cannot be fetched anew serves until it is *stale*: a key that was withdrawn must not be believed for ever.
-    Whoever asks for another is refused, and told why it is not newer.
-    While a fetch is under way, keys that are known go on being answered: its first asker alone waits for it, and no
-    longer than its *patience* if it has a key already. Where there is no key set yet, all wait, for *longest* at most:
-    a fetch that has not ended by then, or whose thread stayed behind at a fork, is tried anew.
+    If a refetch fails, the old keys serve until *stale*: a withdrawn key must not be trusted forever. Requests for
+    other keys are refused, with the cause of the failure.
+    During a fetch, known keys are still served: only the caller that started it waits, and at most *patience* if the
+    key is known. Without a usable key set all callers wait, at most *longest*. A fetch that has not ended by then, or
+    whose thread was lost in a fork, is retried.
     """
 
     url: str
@@ -332,17 +332,17 @@ class PublishedKeys:
     pause: timedelta = timedelta(seconds=10)
     stale: timedelta = timedelta(hours=1)
     patience: timedelta = timedelta(seconds=1)
-    longest: timedelta = timedelta(seconds=15)  # more than `fetch` takes, but for a name that is not resolved
+    longest: timedelta = timedelta(seconds=15)  # exceeds `fetch`, except for a hanging name resolution
     monotonic: Callable[[], float] = time.monotonic
     _keys: Mapping[str, Key] = field(default_factory=dict, init=False)
     _fetched: float = field(default=float("-inf"), init=False)
     _tried: float = field(default=float("-inf"), init=False)
-    _under_way: threading.Event | None = field(default=None, init=False)  # set when that fetch has ended
-    _not_newer: str = field(default="", init=False)  # why what was tried last brought no key set; "": it brought one
+    _under_way: threading.Event | None = field(default=None, init=False)  # set when the current fetch has ended
+    _not_newer: str = field(default="", init=False)  # why the last fetch failed; empty if it succeeded
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def key(self, kid: str) -> Key | None:
-        """The key of that id; None: there is none. Raises Refused where nobody can say."""
+        """Return the key with that id, or None. Raises Refused if that cannot be determined."""
         with self._lock:
             now = self.monotonic()
             age, known = now - self._fetched, self._known(kid, now)
@@ -364,7 +364,7 @@ class PublishedKeys:
             return known
 
     def _begin(self, now: float) -> None:
-        """Fetch it in a thread. Where none can be had, whoever asks after the pause tries again."""
+        """Fetch the key set in a thread. If none can be started, a caller after the pause retries."""
         ended = threading.Event()
         self._tried, self._under_way, self._not_newer = now, None, "no answer has come yet"
         try:
@@ -394,13 +394,13 @@ class PublishedKeys:
 
 
 def _words(error: Exception) -> str:
-    """What went wrong, but not in words that may quote the address, or what came from there."""
+    """Describe an error without text that may quote the address or the response."""
     said = str(error) if isinstance(error, Unfetched) else getattr(error, "strerror", None)
     return str(said or type(error).__name__)[:200]
 
 
 def read_key_set(document: Mapping[str, Any]) -> Mapping[str, Key]:
-    """The keys of a JWK Set (RFC 7517) that may sign capabilities, by their ids."""
+    """Return the keys of a JWK Set (RFC 7517) that may sign capabilities, by id."""
     found: dict[str, Key] = {}
     rows = document.get("keys")
     for row in rows if isinstance(rows, list) else []:
@@ -411,7 +411,7 @@ def read_key_set(document: Mapping[str, Any]) -> Mapping[str, Key]:
 
 
 def _public_key(row: dict[str, Any]) -> Key | None:
-    """A key that one of the algorithms is for; one that is private, of another kind or unreadable is none."""
+    """Return a usable public key; None for a private, unreadable or other kind of key."""
     if "d" in row:
         return None
     try:

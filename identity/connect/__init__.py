@@ -1,1 +1,1 @@
-"""Connecting an account in the browser: the flow, its sessions and links, the callback, and how it ends."""
+"""Connecting an account in the browser: the flow, its sessions and links, the callback, and its outcomes."""

@@ -1,4 +1,4 @@
-"""A provider's answer that came back for one session, and what it is judged by."""
+"""A provider's answer to one connect session, with its context."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from identity.providers.words import provider_name
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
-    """Of which session, through which provider connection, and when."""
+    """The session, provider connection and time of a provider's answer."""
 
     session: ConnectSession
     owner: ProviderConnection
@@ -22,10 +22,10 @@ class Arrival:
 
     @property
     def is_to_be_confirmed(self) -> bool:
-        """Whether the product that made the link has to say that its own person consented."""
+        """True if the product that made the link must confirm that its own person consented."""
         return self.session.confirm or self.owner.confirms
 
     @property
     def provider(self) -> str:
-        """As people call it."""
+        """The provider's name for people."""
         return provider_name(self.owner.provider)

@@ -1,6 +1,6 @@
-"""Which account at the provider a connect must come back with: the one that consented before, or what an admin said.
+"""The account at the provider that a connect expects: the one that consented before, or one an admin named.
 
-Never an e-mail address or a name: those are what people can change.
+It is never identified by an e-mail address or a name, which people can change.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from identity.tables import aliases
 
 @dataclass(frozen=True, kw_only=True)
 class Awaited:
-    """The provider's ids, any of which will do, and a login for people to read."""
+    """Acceptable ids at the provider, and a login for people to read."""
 
     ids: frozenset[str]
     login: str | None
@@ -27,10 +27,10 @@ class Awaited:
 
 
 def awaited_at(connection: Connection, key: AccountKey, people: str) -> Awaited | None:
-    """Who is awaited when *key* connects, by aliases of *people*; None: whoever comes first.
+    """Return who is expected when *key* connects, by the aliases of *people*; None if anybody may.
 
-    An alias that a connect made through another connection of that provider says nothing about this one: GitHub
-    Enterprise numbers its users by itself.
+    Only aliases by an admin count. One that a connect made through another connection says nothing about this one:
+    GitHub Enterprise numbers its users separately.
     """
     account = find_account(connection, key)
     if account is not None and account.external_id is not None:

@@ -1,4 +1,4 @@
-"""Why nobody can connect through a provider connection, whoever it were."""
+"""Missing configuration that prevents any connect through a provider connection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from identity.model import ProviderConnection
 
 
 def barred(connection: Connection, owner: ProviderConnection) -> str | None:
-    """What it lacks to send a browser away and to exchange the code that this brings back, and how it gets that."""
+    """Return what the connection lacks for redirect and code exchange, and how to add it; None if nothing."""
     id, name = owner.id, client_secret_name(owner)
     if not owner.authorize_url:
         return f"{id} has no authorization endpoint: its accounts are added by `aswhom accounts add-…`"

@@ -1,4 +1,4 @@
-"""Whether a connect may begin now: no revocation is in its way, here or there, and it leads back where it may."""
+"""Checks before a connect begins: no revocation blocks it, here or at the provider, and its target is allowed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SOON = timedelta(seconds=5)
 
 
 def check_may_begin(connection: Connection, session: ConnectSession, profile: Profile) -> None:
-    """Raises BadInput, PolicyDenied or Unavailable where it may not. The caller holds the grant's locks."""
+    """Raise BadInput, PolicyDenied or Unavailable if it must not begin. The caller holds the grant's locks."""
     key, return_to = session.key, session.return_to
     if refusal := revoked_since(connection, key.scopes, session.started):
         raise PolicyDenied(f"no account is connected now: {refusal.reason}")

@@ -1,9 +1,9 @@
-"""The callback: a provider's answer, checked and turned into a stored consent, once.
+"""The callback: checks a provider's answer and turns it into a stored consent, once.
 
-The checks, in order: its state is one of ours; it came to the address of that state's provider connection and (where
-the provider sends it) from its issuer; in the same browser; in time; for the first time; from the account awaited,
-in a workspace of the tenant's. Where the product that made the link has to confirm whose browser it was, the consent
-waits for that (`identity.connect.confirmation`), and only then are the last two looked at.
+The checks, in order: the state is ours; the answer came to the address of that state's provider connection and, if the
+provider sends `iss`, from its issuer; in the same browser; in time; for the first time; from the expected account; in a
+workspace of the tenant. If the product that made the link must confirm whose browser it was, the consent waits for that
+(`identity.connect.confirmation`), and the last two checks follow the confirmation.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from identity.sql.store import Store, write_idempotent
 
 @dataclass(frozen=True, kw_only=True)
 class Callback:
-    """Finishes sessions."""
+    """Finishes connect sessions."""
 
     store: Store
     vault: Vault
@@ -57,9 +57,9 @@ class Callback:
     def finish(
         self, arrival: Arrival, params: Mapping[str, str], *, also: Callable[[Connection, AccountKey], None]
     ) -> Connected | Awaiting | InLine | None:
-        """What came of it; None: another callback of this session is at it, or was. Raises Refusal.
+        """Return the outcome; None if the session has expired or another callback has claimed it. Raises Refusal.
 
-        Whether the answer is this session's own was checked before: from here on the session is used up.
+        The caller has checked that the answer belongs to this session, which is used up here.
         """
         session = arrival.session
         if session.finished_at is not None or arrival.at >= session.expires_at:
@@ -72,7 +72,7 @@ class Callback:
             self.exchange.leave(arrival)
             raise
         if (wait := self.exchange.enter(arrival)) is not None:
-            return InLine(session=session.id, turn_in=wait)  # the session stays as it is
+            return InLine(session=session.id, turn_in=wait)  # the session is unchanged
         send_before = self.exchange.send_before()
         if not self._use_up(arrival):
             return None
@@ -83,7 +83,7 @@ class Callback:
         return self.store.write(lambda connection: use_up(connection, arrival.session.id, now=arrival.at))
 
     def _code(self, arrival: Arrival, params: Mapping[str, str]) -> str:
-        """The code that is to be exchanged. Raises Refusal."""
+        """Return the code to exchange. Raises Refusal."""
         if (error := params.get("error")) is not None:
             _refuse_error(error, arrival.provider)
         code = params.get("code") or refuse(Why.PROVIDER, "the provider sent no code", final=True)
@@ -111,7 +111,7 @@ class Callback:
             answer=answer,
         )
         with self.refusals.leaving(won, now=arrival.at):
-            authorization(owner, answer.access_token, token_type=answer.token_type)  # may it be used at all?
+            authorization(owner, answer.access_token, token_type=answer.token_type)  # raises if the token is unusable
             external = self.exchange.whose(arrival, answer.access_token)
         won = replace(won, external_id=external.id if external else None)
         with self.refusals.leaving(won, now=arrival.at):
@@ -120,14 +120,14 @@ class Callback:
             return self.storing.consent(arrival, answer, external, also=also)
 
     def _keep(self, arrival: Arrival, won: Leftover, external: ExternalIdentity | None) -> Awaiting:
-        """Nothing uses it until it is confirmed; when nobody has by then, it ends as what a refused connect had won."""
+        """Keep the tokens unused until confirmed; without a confirmation they end like those of a refused connect."""
         session, until, code = arrival.session, arrival.at + CONFIRMED_WITHIN, self.token()
         sealed, account_id, audit_id = won.sealed(self.vault), self.ids(), self.ids()
 
         def write(connection: Connection) -> None:
             leave(connection, won, sealed, account_id=account_id, now=arrival.at, until=until)
             if not await_confirmation(connection, session.id, digest(code), as_kept(won.answer, external), until=until):
-                return  # by this very write, of whose commit nobody heard
+                return  # an earlier run of this write committed unnoticed
             audit.record(
                 connection,
                 "connect.awaiting",
@@ -144,7 +144,7 @@ class Callback:
 
 
 def _is_confirmable(connection: Connection, session: ConnectSession) -> bool:
-    """The connection may demand a confirmation, or the target be gone, since the link was made."""
+    """Check again: since the link was made, the connection may demand confirmation, or the target be gone."""
     to = session.return_to
     if to is None or session.nonce_hash is None or not is_confidential(to):
         return False
@@ -152,7 +152,7 @@ def _is_confirmable(connection: Connection, session: ConnectSession) -> bool:
 
 
 def check_issuer(owner: ProviderConnection, profile: Profile, params: Mapping[str, str]) -> None:
-    """RFC 9207: the answer says which authorization server it comes from."""
+    """Check `iss` (RFC 9207), which names the authorization server that answered. Raises Refusal."""
     expected, sent = owner.config.get("issuer"), params.get("iss")
     must = profile.sends_iss or owner.config.get("sends_iss") == "true"
     if must and (expected is None or sent is None):

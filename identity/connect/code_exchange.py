@@ -1,4 +1,4 @@
-"""A code from the browser, exchanged for tokens, and the question whose they are."""
+"""Exchanges an authorization code for tokens, and asks the provider whose they are."""
 
 from __future__ import annotations
 
@@ -46,37 +46,37 @@ from identity.token_endpoint import TokenEndpoint
 
 @dataclass(frozen=True, kw_only=True)
 class CodeExchange:
-    """Speaks to the provider for one callback. A lost answer costs a code, which the person replaces."""
+    """Talks to the provider during a callback. A lost answer costs only a code; the person gets a new one."""
 
     store: Store
     vault: Vault
     http: Client
     gate: Gate
     budget: timedelta
-    send: timedelta  # from before its session is used up until the code leaves
+    send: timedelta  # from before the session is used up until the code is sent
     ids: Callable[[], str]
     monotonic: Callable[[], float]
 
     def send_before(self) -> float:
-        """When a code is not shown any more that is about to be, on the monotonic clock."""
+        """Return the deadline, on the monotonic clock, for sending a code from now."""
         return self.monotonic() + self.send.total_seconds()
 
     def enter(self, arrival: Arrival) -> timedelta | None:
-        """Count the exchange that follows; or how long until its turn, before jobs that wait for a token there.
+        """Count the exchange that follows, or return the wait until its turn. It goes before jobs waiting for a token.
 
-        Raises Refusal, which leaves the session as it is, where it must not be, or not before the session's end.
+        Raises Refusal, leaving the session unchanged, during a hold or if the turn comes after the session expires.
         """
         if self.store.read(find_hold) is not None:
             refuse_held()
         wait = self._enter(arrival, _who(arrival), keep=CONNECT_KEEPS)
         if wait is not None and arrival.at + wait >= arrival.session.expires_at:
-            self.leave(arrival)  # whoever starts again has another place, and this one would hold up the next
+            self.leave(arrival)  # a new session gets a new place; this one would hold up the next
             turn = f"your turn is in {ceil(wait / timedelta(minutes=1))} min, when this link has expired"
             refuse(Why.PROVIDER, f"{_no_tokens_now(arrival)}, and {turn}", f"then, {AGAIN}")
         return wait
 
     def leave(self, arrival: Arrival) -> None:
-        """Its session ends, or is left as it is, and asks for no token: it has no place in line any more."""
+        """Give up the session's place in line: it asks for no token."""
         self.gate.leave(_endpoint(arrival), _who(arrival))
 
     def _enter(self, arrival: Arrival, who: Who, *, keep: float) -> timedelta | None:
@@ -85,7 +85,7 @@ class CodeExchange:
     def tokens(
         self, arrival: Arrival, *, code: str, verifier: str, redirect_uri: str, send_before: float
     ) -> TokenAnswer:
-        """What *code* is worth. Raises Refusal, Misconfigured."""
+        """Exchange *code* for tokens. Raises Refusal, Misconfigured."""
         session, owner, profile = arrival.session, arrival.owner, arrival.profile
         name = authenticator(owner, Credential.AUTHORIZATION_CODE) or CLIENT_SECRET
         secrets = self.store.read(lambda connection: live_secrets(connection, owner.id, name))
@@ -94,9 +94,9 @@ class CodeExchange:
         request_by = partial(exchange_request, code=code, verifier=verifier, redirect_uri=redirect_uri)
         meaning = self._ask(arrival, request_by, secrets[0], send_before=send_before)
         if isinstance(meaning, ClientRefused) and (spare := spare_secret(secrets, profile, meaning.code)):
-            # The client is authenticated before the code is looked at (RFC 6749 §4.1.3), so it is still good.
+            # The client is authenticated before the code is checked (RFC 6749 §4.1.3), so the code is still valid.
             send_before = self.send_before()
-            if meaning.code != UNNAMED_401:  # that may be a gateway's
+            if meaning.code != UNNAMED_401:  # an unnamed 401 may come from a gateway
                 note_refused(
                     self.store,
                     secrets[0],
@@ -138,7 +138,7 @@ class CodeExchange:
         return meaning
 
     def whose(self, arrival: Arrival, token: Secret) -> ExternalIdentity | None:
-        """Whose account *token* is of; None where the provider cannot be asked. Raises Refusal."""
+        """Return whose account *token* belongs to; None if the provider cannot be asked. Raises Refusal."""
         owner, whoami = arrival.owner, arrival.profile.whoami
         if whoami is None or (question := whoami.request(owner, token)) is None:
             return None
@@ -154,7 +154,7 @@ class CodeExchange:
 
 
 def _kept(external: ExternalIdentity | None) -> ExternalIdentity | None:
-    """As the ledger keeps it; None: it cannot keep an id, and by another it would be somebody else, or elsewhere."""
+    """Return it as the ledger stores it; None if an id would change, and then name another person or place."""
     if external is None or any(kept(id) != id for id in (external.id, *external.places)):
         return None
     return replace(external, login=external.login and kept(external.login))

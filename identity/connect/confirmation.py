@@ -1,14 +1,14 @@
-"""The second leg of a connect: the product that made the link says who is signed in there, and by that it counts.
+"""The second leg of a connect: the product that made the link confirms who is signed in there.
 
-The browser that went through the provider's pages may be anybody's: whoever has a link of their own can have somebody
-else follow it, and whoever got hold of somebody else's can follow that and have its person open the address he comes
-back to. So the callback sends that browser on to the product with a code; the product, which knows whose browser it
-has, names them, and gives the nonce that it keeps in that browser's session. Only the link's own person, in the session
-that asked for the link, makes a consent of what was won. It keeps the number of its connect session, so a revocation
-between the two refuses it, whichever of them is committed first.
+The browser that went through the provider's pages may be anybody's. The owner of a link can have somebody else follow
+it. An attacker with a stolen link can follow it and have its owner open the address to which the attacker was sent
+back. The callback therefore sends the browser on to the product with a code. The product knows whose browser it has: it
+names that person and passes the nonce kept in that browser's session. Only the link's own person, in the session that
+asked for the link, turns the obtained tokens into a consent. The consent keeps the number of its connect session, and a
+revocation between the two legs refuses it, whichever commits first.
 
-Who does not know the code was not sent by that browser: they are told no more than that, and end nothing. It has 256
-bits, so their tries need not be counted.
+A caller without the code does not speak for that browser: it learns only that, and cannot end the session. The code has
+256 bits, so failed tries need not be counted.
 """
 
 from __future__ import annotations
@@ -37,37 +37,37 @@ from identity.sql.store import Store
 
 
 def as_kept(answer: TokenAnswer, external: ExternalIdentity | None) -> dict[str, object]:
-    """What a session that waits keeps of what was won, beside the tokens."""
+    """Return what a waiting session stores about the obtained tokens, besides the tokens."""
     whose = external and {"id": external.id, "login": external.login, "places": sorted(external.places)}
     return {"token_type": answer.token_type, "scopes": list(answer.scopes), "external": whose}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CameBack:
-    """What a product says of a browser that came back to it: who is signed in there, and what it brought and holds."""
+    """A product's statement about a returning browser: who is signed in, and the code and nonce."""
 
     principal: str
-    code: str = field(repr=False)  # from its address
-    nonce: str = field(repr=False)  # from its session at the product; empty: there is none
+    code: str = field(repr=False)  # from the address it opened
+    nonce: str = field(repr=False)  # from its session at the product; empty if there is none
 
     def is_of(self, session: ConnectSession) -> bool:
-        """Whether it is the person and the browser that the link was made for, with what the provider sent back."""
+        """True if the person, code and nonce all match *session*."""
         return self.principal == session.key.principal and session.is_code(self.code) and session.is_nonce(self.nonce)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Consenter:
-    """Who consented, for a page that asks whether that is right: *login* is as the provider calls them."""
+    """The person who consented, for a page that asks for confirmation. *login* is the provider's name for them."""
 
     key: AccountKey
     login: str | None
-    scopes: tuple[str, ...]  # that were granted
+    scopes: tuple[str, ...]  # granted
     until: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmations:
-    """Makes consents of what callbacks have won, or has it ended."""
+    """Turns the tokens of callbacks into consents, or has them ended."""
 
     store: Store
     vault: Vault
@@ -76,9 +76,9 @@ class Confirmations:
     storing: Storing
 
     def look(self, session: str, came: CameBack, *, tenant: str, now: datetime) -> Consenter | ConnectRefused | None:
-        """Who consented, told to whom `confirm` would listen. Nothing counts by it, and nothing ends.
+        """Return who consented, to callers whom `confirm` would accept. Changes nothing.
 
-        None: the tenant has no such session. Raises NotInState where there is nothing to confirm.
+        None if the tenant has no such session. Raises NotInState if there is nothing to confirm.
         """
         found = self._found(session, tenant)
         if found is None:
@@ -110,10 +110,10 @@ class Confirmations:
         now: datetime,
         also: Callable[[Connection, AccountKey], None],
     ) -> Connected | ConnectRefused | None:
-        """Store what the session's callback has won, or have it ended. None: the tenant has no such session.
+        """Store the tokens of the session's callback, or have them ended. None if the tenant has no such session.
 
-        *by* is who says so. *also* runs in the consent's transaction. The same said again has the same answer. Raises
-        NotInState where there is nothing to confirm; Unavailable or Misconfigured, after which it may be said again.
+        *by* names the caller. *also* runs in the consent's transaction. Idempotent. Raises NotInState if there is
+        nothing to confirm; Unavailable or Misconfigured, after which the call may be repeated.
         """
         found = self._found(session, tenant)
         if found is None:
@@ -127,7 +127,7 @@ class Confirmations:
             if not refusal.final:
                 return refusal.refused
             noted = self.refusals.note(found, refusal, now=now)
-        if came.is_of(found):  # the same may have been said twice at once
+        if came.is_of(found):  # the same call may have been made twice at once
             again = self.store.read(lambda connection: get_session(connection, session))
             if again is not None and isinstance(stored := told(again, now=now), Connected):
                 return stored
@@ -159,7 +159,7 @@ class Confirmations:
         external = whose and ExternalIdentity(id=whose["id"], login=whose["login"], places=frozenset(whose["places"]))
         arrival = Arrival(
             session=session,
-            owner=replace(owner, client_id=row.client_id),  # the one that won it, should the connection have another
+            owner=replace(owner, client_id=row.client_id),  # obtained it; the connection may have another now
             profile=profile_for(self.profiles, owner),
             at=now,
         )
@@ -173,7 +173,7 @@ class Confirmations:
 
 
 def _check(session: ConnectSession, came: CameBack, *, by: str, now: datetime) -> None:
-    """Raises Refusal where that is not what the link waits for."""
+    """Raise Refusal if that is not the confirmation the link waits for."""
     if not session.is_code(came.code):
         refuse(Why.UNCONFIRMED, "the code is not the one that this connect brought back")
     if now >= session.expires_at:
@@ -192,7 +192,7 @@ def _check(session: ConnectSession, came: CameBack, *, by: str, now: datetime) -
 
 
 def _ended(session: ConnectSession, *, is_same: bool, now: datetime) -> Connected | ConnectRefused:
-    """What there is to say of one that does not wait. Raises NotInState."""
+    """Return the outcome of a session that does not wait for a confirmation. Raises NotInState."""
     if session.outcome == CONNECTED and not is_same:
         raise NotInState("this link connected an account already, and this is not what confirmed it")
     outcome = told(session, now=now)

@@ -1,9 +1,9 @@
 """Connecting an account in the browser: authorization code with PKCE, once, in the browser that began it.
 
-start ─► a link, for one person ─► offer: a page that says what is asked ─► authorize: off to the provider
-      ─► finish: the callback (`identity.connect.callback`) ─► result: the page that says how it went
+start ─► a link, for one person ─► offer: a page with what is requested ─► authorize: redirect to the provider
+      ─► finish: the callback (`identity.connect.callback`) ─► result: a page with the outcome
 
-Where a connect is to be confirmed, the product that made the link says between those two whose browser that was
+If a connect must be confirmed, the product that made the link says between the last two whose browser it was
 (`identity.connect.confirmation`).
 """
 
@@ -58,7 +58,7 @@ __all__ = ["ConnectFlow", "ConnectLink", "ConnectOffer", "ConnectRefused", "Conn
 
 
 class ConnectFlow:
-    """Begins and finishes connect sessions. *redirect_uri* gives each provider connection its own callback address."""
+    """Begins and finishes connect sessions. *redirect_uri* returns a provider connection's own callback address."""
 
     def __init__(
         self,
@@ -123,15 +123,16 @@ class ConnectFlow:
         made_by_key: Callable[[Connection, str], str] | None = None,
         also: Callable[[Connection], None] = lambda connection: None,
     ) -> ConnectLink:
-        """A link for the person who is to connect *key*. Raises BadInput, Misconfigured, PolicyDenied or
-        Unavailable.
+        """Return a link for the person who is to connect *key*.
 
-        *scopes* None: the provider connection's. *return_to*: a registered address that the last page leads to.
-        *any_account*: another login at the provider may take the place of the one that consented before.
-        *confirm*: who consented is to be confirmed before it counts, as it is where the provider connection says so;
-        *nonce*: what the product keeps in the session of the browser that asked, without which no such link is made.
-        *made_by_key* says in the same commit which session the request's idempotency key stands for: the one that it is
-        given, or one before. *also* runs in that commit where a session begins.
+        *scopes* default to the provider connection's. *return_to* is a registered address to which the last page leads.
+        With *any_account*, another login at the provider may replace the one that consented before. With *confirm*, or
+        if the provider connection demands it, the product must confirm who consented; this needs *nonce*, a value that
+        the product keeps in the session of the browser that asked. *made_by_key* claims the request's idempotency key
+        in the same transaction and returns the session that it stands for: the given one, or an earlier one. *also*
+        runs in that transaction if a session begins.
+
+        Raises BadInput, Misconfigured, PolicyDenied or Unavailable.
         """
         owner, profile = self._provider(key.connection)
         session, state, verifier = self._token(), self._token(), self._token()
@@ -139,7 +140,7 @@ class ConnectFlow:
         expires_at = now + self._lifetime
 
         def begin(connection: Connection) -> ConnectSession:
-            # Before the locks, as a revocation that is asked for with a key claims it: no two wait for each other.
+            # Claim the key before the locks, in the order that a revocation uses: no deadlock.
             if made_by_key is not None and (before := made_by_key(connection, session)) != session:
                 return _there(connection, before)
             lock_shared(connection, key.scopes)
@@ -171,7 +172,7 @@ class ConnectFlow:
         )
 
     def offer(self, link: str, *, browser: str, now: datetime) -> ConnectOffer | Outcome:
-        """What the page behind *link* says. Nothing is bound yet: whoever previews a link is not the person.
+        """Return the content of the page behind *link*. Nothing is bound yet: a link preview is not the person.
 
         *browser* is the value of the browser's cookie, or empty.
         """
@@ -197,9 +198,9 @@ class ConnectFlow:
         return self._store.read(read)
 
     def authorize(self, link: str, *, browser: str, now: datetime) -> str | Outcome:
-        """Where to send the browser that goes on from *link*'s page; from here on no other browser can finish.
+        """Bind *link* to this browser and return the provider's address; no other browser can finish it.
 
-        *browser* is the value of a cookie made for this browser, random and long.
+        *browser* is the value of this browser's cookie, random and long.
         """
         session = self._opened(link, browser=browser, now=now)
         if not isinstance(session, ConnectSession):
@@ -228,14 +229,14 @@ class ConnectFlow:
         now: datetime,
         also: Callable[[Connection, AccountKey], None],
     ) -> Outcome:
-        """The callback that arrived at *connection_id*'s address. *also* runs in the consent's transaction."""
+        """Handle the callback at *connection_id*'s address. *also* runs in the consent's transaction."""
         state_hash = digest(params.get("state", ""))
         session = self._store.read(lambda connection: find_session(connection, state_hash))
         if session is None:
             return refused(Why.UNTRUSTED, "this answer belongs to no link of ours")
         owner, profile = self._provider(session.key.connection)
         try:
-            # A callback that is not this session's own must not end it, so these come before it is used up.
+            # These checks precede using up the session: a callback that is not its own must not end it.
             if owner.id != connection_id:
                 refuse(Why.UNTRUSTED, "this answer came back to the address of another provider connection")
             check_issuer(owner, profile, params)
@@ -248,14 +249,14 @@ class ConnectFlow:
         return connected or self._again(session.id, now=now)
 
     def result(self, session: str, *, browser: str, now: datetime) -> Outcome:
-        """How a session ended, for the browser that went through it."""
+        """Return the outcome of a session, for the browser that went through it."""
         found = self._store.read(lambda connection: get_session(connection, session))
         if found is None or not found.is_of(browser):
             return refused(Why.OTHER_BROWSER, "this page is for the browser in which the link was opened")
         return told(found, now=now)
 
     def about(self, session: str) -> tuple[AccountKey, str | None] | None:
-        """What a session connects, and where its last page leads as long as that is registered."""
+        """Return a session's account key, and its return target if still registered."""
 
         def read(connection: Connection) -> tuple[AccountKey, str | None] | None:
             found = get_session(connection, session)
@@ -271,7 +272,7 @@ class ConnectFlow:
         return told(found, now=now) if found else refused(Why.UNKNOWN_LINK, "there is no such link")
 
     def _opened(self, link: str, *, browser: str, now: datetime) -> ConnectSession | Outcome:
-        """The session of a link that may be opened in this browser, or what there is to say instead."""
+        """Return the session of a link that may be opened in this browser, or the outcome to show instead."""
         named = read_link(self._signer, link)
         session = named and self._store.read(lambda connection: get_session(connection, named))
         if not session:

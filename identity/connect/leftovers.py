@@ -1,9 +1,9 @@
-"""Leftovers: tokens that a connect had won before it was refused, on their way to their end at the provider.
+"""Leftovers: tokens that a connect obtained before it was refused, to be ended at the provider.
 
-Nobody ever uses them. Their rows are among the withdrawals, and of no revocation: they are asked about by themselves.
+Nobody uses them. They are stored as withdrawals that belong to no revocation and are asked about on their own.
 
-What has to be confirmed is one that is not due yet: it ends by itself at that time, whoever dies meanwhile, unless a
-consent takes it back first. `kept_until` says so, and whoever begins to end it takes that away.
+Tokens that await a confirmation are leftovers that are not due yet. They end at that time even if a process dies,
+unless a consent takes them back first. `kept_until` marks them; starting their end clears it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from identity.sql.sequence import lock_exclusive
 from identity.withdrawals import Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 
-GENERATION = 0  # they are of none
+GENERATION = 0  # leftovers belong to none
 
 _ROW = withdrawals.c
 _KEPT = _ROW.kept_until.is_not(None)
@@ -32,22 +32,22 @@ _KEPT = _ROW.kept_until.is_not(None)
 
 @dataclass(frozen=True, kw_only=True)
 class Leftover:
-    """What the callback of a connect session had won."""
+    """The tokens that a connect session's callback obtained."""
 
     key: AccountKey
     provider: str
-    client_id: str  # of the client that won it: the connection may be given another
+    client_id: str  # of the client that obtained it: the connection may get another
     started: int  # the session's ledger number
     answer: TokenAnswer
-    external_id: str | None = None  # whose it is at the provider; None: not known
+    external_id: str | None = None  # the owner at the provider; None if unknown
 
     @property
     def id(self) -> str:
-        """The withdrawal's, to which its tokens are sealed too: the account may have no row yet."""
+        """The id of the withdrawal, to which the tokens are also sealed: the account may have no row yet."""
         return _id(self.started)
 
     def sealed(self, vault: Vault) -> dict[str, bytes | None]:
-        """Its tokens, as they are stored."""
+        """Return the tokens, sealed for storage."""
 
         def seal(secret: Secret | None, name: str) -> bytes | None:
             return secret and vault.seal(
@@ -62,7 +62,7 @@ class Leftover:
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """A leftover that waits for a confirmation: it is due, and lost, *until* then."""
+    """A leftover that waits for a confirmation *until* then; afterwards it is due to end."""
 
     id: str
     account: str
@@ -78,11 +78,11 @@ def leave(
     now: datetime,
     until: datetime | None = None,
 ) -> None:
-    """Have the provider asked to end it, unless it was stored as a consent after all. Safe to repeat.
+    """Schedule the end of a leftover, unless it was stored as a consent after all. Safe to repeat.
 
-    *account_id* is the account's, should it have no row yet. *until*: not before then. Takes the account's lock.
+    *account_id* is used if the account has no row yet. *until* delays the end. Takes the account's lock.
     """
-    # A consent whose commit nobody heard of holds this lock until it has ended.
+    # A consent with an unknown commit holds this lock until its transaction ends.
     lock_exclusive(connection, leftover.key.scope)
     credential = Credential.AUTHORIZATION_CODE
     account = ensure_account(
@@ -111,25 +111,25 @@ def leave(
 
 
 def kept(connection: Connection, accounts: Collection[str]) -> list[Kept]:
-    """What these accounts would get by a confirmation."""
+    """Return the leftovers of these accounts that await a confirmation."""
     found = select(_ROW.id, _ROW.account_id, _ROW.kept_until).where(_ROW.account_id.in_(accounts), _KEPT)
     rows = connection.execute(found.order_by(_ROW.kept_until))
     return [Kept(id=row.id, account=row.account_id, until=row.kept_until) for row in rows]
 
 
 def kept_of(connection: Connection, started: int) -> Row[tuple[object, ...]] | None:
-    """What the session of that number keeps, sealed; None: it is ending, or was taken."""
+    """Return the sealed tokens that the session with that number keeps; None if they are ending or were taken."""
     return connection.execute(select(withdrawals).where(_ROW.id == _id(started), _KEPT)).one_or_none()
 
 
 def take_back(connection: Connection, started: int, *, until: datetime) -> bool:
-    """Have it end no more, in the transaction that stores it as a consent; False: its end may have begun."""
+    """Cancel its end, in the transaction that stores it as a consent; False if its end may have begun."""
     still = delete(withdrawals).where(_ROW.id == _id(started), _KEPT, _ROW.kept_until == until)
     return connection.execute(still).rowcount == 1
 
 
 def end_now(connection: Connection, started: int) -> None:
-    """What that session kept is due at once: nobody can confirm it any more."""
+    """Make the session's kept tokens due at once: they can no longer be confirmed."""
     due = update(withdrawals).where(_ROW.id == _id(started), _KEPT)
     connection.execute(due.values(due_at=_ROW.created_at, kept_until=None))
 
@@ -143,7 +143,7 @@ def opened(
     token_type: str,
     scopes: tuple[str, ...],
 ) -> TokenAnswer:
-    """What `kept_of` found, as the provider gave it. Raises Misconfigured."""
+    """Return the unsealed tokens of a `kept_of` row. Raises Misconfigured."""
 
     def open_one(sealed: bytes, name: str) -> Secret:
         return vault.open(sealed, token_binding(key.tenant, row.id, provider, name, GENERATION))

@@ -1,4 +1,4 @@
-"""What a link offers to whoever opens it."""
+"""The content of the page behind a connect link."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from identity.model import AccountKey, AccountState
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectOffer:
-    """What the person is asked, before anything happens."""
+    """The request shown to the person before anything happens."""
 
     session: str
     key: AccountKey
@@ -19,6 +19,6 @@ class ConnectOffer:
     authorize_url: str
     scopes: tuple[str, ...]
     awaited: Awaited | None
-    state: AccountState | None  # of the account that is there already
-    reason: str | None  # why that one is not active
+    state: AccountState | None  # of the existing account, if any
+    reason: str | None  # why the existing account is not active
     expires_at: datetime

@@ -1,4 +1,4 @@
-"""What a connect came to, as it is told to the person's browser, however often it asks."""
+"""Outcomes of a connect, as told to the person's browser however often it asks."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ class Connected:
     key: AccountKey
     account: str
     generation: int
-    login: str | None  # as the provider calls the person
-    missing_scopes: tuple[str, ...]  # asked for and not granted
+    login: str | None  # the provider's name for the person
+    missing_scopes: tuple[str, ...]  # requested but not granted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finishing:
-    """A callback of this session is being answered elsewhere: look again."""
+    """Another callback of this session is in progress: ask again."""
 
     session: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Awaiting:
-    """The person consented; the product that made the link has *until* then to say that it is its own."""
+    """The person consented; the product that made the link must confirm them *until* then."""
 
     session: str
     key: AccountKey
     until: datetime
-    code: str | None = None  # what the browser carries there; None: it was given out, once
+    code: str | None = None  # carried there by the browser; None: already given out, once
 
 
 @dataclass(frozen=True, kw_only=True)
 class InLine:
-    """The provider gives no more tokens for now, and the code was not shown yet: come back when its turn is."""
+    """The provider's rate limit is reached and the code not sent yet: come back in *turn_in*."""
 
     session: str
     turn_in: timedelta
@@ -50,17 +50,17 @@ class InLine:
 Outcome = Connected | ConnectRefused | Finishing | Awaiting | InLine
 
 
-#: Of a connect that waits for a confirmation no more.
+#: The reason of a connect whose confirmation came too late.
 TOO_LATE = "the place where you got the link did not confirm in time that it was you"
 
 
 def refused(why: Why, reason: str, next_step: str = AGAIN) -> ConnectRefused:
-    """Nothing was connected, and nothing is stored of it."""
+    """Return a refusal of which nothing is stored."""
     return ConnectRefused(why=why, reason=reason, next_step=next_step)
 
 
 def as_noted(connected: Connected) -> dict[str, object]:
-    """What its session keeps of it, for `told` to read."""
+    """Return the result that the session stores, for `told` to read."""
     return {
         "account": connected.account,
         "generation": connected.generation,
@@ -70,7 +70,7 @@ def as_noted(connected: Connected) -> dict[str, object]:
 
 
 def told(session: ConnectSession, *, now: datetime) -> Outcome:
-    """How *session* ended."""
+    """Return the outcome of *session*."""
     said = session.result or {}
     if session.finished_at is None:
         if now >= session.expires_at:

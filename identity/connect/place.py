@@ -1,7 +1,7 @@
-"""In which workspace somebody consented: it must be one that was listed for the tenant.
+"""Checks that the workspace in which somebody consented is listed for the tenant.
 
-The consent pages of Slack and Linear let one choose a workspace, and many people are in several. A token of another
-company's would act there, and its user's id is one that the tenant's own workspace never sends.
+The consent pages of Slack and Linear let people choose a workspace, and many belong to several. A token of another
+company's workspace would act there, under a user id that the tenant's own workspace never sends.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from identity.providers.profile import ExternalIdentity
 
 
 def check_place(connection: Connection, arrival: Arrival, external: ExternalIdentity | None) -> None:
-    """Refuse a workspace that is not the tenant's. Nothing listed there, anybody's or its own, and nothing is known.
+    """Raise Refusal for a workspace that is not the tenant's. Runs in the transaction that stores the consent.
 
-    Where it is taken is kept: an end there that reaches nobody is no stranger's.
-
-    Inside the transaction that stores the consent. Raises Refusal.
+    An unlisted workspace is accepted if nothing is listed for the tenant either. Accepted places are recorded, so that
+    a later signal from there that matches no account is not taken for a stranger's.
     """
     places = frozenset() if external is None else external.places
     owner, tenant = arrival.owner, arrival.session.key.tenant
-    if not places:  # a provider without workspaces, or one that does not say: then it may be anywhere
+    if not places:  # the provider has no workspaces, or does not name it: it may be anywhere
         note_places(connection, owner.id, (ANYWHERE,))
         return
     whose = set(listed_as(connection, owner.id, places).values())
@@ -32,7 +31,7 @@ def check_place(connection: Connection, arrival: Arrival, external: ExternalIden
         note_places(connection, owner.id, places)
         return
     name, named = arrival.provider, ", ".join(sorted(places))
-    if tenant in whose:  # a workspace of one, in an organization of the other: what comes from there has one tenant
+    if tenant in whose:  # a workspace of one tenant in another's organization: its events belong to one tenant only
         refuse(
             Why.OPERATOR,
             f"your workspace at {name} ({named}) is listed for your company here and for another one as well",
@@ -51,7 +50,7 @@ def check_place(connection: Connection, arrival: Arrival, external: ExternalIden
 
 
 def _says_which(connection: Connection, owner: ProviderConnection, tenant: str) -> bool:
-    """Whether what is listed says which workspaces are the tenant's: of its own connection, also that none is left."""
+    """True if the listing decides which workspaces are the tenant's; on its own connection even an emptied one."""
     if owner.tenant is not None:
         return not takes_any(connection, owner.id)
     return has_listing(connection, owner.id, tenant)

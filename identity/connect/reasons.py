@@ -1,4 +1,4 @@
-"""Why a connect ends without a consent, in words for the person who tried."""
+"""The reasons why a connect ends without a consent, in words for the person."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ _LATER = "try again later by the same link, and where that has expired by then, 
 
 
 class Why(StrEnum):
-    """The reasons there are; each has a page of its own."""
+    """The reasons for a refusal; each has a page of its own."""
 
     UNKNOWN_LINK = "unknown_link"  # not one of ours, or mistyped
     EXPIRED = "expired"  # its minutes are over
-    USED = "used"  # it connected, or failed to connect, in a browser that is not this one
+    USED = "used"  # it was used, with or without success, in another browser
     OTHER_BROWSER = "other_browser"  # opened in another browser first
     REVOKED = "revoked"  # access was withdrawn after the link was made
     DECLINED = "declined"  # the person said no at the provider
-    WRONG_ACCOUNT = "wrong_account"  # signed in at the provider as somebody else than the one awaited, or elsewhere
+    WRONG_ACCOUNT = "wrong_account"  # at the provider: not the expected account, or another workspace
     LINKED_ELSEWHERE = "linked_elsewhere"  # this login belongs to another person of the tenant
-    UNTRUSTED = "untrusted"  # an answer that is not the one this session waits for
+    UNTRUSTED = "untrusted"  # not the answer that this session waits for
     PROVIDER = "provider"  # the provider gave no token, or did not say whose it is
     OPERATOR = "operator"  # a setting or a client registration is wrong
-    HELD = "held"  # the installation is held: nobody is sent to a provider, and no code is exchanged
+    HELD = "held"  # the installation is held: no redirect to a provider, no code exchange
     INTERRUPTED = "interrupted"  # it was cut off while it was being finished: nothing is connected
-    UNCONFIRMED = "unconfirmed"  # the product that made the link did not say in time that it was its own person
+    UNCONFIRMED = "unconfirmed"  # the product that made the link did not confirm its person in time
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectRefused:
-    """Nothing was stored: why, and what to do. *session*: whose, once the person's browser is known to be the one."""
+    """A connect that stored nothing: why, and what to do. *session* is set once the browser is known to be its own."""
 
     why: Why
     reason: str
@@ -50,9 +50,9 @@ class ConnectRefused:
 
 
 class Refusal(Exception):
-    """Leaves a callback early. *final*: the session was used up. *detail* is for the audit, never for the page.
+    """Ends a callback early. *final*: the session is used up. *detail* is for the audit, never for the page.
 
-    *leftover* is what the callback had won by then.
+    *leftover* holds the tokens that the callback had obtained.
     """
 
     leftover: Leftover | None = None
@@ -65,22 +65,22 @@ class Refusal(Exception):
 
 
 def refuse(why: Why, reason: str, next_step: str = AGAIN, *, final: bool = False, **detail: str) -> NoReturn:
-    """End the callback here."""
+    """Raise the Refusal that ends the callback."""
     raise Refusal(ConnectRefused(why=why, reason=reason, next_step=next_step), final=final, detail=detail)
 
 
 def refuse_held() -> NoReturn:
-    """End the callback before its code is shown; the session stays as it is."""
+    """End the callback before its code is sent; the session is unchanged."""
     refuse(Why.HELD, _HELD, _LATER)
 
 
 def held(connection: Connection) -> ConnectRefused | None:
-    """What is said in place of a link's page while it is held: who went on would come back for nothing."""
+    """Return the refusal to show instead of a link's page during a hold, or None."""
     if find_hold(connection) is None:
         return None
     return ConnectRefused(why=Why.HELD, reason=_HELD, next_step=_LATER)
 
 
 def refuse_revoked() -> NoReturn:
-    """End the callback, or the confirmation, that a revocation came before."""
+    """End a callback or confirmation that follows a revocation."""
     refuse(Why.REVOKED, "access was revoked after this link was made", final=True)

@@ -1,4 +1,4 @@
-"""How a refused connect ends: noted for the person and the audit, and what it had won left to end at the provider."""
+"""Refused connects: recorded for the person and the audit, with their tokens left to end at the provider."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Refusals:
-    """Writes down how connects were refused."""
+    """Records refused connects."""
 
     store: Store
     vault: Vault
@@ -33,13 +33,13 @@ class Refusals:
     persistent: PersistentWrite = field(default_factory=PersistentWrite)
 
     def note(self, session: ConnectSession, refusal: Refusal, *, now: datetime) -> ConnectRefused:
-        """Record how a used session ended; returns it as the person is told."""
+        """Record the outcome of a used-up session; return it as shown to the person."""
         refused, audit_id = refusal.refused, self.ids()
         said = {"reason": refused.reason, "next_step": refused.next_step}
 
         def write(connection: Connection) -> None:
             if not note_outcome(connection, session.id, refused.why, said):
-                return  # noted before, by this very write or by a consent that was stored after all
+                return  # recorded before, by an earlier run of this write or by a consent stored after all
             end_now(connection, session.started)
             audit.record(
                 connection,
@@ -60,21 +60,21 @@ class Refusals:
 
     @contextmanager
     def leaving(self, won: Leftover, *, now: datetime) -> Iterator[None]:
-        """What ends early in here leaves tokens at the provider. `note` writes down those of a Refusal."""
+        """Record the obtained tokens as leftovers if the block fails. For a Refusal, `note` does so."""
         try:
             with in_words():
                 yield
         except Refusal as refusal:
             refusal.leftover = won
             raise
-        except Exception:  # a bug, or a fault nobody foresaw: it is raised, and the tokens end all the same
+        except Exception:  # an unexpected error: re-raised, but the tokens must still end
             self._leave(won, now=now)
             raise
 
     def _leave(
         self, won: Leftover, *, now: datetime, then: Callable[[Connection], None] = lambda connection: None
     ) -> None:
-        """Have the ledger know of tokens that nobody else knows of: while it is away, they are held here."""
+        """Store tokens that nothing else knows of, retrying while the ledger is unavailable."""
         sealed = won.sealed(self.vault)
         account_id = self.ids()
         where = {"connection": won.key.connection, "principal": won.key.principal, "connect": str(won.started)}
@@ -95,7 +95,7 @@ class Refusals:
 
 @contextmanager
 def in_words() -> Iterator[None]:
-    """What goes wrong in here, as the person is told."""
+    """Turn errors in the block into a Refusal, in words for the person."""
     try:
         yield
     except Unavailable:

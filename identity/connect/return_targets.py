@@ -1,6 +1,6 @@
-"""Return targets: the addresses to which the last page of a connect may lead, as an operator registered them.
+"""Return targets: registered addresses to which the last page of a connect may lead.
 
-Compared as they are, character for character (RFC 9700 §4.1.3): a pattern is how an open redirector begins.
+They are compared character by character (RFC 9700 §4.1.3): patterns invite open redirectors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from identity.http.addresses import is_loopback
 
 
 def checked_url(url: str) -> str:
-    """*url*, or BadInput: it must be a whole http(s) address, without credentials or a fragment."""
+    """Return *url* if it is a full http(s) address without credentials or fragment. Raises BadInput."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -28,13 +28,13 @@ def checked_url(url: str) -> str:
 
 
 def is_confidential(url: str) -> bool:
-    """Whether nobody on the way reads what a browser carries to *url*: by TLS, or within its own machine."""
+    """True if nobody on the way can read a request to *url*: it uses TLS or loopback."""
     parts = urlsplit(url)
     return parts.scheme == "https" or is_loopback(parts.hostname or "")
 
 
 def add_target(connection: Connection, *, id: str, tenant: str | None, url: str, now: datetime) -> bool:
-    """Let the last page lead to *url*; tenant None: for every tenant's people. False: it may already."""
+    """Register *url*; with *tenant* None, for every tenant's people. False if it is registered already."""
     same = return_targets.c.tenant_id.is_(None) if tenant is None else return_targets.c.tenant_id == tenant
     if connection.execute(select(return_targets.c.id).where(same, return_targets.c.url == url)).first() is not None:
         return False
@@ -43,11 +43,11 @@ def add_target(connection: Connection, *, id: str, tenant: str | None, url: str,
 
 
 def remove_target(connection: Connection, id: str) -> bool:
-    """End it, for links that are out too. False: there is none of that id."""
+    """Remove a target, also for links already given out. False if there is none with that id."""
     return connection.execute(delete(return_targets).where(return_targets.c.id == id)).rowcount == 1
 
 
 def may_return(connection: Connection, tenant: str, url: str) -> bool:
-    """Whether the people of *tenant* may be led to *url*."""
+    """True if *url* is registered for the people of *tenant*."""
     whose = or_(return_targets.c.tenant_id == tenant, return_targets.c.tenant_id.is_(None))
     return connection.execute(select(return_targets.c.id).where(return_targets.c.url == url, whose)).first() is not None

@@ -1,6 +1,7 @@
-"""Connect sessions: one attempt of a person to consent, for minutes and once.
+"""Connect sessions: one attempt of a person to consent, valid once and for minutes.
 
-Its ledger number, taken when it begins, becomes the grant's `consented`: a revocation after that refuses the callback.
+A session's ledger number, taken when it begins, becomes the grant's `consented`: a later revocation refuses the
+callback.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from identity.sql.columns import Instant
 
 _OPEN = connect_sessions.c.finished_at.is_(None)
 CONNECTED, USED, AWAITING = "connected", "used", "awaiting"
-FINISHED_WITHIN = timedelta(minutes=1)  # a callback that has not said by then how it ended was cut off
-CONFIRMED_WITHIN = timedelta(minutes=5)  # from the callback on: the product is asked by the browser's next request
+FINISHED_WITHIN = timedelta(minutes=1)  # a callback without an outcome by then was cut off
+CONFIRMED_WITHIN = timedelta(minutes=5)  # from the callback; the browser's next request goes to the product
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectSession:
-    """One session as it is stored: the state and the browser's cookie as hashes, the verifier sealed."""
+    """One session as stored: state and browser cookie as hashes, the verifier sealed."""
 
     id: str
     key: AccountKey
@@ -45,35 +46,35 @@ class ConnectSession:
     result: Mapping[str, Any] | None = None
     return_to: str | None = None
     any_account: bool = False
-    confirm: bool = False  # the product that made the link has to say that it is its person
-    code_hash: str | None = None  # of what the browser carries to that product
-    nonce_hash: str | None = None  # of what that product keeps in the session of the browser that asked for the link
+    confirm: bool = False  # the product that made the link must confirm the person
+    code_hash: str | None = None  # of the code that the browser carries to that product
+    nonce_hash: str | None = None  # of the product's nonce in the session of the browser that asked for the link
 
     def is_of(self, browser: str) -> bool:
-        """Whether *browser* is the one that opened it."""
+        """True if the session is bound to *browser*."""
         return bool(browser) and self.browser_hash == digest(browser)
 
     def is_code(self, code: str) -> bool:
-        """Whether *code* is what its browser carried to the product."""
+        """True if *code* is the one that the browser carried to the product."""
         return self.code_hash is not None and compare_digest(self.code_hash, digest(code))
 
     def is_nonce(self, nonce: str) -> bool:
-        """Whether *nonce* is what the product gave when it asked for the link."""
+        """True if *nonce* is the one that the product gave when it asked for the link."""
         return self.nonce_hash is not None and compare_digest(self.nonce_hash, digest(nonce))
 
 
 def digest(text: str) -> str:
-    """How states and browser cookies are stored and compared; both are random and long."""
+    """Hash a state, cookie, code or nonce for storage and comparison; all are random and long."""
     return sha256(text.encode()).hexdigest()
 
 
 def seal_verifier(vault: Vault, tenant: str, session: str, provider: str, *, state: str, verifier: str) -> bytes:
-    """A session's state and verifier, as they are stored."""
+    """Seal a session's state and verifier for storage."""
     return vault.seal(Secret(json.dumps([state, verifier])), _binding(tenant, session, provider))
 
 
 def open_verifier(vault: Vault, session: ConnectSession, provider: str) -> tuple[str, str]:
-    """Its state and its verifier. Raises Misconfigured."""
+    """Return a session's state and verifier. Raises Misconfigured."""
     opened = vault.open(session.verifier_sealed, _binding(session.key.tenant, session.id, provider))
     state, verifier = json.loads(opened.reveal())
     return state, verifier
@@ -84,7 +85,7 @@ def _binding(tenant: str, session: str, provider: str) -> Binding:
 
 
 def add_session(connection: Connection, session: ConnectSession) -> None:
-    """Write a session that begins."""
+    """Insert a new session."""
     row = {
         "id": session.id,
         "state_hash": session.state_hash,
@@ -105,13 +106,13 @@ def add_session(connection: Connection, session: ConnectSession) -> None:
 
 
 def get_session(connection: Connection, session: str) -> ConnectSession | None:
-    """The session of that id."""
+    """Return the session with that id, or None."""
     row = connection.execute(select(connect_sessions).where(connect_sessions.c.id == session)).one_or_none()
     return None if row is None else _session(row)
 
 
 def find_session(connection: Connection, state_hash: str) -> ConnectSession | None:
-    """The session that waits for an answer with that state."""
+    """Return the session with that state, or None."""
     found = select(connect_sessions).where(connect_sessions.c.state_hash == state_hash)
     row = connection.execute(found).one_or_none()
     return None if row is None else _session(row)
@@ -120,9 +121,9 @@ def find_session(connection: Connection, state_hash: str) -> ConnectSession | No
 def bind_browser(
     connection: Connection, session: str, browser_hash: str, *, now: datetime, expires_at: datetime
 ) -> bool:
-    """Tie an open session to the first browser that goes on from its page; False for another one, or too late.
+    """Bind an open session to the first browser that goes on from its page; False for another one, or too late.
 
-    That first time it gets until *expires_at* to come back: the minutes of the link are for opening it.
+    The first binding extends the session to *expires_at*: the link's own lifetime is for opening it.
     """
     columns = connect_sessions.c
     which = (columns.id == session) & _OPEN & (columns.expires_at > now)
@@ -134,14 +135,14 @@ def bind_browser(
 
 
 def use_up(connection: Connection, session: str, *, now: datetime) -> bool:
-    """Let this callback be the only one; False if there was one before, or it is too late."""
+    """Claim the session for this callback; False if another callback was first, or it is too late."""
     columns = connect_sessions.c
     used = update(connect_sessions).where(columns.id == session, _OPEN, columns.expires_at > now)
     return connection.execute(used.values(finished_at=now, outcome=USED)).rowcount == 1
 
 
 def note_outcome(connection: Connection, session: str, outcome: str, result: Mapping[str, Any]) -> bool:
-    """How it ended, for the page that says so; False if that was noted before: what was noted first stays."""
+    """Record the outcome for the result page; False if one was recorded before, which stays."""
     columns = connect_sessions.c
     unsaid = or_(columns.outcome.is_(None), columns.outcome.in_((USED, AWAITING)))
     noted = update(connect_sessions).where(columns.id == session, unsaid)
@@ -151,7 +152,7 @@ def note_outcome(connection: Connection, session: str, outcome: str, result: Map
 def await_confirmation(
     connection: Connection, session: str, code_hash: str, result: Mapping[str, Any], *, until: datetime
 ) -> bool:
-    """Its callback is over, and what it has won waits for a confirmation; False: that, or how it ended, is noted."""
+    """Mark a session as awaiting confirmation after its callback; False if that or an outcome is recorded."""
     columns = connect_sessions.c
     used = update(connect_sessions).where(columns.id == session, columns.outcome == USED)
     values = {"outcome": AWAITING, "code_hash": code_hash, "result": dict(result), "expires_at": until}
@@ -167,11 +168,10 @@ def is_connecting(
     before: int | None = None,
     besides: int | None = None,
 ) -> bool:
-    """Whether somebody holds a link for this account that still works, and was made between these ledger numbers.
+    """True if a link for this account still works and was made between these ledger numbers, exclusive.
 
-    So does one whose callback is being answered, for its minute, and one that waits for its confirmation.
-
-    *besides* is the number of a session that has ended, however it was noted.
+    A link also counts during its callback, for `FINISHED_WITHIN`, and while it waits for its confirmation. *besides* is
+    the number of a session to ignore: it has ended, whatever was recorded.
     """
     columns = connect_sessions.c
     open_one = select(columns.id).where(
@@ -189,9 +189,9 @@ def is_connecting(
 def links_end(
     connection: Connection, key: AccountKey, *, now: datetime, made_by: datetime, after: int, besides: int
 ) -> datetime | None:
-    """When the last link for this account ends, as things stand, of those that still work and were *made_by* then.
+    """Return when the last working link for this account ends, among those *made_by* then; None if there is none.
 
-    None: there is none. *after* and *besides* as of `is_connecting`. Opened, or come back by, it ends later.
+    *after* and *besides* are as in `is_connecting`. Opening a link or returning through it extends it.
     """
     columns = connect_sessions.c
     left = select(func.max(columns.expires_at, type_=Instant)).where(
@@ -207,18 +207,18 @@ def links_end(
 
 
 def open_links(connection: Connection, principal: str, *, now: datetime) -> list[ConnectSession]:
-    """The links that are not over, for any account of this person. A revocation may have come after one of them."""
+    """Return the working links for any account of this person. A later revocation may refuse them."""
     found = select(connect_sessions).where(connect_sessions.c.principal_id == principal, _works(now))
     return [_session(row) for row in connection.execute(found)]
 
 
 def forget_sessions(connection: Connection, through: str, *, now: datetime) -> None:
-    """Forget the sessions at a connection that have ended or expired."""
+    """Delete the sessions at a connection that have ended or expired."""
     connection.execute(delete(connect_sessions).where(connect_sessions.c.connection_id == through, not_(_works(now))))
 
 
 def latest_link(connection: Connection, through: str) -> datetime | None:
-    """Until when a session at a connection may yet be used, or finish, as those are that are left."""
+    """Return the latest time at which a stored session at a connection may still be used or finish."""
     columns = connect_sessions.c
     left = select(columns.expires_at, columns.finished_at).where(columns.connection_id == through)
     until = (
@@ -229,10 +229,10 @@ def latest_link(connection: Connection, through: str) -> datetime | None:
 
 
 def _works(now: datetime) -> ColumnElement[bool]:
-    # One that is used up may be at the provider's token endpoint this moment, past its time too: it is not over yet.
+    # A used-up session may be at the provider's token endpoint right now, even past its expiry: it is not over yet.
     columns = connect_sessions.c
     in_time = columns.expires_at > now
-    used = columns.outcome.is_not_distinct_from(USED)  # false where none is noted: its contrary is asked for too
+    used = columns.outcome.is_not_distinct_from(USED)  # false, not NULL, without an outcome: callers negate it
     awaiting = columns.outcome.is_not_distinct_from(AWAITING)
     return ((_OPEN | used | awaiting) & in_time) | (used & (columns.finished_at > now - FINISHED_WITHIN))
 

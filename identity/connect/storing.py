@@ -1,4 +1,4 @@
-"""Storing what a connect has won: the one way by which it becomes a grant, with its alias, audit row and outcome."""
+"""Stores a connect's tokens as a grant, with alias, audit row and outcome. There is no other way."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from identity.principals import link_alias, resolve_alias, to_unlink
 from identity.providers.profile import ExternalIdentity
 from identity.sql.store import Store
 
-_OFFLINE = frozenset({"offline_access"})  # OpenID Connect Core §11: whoever has a refresh token was granted it
+_OFFLINE = frozenset({"offline_access"})  # OpenID Connect Core §11: a refresh token implies it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Storing:
-    """Makes grants of what connects have won."""
+    """Turns the tokens of connects into grants."""
 
     store: Store
     vault: Vault
@@ -44,13 +44,13 @@ class Storing:
         *,
         also: Callable[[Connection, AccountKey], None],
     ) -> Connected:
-        """Store it. *also* runs in that transaction. Raises Refusal or Unavailable."""
+        """Store the consent. *also* runs in the same transaction. Raises Refusal or Unavailable."""
         session, owner = arrival.session, arrival.owner
         consent = _consent_of(arrival, external, id=self.ids())
         audit_id = self.ids()
         covered = arrival.profile.covered(answer.scopes)
         if answer.refresh_token is not None:
-            covered |= _OFFLINE  # some servers leave it out of the scopes they name
+            covered |= _OFFLINE  # some servers omit it from `scope`
         missing = tuple(scope for scope in session.scopes if scope not in covered)
 
         def connected(stored: Consented) -> Connected:
@@ -112,9 +112,9 @@ def _consent_of(arrival: Arrival, external: ExternalIdentity | None, *, id: str)
 
 
 def _link(connection: Connection, arrival: Arrival, external: ExternalIdentity, *, made_by: str) -> None:
-    """Say that the provider's user is this principal. Refuses one who is linked to another of the tenant."""
+    """Link the provider's user to this principal. Refuses a user linked to another principal of the tenant."""
     key, name = arrival.session.key, arrival.provider
-    # Asked for anew: while the code was exchanged, an operator may have given its people another name.
+    # Read again: an operator may have changed `people` while the code was exchanged.
     people = people_of(connection, arrival.owner.id)
     if link_alias(
         connection,

@@ -1,4 +1,4 @@
-"""The tables of connects: who is on the way to consent, and where the last page of it may lead."""
+"""The tables of connect sessions and of return targets."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ connect_sessions = Table(
     Column("started", BigInteger, nullable=False),  # ledger number: becomes the grant's `consented`
     Column("scopes", JSON, nullable=False),
     Column("verifier_sealed", LargeBinary, nullable=False),
-    Column("browser_hash", String(64)),  # set when the browser opens the link, compared at the callback
+    Column("browser_hash", String(64)),  # set when a browser goes on from the page, compared at the callback
     Column("expires_at", Instant, nullable=False),
     Column("finished_at", Instant),
-    # used, until it is known; awaiting, until it is confirmed; connected, or a reason of identity.connect.reasons
+    # `used` until known, `awaiting` until confirmed, then `connected` or a reason of identity.connect.reasons
     Column("outcome", String(64)),
-    Column("result", JSON),  # what the page says of it, in words: never a credential
-    Column("return_to", Text),  # a registered address that the last page leads to
-    Column("any_account", Boolean, nullable=False, server_default=false()),  # another login may take the place
-    Column("confirm", Boolean, nullable=False, server_default=false()),  # its product has to say that it is its person
-    Column("code_hash", String(64)),  # of what the browser carries to that product
-    Column("nonce_hash", String(64)),  # of what that product keeps in the session of the browser that asked
+    Column("result", JSON),  # shown on the result page; never a credential
+    Column("return_to", Text),  # a registered address to which the last page leads
+    Column("any_account", Boolean, nullable=False, server_default=false()),  # another login may replace it
+    Column("confirm", Boolean, nullable=False, server_default=false()),  # the product must confirm the person
+    Column("code_hash", String(64)),  # of the code carried to that product
+    Column("nonce_hash", String(64)),  # of the product's nonce in the asking browser's session
     Column("created_at", Instant, nullable=False),
     Index("ix_connect_sessions_expires", "expires_at"),
 )
 
-# Where the last page of a connect may lead: exact addresses, registered by an operator.
+# Addresses to which the last page of a connect may lead, exact, registered by an operator.
 return_targets = Table(
     "return_targets",
     metadata,

@@ -1,1 +1,1 @@
-"""The console's people: their roles, how they sign in, and how long they stay."""
+"""The console's users: roles, sign-in and sessions."""

@@ -1,4 +1,4 @@
-"""What people may do at the console: roles, of one tenant or of all, by what their sign-in says of them."""
+"""Console roles, of one tenant or of all, derived from the claims of a sign-in."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from identity.console.tables import console_roles, console_sessions
 from identity.errors import BadInput
 from identity.tables import tenants
 
-SEPARATOR = "@"  # of a role and its tenant in the claim that names roles: `operator@acme`
+SEPARATOR = "@"  # between role and tenant in the roles claim: `operator@acme`
 
 
 class Role(StrEnum):
-    """What a person may do; docs/howto/console.md has the table."""
+    """The roles of the console; docs/howto/console.md has the table."""
 
-    OWNER = "owner"  # everything, opening again what was stopped included
-    OPERATOR = "operator"  # the work: replay, cancel, resolve, reconnect, revoke
+    OWNER = "owner"  # everything, including reopening stopped scopes
+    OPERATOR = "operator"  # daily work: replay, cancel, resolve, reconnect, revoke
     APPROVER = "approver"  # decide approvals
     AUDITOR = "auditor"  # see everything, change nothing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """One role of a person."""
+    """One role that a person has."""
 
     role: Role
-    tenant: str | None  # None: of every tenant, and of the platform
+    tenant: str | None  # None: every tenant and the platform
 
 
 def roles_of(connection: Connection, claims: Mapping[str, Any], *, roles_claim: str | None) -> tuple[Held, ...]:
-    """The roles of whoever signed in with *claims*: those of the table, and those that *roles_claim* names outright.
+    """Return the roles of a person with *claims*: those of the table, and those that *roles_claim* names.
 
-    In the transaction that lets them in: whoever takes one back waits for it, and ends the session then.
+    Runs in the transaction that signs the person in. A concurrent `disallow` waits for it and then ends the session.
     """
     everybodys = select(console_roles).order_by(console_roles.c.id)
     rows = connection.execute(everybodys.with_for_update(read=True)).all()
@@ -49,7 +49,7 @@ def roles_of(connection: Connection, claims: Mapping[str, Any], *, roles_claim: 
 
 
 def _values(claims: Mapping[str, Any], name: str) -> frozenset[str]:
-    """What a claim says; an address that nobody verified says nothing (OpenID Connect Core §5.1)."""
+    """Return a claim's values; none for an unverified e-mail address (OpenID Connect Core §5.1)."""
     if name == "email" and claims.get("email_verified") is not True:
         return frozenset()
     said = claims.get(name)
@@ -65,7 +65,7 @@ def _named(values: frozenset[str]) -> Iterator[Held]:
 
 
 def allow(connection: Connection, act: Act, *, id: str, claim: str, value: str, role: Role, tenant: str | None) -> None:
-    """Whoever signs in with that claim has that role. Raises BadInput."""
+    """Grant a role to everybody who signs in with that claim. Raises BadInput."""
     if tenant is not None and connection.execute(select(tenants.c.id).where(tenants.c.id == tenant)).first() is None:
         raise BadInput(f"there is no tenant {tenant}: `aswhom tenants list` shows them")
     columns = console_roles.c
@@ -79,14 +79,14 @@ def allow(connection: Connection, act: Act, *, id: str, claim: str, value: str, 
 
 
 def disallow(connection: Connection, id: str, act: Act) -> int:
-    """Take a role back; everybody who signed in by a provider signs in anew. Returns how many were. Raises BadInput."""
+    """Take a role back and end all OpenID sessions; return how many. Raises BadInput."""
     gone = delete(console_roles).where(console_roles.c.id == id).returning(*console_roles.c)
     row = connection.execute(gone).one_or_none()
     if row is None:
         raise BadInput(f"there is no role {id}: `aswhom console roles` shows them")
     who = f"{row.claim} {row.value}"
     _record(connection, "console.disallowed", who, row.role, row.tenant_id, act)
-    # Whose session rests on it is not known: a session keeps roles, not claims.
+    # The sessions affected are not known: a session stores roles, not claims.
     return connection.execute(delete(console_sessions).where(console_sessions.c.via == "openid")).rowcount
 
 

@@ -1,6 +1,6 @@
-"""Who is signed in at the console: sessions that live on the server, and links that sign in once.
+"""Console sessions, stored on the server, and links that sign in once.
 
-A token is 256 random bits, so its plain SHA-256 is enough to recognise it and of no use to whoever reads the ledger.
+A token is 256 random bits. A plain SHA-256 suffices to recognise it and is of no use to a reader of the ledger.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LINK_LIFETIME = timedelta(minutes=10)
 
 
 class Via(StrEnum):
-    """How somebody signed in."""
+    """The way somebody signed in."""
 
     OPENID = "openid"
     LINK = "link"
@@ -32,28 +32,28 @@ class Via(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
-    """Somebody who is signed in."""
+    """A person who is signed in."""
 
     subject: str
     name: str
     via: Via
     held: tuple[Held, ...]
-    issuer: str | None = None  # whose subject it is; None: a link's
+    issuer: str | None = None  # of the subject; None for a link
 
     @property
     def by(self) -> str:
-        """The person, as the audit and the jobs name them."""
+        """The person's name in the audit and in jobs."""
         return f"console:{self.name}"[:120]
 
     @property
     def known_by(self) -> str | None:
-        """The subject by which an alias may say whose user they are; None: who came by a link is nobody's."""
+        """The subject by which an alias may name their principal; None for people who came by a link."""
         return self.subject if self.via is Via.OPENID else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """A browser in which somebody is signed in."""
+    """A browser session of a signed-in person."""
 
     person: Person
     seen_at: datetime
@@ -61,20 +61,20 @@ class Session:
 
 @dataclass(frozen=True, kw_only=True)
 class Withdrawn:
-    """What became of the sessions that a provider's word could have ended."""
+    """The effect of a provider's sign-out signal on sessions."""
 
     ended: int
-    narrowed: int  # those that have roles beyond the tenant whose sessions its sender may end: they keep these alone
-    younger: int  # than what it tells of
-    of_others: int  # without a role of that tenant
+    narrowed: int  # kept only their roles outside the sender's tenant
+    younger: int  # begun after the signal's event: kept
+    of_others: int  # without a role of the sender's tenant: kept
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """What one person had."""
+    """The sessions and links ended for one person."""
 
     sessions: int
-    links: int  # unused ones that they made
+    links: int  # unused links that they had made
 
 
 def begin(
@@ -87,7 +87,7 @@ def begin(
     lifetime: timedelta,
     came_from: str | None = None,
 ) -> None:
-    """Sign *person* in for *lifetime*; sessions that are over are forgotten."""
+    """Sign *person* in for *lifetime*, and delete expired sessions."""
     connection.execute(delete(console_sessions).where(console_sessions.c.expires_at <= now))
     row = {
         "token_sha256": token.fingerprint(),
@@ -105,7 +105,7 @@ def begin(
 
 
 def find(connection: Connection, token: Secret, *, now: datetime, idle: timedelta | None = None) -> Session | None:
-    """The session of *token*; None: there is none, or no longer, or nobody used it for as long as *idle*."""
+    """Return the session of *token*; None if it is unknown, has expired, or was unused for *idle*."""
     columns = console_sessions.c
     held = select(console_sessions).where(columns.token_sha256 == token.fingerprint(), columns.expires_at > now)
     row = connection.execute(held).one_or_none()
@@ -117,7 +117,7 @@ def find(connection: Connection, token: Secret, *, now: datetime, idle: timedelt
 
 
 def live(connection: Connection, *, now: datetime, idle: timedelta | None) -> list[dict[str, Any]]:
-    """Who is signed in, the newest sign-in first; their roles in words."""
+    """Return the live sessions, newest first, with roles in words."""
     columns = console_sessions.c
     newest = select(console_sessions).where(columns.expires_at > now).order_by(columns.created_at.desc())
     if idle is not None:
@@ -131,7 +131,7 @@ def live(connection: Connection, *, now: datetime, idle: timedelta | None) -> li
 
 
 def note_seen(connection: Connection, token: Secret, *, now: datetime) -> None:
-    """Its person has asked for something. No page waits for a standby to have that."""
+    """Record activity of a session. Asynchronous commit: no page waits for a standby."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("set local synchronous_commit to off"))
     seen = update(console_sessions).where(console_sessions.c.token_sha256 == token.fingerprint())
@@ -139,14 +139,14 @@ def note_seen(connection: Connection, token: Secret, *, now: datetime) -> None:
 
 
 def end(connection: Connection, token: Secret, person: Person, *, audit_id: str, now: datetime) -> None:
-    """Sign out, on the server too."""
+    """Sign out by deleting the session on the server."""
     gone = delete(console_sessions).where(console_sessions.c.token_sha256 == token.fingerprint())
     if connection.execute(gone).rowcount:
         _record(connection, "console.signed_out", person, audit_id=audit_id, now=now)
 
 
 def end_all(connection: Connection, act: Act) -> int:
-    """Sign everybody out, and end every link; returns how many sessions there were."""
+    """Sign everybody out and delete every link; return how many sessions there were."""
     connection.execute(delete(console_links))
     ended = connection.execute(delete(console_sessions)).rowcount
     detail = {"sessions": ended}
@@ -157,9 +157,7 @@ def end_all(connection: Connection, act: Act) -> int:
 
 
 def end_of(connection: Connection, subject: str, act: Act) -> Ended:
-    """Sign one person out wherever they are signed in, and end what would sign them in again. Raises BadInput for
-    nobody.
-    """
+    """Sign one person out everywhere and delete their links. Raises BadInput if there is nothing to end."""
     sessions = _end(connection, console_sessions.c.subject == subject)
     links = connection.execute(delete(console_links).where(console_links.c.made_by == subject)).rowcount
     if not sessions and not links:
@@ -181,15 +179,15 @@ def end_at_providers_word(
     reason: str,
     now: datetime,
 ) -> Withdrawn:
-    """End the sessions of those whom the provider they signed in by has withdrawn.
+    """End the sessions of people whose sign-in the provider has withdrawn.
 
-    One that began after *before* is of a sign-in that the provider has allowed since. *within* is the one tenant whose
-    sessions the sender may end: of whom has roles elsewhere as well they go on with these.
+    Sessions begun after *before* are kept: the provider has allowed them since. With *within*, the sender may end only
+    that tenant's access: sessions with roles elsewhere keep those roles.
     """
     columns = console_sessions.c
     meant = (columns.issuer == issuer) & columns.subject.in_(subjects) & (columns.expires_at > now)
-    # Locked, since another sender may narrow the same session now: if both read the same roles, the second would give
-    # back what the first took.
+    # Locked: another sender may be narrowing the same session. If both read the same roles, the second would restore
+    # those that the first removed.
     sessions = select(columns.token_sha256, columns.roles, columns.created_at).where(meant)
     found = connection.execute(sessions.order_by(columns.token_sha256).with_for_update()).all()
     theirs = [one for one in found if within is None or any(tenant == within for _, tenant in one.roles)]
@@ -220,7 +218,7 @@ def _end(connection: Connection, which: ColumnElement[bool]) -> int:
 
 
 def make_link(connection: Connection, token: Secret, act: Act) -> datetime:
-    """Let *token* sign an owner in, once; returns until when. Links that are over are forgotten."""
+    """Let *token* sign an owner in, once; return when it expires. Deletes expired links."""
     connection.execute(delete(console_links).where(console_links.c.expires_at <= act.now))
     expires_at = act.now + LINK_LIFETIME
     row = {"token_sha256": token.fingerprint(), "made_by": act.by, "created_at": act.now, "expires_at": expires_at}
@@ -230,7 +228,7 @@ def make_link(connection: Connection, token: Secret, act: Act) -> datetime:
 
 
 def use_link(connection: Connection, token: Secret, *, now: datetime) -> Person | None:
-    """Use up a sign-in link. Returns whom it signs in; None: it is unknown, was used, or has expired."""
+    """Use up a sign-in link; return the person, or None if it is unknown, used or expired."""
     gone = delete(console_links).where(console_links.c.token_sha256 == token.fingerprint())
     row = connection.execute(gone.returning(console_links.c.made_by, console_links.c.expires_at)).one_or_none()
     if row is None or row.expires_at <= now:

@@ -1,7 +1,7 @@
-"""Signing in at the console by OpenID Connect: off to the provider, and back with an ID token that is held against it.
+"""Console sign-in by OpenID Connect: redirect to the provider, then verify the ID token that comes back.
 
-What a sign-in needs between the two is derived from one secret that only the browser keeps: the state, the nonce and
-the PKCE verifier. So nothing is stored, and a callback is believed only from the browser that began (RFC 9700 §4.7).
+State, nonce and PKCE verifier are derived from one secret that only the browser keeps. Nothing is stored, and a
+callback is accepted only from the browser that began (RFC 9700 §4.7).
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from identity.secret import Secret
 
 log = logging.getLogger(__name__)
 
-LEEWAY = 60  # seconds that the provider's clock may be off
+LEEWAY = 60  # seconds of clock skew allowed to the provider
 _WITHIN = timedelta(seconds=10)
-_FRESH = timedelta(hours=1)  # for what the provider said of itself: an address of it may have moved
-_PAUSE = timedelta(seconds=10)  # after the provider did not say what it is
-_PATIENCE = timedelta(seconds=1)  # with the thread that asks it
+_FRESH = timedelta(hours=1)  # lifetime of the provider's metadata: its addresses may change
+_PAUSE = timedelta(seconds=10)  # after a failed discovery
+_PATIENCE = timedelta(seconds=1)  # how long to wait for a discovery by another thread
 _CAP = 256 * 1024
-AT_ONCE = 4  # exchanges: anybody may come with a code, and each may hold its thread for as long as the provider does
+AT_ONCE = 4  # exchanges: anyone can send a code, and each holds a thread until the provider answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +58,11 @@ class SignInSettings:
 
 
 class Crowded(Unavailable):
-    """Too many come back at once. The answer was shown to nobody."""
+    """Too many sign-ins at once. The code was not sent and stays valid."""
 
 
 class SignIn:
-    """The relying party. One for all threads; open it after any fork."""
+    """The relying party. One instance serves all threads; create it after any fork."""
 
     def __init__(
         self, settings: SignInSettings, http: Client, *, monotonic: Callable[[], float] = time.monotonic
@@ -72,13 +72,13 @@ class SignIn:
         self._http = http
         self._keys = KeyRing.giving_authority(http)
         self._metadata: Metadata | None = None
-        self._asked_at = -math.inf  # when it said that
-        self._failed: float | None = None  # when the provider was last asked for it in vain
+        self._asked_at = -math.inf  # when the metadata was last fetched
+        self._failed: float | None = None  # when discovery last failed, unless it has succeeded since
         self._lock = threading.Lock()
         self._exchanges = threading.BoundedSemaphore(AT_ONCE)
 
     def begin(self, browser: Secret) -> str:
-        """Where to send the browser that keeps *browser*. Raises Unavailable, Misconfigured."""
+        """Return the provider's address for the browser that keeps *browser*. Raises Unavailable, Misconfigured."""
         owner = self._owner()
         profile = replace(OIDC, authorize_extra={"nonce": _derived(browser, "nonce")})
         return authorization_url(
@@ -91,13 +91,13 @@ class SignIn:
         )
 
     def finish(self, browser: Secret, answer: Mapping[str, str], *, jti: str, now: datetime) -> Mapping[str, Any]:
-        """The claims of whoever came back. Raises PolicyDenied for an answer that is not believed; Unavailable.
+        """Return the claims of the person who came back. Raises PolicyDenied for an invalid answer; Unavailable.
 
-        After Crowded the same answer is as good as before.
+        After Crowded, the same answer is still valid.
         """
         if not hmac.compare_digest(answer.get("state", "").encode(), _derived(browser, "state").encode()):
             raise PolicyDenied("this sign-in was begun in another browser, or is over")
-        # RFC 9207 §2.4: a provider that announces `iss` must send it, in error answers too.
+        # RFC 9207 §2.4: a provider that announces `iss` must send it, also in error responses.
         unsaid = None if self._discovered().sends_iss else self.settings.issuer
         if answer.get("iss", unsaid) != self.settings.issuer:
             raise PolicyDenied("the answer is another provider's, or does not say whose it is")
@@ -113,9 +113,9 @@ class SignIn:
             self._exchanges.release()
 
     def _discovered(self) -> Metadata:
-        """What the provider says of itself. Anyone may ask for it, so a provider that hangs holds one thread only.
+        """Return the provider's metadata, refetched hourly; until that succeeds, the old metadata serves.
 
-        It is asked again each hour; what it said before serves on until it answers.
+        Anyone can trigger this, so a provider that hangs must block only one thread.
         """
         known = self._metadata
         if known is not None and not self._is_due():
@@ -136,7 +136,7 @@ class SignIn:
         return self._monotonic() - self._asked_at >= _FRESH.total_seconds()
 
     def _asked(self, known: Metadata | None) -> Metadata:
-        """What it says now; for as long as it says nothing, what is *known*."""
+        """Fetch the metadata; return *known* if that fails."""
         if self._failed is not None and self._monotonic() - self._failed < _PAUSE.total_seconds():
             if known is not None:
                 return known
@@ -179,7 +179,7 @@ class SignIn:
         return tokens
 
     def _verified(self, tokens: Mapping[str, Any], *, nonce: str, now: datetime) -> Mapping[str, Any]:
-        """OpenID Connect Core §3.1.3.7."""
+        """Validate the ID token (OpenID Connect Core §3.1.3.7) and return its claims."""
         found = self._discovered()
         token = tokens["id_token"]
         if found.jwks_url is None:
@@ -191,7 +191,7 @@ class SignIn:
                 raise PolicyDenied("the ID token is signed by a key that is not the provider's")
             claims = CodeIDToken(
                 jose.claims(signed.payload) or {},
-                # Authlib hashes for `at_hash` by the name that Ed25519 had before RFC 9864.
+                # For `at_hash`, Authlib knows Ed25519 only by its name before RFC 9864.
                 {"alg": "EdDSA" if signed.algorithm == "Ed25519" else signed.algorithm},
                 {"iss": {"essential": True, "value": found.issuer}, "aud": {"value": self.settings.client_id}},
                 {"nonce": nonce, "client_id": self.settings.client_id, "access_token": tokens.get("access_token")},
@@ -202,7 +202,7 @@ class SignIn:
         return dict(claims)
 
     def _userinfo(self, tokens: Mapping[str, Any], subject: str) -> Mapping[str, Any]:
-        """What the provider says elsewhere of the same subject (OpenID Connect Core §5.3.2)."""
+        """Return the userinfo claims of the same subject (OpenID Connect Core §5.3.2), or none."""
         url = self._discovered().userinfo_url
         token = tokens.get("access_token")
         if url is None or not isinstance(token, str):
@@ -212,7 +212,7 @@ class SignIn:
         return said if said is not None and said.get("sub") == subject else {}
 
     def _document(self, request: HttpRequest) -> Mapping[str, Any] | None:
-        """The JSON object of an answer; None: the provider said no, or something else. Raises Unavailable."""
+        """Return the JSON object of a 200 answer, or None. Raises Unavailable."""
         outcome = self._http.send(request, within=_WITHIN, cap=_CAP, fresh=True)
         if not isinstance(outcome, Answer) or outcome.status >= 500:
             raise Unavailable("the sign-in provider does not answer")
@@ -224,7 +224,7 @@ class SignIn:
 
 
 def _together(claims: Mapping[str, Any], elsewhere: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the ID token says, then userinfo; `email_verified` is of the address that stands beside it, or nothing."""
+    """Merge claims; the ID token wins. `email_verified` counts only together with `email` of the same source."""
     merged = {**elsewhere, **claims}
     whole = [said for said in (claims, elsewhere) if "email" in said and "email_verified" in said]
     if whole:
@@ -234,6 +234,6 @@ def _together(claims: Mapping[str, Any], elsewhere: Mapping[str, Any]) -> Mappin
 
 
 def _derived(browser: Secret, purpose: str) -> str:
-    """43 characters of base64url, which suit a PKCE verifier (RFC 7636 §4.1) as they do a state."""
+    """Derive 43 base64url characters, valid as a PKCE verifier (RFC 7636 §4.1) and as a state."""
     made = hmac.digest(browser.reveal().encode(), purpose.encode(), sha256)
     return urlsafe_b64encode(made).rstrip(b"=").decode()

@@ -1,1 +1,1 @@
-"""Policy: as whom an action runs, what a tenant's file says of it, and which version of it holds."""
+"""Policy: decides as whom an action runs, from facts and the current version of a tenant's policy file."""

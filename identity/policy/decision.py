@@ -1,8 +1,8 @@
-"""Policy: as whom an action runs, held to what, or why it may not run.
+"""Decides as whom an action runs and under which constraints, or why it must not run.
 
-Three questions in order: must this be attributable, did a person trigger it or is it background work, how sensitive
-is it? Then the tenant's rules, which only take away. A principal the author named can be refused; it is never exchanged
-for another. Pure and total: every question gets an answer, and the same one under the same policy the same answer.
+Three questions in order: must it be attributable, was it triggered by a person or by background work, how sensitive is
+it? Then the tenant's rules apply, which can only restrict. A principal named by the author can be refused but is never
+replaced. The decision is pure and total: every question gets an answer, always the same under the same policy.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from identity.policy.rules import Allowance, ApprovalNeed, Policy, Question, Rul
 
 @dataclass(frozen=True, kw_only=True)
 class Constraints:
-    """What the step is held to beyond as whom it runs."""
+    """Further constraints on the step."""
 
     max_amount: Money | None = None
-    approvals: tuple[ApprovalNeed, ...] = ()  # each of them must be met
+    approvals: tuple[ApprovalNeed, ...] = ()  # all must be met
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """As whom, by which pattern, and why; stored with the intent and in the audit."""
+    """The principal kind, access pattern and reason; stored with the intent and in the audit."""
 
     kind: PrincipalKind
     pattern: AccessPattern
     reason: str
     constraints: Constraints = field(default_factory=Constraints)
-    policy: int = 0  # the version it was taken under; 0: the tenant has none of its own
-    rules: tuple[str, ...] = ()  # of the policy, that are about the step
+    policy: int = 0  # the policy version; 0 if the tenant has none of its own
+    rules: tuple[str, ...] = ()  # names of the rules and allowances that apply to the step
 
 
 @dataclass(frozen=True, kw_only=True)
 class Denied:
-    """Nobody may, and why."""
+    """A refusal of the step, with the reason."""
 
     reason: str
     policy: int = 0
@@ -46,7 +46,7 @@ class Denied:
 
 
 def decide(question: Question, policy: Policy) -> Decision | Denied:
-    """The decision on one step."""
+    """Decide on one step."""
     rules = [rule for rule in policy.about(question.action) if rule.holds(question)]
     kind, reason = _chosen(question, rules)
     high_risk = question.effect is Effect.HIGH_RISK
@@ -74,7 +74,7 @@ def decide(question: Question, policy: Policy) -> Decision | Denied:
 
 @cache
 def _answers(attribution: bool, trigger: Trigger, effect: Effect) -> str:
-    """The answers to the three questions, for whoever asks why. There are twelve of them."""
+    """Return the answers to the three questions in words. There are twelve combinations."""
     return ", ".join(
         (
             "attributable" if attribution else "no attribution",
@@ -85,7 +85,7 @@ def _answers(attribution: bool, trigger: Trigger, effect: Effect) -> str:
 
 
 def _chosen(question: Question, rules: Sequence[Rule]) -> tuple[PrincipalKind, str]:
-    """Whom the author named, else whom policy picks, and why."""
+    """Return the kind that the author named, otherwise the one that policy picks, and why."""
     if question.named is not None:
         return question.named, "named by the workflow"
     kind, reason = _preference(question)
@@ -104,7 +104,7 @@ def _remains(question: Question, kind: PrincipalKind, rules: Sequence[Rule]) -> 
 
 
 def _preference(question: Question) -> tuple[PrincipalKind, str]:
-    """Whom the three questions would pick, and why."""
+    """Return the kind that the three questions pick, and why."""
     if question.attribution:
         return PrincipalKind.USER, "the action must be attributable to a person"
     if len(question.declared) == 1:
@@ -120,7 +120,7 @@ def _preference(question: Question) -> tuple[PrincipalKind, str]:
 
 
 def _forbidden_by_facts(question: Question, kind: PrincipalKind) -> str | None:
-    """Why *kind* may not whatever a tenant's policy says, or None."""
+    """Return why *kind* is forbidden regardless of the tenant's policy, or None."""
     action = question.action
     if kind not in question.declared:
         named = " or ".join(sorted(question.declared)) or "nobody"
@@ -133,7 +133,7 @@ def _forbidden_by_facts(question: Question, kind: PrincipalKind) -> str | None:
 
 
 def _forbidden_by_rules(question: Question, kind: PrincipalKind, rules: Sequence[Rule]) -> str | None:
-    """Why the tenant's rules forbid it as *kind*, or None."""
+    """Return why the tenant's rules forbid it as *kind*, or None."""
     for rule in rules:
         said = f"the policy's rule {rule.name!r}"
         if rule.deny is not None:
@@ -146,7 +146,7 @@ def _forbidden_by_rules(question: Question, kind: PrincipalKind, rules: Sequence
 
 
 def _widest(allowances: Sequence[Allowance]) -> Money | None:
-    """Up to how much the allowances that cover a step let it be together; None: any amount, or there are none."""
+    """Return the highest limit of the allowances that cover a step; None if unlimited, or if there are none."""
     limits = [one.limit for one in allowances if one.limit is not None]
     return max(limits, key=lambda one: one.amount) if limits and len(limits) == len(allowances) else None
 

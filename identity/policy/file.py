@@ -1,4 +1,4 @@
-"""A tenant's policy as it is written: TOML, checked against a schema, and made into rules."""
+"""A tenant's policy file: TOML, validated against a schema and turned into rules."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _duration(value: object) -> object:
     return timedelta(**{_UNITS[written[2]]: int(written[1])})
 
 
-# What stands in the file, for its JSON Schema: pydantic would describe what is made of it.
+# The values as written in the file, for its JSON Schema: pydantic would describe the parsed values.
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 _Texts = Annotated[list[Text], Field(min_length=1, max_length=50)]
 _Effects = Annotated[list[Effect], Field(min_length=1)]
@@ -67,7 +67,7 @@ class _Strict(BaseModel):
 
 
 class WhenText(_Strict):
-    """Which steps: all that is given must be so; `*` and `?` stand for anything in names."""
+    """The steps to which an entry applies: all given conditions must hold. Names may contain `*` and `?`."""
 
     action: Patterns | None = None
     provider: Patterns | None = None
@@ -78,7 +78,7 @@ class WhenText(_Strict):
 
 
 class ApprovalText(_Strict):
-    """Who must say yes."""
+    """The people who must approve."""
 
     approvers: Annotated[list[Text], Field(min_length=1, max_length=100)]
     quorum: Annotated[int, Field(ge=1)] = 1
@@ -95,7 +95,7 @@ class ApprovalText(_Strict):
 
 
 class RuleText(_Strict):
-    """What holds for the steps it is about."""
+    """A restriction on the steps to which it applies."""
 
     name: Text
     when: WhenText = WhenText()
@@ -113,7 +113,7 @@ class RuleText(_Strict):
 
 
 class AllowText(_Strict):
-    """High-risk actions that may be done at all."""
+    """High-risk actions that are permitted."""
 
     name: Text
     when: WhenText
@@ -127,7 +127,7 @@ class AllowText(_Strict):
 
 
 class PolicyText(_Strict):
-    """The whole file."""
+    """The whole policy file."""
 
     format: Literal[1]
     rule: Annotated[list[RuleText], Field(max_length=200)] = []
@@ -143,12 +143,12 @@ class PolicyText(_Strict):
 
 
 def digest_of(text: str) -> str:
-    """By which a version is recognised: SHA-256 of the file."""
+    """Return the SHA-256 of the file, which identifies a version."""
     return sha256(text.encode()).hexdigest()
 
 
 def read_policy(text: str, *, version: int = 0) -> Policy:
-    """The policy that *text* states. Raises BadInput, which says where and why."""
+    """Parse *text* into a policy. Raises BadInput, which says where and why."""
     if len(text) > LONGEST:
         raise BadInput(f"the policy has more than {LONGEST} characters")
     try:
@@ -173,13 +173,13 @@ def _faults(error: ValidationError, document: Mapping[str, Any]) -> list[str]:
 
 
 def _place(loc: tuple[int | str, ...], document: Mapping[str, Any]) -> str:
-    """Where in the file: an entry by its name, or if it has none, as which of its kind it comes."""
+    """Return the place in the file: an entry by its name, or by its position among its kind."""
     match loc:
         case (str(kind), int(index), *below):
             entry = document[kind][index]
             name = entry.get("name") if isinstance(entry, dict) else None
             which = f"{kind} {name[:200]!r}" if isinstance(name, str) else f"{kind} {index + 1}"
-            # What may be a list may also be written as its one member, which has no number there.
+            # A list of one may be written as its member, without an index.
             return ", ".join(filter(None, (which, ".".join(one for one in below if isinstance(one, str)))))
         case _:
             return ".".join(map(str, loc)) or "file"
@@ -224,5 +224,5 @@ def _when(stated: WhenText) -> When:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of the file, for editors."""
+    """Return the JSON Schema of the file, for editors."""
     return PolicyText.model_json_schema()

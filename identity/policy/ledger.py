@@ -1,4 +1,4 @@
-"""Policies in the ledger: versions of a tenant's file, of which the newest holds from its commit on."""
+"""Policies in the ledger: versions of a tenant's file, of which the newest applies from its commit on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TEXT = Prepared(select(policies.c.document).where(_OF_TENANT, policies.c.versio
 
 @dataclass(frozen=True, kw_only=True)
 class Applied:
-    """What `apply_policy` left; *changed* False: the newest version said the same already."""
+    """The result of `apply_policy`. *changed* is False if the newest version was identical."""
 
     version: int
     digest: str
@@ -33,17 +33,17 @@ class Applied:
 
 
 def current_version() -> ScalarSelect[int]:
-    """The newest version of the parameter *tenant*, 0 where there is none, for a larger statement."""
+    """Return a subquery for the newest version of the bound parameter *tenant*, 0 if there is none."""
     return _NEWEST.scalar_subquery()
 
 
 def version_of(connection: Connection, tenant: str) -> int:
-    """The newest version of a tenant, 0 where it has none."""
+    """Return a tenant's newest version, 0 if it has none."""
     return int(_VERSION.run(connection, {"tenant": tenant}).scalar_one())
 
 
 def policy_text(connection: Connection, tenant: str, version: int | None = None) -> tuple[int, str]:
-    """A version and what it says, the newest by default; 0 and nothing where the tenant has none. Raises BadInput."""
+    """Return a version and its text, the newest by default; 0 and "" if the tenant has none. Raises BadInput."""
     found = version_of(connection, tenant) if version is None else version
     if found == 0:
         return 0, ""
@@ -54,7 +54,7 @@ def policy_text(connection: Connection, tenant: str, version: int | None = None)
 
 
 def policy_history(connection: Connection, tenant: str) -> list[Row[tuple[object, ...]]]:
-    """Every version, newest first, without what it says."""
+    """Return every version, newest first, without its text."""
     columns = [column for column in policies.c if column.name != "document"]
     found = select(*columns).where(policies.c.tenant_id == tenant).order_by(policies.c.version.desc())
     return list(connection.execute(found))
@@ -63,8 +63,8 @@ def policy_history(connection: Connection, tenant: str) -> list[Row[tuple[object
 def apply_policy(connection: Connection, tenant: str, text: str, act: Act, *, over: int | None) -> Applied:
     """Make *text* the tenant's policy: no step opens under an older version once this is committed.
 
-    *over* is the version it is meant to replace; None: whichever there is. Raises BadInput if the file cannot be used,
-    or another version came first.
+    *over* is the version to be replaced; None for any. Raises BadInput if the file cannot be used, or another version
+    came first.
     """
     read_policy(text)
     lock_exclusive(connection, Scope(kind=ScopeKind.TENANT, key=tenant))
@@ -91,14 +91,14 @@ def apply_policy(connection: Connection, tenant: str, text: str, act: Act, *, ov
 
 
 class Policies:
-    """The newest policy of each tenant, read once a version. One for all threads of a process."""
+    """A cache of each tenant's newest policy. One instance serves all threads of a process."""
 
     def __init__(self) -> None:
         self._known: dict[str, Policy] = {}
         self._lock = threading.Lock()
 
     def current(self, connection: Connection, tenant: str) -> Policy:
-        """The tenant's policy now. Raises Misconfigured where this version of Aswhom cannot read what is stored."""
+        """Return the tenant's current policy. Raises Misconfigured if this version of Aswhom cannot read it."""
         version = version_of(connection, tenant)
         if version == 0:
             return FACTS_ALONE

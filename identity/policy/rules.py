@@ -1,7 +1,7 @@
-"""What a policy is made of: the question about one step, and the rules that may be about it.
+"""Domain types of a policy: the question about one step, and the rules and allowances that may apply.
 
-Every rule that is about a step holds, whatever its place: rules only take away. So their order says nothing, and a rule
-that is added can never permit what was refused.
+All rules that apply to a step are enforced, and rules can only restrict. Their order does not matter, and adding a rule
+never permits what was refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from identity.money import Money
 
 
 class Trigger(StrEnum):
-    """What started the job."""
+    """The trigger of the job."""
 
     PERSON = "person"
     BACKGROUND = "background"
@@ -26,25 +26,25 @@ class Trigger(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What policy is asked about one step. *amount* None: the action states none."""
+    """The facts about one step on which policy decides. *amount* is None if the action states none."""
 
     action: str
     provider: str
     effect: Effect
-    attribution: bool  # must it be traceable to a person?
+    attribution: bool  # it must be attributable to a person
     workflow: str
     agent: str
     trigger: Trigger
-    declared: frozenset[PrincipalKind]  # as whom the workflow says that it may run
-    named: PrincipalKind | None  # whom the author named at this step; None: left to policy
-    has_user: bool  # whom the workflow means by USER is a known principal
+    declared: frozenset[PrincipalKind]  # kinds that the workflow declares for it
+    named: PrincipalKind | None  # the kind that the author named at this step; None: left to policy
+    has_user: bool  # the workflow's USER is a known principal
     amount: Money | None = None
-    capability: bool = False  # the upstream takes capability tokens, and no others
+    capability: bool = False  # the upstream accepts only capability tokens
 
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """Some names, by patterns with `*` and `?`."""
+    """A set of names, given by patterns with `*` and `?`."""
 
     patterns: tuple[str, ...]
     matcher: re.Pattern[str]
@@ -60,7 +60,7 @@ class Names:
 
 @dataclass(frozen=True, kw_only=True)
 class When:
-    """Which steps a rule is about: all that is given must be so; None: whatever it is."""
+    """The steps to which a rule applies: all given conditions must hold. None matches anything."""
 
     action: Names | None = None
     provider: Names | None = None
@@ -70,7 +70,7 @@ class When:
     trigger: Trigger | None = None
 
     def fits(self, question: Question) -> bool:
-        """Whether the step is one of these."""
+        """True if the step matches."""
         return (
             (self.action is None or question.action in self.action)
             and (self.effect is None or question.effect in self.effect)
@@ -83,44 +83,44 @@ class When:
 
 @dataclass(frozen=True, kw_only=True)
 class ApprovalNeed:
-    """So many of these people must say yes before it expires; a person's yes counts for every need that names them."""
+    """A quorum of approvers who must say yes in time. One yes counts for every need that names the person."""
 
     rule: str
     quorum: int
     approvers: frozenset[str]  # principals of the tenant, by id or name
     expires_in: timedelta
-    held_keys_only: bool = False  # what an agent's key asked for is refused, unless somebody is said to hold that key
+    held_keys_only: bool = False  # refuse requests by an agent's key unless its holder is recorded
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What holds for the steps it is about. *above*: only for more than that; what states no amount counts as more."""
+    """A restriction on matching steps. *above* exempts amounts up to it; a step without an amount is not exempt."""
 
     name: str
     when: When
     above: Money | None = None
-    deny: str | None = None  # why, for whoever is refused
-    kinds: frozenset[PrincipalKind] | None = None  # as whom alone
-    capability: bool = False  # only with a token for this one action
+    deny: str | None = None  # the reason told to the refused caller
+    kinds: frozenset[PrincipalKind] | None = None  # the only kinds allowed
+    capability: bool = False  # requires a capability token
     max_amount: Money | None = None
     approval: ApprovalNeed | None = None
 
     def holds(self, question: Question) -> bool:
-        """Whether the rule is about this step."""
+        """True if the rule applies to this step."""
         within = self.above is not None and question.amount is not None and not question.amount.exceeds(self.above)
         return not within and self.when.fits(question)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Allowance:
-    """High-risk actions that may be done at all, up to *limit*; without one that fits, none may."""
+    """A permission for high-risk actions up to *limit*. Without a matching one, they are refused."""
 
     name: str
     when: When
     limit: Money | None = None
 
     def covers(self, question: Question) -> bool:
-        """Whether it permits this step."""
+        """True if it permits this step."""
         if self.limit is not None and (question.amount is None or question.amount.exceeds(self.limit)):
             return False
         return self.when.fits(question)
@@ -137,9 +137,9 @@ class Policy:
     _of_action: dict[str, tuple[Rule, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def about(self, action: str) -> tuple[Rule, ...]:
-        """The rules that can be about an action of that name, as they are where it is known to fit.
+        """Return the rules that can apply to an action of that name, without their action condition.
 
-        Remembered: actions are few, and asked about often.
+        Cached: actions are few and looked up often.
         """
         known = self._of_action.get(action)
         if known is None:
@@ -149,5 +149,5 @@ class Policy:
         return known
 
 
-#: Of a tenant without a policy of its own: what the actions' facts say is all.
+#: The policy of a tenant without one of its own: only the actions' facts decide.
 FACTS_ALONE = Policy(version=0, digest="", rules=(), allowances=())

@@ -1,4 +1,4 @@
-"""What is known of each provider, as data: one frozen row a file, listed here."""
+"""Provider profiles as data: one frozen row per file, listed here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROFILES: Mapping[str, Profile] = {
 
 
 def profile_of(profiles: Mapping[str, Profile], provider: str) -> Profile:
-    """The row of a provider. Raises Misconfigured."""
+    """Return the profile of a provider. Raises Misconfigured."""
     if (profile := profiles.get(provider)) is None:
         known = ", ".join(sorted(profiles))
         raise Misconfigured(f"no provider is named {provider!r}: known are {known}")

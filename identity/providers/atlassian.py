@@ -1,4 +1,4 @@
-"""Atlassian Cloud by OAuth 2.0 (3LO): refresh tokens rotate, die of idleness, and die after a year in any case."""
+"""Atlassian Cloud by OAuth 2.0 (3LO): refresh tokens rotate, expire when idle, and expire after a year."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from identity.secret import Secret
 
 
 def _ask_user(connection: ProviderConnection, token: Secret) -> HttpRequest:
-    """Needs the scope `read:me`."""
+    """Return the request, which needs the scope `read:me`."""
     headers = {"authorization": f"Bearer {token.reveal()}", "accept": "application/json"}
     return HttpRequest(method="GET", url=f"{connection.api_url.rstrip('/')}/me", headers=headers)
 
@@ -41,7 +41,7 @@ ATLASSIAN = Profile(
     idle_limit=timedelta(days=90),
     absolute_lifetime=timedelta(days=365),
     default_lifetime=timedelta(hours=1),
-    dead_codes=frozenset({"unauthorized_client"}),  # "refresh_token is invalid": of one token, not of the client
+    dead_codes=frozenset({"unauthorized_client"}),  # "refresh_token is invalid": the token, not the client
     authorize_extra={"audience": "api.atlassian.com", "prompt": "consent"},
     whoami=WhoAmI(request=_ask_user, read=_read_user),
     sources={

@@ -1,4 +1,4 @@
-"""GitHub Apps: user tokens that rotate and installation tokens that are minted."""
+"""GitHub Apps: rotating user tokens and minted installation tokens."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _read_alive(answer: Answer) -> bool | None:
 
 
 def _revoke(ended: RevokedToken) -> HttpRequest | None:
-    """The person's authorization of the app, or an installation's token."""
+    """Return the request that ends the person's authorization of the app, or an installation token."""
     api = ended.connection.api_url.rstrip("/")
     if ended.credential is Credential.INSTALLATION:
         # https://docs.github.com/en/rest/apps/installations#revoke-an-installation-access-token
@@ -77,7 +77,7 @@ def _revoke(ended: RevokedToken) -> HttpRequest | None:
 
 
 def _revoke_by_name(connection: ProviderConnection, tokens: Sequence[Secret]) -> HttpRequest:
-    """By nobody: GitHub refuses it from whoever says who they are."""
+    """Return an anonymous request: GitHub refuses authenticated ones."""
     # https://docs.github.com/en/rest/credentials/revoke#revoke-a-list-of-credentials
     headers = _HEADERS | {"content-type": "application/json"}
     body = json.dumps({"credentials": [token.reveal() for token in tokens]}).encode()
@@ -106,24 +106,24 @@ GITHUB = Profile(
     installation_of_app=True,
     refresh_kills_access=True,
     idle_limit=timedelta(seconds=15811200),
-    # 8 hours when the app lets tokens expire; an app that does not sends no refresh token and no lifetime.
+    # 8 hours if the app lets tokens expire; otherwise GitHub sends neither refresh token nor lifetime.
     default_lifetime=None,
     min_ttl=timedelta(minutes=10),
-    # "No more than 2,000 OAuth access token requests per hour"; of what is asked at once it names 100 for its API.
+    # "No more than 2,000 OAuth access token requests per hour". For concurrency it names only its API's limit, 100.
     token_pace=Pace(requests=2000, per=timedelta(hours=1), burst=100),
     api_pace=Pace(requests=5000, per=timedelta(hours=1), burst=100),
     dead_codes=frozenset({"bad_refresh_token"}),
     spent_codes=frozenset({"bad_verification_code"}),
     client_codes=frozenset({"incorrect_client_credentials", "redirect_uri_mismatch"}),
     secret_codes=frozenset({"incorrect_client_credentials"}),
-    empty_scope_means_asked=True,  # of an App's tokens, whose permissions are no scopes
+    empty_scope_means_asked=True,  # App tokens have permissions, not scopes
     implies={f"{what}:write": frozenset({f"{what}:read"}) for what in ("contents", "issues", "pull_requests")},
     whoami=WhoAmI(request=_ask_user, read=_read_user),
     liveness=Liveness(request=_ask_alive, read=_read_alive),
     revocation=Revocation(
         reach=Reach.AUTHORIZATION,
         presents="access_token",
-        # 422 is "Validation failed, or the endpoint has been spammed", and 404 is not among the published answers.
+        # 422 is "Validation failed, or the endpoint has been spammed"; 404 is not documented.
         unclear_statuses=frozenset({404, 422}),
         by_itself=frozenset({Credential.INSTALLATION}),
     ),
@@ -131,7 +131,7 @@ GITHUB = Profile(
     renewal=Renewal(
         request=_revoke_by_name,
         taken=frozenset({202}),
-        # "60 unauthenticated requests per hour and a max of 1000 tokens per API request": the page of `renewal` below.
+        # "60 unauthenticated requests per hour and a max of 1000 tokens per API request": source `renewal` below.
         most=1000,
         pace=Pace(requests=60, per=timedelta(hours=1), burst=20),
     ),
@@ -144,11 +144,11 @@ GITHUB = Profile(
         "installation_of_app": read("https://docs.github.com/en/webhooks/webhook-events-and-payloads"),
         "refresh_kills_access": _REFRESHING,
         "idle_limit": _REFRESHING,
-        "min_ttl": assumed("a margin of ours; the old token dies at the refresh"),
+        "min_ttl": assumed("our own margin; the old token ends at the refresh"),
         "token_pace": read(
             "https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits"
         ),
-        "api_pace": assumed("what an app asks in its own name counts like what it asks for one user: 5,000 an hour"),
+        "api_pace": assumed("an app's own requests are limited like those for one user: 5,000 an hour"),
         "dead_codes": heard("https://github.com/octokit/auth-oauth-user.js"),
         "spent_codes": _ERRORS,
         "client_codes": _ERRORS,

@@ -1,4 +1,4 @@
-"""Google: user tokens whose refresh tokens stay, and service accounts that sign for theirs."""
+"""Google: user tokens whose refresh tokens do not rotate, and service accounts that sign assertions."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ GOOGLE = Profile(
     called_too=(_USERINFO,),
     client_auth=ClientAuth.POST,
     rotates=False,
-    # Six months without use; seven days after consent while the consent screen is in testing, which no answer says.
+    # Six months without use. Apps in testing: seven days after consent, which no answer tells.
     idle_limit=timedelta(days=180),
     default_lifetime=timedelta(hours=1),
     # Without `consent`, a second consent brings no refresh token.
     authorize_extra={"access_type": "offline", "prompt": "consent"},
-    # Asked for by OpenID's names, it answers with its own.
+    # Requested by OpenID's scope names, it answers with its own.
     implies={f"https://www.googleapis.com/auth/userinfo.{what}": frozenset({what}) for what in ("email", "profile")},
     whoami=openid_user(_USERINFO),
     assertion=Assertion(
@@ -40,7 +40,7 @@ GOOGLE = Profile(
         gone_codes=frozenset({"invalid_token"}),
     ),
     sources={
-        "api_url": assumed("most of Google's APIs; some have hosts of their own: give --api-url"),
+        "api_url": assumed("the host of most Google APIs; for others give --api-url"),
         "authorize_url": _WEB,
         "token_url": _WEB,
         "revocation_url": _WEB,
@@ -55,6 +55,6 @@ GOOGLE = Profile(
         "called_too": heard("https://accounts.google.com/.well-known/openid-configuration"),
         "whoami": heard("https://accounts.google.com/.well-known/openid-configuration"),
         "assertion": _SERVICE,
-        "revocation": assumed("revoking takes the app from the person's account, so it counts as reaching everything"),
+        "revocation": assumed("revoking removes the app from the person's account, so it is taken to end everything"),
     },
 )

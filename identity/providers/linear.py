@@ -1,4 +1,4 @@
-"""Linear: user tokens that rotate, client credentials that act as the app, and personal keys."""
+"""Linear: rotating user tokens, client credentials that act as the app, and personal keys."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ LINEAR = Profile(
     scope_separator=",",
     transient_codes=frozenset({"RATELIMITED", "ratelimited"}),
     client_credentials_extra={"actor": "app"},
-    # `write` is the coarse one of the three
+    # `write` includes the two finer scopes.
     implies={"write": frozenset({"issues:create", "comments:create"})},
     whoami=WhoAmI(request=_ask_viewer, read=_read_viewer),
     key_scheme="",
@@ -71,13 +71,13 @@ LINEAR = Profile(
         "client_auth": _OAUTH,
         "rotates": _OAUTH,
         "default_lifetime": heard("https://linear.app/developers/oauth-2-0-authentication"),
-        "min_ttl": assumed("a margin of ours, small beside a life of 24 hours"),
+        "min_ttl": assumed("our own margin, small compared to a lifetime of 24 hours"),
         "scope_separator": _OAUTH,
         "transient_codes": heard("https://linear.app/developers/rate-limiting (RATELIMITED comes with status 400)"),
         "client_credentials_extra": heard("https://linear.app/developers/agents"),
         "implies": _OAUTH,
         "whoami": _GRAPHQL,
         "key_scheme": heard("https://linear.app/developers/graphql#personal-api-keys"),
-        "revocation": assumed("how far it reaches is not said, so it counts as reaching everything"),
+        "revocation": assumed("its extent is not documented, so it is taken to end everything"),
     },
 )

@@ -1,4 +1,4 @@
-"""Any OpenID provider, by its metadata, and any OAuth 2.0 server, by what an operator says of it."""
+"""Any OpenID provider, by its metadata, and any OAuth 2.0 server, by an operator's configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from identity.secret import Secret
 
 
 def openid_user(userinfo_url: str | None = None) -> WhoAmI:
-    """Asking the userinfo endpoint (OpenID Connect Core §5.3): this one, or the connection's `userinfo_url`."""
+    """Return a WhoAmI for the userinfo endpoint (OpenID Connect Core §5.3): this one or the connection's."""
 
     def ask(connection: ProviderConnection, token: Secret) -> HttpRequest | None:
         url = connection.config.get("userinfo_url", userinfo_url)
@@ -27,7 +27,7 @@ def openid_user(userinfo_url: str | None = None) -> WhoAmI:
         match document:
             case {"sub": str(subject)} if subject:
                 login = document.get("preferred_username")
-                # A subject is unique at its issuer only (OpenID Connect Core §2), and this row serves many of them.
+                # A subject is unique only at its issuer (OpenID Connect Core §2), and this profile serves many.
                 own = userinfo_url is not None
                 name = subject if own else f"{connection.config.get('issuer', connection.id)}#{subject}"
                 if kept(name) != name:
@@ -43,8 +43,8 @@ _DISCOVERY = read("https://openid.net/specs/openid-connect-discovery-1_0.html#Pr
 _RFC6749 = read("https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1")
 _RFC7009 = read("https://www.rfc-editor.org/rfc/rfc7009#section-2.1")
 _RFC7523 = read("https://www.rfc-editor.org/rfc/rfc7523#section-2.1")
-_UNKNOWN = assumed("nobody knows it of every server; counted as rotating, which is the cautious reading")
-# RFC 7009 §2.1: with the refresh token a server SHOULD end the access tokens, if it can end any. So both are presented.
+_UNKNOWN = assumed("it differs between servers; rotating is the cautious assumption")
+# RFC 7009 §2.1: with the refresh token a server SHOULD also revoke access tokens, if it can. Both are presented.
 _REVOCATION = Revocation(
     reach=Reach.GRANT, presents="refresh_token", access_too=True, gone_codes=frozenset({"invalid_token"})
 )
@@ -62,7 +62,7 @@ OIDC = Profile(
     discovers=True,
     revocation=_REVOCATION,
     sources={
-        "api_url": assumed("the upstream's, given with --api-url; the issuer if it is not"),
+        "api_url": assumed("the upstream's, given with --api-url; by default the issuer"),
         "authorize_url": _DISCOVERY,
         "token_url": _DISCOVERY,
         "client_auth": _DISCOVERY,
@@ -91,7 +91,7 @@ OAUTH2 = Profile(
         "token_url": assumed("given with --token-url, or discovered by --issuer (RFC 8414)"),
         "client_auth": _RFC6749,
         "rotates": _UNKNOWN,
-        "whoami": assumed("asked only where the connection has a userinfo_url that answers with a sub"),
+        "whoami": assumed("asked only if the connection has a userinfo_url that answers with a sub"),
         "assertion": _RFC7523,
         "revocation": _RFC7009,
     },

@@ -1,4 +1,4 @@
-"""Salesforce: each organization has a domain of its own, and its answers name no lifetime."""
+"""Salesforce: each organization has its own domain, and token answers name no lifetime."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _CHECKSUM = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
 
 
 def whole_id(id: str) -> str:
-    """An id as Salesforce's APIs give it, of 18 characters; people and reports copy it with 15.
+    """Return an id with 18 characters, as Salesforce's APIs give it; people and reports copy it with 15.
 
-    Each of the last three says which of five characters are capitals, so that letter case does not matter any more.
+    Each of the last three encodes which of five characters are capitals, which makes the id case-insensitive.
     Salesforce's own formula for it is CASESAFEID.
     """
     if not _SHORT.fullmatch(id):
@@ -30,7 +30,7 @@ def whole_id(id: str) -> str:
 
 
 def whole_person(external_id: str) -> str:
-    """`<organization>/<user>` as a completed connect writes it in an alias."""
+    """Return `<organization>/<user>` with full ids, as a completed connect stores it in an alias."""
     return "/".join(whole_id(part) for part in external_id.split("/"))
 
 
@@ -40,7 +40,7 @@ def _ask_user(connection: ProviderConnection, token: Secret) -> HttpRequest:
 
 
 def _read_user(_connection: ProviderConnection, document: Any) -> ExternalIdentity | None:
-    """A user's id is unique within an organization only."""
+    """Return the user, qualified by the organization: user ids are unique only within one."""
     match document:
         case {"user_id": str(user), "organization_id": str(organization)}:
             login = document.get("preferred_username")
@@ -63,7 +63,7 @@ SALESFORCE = Profile(
     client_auth=ClientAuth.POST,
     rotates=True,
     idle_limit=timedelta(days=30),
-    # The session timeout of the organization, which no answer names. A session that ends earlier shows as a 401.
+    # The organization's session timeout, which no answer names. A session that ends earlier gives a 401.
     default_lifetime=timedelta(hours=2),
     client_codes=frozenset({"invalid_client_id", "inactive_org"}),
     dead_codes=frozenset({"inactive_user"}),
@@ -83,9 +83,9 @@ SALESFORCE = Profile(
         "token_url": _WEB,
         "revocation_url": heard("https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_revoke_token.htm"),
         "client_auth": _WEB,
-        "rotates": assumed("a choice of each app; counted as rotating, which is the cautious reading"),
-        "idle_limit": assumed("a policy of each app; 30 days is one of its choices, and touching early costs little"),
-        "default_lifetime": assumed("a setting of each organization, two hours unless it was changed"),
+        "rotates": assumed("a setting of each app; rotating is the cautious assumption"),
+        "idle_limit": assumed("a policy of each app; 30 days is one of its options, and refreshing early costs little"),
+        "default_lifetime": assumed("a setting of each organization, two hours by default"),
         "client_codes": _ERRORS,
         "dead_codes": _ERRORS,
         "transient_codes": _ERRORS,

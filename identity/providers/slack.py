@@ -1,4 +1,4 @@
-"""Slack: bot and user tokens, which expire only where rotation was switched on."""
+"""Slack: bot and user tokens, which expire only if rotation is switched on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from identity.secret import Secret
 
 
 def _select(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A user's token comes inside `authed_user` when the code is exchanged, and at the top when it is refreshed."""
+    """Select a user's token: inside `authed_user` after a code exchange, at the top level after a refresh."""
     person = document.get("authed_user")
     if "access_token" not in document and isinstance(person, dict) and "access_token" in person:
         return person
@@ -40,7 +40,7 @@ def _read_user(_connection: ProviderConnection, document: Any) -> ExternalIdenti
 
 
 def _revoke(ended: RevokedToken) -> HttpRequest:
-    """The token revokes itself. A bot's ends with it, but the app stays installed."""
+    """Return the request by which a token revokes itself. After a bot token's, the app stays installed."""
     headers = {
         "authorization": f"Bearer {ended.token.reveal()}",
         "content-type": "application/x-www-form-urlencoded",
@@ -53,7 +53,7 @@ _ACCESS = read("https://docs.slack.dev/reference/methods/oauth.v2.access")
 _REVOKING = read("https://docs.slack.dev/reference/methods/auth.revoke")
 
 _FAULTS = frozenset({"ratelimited", "fatal_error", "internal_error", "request_timeout", "service_unavailable"})
-_MOVING = frozenset({"org_login_required", "team_added_to_org"})  # the workspace, into an organization: later
+_MOVING = frozenset({"org_login_required", "team_added_to_org"})  # while the workspace joins an organization: try later
 
 SLACK = Profile(
     name="slack",
@@ -64,7 +64,7 @@ SLACK = Profile(
     replies_at="https://hooks.slack.com",
     client_auth=ClientAuth.POST,
     rotates=True,
-    # Without rotation an answer names no lifetime, and the token has none.
+    # Without rotation an answer names no lifetime: the token does not expire.
     default_lifetime=None,
     min_ttl=timedelta(minutes=30),
     scope_separator=",",

@@ -1,4 +1,4 @@
-"""Where a value of a provider's row comes from, and how far it was verified."""
+"""Sources of the values in provider profiles, and how far each was verified."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from enum import StrEnum
 
 
 class Evidence(StrEnum):
-    """How far a value was verified."""
+    """The degree to which a value was verified."""
 
     READ = "read"  # in the provider's own documentation or source code
-    HEARD = "second-hand"  # somebody else says so
-    ASSUMED = "assumed"  # nobody says so; the value is the cautious one
+    HEARD = "second-hand"  # from a third party
+    ASSUMED = "assumed"  # undocumented; the cautious value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Why a value is believed."""
+    """The source of one value."""
 
     evidence: Evidence
-    where: str  # an address, or for an assumption its reason
+    where: str  # an address, or the reason for an assumption
 
 
 def read(where: str) -> Source:
-    """The provider's own page, or the RFC, says so."""
+    """Return a source that was read: the provider's own page or the RFC."""
     return Source(evidence=Evidence.READ, where=where)
 
 
 def heard(where: str) -> Source:
-    """Somebody else's page says so."""
+    """Return a second-hand source."""
     return Source(evidence=Evidence.HEARD, where=where)
 
 
 def assumed(why: str) -> Source:
-    """No page says so."""
+    """Return an assumption with its reason."""
     return Source(evidence=Evidence.ASSUMED, where=why)

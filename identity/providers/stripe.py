@@ -1,4 +1,4 @@
-"""Stripe: restricted keys, each with permissions of its own, that live until they are rolled."""
+"""Stripe: restricted keys, each with its own permissions, valid until they are rolled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STRIPE = Profile(
         "authorize_url": _CONNECT,
         "token_url": _CONNECT,
         "client_auth": _CONNECT,
-        "rotates": assumed("restricted keys are not renewed at all; for what Connect gives, the cautious reading"),
+        "rotates": assumed("restricted keys are not renewed; for Connect tokens, rotating is cautious"),
         "implies": heard("https://docs.stripe.com/keys/restricted-api-keys (write includes read)"),
     },
 )

@@ -1,6 +1,6 @@
-"""Providers and scopes in words, for the people who are asked. A scope nobody described is shown as it is.
+"""Names of providers and descriptions of scopes, for people who consent. Undescribed scopes are shown as they are.
 
-The words say what a scope lets somebody do, from the provider's own page about it.
+A description says what a scope permits, according to the provider's own page.
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ _SCOPES: Mapping[str, Mapping[str, str]] = {
 
 
 def provider_name(provider: str) -> str:
-    """What the provider calls itself."""
+    """Return the provider's name for people."""
     if (profile := PROFILES.get(provider)) is not None:
         return profile.title
     return provider.replace("_", " ").title()
 
 
 def scope_in_words(provider: str, scope: str) -> str | None:
-    """What *scope* lets somebody do; None: nobody has described it."""
+    """Return the description of *scope*, or None."""
     return _SCOPES.get(provider, {}).get(scope)

@@ -1,4 +1,4 @@
-"""Zendesk: a subdomain of its own for each help desk, and OAuth tokens that an admin may make for an application."""
+"""Zendesk: each help desk has its own subdomain; an admin may make OAuth tokens for an application."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 from identity.providers.profile import ClientAuth, Profile
 from identity.providers.sources import assumed, heard
 
-_OWN = assumed("below the help desk's own subdomain: it has to be given")
+_OWN = assumed("on the help desk's own subdomain: must be given")
 _REFRESH = heard("https://developer.zendesk.com/api-reference/ticketing/oauth/grant_type_tokens/")
 
 ZENDESK = Profile(

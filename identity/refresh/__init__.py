@@ -1,1 +1,1 @@
-"""How an account gets its next token: the coordinator, what keeps it to one presentation, and keep-alive."""
+"""Token refresh: the coordinator, the intents that keep it to one presentation, and keep-alive."""

@@ -1,6 +1,6 @@
-"""What a refusal is held against: first what it may be the fault of, then that this holds, as long as it does.
+"""Attributes a refusal to the secret, account, person, assertion or client at fault, and records it.
 
-Those that take a connection run inside the transaction that ends the refresh.
+Functions that take a connection run inside the transaction that ends the refresh.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from identity.providers.profile import Profile
 
 
 class Blame(StrEnum):
-    """What is taken to be at fault, by what is known."""
+    """The party taken to be at fault, as far as is known."""
 
-    NOBODY_YET = "nobody yet"  # it may have been said of another secret than goes first now: that one is tried
-    SUSPECT = "suspect"  # a gateway, one account, or the client: what others are told says which
-    SECRET = "secret"  # noqa: S105 - the one that was shown, and another is live
-    ACCOUNT = "account"  # or nobody: it pauses nothing
-    PERSON = "person"  # is wanted there
+    NOBODY_YET = "nobody yet"  # another secret may have been presented than the first now: try again
+    SUSPECT = "suspect"  # a gateway, one account, or the client: other accounts' refusals show which
+    SECRET = "secret"  # noqa: S105 - the one that was presented, while another is live
+    ACCOUNT = "account"  # or nobody: pauses nothing
+    PERSON = "person"  # the provider wants the person to sign in
     ASSERTION = "assertion"  # the key, the clock or the consent: the codes do not tell
-    CLIENT = "client"  # the connection pauses
+    CLIENT = "client"  # pauses the connection
 
 
 Refusal = ClientRefused | AssertionRefused | Withheld
@@ -45,10 +45,10 @@ def blame(
     refused_keys: Collection[str] = (),
     unsure: bool = False,
 ) -> Blame:
-    """What *refusal* is held against; the order of the rules is the rule.
+    """Return the party to blame for *refusal*; the order of the rules matters.
 
-    *secrets* are the client's live ones, the one that was shown first, and *refused_keys* those with which it was
-    refused just before, without a name. *unsure*: another may have been shown than goes first now.
+    *secrets* are the client's live secrets, the presented one first. *refused_keys* are those refused just before
+    without a named error. *unsure*: a secret other than the one now first may have been presented.
     """
     code = refusal.code
     match refusal:
@@ -72,19 +72,19 @@ def blame(
 def pause_client(
     connection: Connection, code: str, *, owner: ProviderConnection, asked: int, shown: Sequence[SealedSecret]
 ) -> bool:
-    """Pause the provider connection, whose client was refused.
+    """Pause the provider connection whose client was refused.
 
-    *owner* is the connection as the request was made by it, at the ledger number *asked*, and *shown* were its live
-    secrets, of which the first was shown. False if an operator changed any of it meanwhile, or resumed the connection:
-    what was said before is not held against what holds now, which is to be tried.
+    *owner* is the connection as the request used it, at the ledger number *asked*. *shown* are its live secrets at
+    that time; the first was presented. False if an operator has changed any of this or resumed the connection since:
+    the refusal says nothing about the new configuration, which must be tried.
     """
     if was_changed(connection, owner, asked=asked):
         return False
     live = live_secrets(connection, owner.id, shown[0].name) if shown else ()
-    # A secret may have come between the look at them and the intent's number: that does not tell.
+    # A secret may have been added between reading them and taking the intent's number, which `was_changed` misses.
     if _which(live) != _which(shown):
         return False
-    which = f", which authenticated by its {shown[0].name}" if shown else ""  # for who is to replace it
+    which = f", which authenticated by its {shown[0].name}" if shown else ""  # for the person who replaces it
     pause_connection(connection, owner.id, reason=f"its token endpoint refused the client{which} ({in_words(code)})")
     return True
 
@@ -101,9 +101,9 @@ def hold_against(
     audit_id: str,
     now: datetime,
 ) -> bool:
-    """Hold it against one *secret* of the client that it was refused with *code*: *spare* goes first from now on.
+    """Mark one *secret* of the client refused with *code*: *spare* goes first from now on.
 
-    False if an operator changed *owner* meanwhile, as in `pause_client`: then it is to be tried again.
+    False if an operator has changed *owner* since, as in `pause_client`: it must be tried again.
     """
     if was_changed(connection, owner, asked=asked):
         return False
@@ -123,7 +123,7 @@ def record_refused(
     audit_id: str,
     now: datetime,
 ) -> None:
-    """Record that *secret* is held refused. *code* is of a closed set, ours or a provider's row's."""
+    """Record in the audit that *secret* was refused. *code* is from a closed set, ours or a provider profile's."""
     audit.record(
         connection,
         "connection.secret_refused",
@@ -139,25 +139,25 @@ def record_refused(
 def judge_secrets(
     connection: Connection, owner: str, refused: Sequence[str], *, accepted: SealedSecret, now: datetime
 ) -> list[str]:
-    """Hold it against the *refused* ones that another is accepted, against which nothing is held any more.
+    """Mark *refused* secrets as wrong now that another is *accepted*, and clear any mark on the accepted one.
 
-    Those of which it was not known before.
+    Return the newly marked ones.
     """
     wrong = [secret for secret in refused if secret != accepted.id]
     if not wrong and accepted.refused_at is None:
         return []
-    lock_connection(connection, owner)  # of two that find out otherwise, one waits
+    lock_connection(connection, owner)  # serializes two callers with contrary findings
     accept_secret(connection, accepted.id)
     return [secret for secret in wrong if refuse_secret(connection, secret, at=now)]
 
 
 def _is_known(secrets: Sequence[SealedSecret], refused_keys: Collection[str]) -> bool:
-    """Whether the secret shown was known as refused: the fresh one was refused just before, and not by name."""
+    """True if the presented secret was marked refused before and a fresh one was just refused without a named error."""
     if not secrets or secrets[0].refused_at is None:
         return False
     return any(one.refused_at is None and one.id in refused_keys for one in secrets)
 
 
 def _which(secrets: Sequence[SealedSecret]) -> dict[str, datetime | None]:
-    """Whatever their order: for an account that one was refused for, another goes first."""
+    """Map ids to refusals, ignoring order: it differs between accounts (`refused_keys`)."""
     return {secret.id: secret.refused_at for secret in secrets}

@@ -1,4 +1,4 @@
-"""How a refusal ends a refresh in the ledger: it is held against the client, one of its secrets or keys, or nobody."""
+"""Endings of a refused refresh in the ledger: blamed on the client, one of its secrets or keys, or nobody."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from identity.refresh.settlement import Settlement
 
 @dataclass(frozen=True)
 class Blaming:
-    """The ends of a refresh that was refused, by whom that is held against. The grant is not touched."""
+    """Endings of a refused refresh, one per party to blame. The grant is not touched."""
 
     settlement: Settlement
 
     def client(
         self, connection: Connection, code: str, *, owner: ProviderConnection, shown: Sequence[SealedSecret]
     ) -> Ending:
-        """The client registration was refused: the provider connection pauses.
+        """Pause the provider connection: its client registration was refused.
 
-        Superseded if *owner* or what was *shown* of its secrets is not what holds now (`pause_client`).
+        Superseded if *owner* or the secrets *shown* have changed since (`pause_client`).
         """
 
         def write(intent: RefreshIntent) -> Superseded | None:
@@ -42,9 +42,9 @@ class Blaming:
     def secret(
         self, connection: Connection, code: str, *, owner: ProviderConnection, secret: str, spare: str
     ) -> Ending:
-        """One secret of the client was refused while another is live: that one is tried, and nothing pauses.
+        """Mark one client secret refused while another is live: the other is tried, and nothing pauses.
 
-        Superseded if *owner* was corrected or resumed since the request was made by it: then it is to be tried again.
+        Superseded if *owner* was corrected or resumed since the request: it must be tried again.
         """
 
         def write(intent: RefreshIntent) -> Superseded | None:
@@ -61,18 +61,18 @@ class Blaming:
             )
             if not held:
                 return Superseded()
-            # Those before it were refused without a name, as a gateway may have done: now they are what is left.
+            # Earlier ones were refused without a named error, perhaps by a gateway. They are all that is left: retry.
             set_refused_keys(connection, intent.id, ())
             return None
 
         return self._end(connection, code, write)
 
     def key(self, connection: Connection, code: str, *, key: str, since: datetime | None = None) -> Ending:
-        """With *key*, what was sent was refused: another one is shown or signs next, for this account alone.
+        """Note a refusal with *key*: another secret is presented, or another key signs, next, for this account only.
 
-        It may be the account's consent that is gone, or a gateway that refused (`Settlement.commit`). *since* is when
-        all live ones had last been refused so: a time that is past keeps nobody waiting, and is kept for the others'
-        turn.
+        The account's consent may be gone instead, or a gateway may have refused (`Settlement.commit`). *since* is when
+        all live secrets had last been refused with this code. It is stored as `retry_at`: being past, it delays
+        nothing, and the refusals of the remaining secrets can be counted from it.
         """
 
         def write(intent: RefreshIntent) -> None:
@@ -81,9 +81,9 @@ class Blaming:
         return self._end(connection, code, write, retry_at=since)
 
     def nobody(self, connection: Connection, code: str, *, retry_at: datetime) -> Ending:
-        """It was refused, whichever live secret was shown or key signed: nobody knows whose fault it is.
+        """Blame nobody: every live secret or key was refused, which says nothing about any one of them.
 
-        Then it says nothing of any of them: each is tried again.
+        Each is tried again.
         """
 
         def write(intent: RefreshIntent) -> None:

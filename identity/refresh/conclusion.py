@@ -1,4 +1,4 @@
-"""What follows from the answer to a presented credential: which end of the refresh is written, and what is served."""
+"""Interprets the answer to a presented credential: settles the refresh and picks the generation to serve."""
 
 from __future__ import annotations
 
@@ -33,20 +33,21 @@ from identity.token_endpoint import unpack
 log = logging.getLogger(__name__)
 
 _RETRY = timedelta(seconds=2)
-_UNENDING = timedelta(days=1)  # of a token without an end: until it is asked again whether it wants the person
-_REFUSED_RETRY = timedelta(minutes=1)  # the first; each later one waits twice as long
+# For a token without an expiry: how long until the provider is asked again whether it still wants the person.
+_UNENDING = timedelta(days=1)
+_REFUSED_RETRY = timedelta(minutes=1)  # the first wait; each later one is twice as long
 _LONGEST_REFUSED = timedelta(minutes=8)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Concluder:
-    """Settles what came of presentations. Its methods return the new generation, or None: look again."""
+    """Settles presentations. Methods return the new generation, or None if the caller must read again."""
 
     parts: RefreshParts
     writer: RefreshWriter
 
     def settle(self, situation: Situation, intent: RefreshIntent) -> int | None:
-        """End an intent whose owner may be gone: by its stored answer, else as unknown."""
+        """Settle an intent whose owner may be gone: from its stored answer, otherwise as unknown."""
         if intent.generation != situation.generation:
             self.writer.write(self.writer.settlement(situation, intent).doubt, "the generation moved")
             return None
@@ -56,7 +57,7 @@ class Concluder:
         return self.conclude(situation, intent, outcome, recovered=True)
 
     def doubt(self, situation: Situation, intent: RefreshIntent, reason: str) -> int | None:
-        """The provider may have rotated, and what it said is lost. Raises ReauthRequired unless that is harmless."""
+        """Handle a lost answer: the provider may have rotated. Raises ReauthRequired unless that is harmless."""
         account, profile = situation.account, profile_for(self.parts.profiles, situation.connection)
         if situation.minted or not profile.rotates:
             return self.fail(situation, intent, reason)
@@ -72,27 +73,27 @@ class Concluder:
         raise ReauthRequired(f"a refresh of account {account.id} has no known outcome", account=account.id)
 
     def serve(self, situation: Situation, *, retry_after: timedelta, why: str) -> int:
-        """The present generation, while its token lives and was not refused. Raises Unavailable, which says why."""
+        """Return the current generation while its token is valid and not refused. Raises Unavailable with *why*."""
         account = situation.account
         none = f"{account.provider} gives account {account.id} no token now ({why})"
         return self.serve_or(Unavailable(none, retry_after=retry_after), situation)
 
     def serve_or(self, error: AswhomError, situation: Situation) -> int:
-        """The present generation, while its token lives and was not refused. Raises *error* otherwise."""
+        """Return the current generation while its token is valid and not refused. Raises *error* otherwise."""
         if not situation.may_serve(self.parts.clock()):
             raise error
         self._count(situation, "served")
         return situation.generation
 
     def not_before(self, situation: Situation, former: RefreshIntent, *, wait: timedelta) -> int:
-        """The present generation, while *former* is not to be presented again. Raises what it had ended with."""
+        """Return the current generation while *former* is backing off. Raises the error that *former* ended with."""
         if former.code is not None and may_be_withheld(former.code, situation.account.credential):
             return self.serve_or(_refused(situation, former.code, wait), situation)
         why = former.outcome or "its token endpoint did not give one a moment ago"
         return self.serve(situation, retry_after=wait, why=why)
 
     def expire(self, situation: Situation, new: RefreshIntent) -> int | None:
-        """Nothing renews this token: it lives until its end, then a person must reconnect."""
+        """Serve a token that nothing can renew until it expires; then a person must reconnect."""
         account = situation.account
         if situation.may_serve(self.parts.clock()):
             return situation.generation
@@ -104,9 +105,9 @@ class Concluder:
     def conclude(
         self, situation: Situation, intent: RefreshIntent, outcome: Outcome, *, recovered: bool = False
     ) -> int | None:
-        """Act on what came of a presentation; an answer is stored by now.
+        """Act on the outcome of a presentation; an answer is already stored.
 
-        *recovered*: whoever presented is gone, and the client's secrets may be others now.
+        *recovered*: the presenting process is gone, and the client's secrets may have changed since.
         """
         account = situation.account
         profile = profile_for(self.parts.profiles, situation.connection)
@@ -154,12 +155,12 @@ class Concluder:
             case Blame.NOBODY_YET:
                 fail = self.writer.settlement(situation, intent).fail
                 self.writer.write(fail, in_words(code), code=code, retry_at=None)
-                return None  # look again
+                return None  # read again
             case Blame.SUSPECT:
                 return self._suspect_client(situation, intent)
             case Blame.SECRET:
                 self._refuse_secret(situation, intent, code)
-                return None  # look again
+                return None  # read again
             case Blame.ACCOUNT:
                 return self._withhold(situation, intent, code)
             case Blame.PERSON:
@@ -170,7 +171,7 @@ class Concluder:
                 return self._refuse_client(situation, intent, code)
 
     def _refuse_secret(self, situation: Situation, intent: RefreshIntent, code: str) -> None:
-        """The other one goes first from now on."""
+        """Mark the first secret refused: the spare one goes first from now on."""
         _, spare, *_ = (one for one in situation.secrets if one.refused_at is None)
         owner, first = situation.connection, situation.secrets[0]
         blaming = Blaming(self.writer.settlement(situation, intent))
@@ -178,7 +179,7 @@ class Concluder:
         self._count(situation, "secret_refused", settled=blamed)
 
     def _ask_person(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
-        """Serve the present token to its end, then ask the provider once more; it wants the person still: ask them."""
+        """Serve the current token until it expires, then ask the provider once more; if it insists, ask the person."""
         settlement, account = self.writer.settlement(situation, intent), situation.account
         if situation.may_serve(settlement.now):
             wait = (situation.grant.expires_at or settlement.now + _UNENDING) - settlement.now
@@ -194,7 +195,7 @@ class Concluder:
         raise ReauthRequired(f"the provider wants the person of account {account.id} ({code})", account=account.id)
 
     def _refuse_assertion(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
-        """Have another live key sign; with none, serve the present token while it lives, and try again later."""
+        """Let another live key sign; if there is none, serve the current token while valid and try again later."""
         account = situation.account
         if self._has_another_tried(situation, intent, code):
             return None
@@ -208,7 +209,7 @@ class Concluder:
         return self.serve_or(Misconfigured(why), situation) if failed else None
 
     def _has_another_tried(self, situation: Situation, intent: RefreshIntent, code: str) -> bool:
-        """Whether another live secret is to be shown for this account, which holds nothing against the first."""
+        """Switch this account to another live secret, without marking the first refused. False if there is none."""
         settlement = self.writer.settlement(situation, intent)
         if untried_key(situation.secrets, intent, now=settlement.now) is None:
             return False
@@ -217,12 +218,12 @@ class Concluder:
         self._count(situation, "secret_refused", settled=noted)
         where = {"action": "connection.another_tried", "secret": first.id, "account": situation.account.id}
         log.warning("with %s it was refused (%s): another live one is tried", first.id, in_words(code), extra=where)
-        return True  # look again: for this account another one goes first now
+        return True  # read again: another secret now goes first for this account
 
     def _suspect_client(self, situation: Situation, intent: RefreshIntent) -> int | None:
-        """A gateway may have said it. Have another live secret shown; if it stays so for others too, it is the client.
+        """Handle a 401 that may come from a gateway: try another live secret, then see if other accounts get it.
 
-        RFC 6749 §5.2 has 401 for a client that was not authenticated, and for nothing else.
+        If they do, the client is at fault: RFC 6749 §5.2 uses 401 only for a client that was not authenticated.
         """
         if self._has_another_tried(situation, intent, UNNAMED_401):
             return None
@@ -242,7 +243,7 @@ class Concluder:
         )
 
     def _withhold(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
-        """Serve the present token while it lives, and ask again later: it may be this account's fault alone."""
+        """Serve the current token while it is valid and ask again later: only this account may be at fault."""
         failed, wait = self._leave_alone(situation, intent, code)
         self._count(situation, "account_refused", settled=failed)
         refused = _refused(situation, code, wait)
@@ -250,7 +251,7 @@ class Concluder:
         return self.serve_or(refused, situation) if failed else None
 
     def _leave_alone(self, situation: Situation, intent: RefreshIntent, code: str) -> tuple[bool, timedelta]:
-        """Write that nobody knows whose fault it is, and when to ask again: each time it is told, later."""
+        """Record a refusal without blaming anyone; return whether that was settled, and the backoff before a retry."""
         settlement, wait = self.writer.settlement(situation, intent), _REFUSED_RETRY
         if (since := refused_since(situation, code)) is not None:
             wait = min(_longer(_rounds(intent)), max(wait, 2 * (settlement.now - since)))
@@ -266,7 +267,7 @@ class Concluder:
         unpresented: bool = False,
         outcome: str = "transient",
     ) -> int | None:
-        """Nothing happened: serve the present token while it lives."""
+        """Settle a refresh that had no effect, and serve the current token while it is valid."""
         retry_at = self.parts.clock() + wait
         if unpresented:
             failed = self.writer.fail_unsent(situation, intent, reason, retry_at=retry_at)
@@ -294,10 +295,10 @@ def _refused(situation: Situation, code: str, wait: timedelta) -> AccountRefused
 
 
 def _rounds(intent: RefreshIntent) -> int:
-    """How often it was presented by each of the live secrets, in an outage too: more often than it was refused."""
+    """Return the rounds through all live secrets. Outages count: it may exceed the number of refusals."""
     return intent.presented // (1 + len(intent.refused_keys))
 
 
 def _longer(times: int) -> timedelta:
-    """How long at most to leave alone what was refused so many times, and may be until somebody acts."""
+    """Return the longest wait after *times* refusals, which may last until somebody acts."""
     return doubled(_REFUSED_RETRY, times - 1, longest=_LONGEST_REFUSED)

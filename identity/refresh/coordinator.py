@@ -1,10 +1,10 @@
-"""The refresh coordinator: however many ask, a refresh token is presented once, and no token is used before its commit.
+"""The refresh coordinator: a refresh token is presented once, and no token is used before it is committed.
 
     lock ─► re-read ─► intent committed ─► provider ─► raw answer committed ─► read ─► tokens committed ─► wake
 
-The lock saves work; the intent's key (account, generation) keeps a token from being presented twice.
-Minted tokens (client credentials, installations) are fetched in the same way. docs/explanation/refresh-coordinator.md
-says why.
+The lock only saves work. The intent's unique key (account, generation) prevents a second presentation.
+Minted tokens (client credentials, installations) take the same path. The reasons are in
+docs/explanation/refresh-coordinator.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Coordinator:
-    """Gets accounts their next access token. One for all threads."""
+    """Fetches the next access token of accounts. One instance serves all threads of a process."""
 
     def __init__(self, parts: RefreshParts, lock: RefreshLock) -> None:
         self._parts = parts
@@ -43,12 +43,12 @@ class Coordinator:
         self._presenter = Presenter(parts=parts, writer=writer, ends=self._concluder)
 
     def refresh(self, account: str, *, after_generation: int, refused: bool = False, keep: float = STEP_KEEPS) -> int:
-        """A generation newer than *after_generation*, committed.
+        """Return a committed generation newer than *after_generation*.
 
-        It returns *after_generation* itself if the provider is away, or its connection paused, and the present token
-        has not expired: the step then opens with the time that this token has left. *refused*: the upstream refused
-        this token, so it is not returned again. *keep* is the share of the provider's burst that is left to others:
-        `AHEAD_KEEPS` for a refresh that nobody waits for.
+        Returns *after_generation* itself if the provider is unavailable or its connection is paused while the current
+        token has not expired: the step then opens with the time left on that token. *refused* means that the upstream
+        refused the current token, which is then not returned again. *keep* is the share of the provider's burst left
+        to other callers: `AHEAD_KEEPS` for a refresh that nobody waits for.
 
         Raises Unavailable, ReauthRequired, GrantRevoked or Misconfigured.
         """
@@ -70,7 +70,7 @@ class Coordinator:
                 return generation
 
     def _fly(self, flight: Flight, waiting: Waiting) -> int:
-        """Refresh for every thread of this process that waits for this flight."""
+        """Refresh on behalf of every thread of this process that waits for this flight."""
         try:
             flight.generation = self._refresh(flight.wish, waiting)
         except Unavailable as unavailable:
@@ -83,8 +83,8 @@ class Coordinator:
     def _refresh(self, wish: Wish, waiting: Waiting) -> int:
         account = wish.account
         while True:
-            # Look first, also after a wait that timed out. A commit wakes many waiters at once and mostly serves them
-            # all, so this look is a single statement.
+            # Read before locking, even after a wait that timed out. A commit wakes many waiters at once and serves
+            # most of them, so this read is a single statement.
             present, active = self._parts.store.read(partial(generation_and_activity, account=account))
             if present > wish.after_generation:
                 return present
@@ -108,7 +108,7 @@ class Coordinator:
                 lock.release()
             if generation is not None:
                 return generation
-            # Somebody is presenting this generation although the lock was free: wait for their commit or time limit.
+            # The lock was free, but another caller is presenting this generation: wait for its commit or time limit.
             waiting.goes_on()
             self._pause(left)
 
@@ -116,9 +116,10 @@ class Coordinator:
         self._parts.sleep(min(left, self._parts.budget.poll.total_seconds()))
 
     def settle_abandoned(self, *, page: int = 100) -> int:
-        """End the intents that a crash left behind, for housekeeping. Returns how many were due. O(due).
+        """Settle the intents that a crash left behind; return how many were due. Run by housekeeping. O(due).
 
-        One that cannot be ended does not hold up the others. Unexpected errors are raised at the end (`Failures`).
+        An intent that cannot be settled does not hold up the rest. Unexpected errors are raised at the end
+        (`Failures`).
         """
         now = self._parts.clock()
         count = 0
@@ -131,7 +132,7 @@ class Coordinator:
                     self._concluder.settle(situation, intent)
                 except AswhomError as end:
                     self._tell(intent, end)
-                except Exception as failure:  # noqa: BLE001 - raised below: one account's must not hold up the others
+                except Exception as failure:  # noqa: BLE001 - raised below: one failure must not hold up the rest
                     failures.add("account", intent.account, failure)
             count += len(due)
             last = due[-1]
@@ -150,9 +151,9 @@ class Coordinator:
         return self._parts.store.read(partial(read_situation, account=wish.account, token_refused=wish.refused))
 
     def _served(self, situation: Situation, wish: Wish) -> int | None:
-        """A newer generation than the wish's, if there is one by now. Raises if no token may be fetched.
+        """Return a generation newer than the wish's, or None. Raises if no token may be fetched.
 
-        While the provider connection is paused, the present generation is served until its token expires.
+        While the provider connection is paused, the current generation is served until its token expires.
         """
         if situation.generation > wish.after_generation:
             return situation.generation
@@ -164,8 +165,8 @@ class Coordinator:
         raise error
 
     def _under_lock(self, wish: Wish, lock: Held | Unreachable) -> int | None:
-        """The new generation; None: look again."""
-        situation = self._read(wish)  # someone may have refreshed while we waited
+        """Return the new generation, or None if the caller must read again."""
+        situation = self._read(wish)  # another caller may have refreshed while we waited
         if (served := self._served(situation, wish)) is not None:
             return served
         ends, former, now = self._concluder, situation.intent, self._parts.clock()
@@ -179,7 +180,7 @@ class Coordinator:
             case IntentState.OPEN:
                 return None if now < former.settled_by else ends.settle(situation, former)
             case IntentState.FAILED if former.wants_person and not situation.minted and not situation.may_serve(now):
-                return present()  # the retry was to come when its token expired, which was refused or dropped earlier
+                return present()  # the retry was set for the token's expiry, but the token is gone already
             case IntentState.FAILED if former.retry_at is not None and now < former.retry_at:
                 return ends.not_before(situation, former, wait=former.retry_at - now)
             case IntentState.FAILED:

@@ -1,4 +1,4 @@
-"""What may come of beginning or settling a refresh."""
+"""The results of beginning or settling a refresh."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Settled:
 
 @dataclass(frozen=True, kw_only=True)
 class Superseded:
-    """Someone was first: another process began or settled it, or a new consent or secret came."""
+    """Another caller was first: a process began or settled it, or a new consent or secret came."""
 
 
 Ending = Settled | Superseded | RuledOut

@@ -1,4 +1,4 @@
-"""What one process remembers of a token endpoint while no Redis does: `gate.lua` in Python, for the same answers."""
+"""One process's state of a token endpoint while Redis is unreachable: `gate.lua` in Python, with equal answers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class EndpointState(BreakerState):
     line: Line = field(default_factory=Line)
 
     def look(self, now: int, *, interval: int, burst: int, fewest: int, who: Who) -> int:
-        """How long to wait before a request; 0: it may go now. Nothing is counted, though *who* takes a place.
+        """Return how long to wait before a request, 0 if it may go now. Counts nothing, but *who* takes a place.
 
-        *burst* requests may come at once; *fewest* where the most is left to others: all in line may go by then.
+        *burst* is allowed to this caller, *fewest* to one that leaves most to others: by then all in line may go.
         """
         self._see(now)
         shut = max(self.held, self.until)
@@ -29,7 +29,7 @@ class EndpointState(BreakerState):
         return self.line.wait(who, now, free=free, interval=interval, unused=unused)
 
     def enter(self, now: int, *, interval: int, burst: int, fewest: int, probe: int, who: Who) -> int:
-        """How long to wait before a request; 0: it may go now, and is counted."""
+        """Return how long to wait before a request; 0 if it may go now and is counted."""
         wait = self.look(now, interval=interval, burst=burst, fewest=fewest, who=who)
         if wait == 0:
             self.line.leave(who)
@@ -39,23 +39,23 @@ class EndpointState(BreakerState):
         return wait
 
     def answered(self) -> None:
-        """The endpoint works: the breaker closes."""
+        """Close the breaker: the endpoint works."""
         self.failures, self.opened, self.open, self.probe = 0, 0, None, 0
 
     def failed(self, now: int, breaker: Breaker) -> None:
-        """The endpoint failed."""
+        """Count a failure of the endpoint."""
         self._see(now)
         self.fail(now, breaker)
 
     def pause(self, now: int, duration: int) -> None:
-        """The endpoint asked for a pause: no request goes before its end."""
+        """Close the endpoint for the pause that it asked for."""
         self._see(now)
         self.held = max(self.held, now + duration)
 
     def _see(self, now: int) -> None:
-        """Look at the clock. Where it was set back, what lay ahead lies as far ahead as before."""
+        """Read the clock. If it was set back, shift future times by the same amount."""
         if (set_back := self.seen - now) > 0:
             self.due, self.held, self.probe = self.due - set_back, self.held - set_back, self.probe - set_back
             self.open = None if self.open is None else self.open - set_back
-            self.line = Line()  # who waits comes back as told, and is given another place
+            self.line = Line()  # waiting callers come back as told and get a new place
         self.seen = now

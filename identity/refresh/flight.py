@@ -1,7 +1,7 @@
-"""One refresh of an account at a time in this process (single-flight): the others take what the first brings back.
+"""Single flight: one refresh per account at a time in this process, whose result every waiting thread shares.
 
-It saves locks, reads and waking a thousand threads by the database; it decides nothing. What a flight brings is
-committed already, so a passenger may use it as if it had read it.
+It saves locks, reads and a thousand threads polling the database; it decides nothing. A flight's result is committed,
+and a waiting thread may use it as if it had read it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from identity.errors import Unavailable
 
 
 class Latch:
-    """What many threads wait for, and pass one after the other: whoever has passed lets the next one through.
+    """An event that wakes its waiters one after another: each thread that passes lets the next one through.
 
-    An Event wakes all of them at once, and hundreds that want the interpreter at the same time take it from each other.
+    `threading.Event` wakes all of them at once, and hundreds of threads then contend for the interpreter lock.
     """
 
     __slots__ = ("_is_open", "_shut")
@@ -26,34 +26,34 @@ class Latch:
         self._shut.acquire()
 
     def open(self) -> None:
-        """Let them through, now and from now on. Once."""
+        """Let threads through from now on. To be called once."""
         self._is_open = True
         self._shut.release()
 
     def wait(self, timeout: float) -> bool:
-        """Whether it was opened within *timeout*, in seconds."""
+        """Return True if the latch was opened within *timeout* seconds."""
         if self._shut.acquire(timeout=max(0.0, timeout)):
             self._shut.release()
-        return self._is_open  # also where another was just passing for as long
+        return self._is_open  # the lock may have been busy only because another thread was passing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What a caller of `Coordinator.refresh` asks for."""
+    """The arguments of one `Coordinator.refresh` call."""
 
     account: str
     after_generation: int
-    refused: bool  # the present token was refused upstream: it is not offered again
-    keep: float  # the share of the pace that is left to others
+    refused: bool  # the current token was refused upstream and is not offered again
+    keep: float  # the share of the burst left to other callers
 
     def covers(self, other: Wish) -> bool:
-        """Whether "not now" to this one is "not now" to *other*, too."""
+        """True if "not now" for this wish also means "not now" for *other*."""
         return self.keep <= other.keep and (other.refused or not self.refused)
 
 
 @dataclass(kw_only=True)
 class Flight:
-    """A refresh under way, and its end."""
+    """A refresh in progress, and its result."""
 
     wish: Wish
     generation: int | None = None
@@ -61,9 +61,9 @@ class Flight:
     landed: Latch = field(default_factory=Latch)
 
     def serves(self, wish: Wish) -> int | None:
-        """The generation it brings for *wish*; None: look for yourself. Raises Unavailable."""
+        """Return the generation that satisfies *wish*; None if its caller must read itself. Raises Unavailable."""
         if self.generation is not None:
-            # The same generation as before is the present token, served while the provider is away.
+            # An unchanged generation is the current token, served while the provider is unavailable.
             served = self.generation == self.wish.after_generation == wish.after_generation and self.wish.covers(wish)
             return self.generation if served or self.generation > wish.after_generation else None
         if self.unavailable is not None and self.wish.covers(wish):
@@ -72,14 +72,14 @@ class Flight:
 
 
 class Flights:
-    """The refreshes under way in this process, by account."""
+    """The refreshes in progress in this process, by account."""
 
     def __init__(self) -> None:
         self._under_way: dict[str, Flight] = {}
         self._lock = threading.Lock()
 
     def join(self, wish: Wish) -> tuple[Flight, bool]:
-        """The account's flight, and whether the caller is the one to fly it: then it calls `land`, whatever happens."""
+        """Return the account's flight and whether the caller must run it: then it calls `land`, whatever happens."""
         with self._lock:
             flight = self._under_way.get(wish.account)
             if flight is not None:
@@ -88,7 +88,7 @@ class Flights:
             return flight, True
 
     def land(self, flight: Flight) -> None:
-        """The flight has ended; whoever comes now begins another."""
+        """End the flight: the next caller begins another."""
         with self._lock:
             del self._under_way[flight.wish.account]
         flight.landed.open()

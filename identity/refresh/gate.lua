@@ -1,30 +1,31 @@
--- Lets a request through to one token endpoint, or says how long to wait; and remembers how requests ended.
+-- Admits a request to one token endpoint or returns how long to wait, and records how requests ended.
 --
--- KEYS[1]  hash     the endpoint's state, all of it times and counts; it expires when it says nothing any more:
---                   due       when the pace allows the next request, the burst left aside
---                   held      not to be asked before: the provider said so
---                   failures  in a row
---                   opened    how often the breaker opened in a row
---                   open      the breaker lets nothing through before; after it, one probe
---                   probe     until when that probe is waited for
---                   seen      when it was asked about last: where that lies ahead, the clock was set back
---                   places    how many places in the line were given out
---                   swept     who was to be back before, and was not, has left the line
---                   absent    places up to this number are not counted: their turns went unused, and none of them came
--- KEYS[2]  zset     the line: who waits for a turn, by rank, and in each rank as they came
--- KEYS[3]  zset     the same by when each was told to come back, and for a while those that left for being late
+-- KEYS[1]  hash     the endpoint's state, times and counts; expires once it is of no use:
+--                   due       when the pace allows the next request, ignoring the burst
+--                   held      the provider asked for a pause until then
+--                   failures  consecutive failures
+--                   opened    how often in a row the breaker has opened
+--                   open      the breaker is open until then; afterwards it admits one half-open probe
+--                   probe     how long to wait for that probe's outcome
+--                   seen      time of the last call; if it lies ahead, the clock was set back
+--                   places    number of places given out
+--                   swept     callers due back before this, who did not come, have left the line
+--                   absent    places up to this number are not counted: their turns went unused and nobody came
+-- KEYS[2]  zset     the line: callers by rank, and by arrival within a rank
+-- KEYS[3]  zset     callers by the time they were told to come back; late ones stay here for a while
 -- ARGV[1]  "enter", "look", "leave", "answered", "failed" or "pause"
--- enter, look:  ARGV[2] interval   ARGV[3] requests that may come at once   ARGV[4] time for a probe
---               ARGV[5] who asks; "" takes no place   ARGV[6] its rank; a lower one goes before all of a higher
---               ARGV[7] who is so late holds up nobody   ARGV[8] so late is forgotten, and so far ahead is told at most
---               ARGV[9] requests that may come at once where the most is left to others: all in line may go by then
---               ARGV[10] when they could have gone for so long, and nobody did, the line is taken for absent
--- leave:        ARGV[2] who
+-- enter, look:  ARGV[2] interval   ARGV[3] burst allowed to this caller   ARGV[4] time limit of a probe
+--               ARGV[5] caller; "" takes no place   ARGV[6] its rank; a lower rank goes first
+--               ARGV[7] a caller this late no longer blocks the line
+--               ARGV[8] a caller this late is forgotten; also the longest wait that is told
+--               ARGV[9] burst allowed to the caller that leaves most to others: by then all in line may go
+--               ARGV[10] if turns went unused for this long, everyone in line is taken for absent
+-- leave:        ARGV[2] caller
 -- failed:       ARGV[2] threshold  ARGV[3] first cooling  ARGV[4] longest cooling
--- pause:        ARGV[2] for how long
+-- pause:        ARGV[2] duration
 --
--- All times are microseconds of this server's clock. Returns how long to wait; 0: go on.
--- identity/refresh/endpoint_state.py is the same in Python, for when this server is away.
+-- All times are microseconds of this server's clock. Returns how long to wait; 0 admits the request.
+-- identity/refresh/endpoint_state.py is the same in Python, for when this server is unreachable.
 
 local time = redis.call("TIME")
 local now = time[1] * 1000000 + time[2]
@@ -45,19 +46,19 @@ local function set(field, value)
   end
 end
 
--- Who stands far behind looks again half-way, each at a moment of its own: those before it may have left by then.
+-- Callers far back look again part-way, at staggered times: those ahead may have left by then.
 local function told(wait, longest)
   return wait <= longest and wait or longest / 2 + wait % (longest / 2)
 end
 
 local set_back = (state.seen or now) - now
-if set_back > 0 then -- what lay ahead lies as far ahead as before
+if set_back > 0 then -- shift future times by the same amount
   for _, field in ipairs({ "due", "held", "open", "probe" }) do
     if state[field] then
       set(field, state[field] - set_back)
     end
   end
-  redis.call("DEL", KEYS[2], KEYS[3]) -- who waits comes back as told, and is given another place
+  redis.call("DEL", KEYS[2], KEYS[3]) -- waiting callers come back as told and get a new place
   set("swept", nil)
   set("absent", nil)
 end
@@ -82,12 +83,12 @@ if what == "enter" or what == "look" then
     rank = math.floor(place / RANK)
     number = place - rank * RANK
   elseif came then
-    rank = -1 -- its turn came before it did
+    rank = -1 -- it came after its turn
   end
   if now - math.max((state.due or 0) - (fewest - 1) * interval, shut) >= unused then
     set("absent", state.places)
   elseif came and (not place or number <= (state.absent or 0)) then
-    set("absent", nil) -- one of them has come, so the others may, too
+    set("absent", nil) -- one of them came, so the rest may come as well
   end
   local before = 0
   for one = -1, rank do
@@ -130,7 +131,7 @@ elseif what == "pause" then
   set("held", math.max(state.held or 0, now + tonumber(ARGV[2])))
 end
 
--- A quarter of an hour after its last date, what it remembers of failures is old, too.
+-- Fifteen minutes after the last of these times, the failure counts are stale as well.
 local back = tonumber(redis.call("ZREVRANGE", KEYS[3], 0, 0, "WITHSCORES")[2] or 0)
 local last = math.max(now, state.due or 0, state.held or 0, state.open or 0, state.probe or 0, back)
 for _, key in ipairs(KEYS) do

@@ -1,11 +1,11 @@
-"""The gate before every token endpoint: its pace, the pauses it asked for, and a breaker for when it is down.
+"""Rate limit, requested pauses and circuit breaker in front of every token endpoint.
 
-One gate a provider connection and address, shared by all workers through Redis. Without Redis each process has its
-own, so that together they may ask more often than the pace allows. It is kept by provider connection, because providers
-count by client, and because one tenant's registration must not be able to close another's gate.
+There is one gate per provider connection and address, shared by all workers through Redis. Without Redis each process
+has its own, and together they may exceed the pace. The gate belongs to a provider connection because providers count
+requests by client, and because one tenant's registration must not be able to close another's gate.
 
-Nobody sleeps at a gate: whoever is told to wait has a place in its line (`identity/refresh/line.py`), and comes back by
-`due_at` when its turn is.
+Nobody sleeps at a gate: a caller told to wait has a place in its line (`identity/refresh/line.py`) and comes back at
+its job's `due_at`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from identity.refresh.pace import Pace
 from identity.shared_by_redis import SharedByRedis, Sharing
 
 _MICROSECOND = timedelta(microseconds=1)
-_NO_PACE = 1_000_000_000_000_000  # so many at once, a microsecond apart, that no request waits for another
+_NO_PACE = 1_000_000_000_000_000  # a burst so large that no request waits for another
 
-#: Of the burst: what people who connect leave to whoever has to ask once more, as where the first of two secrets is
-#: refused; what a step's refresh leaves to people; and what refreshes ahead of need, which take no place, leave to all.
+#: Shares of the burst kept free. A connecting person leaves room for a second request, as when the first of two secrets
+#: is refused; a step's refresh leaves room for people; a refresh ahead of need, which takes no place, leaves it to all.
 CONNECT_KEEPS, STEP_KEEPS, AHEAD_KEEPS = 0.05, 0.2, 0.5
 _NOBODY = Who()
-#: Why no token is asked for, as whoever looks at what waits reads it, beside when it is due.
+#: The reason shown to people who look at waiting jobs, beside the time at which they are due.
 HELD_BACK = "requests to its token endpoint are held back for now, and it stands in line for its turn"
 
 
@@ -47,17 +47,17 @@ class Endpoint:
 
     @classmethod
     def of(cls, owner: ProviderConnection, credential: Credential) -> Self:
-        """The endpoint that gives the tokens of an account with that kind of credential."""
+        """Return the endpoint that issues tokens for this kind of credential."""
         return cls.among(owner.id, credential, api_url=owner.api_url, token_url=owner.token_url)
 
     @classmethod
     def among(cls, connection: str, credential: Credential, *, api_url: str, token_url: str) -> Self:
-        """The endpoint, by the connection's addresses. Installations are counted together: their paths differ."""
+        """Return the endpoint by the connection's addresses. Installations are counted together: their paths differ."""
         return cls(connection=connection, url=api_url if credential is Credential.INSTALLATION else token_url)
 
     @classmethod
     def asked_by_nobody(cls, url: str) -> Self:
-        """One that is asked without saying who asks, and counts by the address that requests come from."""
+        """Return an endpoint for anonymous requests, which the provider counts by source address."""
         return cls(connection="-", url=url)
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ class Endpoint:
 
 
 class Gate(SharedByRedis):
-    """Says when a token endpoint may be asked."""
+    """Decides when a token endpoint may be asked."""
 
     script = files("identity.refresh").joinpath("gate.lua").read_text()
 
@@ -77,24 +77,24 @@ class Gate(SharedByRedis):
         self._own: dict[str, EndpointState] = {}
 
     def enter(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0, who: Who = _NOBODY) -> timedelta | None:
-        """None: ask now, it is counted. Otherwise how long to wait before trying again: *who* has that place in line.
+        """Count a request and return None, or return how long *who* must wait; it then has that place in line.
 
-        *keep* is the share of the burst to be left for others, from 0 to 1: `AHEAD_KEEPS` for what nobody waits for.
+        *keep* is the share of the burst left to others, from 0 to 1: `AHEAD_KEEPS` if nobody waits for the token.
         """
         wait = self._ask("enter", endpoint, pace, keep, who)
         TOKEN_REQUESTS.labels("waits" if wait else "passes").inc()
         return wait
 
     def look(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0, who: Who = _NOBODY) -> timedelta | None:
-        """What `enter` would say; nothing is counted. Where it says to wait, *who* has that place in line."""
+        """Return what `enter` would, without counting a request. If there is a wait, *who* has that place in line."""
         return self._ask("look", endpoint, pace, keep, who)
 
     def leave(self, endpoint: Endpoint, who: Who) -> None:
-        """*who* will not come back: it has no place in line any more."""
+        """Give up the place of *who*, which will not come back."""
         self._tell(endpoint, "leave", who.name, alone=lambda state, _: state.line.leave(who))
 
     def waiting(self, endpoints: Sequence[Endpoint]) -> list[int]:
-        """How many stand in line at each, in one round trip; who left it is counted until somebody asks there."""
+        """Return the length of each line, in one round trip. Absent callers count until the next request there."""
 
         def lengths(client: redis.Redis) -> list[int]:
             asking = client.pipeline(transaction=False)
@@ -107,21 +107,21 @@ class Gate(SharedByRedis):
         return self._by_itself(lambda now: [self._state(endpoint).line.length(now) for endpoint in endpoints])
 
     def paused(self, endpoint: Endpoint) -> timedelta | None:
-        """How long nobody is to ask, whatever the pace: it asked for a pause, or its breaker is open."""
+        """Return how long the endpoint is closed whatever the pace: it asked for a pause, or its breaker is open."""
         return self._wait("look", endpoint, interval=1, burst=_NO_PACE, fewest=1, who=_NOBODY)
 
     def answered(self, endpoint: Endpoint) -> None:
-        """The endpoint answered like something that works, whatever it said: the breaker closes."""
+        """Record that the endpoint works, whatever it answered: the breaker closes."""
         self._tell(endpoint, "answered", alone=lambda state, _: state.answered())
 
     def failed(self, endpoint: Endpoint) -> None:
-        """The endpoint gave no connection, no answer, or a server's error: enough of them in a row open the breaker."""
+        """Record no connection, no answer, or a server error: enough of them in a row open the breaker."""
         breaker = self._breaker
         said = breaker.threshold, breaker.first, breaker.longest
         self._tell(endpoint, "failed", *said, alone=lambda state, now: state.failed(now, breaker))
 
     def pause(self, endpoint: Endpoint, duration: timedelta) -> None:
-        """The endpoint asked for a pause (RFC 9110 §10.2.3, RFC 6585 §4): nobody asks before its end."""
+        """Close the endpoint for the pause that it asked for (RFC 9110 §10.2.3, RFC 6585 §4)."""
         self._tell(endpoint, "pause", duration, alone=lambda state, now: state.pause(now, duration // _MICROSECOND))
 
     def _ask(self, what: str, endpoint: Endpoint, pace: Pace, keep: float, who: Who) -> timedelta | None:

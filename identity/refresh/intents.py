@@ -1,7 +1,7 @@
-"""Refresh intents: the row that makes a refresh token presented once, whoever else holds a lock.
+"""Refresh intents: the rows that limit a refresh token to one presentation, with or without a lock.
 
-The key is (account, generation). A row is written before the socket is used and says by when its outcome must be known;
-after that an open one is unknown. Each write names the state it may leave, so of two writers one finds that it is late.
+The key is (account, generation). A row is written before the socket is used and carries a deadline for its outcome;
+past it, an open intent is unknown. Each write is a compare-and-set on the state it leaves: of two writers one loses.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from identity.sql.sequence import next_number
 from identity.sql.state_machine import Moves
 from identity.tables import grants
 
-TOKEN_ANSWER = "token_answer"  # noqa: S105 - a name, no secret
+TOKEN_ANSWER = "token_answer"  # noqa: S105 - a name, not a secret
 
 
 class IntentState(StrEnum):
     OPEN = "open"  # committed before sending
     ANSWERED = "answered"  # the raw answer is stored, and not yet read
     COMMITTED = "committed"  # its tokens are the account's
-    DEAD = "dead"  # the provider does not take the credential any more
+    DEAD = "dead"  # the provider no longer accepts the credential
     UNKNOWN = "unknown"  # it may have been presented, and the answer is lost
     DISCARDED = "discarded"  # a revocation, a consent or a signal came meanwhile
     FAILED = "failed"  # certainly without effect: it may be presented again
 
 
 class OutOfDate(StrEnum):
-    """What put an intent's answer out of date."""
+    """The reason why an intent's answer is out of date."""
 
-    OVERTAKEN = "overtaken"  # a signal, and only as long as there is no other outcome: it says what held before
-    REVOKED = "revoked"  # a revocation: it is discarded, and a late answer is kept to be revoked at the provider
-    MOVED = "moved"  # its grant has another generation: it is discarded
-    DELETED = "deleted"  # its tenant was: nobody waits for its answer, or keeps it, any more
+    OVERTAKEN = "overtaken"  # a signal came first: the answer predates it. Any other outcome replaces this mark
+    REVOKED = "revoked"  # a revocation: discarded, and a late answer is kept to be revoked at the provider
+    MOVED = "moved"  # its grant has another generation: discarded
+    DELETED = "deleted"  # its tenant was deleted: no answer is awaited or kept
 
 
-#: The outcomes of such, for people.
+#: The `outcome` of an out-of-date intent, for people.
 OUTDATED: Mapping[OutOfDate, str] = {
     OutOfDate.OVERTAKEN: "overtaken by a signal",
     OutOfDate.REVOKED: "revoked",
@@ -74,8 +74,8 @@ MOVES: Moves[IntentState] = Moves(
                 IntentState.DISCARDED,
             }
         ),
-        # OPEN: once more, inside a verified grace window. UNKNOWN: that window has passed, so it is given up.
-        # The others: a paused process's late answer is the truth.
+        # OPEN: presented again inside a verified grace window. UNKNOWN: that window has passed and it is given up.
+        # The rest: the late answer of a stalled process is authoritative.
         IntentState.UNKNOWN: frozenset(
             {
                 IntentState.OPEN,
@@ -91,7 +91,7 @@ MOVES: Moves[IntentState] = Moves(
         IntentState.DISCARDED: frozenset(),
     },
 )
-#: The outcome is still to be known, or read.
+#: The outcome is not known yet, or its answer not read yet.
 UNSETTLED = (IntentState.OPEN, IntentState.ANSWERED)
 IS_UNSETTLED = is_among(refresh_intents.c.state, *UNSETTLED)  # the condition of the partial index
 _BY_ID = Prepared(select(refresh_intents).where(refresh_intents.c.id == bindparam("intent")))
@@ -107,44 +107,44 @@ class RefreshIntent:
     generation: int
     consented: int
     state: IntentState = IntentState.OPEN
-    opened: int = 0  # the number is taken under the locks
+    opened: int = 0  # a ledger number, taken under the locks
     started_at: datetime
     send_before: datetime
     settled_by: datetime
     presented: int = 1  # counted before sending
     answer_sealed: bytes | None = field(default=None, repr=False)
     retry_at: datetime | None = None
-    doubtful_since: datetime | None = None  # an earlier presentation began then, and its outcome is lost
-    refused_keys: tuple[str, ...] = ()  # whose assertions were refused since the last wait: another one signs next
+    doubtful_since: datetime | None = None  # start of an earlier presentation whose outcome is lost
+    refused_keys: tuple[str, ...] = ()  # secrets or keys refused since the last wait: another goes next
     finished_at: datetime | None = None
-    outcome: str | None = None  # what came of it, as far as it is known, for people
-    code: str | None = None  # what it was refused with
-    overtaken: bool = False  # since it began, a signal said that its account's tokens say what does not hold any more
+    outcome: str | None = None  # for people
+    code: str | None = None  # the error code of a refusal
+    overtaken: bool = False  # a signal since it began made the account's tokens out of date
 
     @property
     def unsettled(self) -> bool:
-        """Whether its outcome is still to be known, or read."""
+        """True while its outcome is not known, or its answer not read."""
         return self.state in UNSETTLED
 
     @property
     def wants_person(self) -> bool:
-        """Whether it failed since the provider wants the account's person, who is asked once its token has ended."""
+        """True if it failed because the provider wants the account's person, who is asked once the token expires."""
         return self.state is IntentState.FAILED and self.code in WANT_PERSON
 
     @property
     def in_doubt_since(self) -> datetime:
-        """When the first presentation began whose outcome is lost, of an intent that is unknown."""
+        """For an unknown intent: when its first presentation with a lost outcome began."""
         return self.doubtful_since or self.started_at
 
 
 def get_intent(connection: Connection, intent: str) -> RefreshIntent | None:
-    """The intent of that id; None if another has taken its place."""
+    """Return the intent with that id; None if another has replaced it."""
     row = _BY_ID.run(connection, {"intent": intent}).one_or_none()
     return None if row is None else intent_of(row)
 
 
 def open_intent(connection: Connection, new: RefreshIntent, *, former: RefreshIntent | None) -> RefreshIntent | None:
-    """Write *new*, or put it in the place of *former* in the state that was read; None if someone was first."""
+    """Insert *new*, or replace *former* if still in the state that was read; None if another caller was first."""
     if former is None:
         return new if insert_new(connection, refresh_intents, _row(new)) else None
     doubt = former.in_doubt_since if former.state is IntentState.UNKNOWN else None
@@ -157,9 +157,9 @@ def open_intent(connection: Connection, new: RefreshIntent, *, former: RefreshIn
 
 
 def store_answer(connection: Connection, intent: str, sealed: bytes) -> bool:
-    """Keep the raw answer; False if the intent is no longer one that waits for it.
+    """Store the raw answer; False if the intent no longer waits for one.
 
-    Of one that a revocation has ended meanwhile it is kept all the same, only to be revoked at the provider.
+    If a revocation has ended the intent meanwhile, the answer is still kept, only to be revoked at the provider.
     """
     columns, states = refresh_intents.c, MOVES.sources(IntentState.ANSWERED)
     stored = update(refresh_intents).where(columns.id == intent, columns.state.in_(states))
@@ -183,10 +183,10 @@ def settle(
     keep_answer: bool = False,
     unpresented: bool = False,
 ) -> bool:
-    """Move an intent to its end; False if it has left the state that was read: an answer may have come.
+    """Settle an intent; False if it has left the state that was read, as when an answer has come.
 
-    *outcome* is for people, *code* what it was refused with. *unpresented* takes back the count: certainly nothing
-    was sent.
+    *outcome* is for people, *code* is the error code of a refusal. *unpresented* decrements the presentation count:
+    certainly nothing was sent.
     """
     columns = refresh_intents.c
     MOVES.check(intent.state, to)
@@ -202,15 +202,15 @@ def settle(
 
 
 def set_refused_keys(connection: Connection, intent: str, keys: tuple[str, ...]) -> None:
-    """Whose assertions count as refused at the intent's next presentation; the caller has just settled it."""
+    """Set the secrets that count as refused at the next presentation; the caller has just settled the intent."""
     refused = update(refresh_intents).where(refresh_intents.c.id == intent)
     connection.execute(refused.values(refused_keys=list(keys) or None))
 
 
 def overtake(connection: Connection, account: str) -> bool:
-    """Mark what is on the wire for the account's present generation: its answer will say what held before.
+    """Mark the presentation in flight for the account's current generation: its answer will be out of date.
 
-    False if there is nothing. A presentation that begins afterwards is not marked. The caller holds the account's lock
+    False if there is none. A presentation that begins later is not marked. The caller holds the account's lock
     exclusively.
     """
     columns = refresh_intents.c
@@ -223,7 +223,7 @@ def overtake(connection: Connection, account: str) -> bool:
 
 
 def discard_for_good(connection: Connection, of: Select[str], *, now: datetime) -> None:
-    """The accounts *of* a deleted tenant: no answer is kept, and none that comes later is stored.
+    """Discard the intents of a deleted tenant's accounts (*of*): no answer is kept, and no later one is stored.
 
     The caller holds the tenant's lock exclusively.
     """
@@ -239,7 +239,7 @@ def discard_for_good(connection: Connection, of: Select[str], *, now: datetime) 
 def abandoned(
     connection: Connection, *, now: datetime, limit: int, after: RefreshIntent | None = None
 ) -> Sequence[RefreshIntent]:
-    """Intents whose outcome should be known by now and is not, the oldest first; those that follow *after*."""
+    """Return unsettled intents past their deadline, oldest first, starting behind *after*."""
     columns = refresh_intents.c
     due = select(refresh_intents).where(IS_UNSETTLED, columns.settled_by <= now)
     if after is not None:
@@ -249,7 +249,7 @@ def abandoned(
 
 
 def kept_answers(connection: Connection, account: str) -> Sequence[RefreshIntent]:
-    """Answers that came after a revocation: kept sealed only to revoke them at the provider."""
+    """Return the answers that came after a revocation, kept sealed only to revoke them at the provider."""
     columns = refresh_intents.c
     kept = select(refresh_intents).where(
         columns.account_id == account, columns.state == IntentState.DISCARDED, columns.answer_sealed.is_not(None)
@@ -280,15 +280,15 @@ def _row(intent: RefreshIntent) -> dict[str, object]:
 
 
 def may_present_again(intent: RefreshIntent, profile: Profile, *, by: datetime) -> bool:
-    """Inside a verified grace window the same refresh token may be presented once more.
+    """True if the same refresh token may be presented once more, inside the provider's verified grace window.
 
-    The window begins with the first presentation that is in doubt. *by* is when the next one leaves at the latest.
+    The window begins with the first presentation in doubt. *by* is the latest moment at which the next one is sent.
     """
     return intent.presented < 2 and by < intent.in_doubt_since + timedelta(seconds=profile.grace_seconds)
 
 
 def intent_of(row: Row[tuple[object, ...]] | Part) -> RefreshIntent:
-    """What a row of `refresh_intents` says."""
+    """Map a row of `refresh_intents` to an intent."""
     return RefreshIntent(
         id=row.id,
         account=row.account_id,

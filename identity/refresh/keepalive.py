@@ -1,9 +1,9 @@
-"""Keep-alive: housekeeping refreshes ahead of need, and touches grants before their provider forgets them.
+"""Keep-alive: refreshes tokens ahead of need, and uses grants before their provider expires them as idle.
 
-    claim what is due ─► plan ─► in turns, inside each token endpoint's pace ─► refresh ─► say when to look next
+    claim due grants ─► plan ─► in turns, inside each token endpoint's pace ─► refresh ─► schedule the next look
 
-It decides only *when*. Whether a credential may be presented, and that it is presented once, is the coordinator's: two
-hosts may run this, and a claim merely saves them from doing the same work.
+It decides only *when*. The coordinator decides whether a credential may be presented, and ensures that it is presented
+once. Several hosts may run this; a claim only saves them from doing the same work.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from identity.refresh.keepalive_plan import Plan, plan, retry_in
 from identity.sql.store import CommitUnknown, Store
 
 REFRESHED = "refreshed"
-Refresh = Callable[[Due], int]  # a newer generation, or the same one: the provider is away; raises as `refresh` does
+Refresh = Callable[[Due], int]  # the generation, unchanged if the provider is unavailable; raises as `refresh` does
 
 
 class Pacing(Protocol):
-    """How soon one more token request may be made at a grant's token endpoint, where nobody waits for it."""
+    """Returns how long a token request that nobody waits for must be deferred at a grant's endpoint, or None."""
 
     def __call__(self, due: Due, profile: Profile, /) -> timedelta | None: ...
 
 
 def paced_by(gate: Gate) -> Pacing:
-    """What the gate of the token endpoint would say. The coordinator passes it; a look first saves asking in vain."""
+    """Pace by the token endpoint's gate. The coordinator enters it; looking first saves a refresh in vain."""
 
     def look(due: Due, profile: Profile) -> timedelta | None:
         return gate.look(due.endpoint, profile.pace_of(due.tended.credential), keep=AHEAD_KEEPS)
@@ -48,17 +48,17 @@ def paced_by(gate: Gate) -> Pacing:
 
 @dataclass(frozen=True, kw_only=True)
 class KeepaliveSettings:
-    """How much is done at once."""
+    """Sizes and time limits of a keep-alive pass."""
 
-    batch: int = 200  # grants a claim
-    threads: int = 8  # refreshes at once
-    within: timedelta = timedelta(seconds=60)  # a pass begins no further refresh after so long
+    batch: int = 200  # grants per claim
+    threads: int = 8  # concurrent refreshes
+    within: timedelta = timedelta(seconds=60)  # a pass begins no further refresh after this
     claim: timedelta = timedelta(minutes=5)  # longer than a batch takes
     stopped: timedelta = timedelta(hours=1)  # until a stopped grant is looked at again
 
 
 class Keepalive:
-    """`run` is one pass. One for all ticks of a process. Once it is *stopping*, no further refresh begins."""
+    """Runs keep-alive passes; one instance per process. Once *stopping* is true, no further refresh begins."""
 
     def __init__(
         self,
@@ -82,19 +82,19 @@ class Keepalive:
         self._monotonic = monotonic
 
     def run(self) -> int:
-        """Look at what is due, batch by batch; how many grants were refreshed.
+        """Run one pass over due grants, batch by batch; return how many were refreshed.
 
-        Raises ExceptionGroup, after the rest, of what nobody foresaw, and of a ledger that goes away after that. Raises
-        Unavailable or CommitUnknown where nothing else is to be told.
+        Raises an ExceptionGroup at the end of unexpected errors, and of the ledger's failure if it follows them.
+        Raises Unavailable or CommitUnknown if the ledger's failure is the only error.
         """
         end = self._monotonic() + self._settings.within.total_seconds()
 
         def over() -> bool:
-            """Within a batch as well: where a provider hangs, what has not begun goes back, and others get a thread."""
+            """Checked within a batch as well: if a provider hangs, grants not begun go back and others get a thread."""
             return self._stopping() or self._monotonic() >= end
 
         one_pass = _Pass(self._refresh, self._profiles, self._pacing, self._clock, self._settings, over)
-        # Told with what ends the pass, too, since they are told of nowhere else.
+        # Also raised together with an error that ends the pass: they are reported nowhere else.
         with one_pass.failures.told("grants that could not be kept alive"), measuring(KEEPALIVE_DUE, KEEPALIVE_LAG):
             with ThreadPoolExecutor(self._settings.threads, thread_name_prefix="keepalive") as threads:
                 while not over() and (batch := self._claim()):
@@ -109,7 +109,7 @@ class Keepalive:
         try:
             return self._store.write(lambda connection: claim(connection, now=now, until=until, limit=limit))
         except CommitUnknown:
-            return []  # claimed or not, they come again
+            return []  # claimed or not, they become due again
 
     def _put_back(self, then: Sequence[tuple[Due, Next]]) -> None:
         self._store.write(lambda connection: put_back(connection, then))
@@ -122,7 +122,7 @@ class Keepalive:
 
 
 class _Pass:
-    """One pass: which token endpoints had their fill, and how many line up behind each."""
+    """One pass: the token endpoints without room, and how many grants wait for each."""
 
     def __init__(
         self,
@@ -141,11 +141,11 @@ class _Pass:
         self._clock = clock
         self._settings = settings
         self._over = over
-        self._full: dict[Endpoint, datetime] = {}  # when it has room again
-        self._line: Counter[Endpoint] = Counter()  # how many it was too full for
+        self._full: dict[Endpoint, datetime] = {}  # when each has room again
+        self._line: Counter[Endpoint] = Counter()  # how many grants found it full
 
     def go(self, batch: Sequence[Due], threads: ThreadPoolExecutor) -> list[tuple[Due, Next]]:
-        """What becomes of each of the batch."""
+        """Process a batch; return when each of its grants is looked at next."""
         now = self._clock()
         then: list[tuple[Due, Next]] = []
         ranks: dict[str, int] = {}
@@ -168,7 +168,7 @@ class _Pass:
         return then
 
     def _look(self, due: Due, now: datetime) -> Next | Plan:
-        """A plan whose moment has come, or when to look again."""
+        """Return a plan that is due, or when to look again."""
         match due.not_now:
             case NotNow.OVER:
                 return Next(due=None)
@@ -188,7 +188,7 @@ class _Pass:
         return profile_for(self._profiles, due)
 
     def _attempt(self, due: Due) -> tuple[str, Next] | None:
-        """Refresh it: what came of that, and what follows; None: its endpoint has no room, or the pass is over."""
+        """Refresh a grant; return the outcome and the next look. None if the endpoint is full or the pass is over."""
         now = self._clock()
         if self._over() or now < self._full.get(due.endpoint, now):
             return None
@@ -197,21 +197,21 @@ class _Pass:
         try:
             generation = self._refresh(due)
         except Unavailable as busy:
-            if self._is_full(due):  # by now: another was first, or it is left alone for its failures
+            if self._is_full(due):  # filled meanwhile by other requests, a pause or the breaker
                 return None
             return "unavailable", self._failed(due, str(busy), asked=busy.retry_after)
         except ReauthRequired:
             return "needs_reconnect", Next(due=None)
         except GrantRevoked as revoked:
-            # Since the claim. Whether it is for good or only stopped, the next look says.
+            # Revoked or stopped since the claim; the next look tells which.
             return "revoked", self._failed(due, str(revoked))
         except (AswhomError, CommitUnknown) as error:
             return "failed", self._failed(due, str(error))
-        except Exception as failure:  # noqa: BLE001 - raised by `run`: one grant's must not hold up the others
+        except Exception as failure:  # noqa: BLE001 - raised by `run`: one grant's failure must not hold up the rest
             self.failures.add("account", due.account, failure)
             return "failed", self._failed(due, type(failure).__name__)
         if generation > due.generation:
-            return REFRESHED, Next(due=self._clock())  # its own commit has said so, too: look, and plan anew
+            return REFRESHED, Next(due=self._clock())  # its commit set a new time as well; look again and plan anew
         if self._is_full(due):
             return None
         return "served", self._failed(due, f"{due.provider} gives no token now")
@@ -227,7 +227,7 @@ class _Pass:
         return Next(due=self._clock() + pause, failures=failures, error=error[:500])
 
     def _in_line(self, due: Due, rank: int) -> Next:
-        """They come back one by one, as fast as the pace lets them: what waits is not looked at again and again."""
+        """Stagger waiting grants at the endpoint's pace, so that they are not looked at repeatedly in vain."""
         interval = self._profile(due).pace_of(due.tended.credential).interval
         place = self._line[due.endpoint]
         self._line[due.endpoint] += 1

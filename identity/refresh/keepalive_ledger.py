@@ -1,4 +1,4 @@
-"""Keep-alive's rows: which grants are due, by index; a claim that keeps other hosts off them; and what comes next."""
+"""Keep-alive in the ledger: finding due grants by index, claiming them, and scheduling their next look."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from identity.tables import accounts, grants, provider_connections
 
 
 class NotNow(StrEnum):
-    """Why a grant that is due is not to be refreshed."""
+    """The reason why a due grant must not be refreshed."""
 
-    OVER = "over"  # revoked, or its account is not active: only a consent brings it back
+    OVER = "over"  # revoked, or its account is not active: only a consent reactivates it
     STOPPED = "stopped"  # until an admin opens the scope again
-    PAUSED = "paused"  # until an operator has mended the provider connection
+    PAUSED = "paused"  # until an operator has fixed the provider connection
 
 
 @dataclass(frozen=True, kw_only=True)
 class Due:
-    """A grant that is due, claimed until *claimed_until*."""
+    """A due grant, claimed until *claimed_until*."""
 
     key: AccountKey
     provider: str
@@ -48,7 +48,7 @@ class Due:
 
 @dataclass(frozen=True, kw_only=True)
 class Next:
-    """What becomes of a claimed grant. *due* None: it is not looked at again until its credentials change."""
+    """The next look at a claimed grant. With *due* None there is none until its credentials change."""
 
     due: datetime | None
     rank: int = IDLE
@@ -56,7 +56,7 @@ class Next:
     error: str | None = None
 
 
-# Two hosts share what is due; neither waits for the other's claim.
+# Hosts share the due grants; none waits for another's claim.
 _CLAIMABLE = Prepared(
     select(
         grants.c.account_id,
@@ -91,7 +91,7 @@ _CLAIM = (
     .where(grants.c.account_id.in_(bindparam("claimed", expanding=True)))
     .values(keepalive_due=bindparam("until"))
 )
-# Only while the claim stands: a consent, a rotation, a use or the account's end has set another time.
+# Only while the claim stands: a consent, rotation, use or end of the account sets another time.
 _PUT_BACK = (
     update(grants)
     .where(grants.c.account_id == bindparam("account"), grants.c.keepalive_due == bindparam("until"))
@@ -105,9 +105,9 @@ _PUT_BACK = (
 
 
 def claim(connection: Connection, *, now: datetime, until: datetime, limit: int) -> list[Due]:
-    """Take up to *limit* of what is due, those in use first, the oldest first, so that nobody else does before *until*.
+    """Claim up to *limit* due grants until *until*: those in use first, then the oldest first.
 
-    O(limit), whatever else there is.
+    O(limit), however many grants there are.
     """
     rows = _claimable(connection, now=now, limit=limit)
     if not rows:
@@ -119,7 +119,7 @@ def claim(connection: Connection, *, now: datetime, until: datetime, limit: int)
 
 
 def put_back(connection: Connection, claimed: Iterable[tuple[Due, Next]]) -> None:
-    """Say when each is looked at next."""
+    """Store when each claimed grant is looked at next."""
     rows = [
         {
             "account": due.account,
@@ -136,7 +136,7 @@ def put_back(connection: Connection, claimed: Iterable[tuple[Due, Next]]) -> Non
 
 
 def behind(connection: Connection, *, now: datetime) -> tuple[int, datetime | None]:
-    """How many are due, and since when the oldest has been; by the index alone."""
+    """Return how many grants are due, and since when the oldest is. Reads only the index."""
     counted = select(func.count(), func.min(grants.c.keepalive_due)).where(grants.c.keepalive_due <= now)
     total, oldest = 0, None
     for each in (IN_USE, IDLE):
@@ -178,7 +178,7 @@ def _due(row: Row[Any], key: AccountKey, found: Mapping[Any, Standing], until: d
 
 
 def _not_now(row: Row[Any], standings: dict[Any, Standing]) -> NotNow | None:
-    """The rule for grants, as a step's opening has it. A revocation is for good, a stop is not."""
+    """Apply the rule for grants, as the opening of a step does. A revocation is final, a stop is not."""
     if row.state != AccountState.ACTIVE or prohibition(standings, row.consented, or_stopped=False):
         return NotNow.OVER
     if prohibition(standings, row.consented):
@@ -187,7 +187,7 @@ def _not_now(row: Row[Any], standings: dict[Any, Standing]) -> NotNow | None:
 
 
 def fair(due: Sequence[Due]) -> list[Due]:
-    """In turns: the provider connections take turns, and in each of them its tenants; their own order is kept."""
+    """Order round-robin over provider connections, and over tenants within each, keeping each tenant's order."""
     lanes: dict[str, dict[str, list[Due]]] = {}
     for one in due:
         lanes.setdefault(one.key.connection, {}).setdefault(one.key.tenant, []).append(one)

@@ -1,7 +1,8 @@
-"""The line before a token endpoint: whoever finds it full is told when its own turn comes, and keeps its place.
+"""The line at a token endpoint: a caller that finds it full gets a place and the time of its own turn.
 
-Else all who wait would be told of the same next turn, which one of them gets: of a thousand jobs each would ask some
-hundred times. `gate.lua` keeps the line of all workers; `Line` is the same in Python, for while no Redis is there.
+Without it, all waiting callers would be told the same next turn, which only one of them gets: a thousand jobs would
+each ask some hundred times. `gate.lua` keeps the line of all workers; `Line` is the same in Python, for when Redis is
+unreachable.
 """
 
 from __future__ import annotations
@@ -13,25 +14,25 @@ from typing import NamedTuple
 
 _MICROSECOND = timedelta(microseconds=1)
 
-#: Who is so late holds up nobody: its job may have been cancelled, or served. When it comes after all, it goes first.
+#: A place this overdue no longer blocks the line; its job may be gone. If it does return, it goes first.
 LATE = timedelta(seconds=30) // _MICROSECOND
-#: So far ahead a place is told at most: who stands farther behind looks again half-way. So late is forgotten.
+#: The longest wait that is told: a caller farther back looks again part-way. A place this overdue is forgotten.
 LONGEST = timedelta(hours=1) // _MICROSECOND
-#: Where all in line could have gone for `LATE` and so many turns more, and nobody did, none of them is waited for.
+#: If turns went unused for `LATE` and this many turns more, nobody in line is waited for.
 UNUSED_TURNS = 5
 
 
 class Rank(IntEnum):
-    """A lower one goes before all of a higher."""
+    """Priority in line: a lower rank goes first."""
 
-    NOW = -2  # whose turn it is, and who has to ask once more; for who takes no place
-    LATE = -1  # whoever was not there when its turn came
+    NOW = -2  # its turn has come, or it must ask once more; takes no place
+    LATE = -1  # missed its turn
     CONNECT = 0  # a person, whose code is good for minutes
     REFRESH = 1
 
 
 class Who(NamedTuple):
-    """Who asks. Without a *name* it takes no place, and stands behind all of its rank."""
+    """A caller at a gate. Without a *name* it takes no place and goes behind all of its rank."""
 
     name: str = ""
     rank: Rank = Rank.REFRESH
@@ -46,23 +47,23 @@ class _Place:
 
 @dataclass(kw_only=True)
 class Line:
-    """Who waits at one endpoint in this process. Times are microseconds."""
+    """The callers waiting at one endpoint in this process. Times are microseconds."""
 
     places: dict[str, _Place] = field(default_factory=dict)
     given: int = 0
-    absent: int = 0  # places up to this number are not counted: their turns went unused, and none of them came
+    absent: int = 0  # places up to this number are not counted: their turns went unused and nobody came
 
     def wait(self, who: Who, now: int, *, free: int, interval: int, unused: bool) -> int:
-        """How long *who* has to wait where the first in line may go at *free*, and another after each *interval*.
+        """Return how long *who* must wait if the first in line may go at *free* and one more after each *interval*.
 
-        *unused*: all in line could have gone for a while, and nobody did.
+        *unused*: turns have gone unused for a while (`UNUSED_TURNS`).
         """
         self.places = {name: place for name, place in self.places.items() if place.back >= now - LONGEST}
         place, rank = self.places.get(who.name), who.rank
         if unused:
             self.absent = self.given
         elif place is not None and (place.back < now - LATE or place.number <= self.absent):
-            self.absent = 0  # one of them has come, so the others may, too
+            self.absent = 0  # one of them came, so the rest may come as well
         if place is not None and place.back < now - LATE:
             place, rank = None, Rank.LATE
         there = (one for one in self.places.values() if one.back >= now - LATE and one.number > self.absent)
@@ -80,11 +81,11 @@ class Line:
         return wait
 
     def length(self, now: int) -> int:
-        """How many wait."""
+        """Return how many callers wait."""
         return sum(one.back >= now - LATE for one in self.places.values())
 
     def leave(self, who: Who) -> None:
-        """Its turn has come, or it will not come back."""
+        """Remove *who*: its turn has come, or it will not come back."""
         self.places.pop(who.name, None)
 
 

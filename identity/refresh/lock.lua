@@ -1,12 +1,12 @@
--- Renews or releases the lock of one account's refresh, if it is still the caller's.
+-- Renews or releases the refresh lock of one account, if the caller still owns it.
 --
--- KEYS[1]  string   the lock; its value is the owner's token, it expires by itself
--- KEYS[2]  channel  where those who wait for the lock listen
+-- KEYS[1]  string   the lock, with the owner's token as its value and an expiry
+-- KEYS[2]  channel  where waiters listen for a release
 -- ARGV[1]  the owner's token
 -- ARGV[2]  "renew" or "release"
 -- ARGV[3]  milliseconds to live ("renew")
 --
--- Returns 1, or 0 if the lock has passed to someone else.
+-- Returns 1, or 0 if the caller no longer owns the lock.
 
 if redis.call("GET", KEYS[1]) ~= ARGV[1] then
   return 0

@@ -1,7 +1,7 @@
-"""The lock of an account's refresh, in Redis: it saves work, it does not keep anything safe.
+"""The per-account refresh lock in Redis: it saves work and provides no safety.
 
-What keeps a refresh token from being presented twice is the intent's row in SQL. So when Redis is away the lock says
-so and the caller goes on; a lost or doubled lock costs a wait.
+The intent's row in SQL prevents a second presentation of a refresh token. When Redis is unreachable, the lock says so
+and the caller goes on; a lost or duplicate lock costs only a wait.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from identity.shared_by_redis import SharedByRedis, Sharing
 
 @dataclass(frozen=True, kw_only=True)
 class Busy:
-    """Someone else refreshes; `wait` until they are done."""
+    """Another caller holds the lock; `wait` until it is done."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unreachable:
-    """There is no lock to be had; the intent alone serializes."""
+    """No lock is available; only the intent serializes."""
 
     def renew(self) -> bool:
         return False
 
     def release(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no lock is held."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """Ours, until it is released or its time has passed."""
+    """A lock that is ours until it is released or expires."""
 
     key: str
     channel: str
@@ -46,11 +46,11 @@ class Held:
     script: Script
 
     def renew(self) -> bool:
-        """Its whole time again; False if it was lost."""
+        """Restart the lock's time to live; False if it was lost."""
         return self._run("renew")
 
     def release(self) -> None:
-        """Let the next one have it, and wake those who wait."""
+        """Release the lock and wake its waiters."""
         self._run("release")
 
     def _run(self, what: str) -> bool:
@@ -61,7 +61,7 @@ class Held:
 
 
 class RefreshLock(SharedByRedis):
-    """One lock an account. *ttl* is longer than a whole refresh; *token* makes an owner's name."""
+    """One lock per account. *ttl* exceeds a whole refresh; *token* makes a unique owner token."""
 
     script = files("identity.refresh").joinpath("lock.lua").read_text()
 
@@ -73,7 +73,7 @@ class RefreshLock(SharedByRedis):
         self._token = token
 
     def acquire(self, account: str) -> Held | Busy | Unreachable:
-        """Take the lock if it is free; never waits for it."""
+        """Take the lock if it is free, without waiting."""
         if self._script is None:
             return Unreachable()
         token, key = self._token(), self._key(account)
@@ -85,9 +85,9 @@ class RefreshLock(SharedByRedis):
         return Held(key=key, channel=self._channel(account), token=token, ttl_ms=self._ttl_ms, script=self._script)
 
     def wait(self, account: str, *, within: timedelta) -> bool:
-        """Return when the lock may be free: it was released, has expired, or *within* has passed.
+        """Return once the lock may be free: it was released, has expired, or *within* has passed.
 
-        False: there is no listening for it, so whoever asks again at once would ask without end.
+        False if Redis is unreachable: the caller must pause before it asks again, or it would spin.
         """
         if self._client is None:
             return False
@@ -99,7 +99,7 @@ class RefreshLock(SharedByRedis):
                     message = listener.get_message(timeout=left)
                     if message is None or message["type"] == "message":
                         return True
-                    # Subscribed: from here on no release is missed, so now look whether one came before.
+                    # Subscribed: no release is missed from here on. Check whether one came before.
                     expires_ms = self._client.pttl(self._key(account))
                     if expires_ms < 0:  # gone
                         return True

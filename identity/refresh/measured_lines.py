@@ -1,4 +1,4 @@
-"""How long the lines before token endpoints are: housekeeping alone measures them, by provider."""
+"""Metrics of the lines at token endpoints, by provider. Only housekeeping measures them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from identity.tables import provider_connections
 
 
 def measure_lines(store: Store, gate: Gate, profiles: Mapping[str, Profile]) -> None:
-    """Set the gauges, of each provider over all its connections: it is those that have lines. O(connections)."""
+    """Set each provider's gauges, summed over its connections, each of which has a line of its own. O(connections)."""
     with measuring(TOKEN_LINE, TOKEN_LINE_SECONDS):
         asked: dict[Endpoint, tuple[str, Pace]] = {}
         for owner in store.read(_connections):
@@ -31,7 +31,7 @@ def measure_lines(store: Store, gate: Gate, profiles: Mapping[str, Profile]) -> 
                     asked[Endpoint.of(owner, credential)] = owner.provider, profile.pace_of(credential)
         lines = [endpoint for endpoint, number in zip(asked, gate.waiting(list(asked)), strict=True) if number]
         longest = dict.fromkeys(profiles, timedelta())
-        for endpoint in lines:  # whoever came now: this lets those go that never came back
+        for endpoint in lines:  # the wait of a caller that came now; looking also drops those that never came back
             provider, pace = asked[endpoint]
             longest[provider] = max(longest[provider], gate.look(endpoint, pace, keep=STEP_KEEPS) or timedelta())
         waiting = Counter[str]()

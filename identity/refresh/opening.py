@@ -1,4 +1,4 @@
-"""How a refresh begins in the ledger: its intent is opened under the grant's locks, by the rule for grants."""
+"""Beginning of a refresh in the ledger: its intent is opened under the grant's locks and the rule for grants."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def begin(
     former: RefreshIntent | None,
     granted: tuple[str, ...],
 ) -> RefreshIntent | RuledOut | Superseded:
-    """Open the intent under the grant's locks and by the rule.
+    """Open the intent under the grant's locks, if the rule allows it.
 
-    *granted* are the scopes that its request was made for. Raises Unavailable while the installation is held.
+    *granted* are the scopes for which its request was built. Raises Unavailable while the installation is held.
     """
     scopes = account.key.scopes
     lock_shared(connection, scopes)

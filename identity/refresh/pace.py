@@ -1,4 +1,4 @@
-"""How often one client registration asks its token endpoint, as data."""
+"""The rate limit of one client registration at its token endpoint, as data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import timedelta
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """At most *requests* in any stretch of time as long as *per*, up to *burst* of them at once."""
+    """At most *requests* in any window of length *per*, up to *burst* of them at once."""
 
     requests: int
     per: timedelta
@@ -22,7 +22,7 @@ class Pace:
 
     @property
     def interval(self) -> timedelta:
-        """Between two requests when the burst is spent: a burst and what follows it never exceed *requests*."""
+        """The time between requests once the burst is spent; a burst and what follows never exceed *requests*."""
         return self.per / (self.requests - self.burst)
 
 

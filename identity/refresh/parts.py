@@ -1,4 +1,4 @@
-"""What every part of a refresh works with, put together once for a process."""
+"""The collaborators that every part of a refresh shares, assembled once per process."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from identity.token_endpoint import TokenEndpoint
 
 
 def _nobody_waits(_connection: Connection, _key: AccountKey) -> None:
-    """There are no jobs, only credentials."""
+    """Do nothing: without jobs, nobody waits for an account."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefreshParts:
-    """For all threads.
+    """Collaborators shared by all threads.
 
-    *restored* runs in the transaction in which a late answer brings back an account that was given up: it wakes what
-    waits for a person there. It takes no locks, and touches its connection alone.
+    *restored* runs in the transaction in which a late answer reactivates an account that was given up: it wakes the
+    jobs that wait for a person there. It takes no locks and touches only its connection.
     """
 
     store: Store

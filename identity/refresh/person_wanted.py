@@ -1,6 +1,6 @@
-"""Accounts whose provider gives no token before their person was there, and their way back without one.
+"""Accounts whose provider gives no token until their person signs in, and a way back without the person.
 
-Their credentials stay sealed: once the provider's admin has taken the policy away that wanted it, they may be good.
+Their credentials stay sealed: they may work again once the provider's admin has removed the policy that demands it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from identity.tables import accounts
 
 
 def awaiting_person(connection: Connection, owner: str) -> list[str]:
-    """The ids of a provider connection's accounts that wait so."""
+    """Return the ids of a provider connection's accounts that wait for their person."""
     columns = accounts.c
     waiting = select(columns.id).where(
         columns.connection_id == owner,
@@ -28,9 +28,10 @@ def awaiting_person(connection: Connection, owner: str) -> list[str]:
 
 
 def try_without(connection: Connection, account: str, act: Act) -> AccountKey | str:
-    """Let the account be tried once more with what it has: should the provider want the person still, it says so.
+    """Reactivate the account with its stored credentials. If the provider still wants the person, it says so again.
 
-    Gives its key, by which its jobs are woken in the same transaction; or why to try it again changes nothing.
+    Return the account's key, by which its jobs are woken in the same transaction, or the reason why a retry is
+    pointless.
     """
     found = get_account(connection, account)
     lock_exclusive(connection, found.key.scope)

@@ -27,17 +27,17 @@ from identity.token_endpoint import pack
 
 @dataclass(frozen=True, kw_only=True)
 class Presenter:
-    """Presents credentials, and has what comes of it concluded."""
+    """Presents credentials and hands the outcome to the concluder."""
 
     parts: RefreshParts
     writer: RefreshWriter
     ends: Concluder
 
     def present(self, situation: Situation, *, keep: float, renew: Callable[[], bool]) -> int | None:
-        """Present the credential, once; the new generation, or None: look again.
+        """Present the credential once; return the new generation, or None if the caller must read again.
 
-        *renew* keeps the lock for the part after the exchange. *keep* is the share of the provider's pace that is left
-        to others.
+        *renew* extends the lock for the work after the exchange. *keep* is the share of the provider's burst left to
+        other callers.
         """
         profile = profile_for(self.parts.profiles, situation.connection)
         now = self.parts.clock()
@@ -47,18 +47,18 @@ class Presenter:
         to = situation.token_endpoint
         gate = self.parts.endpoint.gate
         pace = profile.pace_of(situation.account.credential)
-        # Whoever is served meanwhile, or asks ahead of need, does not come back when its turn is.
+        # A caller that is served meanwhile, or asks ahead of need, does not come back for its turn.
         comes_back = keep < AHEAD_KEEPS and not situation.may_serve(now)
         who = Who(situation.account.id if comes_back else "")
         if (wait := gate.look(to, pace, keep=keep, who=who)) is not None:
             return self.ends.serve(situation, retry_after=wait, why=HELD_BACK)
-        # Only from here does the time to send run: at a Redis that hangs, looking alone takes as long.
+        # The send budget starts only here: with a hanging Redis, the look above could use all of it.
         by = self.parts.monotonic() + self.parts.budget.send.total_seconds()
         new = self._new_intent(situation, self.parts.clock())
         self.parts.reached("before_intent")
         if (intent := self._begin(situation, new)) is None:
             return None
-        # Counted only now that it is ours to present. Should another account's have come first, nothing was sent.
+        # Counted only once the presentation is ours. If another account took the turn, nothing was sent.
         if (wait := gate.enter(to, pace, keep=keep, who=who)) is not None:
             return self.ends.fail(situation, intent, HELD_BACK, wait=wait, unpresented=True)
         self.parts.reached("before_send")
@@ -85,7 +85,7 @@ class Presenter:
         )
 
     def _begin(self, situation: Situation, new: RefreshIntent) -> RefreshIntent | None:
-        """The intent, committed. One whose commit is unknown sends nothing, and is taken back."""
+        """Return the committed intent. If its commit is unknown, nothing is sent and the intent is withdrawn."""
         account, former, granted = situation.account, situation.intent, situation.grant.scopes
         try:
             begun = self.parts.store.write(lambda c: begin(c, account, new, former=former, granted=granted))
@@ -101,6 +101,6 @@ class Presenter:
                 return begun
 
     def _keep(self, situation: Situation, intent: RefreshIntent, answer: Answer) -> bool:
-        """Commit the raw answer before anything can go wrong with reading it; False if it came too late."""
+        """Commit the raw answer before parsing it can fail. False if it came too late."""
         sealed = self.parts.vault.seal(pack(answer), situation.answer_binding)
         return self.writer.insist(intent, "answer", lambda c: store_answer(c, intent.id, sealed))

@@ -1,4 +1,4 @@
-"""How a refresh ends in the ledger: each end is one transaction, under the grant's locks and by the rule for grants."""
+"""Endings of a refresh in the ledger, each one transaction under the grant's locks and the rule for grants."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from identity.sql.state_machine import IllegalMove
 
 @dataclass(frozen=True, kw_only=True)
 class Settlement:
-    """What the ends of one intent have in common."""
+    """The endings of one intent, with the arguments they share."""
 
     account: Account
-    intent: RefreshIntent  # as read when its end was decided: an answer that was stored since is not overruled (`end`)
+    intent: RefreshIntent  # as read when its end was decided: an answer stored since takes precedence (`end`)
     now: datetime
-    ids: Callable[[], str]  # of records of the audit
-    restored: Callable[[Connection, AccountKey], None]  # runs in the transaction that brings an account back
+    ids: Callable[[], str]  # for audit records
+    restored: Callable[[Connection, AccountKey], None]  # runs in the transaction that reactivates an account
 
     def commit(self, connection: Connection, sealed: SealedAnswer, *, accepted: SealedSecret | None = None) -> Ending:
-        """The new tokens are the account's. A late answer brings back an account that was given up.
+        """Rotate the account to the new tokens. A late answer reactivates an account that was given up.
 
-        Of an answer that a signal has overtaken, only what renews the grant is taken. *accepted* is the secret that was
-        shown; None: not known.
+        If a signal has overtaken the answer, only the refresh token is taken from it. *accepted* is the client secret
+        that was presented, or None if that is not known.
         """
 
         def write(intent: RefreshIntent) -> None:
@@ -55,7 +55,8 @@ class Settlement:
             outcome = OUTDATED[OutOfDate.OVERTAKEN] if intent.overtaken else "success"
             self.record(connection, "grant.refreshed", outcome, generation=sealed.generation)
             if accepted is not None:
-                # Of keys it says that they were wrong, and not the consent. What was shown was refused without a name.
+                # For signing keys, success shows that the refused ones were wrong, not the consent. Client secrets were
+                # refused without a named error, which a gateway may also do: nothing is held against them.
                 keys = intent.refused_keys if self.account.credential is Credential.JWT_BEARER else ()
                 owner = self.account.key.connection
                 whom = self.whom(self.intent.generation)
@@ -66,7 +67,7 @@ class Settlement:
         return self.end(connection, IntentState.COMMITTED, "success", write, restores=True)
 
     def bury(self, connection: Connection, code: str) -> Ending:
-        """The grant is dead; its jobs wait for a person."""
+        """Bury the grant: it is dead, and its jobs wait for a person."""
 
         def write(_: RefreshIntent) -> None:
             reason = f"the provider does not accept its credential any more ({code[:60]})"
@@ -76,7 +77,7 @@ class Settlement:
         return self.end(connection, IntentState.DEAD, code, write, code=code)
 
     def ask_person(self, connection: Connection, code: str) -> Ending:
-        """The provider gives no token before the account's person was there. The credentials stay sealed."""
+        """Park the account: the provider gives no token until its person signs in. The credentials stay sealed."""
 
         def write(_: RefreshIntent) -> None:
             words = f"the provider wants its person to sign in or consent anew ({code[:60]})"
@@ -86,7 +87,7 @@ class Settlement:
         return self.end(connection, IntentState.FAILED, code, write, code=code)
 
     def give_up(self, connection: Connection, reason: str) -> Ending:
-        """The outcome is unknown and cannot be found out: a person must reconnect. The credentials stay sealed."""
+        """Park the account: the outcome stays unknown, and a person must reconnect. The credentials stay sealed."""
 
         def write(_: RefreshIntent) -> None:
             words = f"a refresh's outcome is unknown ({reason[:200]})"
@@ -96,7 +97,7 @@ class Settlement:
         return self.end(connection, IntentState.UNKNOWN, reason, write)
 
     def doubt(self, connection: Connection, reason: str) -> Ending:
-        """The outcome is unknown, and the provider's grace lets it be presented once more."""
+        """Settle as unknown, where the provider's grace window allows one more presentation."""
         return self.end(connection, IntentState.UNKNOWN, reason)
 
     def fail(
@@ -108,22 +109,23 @@ class Settlement:
         retry_at: datetime | None,
         unpresented: bool = False,
     ) -> Ending:
-        """Certainly without effect; *code*: it was refused with that. A doubt about an earlier presentation stays.
+        """Settle a refresh that certainly had no effect; *code* is the error code if it was refused.
 
-        It brings back an account that was given up for this refresh, and no other: nothing was renewed.
+        A doubt about an earlier presentation stays. Reactivates the account only if this refresh's unknown outcome
+        parked it: nothing was renewed.
         """
         return self.end(
             connection, IntentState.FAILED, reason, code=code, retry_at=retry_at, unpresented=unpresented, restores=True
         )
 
     def expire(self, connection: Connection, reason: str) -> Ending:
-        """There is nothing to renew the token with: a person must reconnect. Nothing is presented.
+        """Park an account whose token nothing can renew: a person must reconnect. Nothing is presented.
 
-        The token stays sealed until the next consent: a refusal is no proof of its end, so a revocation before that has
-        it ended at the provider.
+        The token stays sealed until the next consent. An upstream's refusal does not prove that it has expired, and a
+        revocation before then must still end it at the provider.
         """
         scopes = self.account.key.scopes
-        _lock_to_move(connection, scopes)  # of two that find out, one moves the account
+        _lock_to_move(connection, scopes)  # of two callers that find out, only one moves the account
         if ruled_out := revoked_since(connection, scopes, self.intent.consented, or_stopped=False):
             return ruled_out
         grant = get_grant(connection, self.account.id)
@@ -146,14 +148,14 @@ class Settlement:
         unpresented: bool = False,
         restores: bool = False,
     ) -> Ending:
-        """Settle the intent, and *write* what follows of it, unless by now it ended otherwise, or may not.
+        """Settle the intent and run *write* in the same transaction, unless it is out of date or already settled.
 
-        *outcome* is for people, and *code* what it was refused with. *restores*: it brings back an account that
-        was given up for it.
+        *outcome* is for people, *code* is the error code of a refusal. *restores* reactivates an account that was given
+        up because of this refresh.
         """
         scopes = self.account.key.scopes
         if restores:
-            # Parking takes the account's lock shared: no job parks between its return and the wake-up that follows.
+            # Parking a job takes the account's lock shared, so none parks between reactivation and the wake-up.
             _lock_to_move(connection, scopes)
         else:
             lock_shared(connection, scopes)
@@ -162,22 +164,22 @@ class Settlement:
         if intent is None or grant is None:
             return Superseded()
         if to is IntentState.FAILED and intent.doubtful_since is not None:
-            to = IntentState.UNKNOWN  # this presentation had no effect: the one before may have had
+            to = IntentState.UNKNOWN  # this presentation had no effect, but the one before may have had
             restores = False
         if unpresented and (intent.state, intent.finished_at) == (to, self.now):
-            return Settled()  # written before, and its commit was not seen: the count is taken back once
+            return Settled()  # a retry after an unknown commit: decrement the count only once
         if to not in MOVES.allowed[intent.state]:
             return Superseded()
         if intent.state is IntentState.ANSWERED and self.intent.state is not IntentState.ANSWERED:
-            return Superseded()  # whoever was taken for gone has stored it since: the next look reads it
+            return Superseded()  # its owner was alive and has stored an answer since: the next reader uses it
         moved = grant.generation != intent.generation
-        # A stop is undone by an admin, so it does not cost a grant its new tokens; a revocation does.
+        # An admin can undo a stop, so it does not cost a grant its new tokens; a revocation does.
         ruled_out = revoked_since(connection, scopes, intent.consented, or_stopped=False)
         if moved or ruled_out:
             return self._discard(connection, intent, moved=moved, ruled_out=ruled_out, unpresented=unpresented)
         out_of_date = None
         if intent.overtaken and to in (IntentState.COMMITTED, IntentState.UNKNOWN):
-            out_of_date = OutOfDate.OVERTAKEN  # an unknown one may still be answered
+            out_of_date = OutOfDate.OVERTAKEN  # an unknown intent may still be answered
             outcome = OUTDATED[out_of_date]
         if not settle(
             connection,
@@ -190,7 +192,7 @@ class Settlement:
             retry_at=retry_at,
             unpresented=unpresented,
         ):
-            return Superseded()  # between our read and our write
+            return Superseded()  # another writer came between our read and our write
         superseded = write(intent)
         if restores:
             self._restore(connection, renewed=to is IntentState.COMMITTED)
@@ -205,10 +207,10 @@ class Settlement:
         ruled_out: RuledOut | None,
         unpresented: bool,
     ) -> Ending:
-        """The grant has moved or was revoked meanwhile, so nothing of it is the account's.
+        """Discard an intent whose grant has moved or was revoked meanwhile: the account gets nothing from it.
 
-        After a revocation the answer is kept, only to be revoked at the provider, also if a consent followed it; after
-        a consent alone it is shredded.
+        After a revocation the answer is kept, only to be revoked at the provider, even if a consent followed. After
+        only a consent it is shredded.
         """
         kept = ruled_out is not None
         why = OutOfDate.REVOKED if ruled_out else OutOfDate.MOVED
@@ -227,9 +229,9 @@ class Settlement:
         return ruled_out if ruled_out is not None and not moved else Superseded()
 
     def _restore(self, connection: Connection, *, renewed: bool) -> None:
-        """What gave the account up for this very generation turned out otherwise.
+        """Reactivate an account that was parked for this generation.
 
-        New tokens answer whatever did; a refresh without effect answers its own giving up alone.
+        New tokens clear any cause; a refresh without effect clears only its own unknown outcome.
         """
         account = get_account(connection, self.account.id)
         if account.state is not AccountState.NEEDS_RECONNECT:
@@ -239,11 +241,11 @@ class Settlement:
             self.restored(connection, account.key)
 
     def whom(self, generation: int) -> AsWhom:
-        """Whose grant it is of, as the audit says it."""
+        """Return the account at *generation*, as audit records name it."""
         return AsWhom.of_account(self.account.key, id=self.account.id, generation=generation)
 
     def record(self, connection: Connection, kind: str, outcome: str, *, generation: int) -> None:
-        """Record in the audit what came of this refresh."""
+        """Record the outcome of this refresh in the audit."""
         audit.record(
             connection,
             kind,
@@ -256,6 +258,6 @@ class Settlement:
 
 
 def _lock_to_move(connection: Connection, scopes: Sequence[Scope]) -> None:
-    """The locks of a grant, of which the account's own is exclusive: its state may change under it."""
+    """Take a grant's locks, the account's own exclusively: its state may change under it."""
     lock_shared(connection, scopes[:-1])
     lock_exclusive(connection, scopes[-1])

@@ -1,8 +1,9 @@
-"""What the coordinator reads before it decides.
+"""The state that the coordinator reads before it decides.
 
-It is no snapshot: on PostgreSQL each statement sees what was committed before it. Account, grant, provider connection
-and intent are of one moment, the client's secrets and the rule of a later one. The generation, the scopes, the rule and
-the account's state are asked again under the grant's locks, before anything is sent (`identity.refresh.opening.begin`).
+It is not a snapshot: on PostgreSQL each statement sees everything committed before it. Account, grant, provider
+connection and intent come from one statement, the client's secrets and the rule from later ones. Generation, scopes,
+the rule and the account's state are checked again under the grant's locks, before anything is sent
+(`identity.refresh.opening.begin`).
 """
 
 from __future__ import annotations
@@ -48,16 +49,16 @@ _GENERATION_AND_ACTIVITY = Prepared(
 
 @dataclass(frozen=True, kw_only=True)
 class Situation:
-    """An account with its grant, its provider connection, and the intent for the present generation."""
+    """An account with its grant, its provider connection, and the intent of its current generation."""
 
     account: Account
     grant: Grant
     connection: ProviderConnection
     paused: str | None
-    secrets: tuple[SealedSecret, ...]  # what authenticates the client, the one to use first for this account
+    secrets: tuple[SealedSecret, ...]  # live client secrets, in the order to try them for this account
     intent: RefreshIntent | None
     ruled_out: RuledOut | None
-    token_refused: bool = False  # who asks says that the present token was refused upstream: it is not served again
+    token_refused: bool = False  # the caller saw an upstream refuse the current token: it is not served again
 
     @property
     def generation(self) -> int:
@@ -65,17 +66,17 @@ class Situation:
 
     @property
     def minted(self) -> bool:
-        """Its tokens are minted anew: an attempt whose outcome is unknown costs nothing but a token."""
+        """True if tokens are minted without a refresh token: an attempt of unknown outcome costs at most one token."""
         return self.account.credential in MINTED
 
     @property
     def secret_name(self) -> str | None:
-        """What authenticates the client for it; None: nothing does."""
+        """The name of the secret that authenticates the client for this account; None if there is none."""
         return authenticator(self.connection, self.account.credential)
 
     @property
     def token_endpoint(self) -> Endpoint:
-        """Where its tokens come from."""
+        """The endpoint that issues this account's tokens."""
         return Endpoint.of(self.connection, self.account.credential)
 
     @property
@@ -88,23 +89,23 @@ class Situation:
 
     @property
     def last_lifetime(self) -> timedelta | None:
-        """How long the present token was to live."""
+        """The lifetime the current token was issued with, or None if it is unknown."""
         grant = self.grant
         if grant.access_sealed is None or grant.expires_at is None:
             return None
         return grant.expires_at - grant.obtained_at
 
     def token_lives(self, now: datetime) -> bool:
-        """Whether there is an access token that has not expired."""
+        """True if there is an access token that has not expired."""
         grant = self.grant
         return grant.access_sealed is not None and (grant.expires_at is None or grant.expires_at > now)
 
     def may_serve(self, now: datetime) -> bool:
-        """Whether its present token is good enough to go on with while no other is to be had."""
+        """True if the current token may be served while no newer one is available."""
         return self.token_lives(now) and not self.token_refused
 
     def another_was_shown(self, connection: Connection, *, since: datetime) -> bool:
-        """Whether another of the client's secrets than the one that goes first now may have been shown at *since*."""
+        """True if a client secret other than the one now first in line may have been presented at *since*."""
         if (name := self.secret_name) is None:
             return False
         if any(one.refused_at is not None or max(one.created_at, one.used_from) > since for one in self.secrets):
@@ -116,7 +117,7 @@ class Situation:
         return token_binding(account.key.tenant, account.id, account.provider, name, generation)
 
     def prohibition(self) -> AswhomError | None:
-        """Why no token may be fetched for it, or None. Misconfigured says that its provider connection is paused."""
+        """Return the error that forbids fetching a token, or None. Misconfigured: the provider connection is paused."""
         account = self.account
         if self.ruled_out is not None:
             return GrantRevoked(f"account {account.id}: {self.ruled_out.reason}")
@@ -130,13 +131,13 @@ class Situation:
 
 
 def generation_and_activity(connection: Connection, account: str) -> tuple[int, bool]:
-    """The generation of an account's credentials, 0 where there are none, and whether it is active."""
+    """Return the generation of an account's credentials (0 if it has none) and whether the account is active."""
     row = _GENERATION_AND_ACTIVITY.run(connection, {"account": account}).one_or_none()
     return (0, False) if row is None else (row.generation or 0, row.state == AccountState.ACTIVE)
 
 
 def read_situation(connection: Connection, account: str, *, token_refused: bool = False) -> Situation:
-    """Read it. *token_refused*: an upstream has refused the present token.
+    """Read an account's situation. *token_refused*: an upstream has refused the current token.
 
     Raises Misconfigured for an unknown account, ReauthRequired for one without a grant.
     """
@@ -149,7 +150,7 @@ def read_situation(connection: Connection, account: str, *, token_refused: bool 
     found, owner, grant = account_of(Part(row, accounts)), connection_of(through), grant_of(stored)
     intent = None if asked.id is None else intent_of(asked)
     wanted = authenticator(owner, found.credential)
-    # After the intent: whoever sees that it failed by a refused secret must see the refusal, too.
+    # Read after the intent: a reader that sees an intent failed by a refused secret must also see that refusal.
     secrets = live_secrets(connection, owner.id, wanted) if wanted else ()
     refused = intent.refused_keys if intent else ()
     return Situation(

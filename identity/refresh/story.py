@@ -1,4 +1,4 @@
-"""What became of an account's latest refresh, for people: which, when, why, and what to do."""
+"""The outcome of an account's latest refresh, for people: which, when, why, and what to do."""
 
 from __future__ import annotations
 
@@ -50,24 +50,24 @@ _NEXT: Mapping[IntentState, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class RefreshStory:
-    """One refresh, told."""
+    """One refresh, described for people."""
 
     intent: str
     generation: int  # of the credential that was presented
     state: IntentState
     presented: int  # how often it may have reached the provider
     started_at: datetime
-    settled_by: datetime  # after this an open one is unknown
+    settled_by: datetime  # an intent still open after this is unknown
     finished_at: datetime | None
-    retry_at: datetime | None  # not presented again before
-    why: str | None  # in the words of whoever settled it, for people alone
+    retry_at: datetime | None  # not presented again earlier
+    why: str | None  # as worded by the code that settled it; for people only
     says: str
-    next: str | None  # what a person does; None: it is over
+    next: str | None  # what a person should do; None: nothing is left to do
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """Accounts of one provider connection that are told the same."""
+    """The accounts of one provider connection that are refused with the same code."""
 
     connection: str
     code: str
@@ -76,7 +76,7 @@ class Refused:
 
 
 def latest_refresh(connection: Connection, account: str) -> RefreshStory | None:
-    """The account's latest refresh; None if there never was one. One that a consent has overtaken asks for nothing."""
+    """Return the account's latest refresh, or None. A refresh superseded by a new consent needs no action."""
     columns = refresh_intents.c
     newest = (
         select(
@@ -95,11 +95,11 @@ def latest_refresh(connection: Connection, account: str) -> RefreshStory | None:
     if row is None:
         return None
     state = IntentState(row.state)
-    # Death is a generation of its own: the one after that which was presented.
+    # Burying a grant increments its generation past the one that was presented.
     buried = state is IntentState.DEAD and row.present == row.generation + 1
     current = row.present == row.generation or buried
     soon = state is IntentState.FAILED and row.code in WANT_PERSON and row.credential not in MINTED
-    # Nothing was lost, and yet it is not tried again: the provider wants the person.
+    # Nothing was lost, but it is not retried: the provider wants the person.
     awaited = state is IntentState.FAILED and row.account_state == AccountState.NEEDS_RECONNECT
     return RefreshStory(
         intent=row.id,
@@ -117,7 +117,7 @@ def latest_refresh(connection: Connection, account: str) -> RefreshStory | None:
 
 
 def refused_accounts(connection: Connection, *, since: datetime) -> list[Refused]:
-    """Of each provider connection, the accounts that are given no token until somebody acts, told so since then."""
+    """Return, per provider connection and code, the accounts refused since then until somebody acts."""
     columns, code = refresh_intents.c, refresh_intents.c.code
     minted = accounts.c.credential.in_(sorted(MINTED))
     told = code.in_(sorted({*WITHHELD, "unauthorized_client", "invalid_grant", UNNAMED_401}))
@@ -137,7 +137,7 @@ def refused_accounts(connection: Connection, *, since: datetime) -> list[Refused
 
 
 def _next(row: Row[Any], state: IntentState) -> str | None:
-    """What a person does about one that is not waited for by itself."""
+    """Return what a person should do about a refresh in *state*, or None."""
     code, credential = row.code or "", Credential(row.credential)
     if state is not IntentState.FAILED:
         return _NEXT.get(state)

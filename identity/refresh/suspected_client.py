@@ -1,4 +1,4 @@
-"""Whether a refusal that names no error, as a gateway's does, is of our client after all."""
+"""Decides whether a refusal without a named error, possibly from a gateway, concerns our client after all."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from identity.refresh.situation import Situation
 from identity.refresh.tables import refresh_intents
 from identity.tables import accounts
 
-_LATELY = timedelta(minutes=10)  # longer than what was refused is left alone
+_LATELY = timedelta(minutes=10)  # longer than the longest wait after a refusal
 
 
 def refused_since(situation: Situation, code: str) -> datetime | None:
-    """When the account was last told *code* whichever live secret was shown; None: not just before this time.
+    """Return when every live secret had last been refused with *code*; None if not directly before this time.
 
-    An outage between two of them is a new beginning, and so is what another secret was told for this very request.
+    An outage in between starts afresh. A refusal of another secret within this same round does not count.
     """
     former = situation.intent
     if former is None or former.retry_at is None or former.code != code[:64]:
         return None
-    return former.retry_at if former.refused_keys else former.finished_at  # `Blaming.key` hands it on as the first
+    return former.retry_at if former.refused_keys else former.finished_at  # `Blaming.key` keeps the time in `retry_at`
 
 
 def is_of_client(connection: Connection, situation: Situation, code: str) -> bool:
-    """Whether *code*, which the account is told now, was told before and to another too, and nothing was given since.
+    """True if *code* was returned to this account before and to another as well, with no token issued since.
 
-    A token that is minted is the client's own, so no other account needs to be told the same.
+    A minted token depends only on the client, so no second account is needed as evidence.
     """
     since = refused_since(situation, code)
     if since is None:
@@ -45,7 +45,7 @@ def is_of_client(connection: Connection, situation: Situation, code: str) -> boo
 
 
 def _is_there(connection: Connection, situation: Situation, what: ColumnElement[bool], *, since: datetime) -> bool:
-    """Whether a refresh of an account of the same provider connection has ended so since then."""
+    """True if a refresh on the same provider connection has finished since then and matches *what*."""
     found = (
         select(refresh_intents.c.id)
         .join_from(refresh_intents, accounts, accounts.c.id == refresh_intents.c.account_id)

@@ -1,4 +1,4 @@
-"""The table of refreshes: an intent is written down before the provider is asked."""
+"""The table of refresh intents, which are written before the provider is asked."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ refresh_intents = Table(
     Column("opened", BigInteger, nullable=False),  # ledger number
     Column("started_at", Instant, nullable=False),
     Column("send_before", Instant, nullable=False),
-    Column("settled_by", Instant, nullable=False),  # send_before plus the HTTP budget: after it the outcome is unknown
+    Column("settled_by", Instant, nullable=False),  # send_before plus the HTTP budget; then the outcome is unknown
     Column("presented", Integer, nullable=False),  # counted before sending
     Column("answer_sealed", LargeBinary),  # the raw answer, until it is committed or shredded
     Column("outcome", String(64)),  # for people
     Column("code", String(64)),  # of a refusal: the provider's own, or `unnamed_401`
-    Column("out_of_date", String(16)),  # overtaken, revoked, moved, deleted; NULL: nothing put it out of date
-    Column("retry_at", Instant),  # failed: not presented again before
-    Column("doubtful_since", Instant),  # an earlier presentation began then, and its outcome is lost
-    Column("refused_keys", JSON(none_as_null=True)),  # whose assertions were refused: the next is signed by another
+    Column("out_of_date", String(16)),  # overtaken, revoked, moved, deleted; NULL: not out of date
+    Column("retry_at", Instant),  # if failed: not presented again earlier
+    Column("doubtful_since", Instant),  # start of an earlier presentation whose outcome is lost
+    Column("refused_keys", JSON(none_as_null=True)),  # secrets or keys refused: another goes next
     Column("finished_at", Instant),
-    Column("settled", BigInteger),  # ledger number at which its outcome was known; NULL: it is not
+    Column("settled", BigInteger),  # ledger number at which its outcome was known; NULL if unknown
     UniqueConstraint("account_id", "generation"),
     partial_index("ix_refresh_intents_unsettled", "settled_by", where="state in ('open', 'answered')"),
     partial_index("ix_refresh_intents_finished", "finished_at", "id", where="finished_at is not null"),

@@ -1,4 +1,4 @@
-"""How long one caller of `Coordinator.refresh` waits, and how long it may."""
+"""The wait of one `Coordinator.refresh` caller, and its limit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 
 
 class Waiting:
-    """Until it is the caller's turn to refresh, another's refresh serves it, or it gives up: not while it refreshes."""
+    """Measures a caller's wait for its turn or for another's refresh; its own refresh does not count."""
 
     def __init__(self, monotonic: Callable[[], float], *, at_most: timedelta) -> None:
         self._monotonic = monotonic
@@ -16,17 +16,17 @@ class Waiting:
         self._over: float | None = None
 
     def over(self) -> None:
-        """The caller's turn has come: its wait is over."""
+        """Stop the wait: the caller's turn has come."""
         self._over = self._monotonic()
 
     def goes_on(self) -> None:
-        """The caller's turn had not come, after all: the wait goes on, as if it had never stopped."""
+        """Resume the wait as if it had never stopped: the caller's turn had not come after all."""
         self._over = None
 
     def left(self) -> float:
-        """The seconds it may still wait; none or less: it gives up."""
+        """Return the seconds it may still wait; at zero or below it gives up."""
         return self._gives_up - self._monotonic()
 
     def seconds(self) -> float:
-        """How long it waited."""
+        """Return the seconds waited."""
         return (self._monotonic() if self._over is None else self._over) - self._began

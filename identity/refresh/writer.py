@@ -1,4 +1,4 @@
-"""Writes of a refresh: its ends, and what is known of a presentation and would be lost else."""
+"""Writes of a refresh: its endings, and facts about a presentation that must not be lost."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class RefreshWriter:
-    """Writes what became of refreshes."""
+    """Writes the endings of refreshes."""
 
     parts: RefreshParts
 
     def write(self, act: Callable[Concatenate[Connection, P], Ending], /, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Settle in one transaction; False if someone was first. Raises GrantRevoked and Unavailable."""
+        """Settle in one transaction; False if another caller was first. Raises GrantRevoked and Unavailable."""
         try:
             ending = self.parts.store.write(lambda connection: act(connection, *args, **kwargs))
         except CommitUnknown:
-            # It takes effect once at most, so the caller only has to look again.
+            # It takes effect at most once, so the caller only has to read again.
             log.warning("the end of a refresh may not be committed", extra={"action": "refresh.commit_unknown"})
             return False
         return self._has_settled(ending)
@@ -45,12 +45,12 @@ class RefreshWriter:
     def fail_unsent(
         self, situation: Situation, intent: RefreshIntent, reason: str, *, retry_at: datetime | None
     ) -> bool:
-        """Certainly nothing was sent; False if someone was first. An intent left open would be taken for unknown."""
+        """Settle an intent that was certainly not sent, before it passes for unknown. False if another was first."""
         fail = partial(self.settlement(situation, intent).fail, reason=reason, retry_at=retry_at, unpresented=True)
         return self._has_settled(self.insist(intent, "end", fail))
 
     def insist(self, intent: RefreshIntent, what: str, fn: Callable[[Connection], T]) -> T:
-        """Write what is known of a presentation and would be lost else, for as long as that may take."""
+        """Write a fact about a presentation that would otherwise be lost, retrying within `budget.store`."""
         where = {"action": f"refresh.{what}_not_stored", "account": intent.account, "intent": intent.id}
         keep = PersistentWrite(
             within=self.parts.budget.store,

@@ -1,9 +1,9 @@
-"""Withdrawals: credentials that were revoked here, on their way to their end at the provider too.
+"""Withdrawals: credentials that were revoked here and must still be ended at the provider.
 
-A withdrawal takes the ciphertext out of the grant, or out of a refresh that ended after the revocation, so a later
-consent neither overwrites it nor is reached by it. The ciphertext is shredded when nothing is asked any more.
+A withdrawal moves the ciphertext out of the grant, or out of a refresh that ended after the revocation. A later consent
+neither overwrites it nor is affected by it. The ciphertext is shredded once nothing more is asked.
 
-All functions run inside the caller's transaction, and `claim` under the account's exclusive lock.
+All functions run inside the caller's transaction; `claim` also needs the account's exclusive lock.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from identity.withdrawals.tables import withdrawals
 
 
 class WithdrawalState(StrEnum):
-    """How far the end of a credential at its provider has come."""
+    """Progress of ending a credential at its provider."""
 
-    HELD = "held"  # in use: to be asked about once it is revoked
-    PENDING = "pending"  # to be asked, by `due_at`
+    HELD = "held"  # in use; becomes pending once it is revoked
+    PENDING = "pending"  # the provider is to be asked at `due_at`
     DONE = "done"  # the provider says that it has ended
     STUCK = "stuck"  # an operator must act: `aswhom revocations retry`
     GIVEN_UP = "given_up"  # by an operator, or its tenant was deleted: it may still be valid at the provider
-    NOT_ASKED = "not_asked"  # there is nobody to ask, or nothing to ask for
+    NOT_ASKED = "not_asked"  # nobody to ask, or nothing to ask about
 
 
 MOVES: Moves[WithdrawalState] = Moves(
@@ -44,22 +44,22 @@ MOVES: Moves[WithdrawalState] = Moves(
         WithdrawalState.NOT_ASKED: frozenset(),
     },
 )
-#: What is left of what was asked about when nothing is asked any more.
+#: Column values that shred a withdrawal about which nothing more is asked.
 SHREDDED = {"access_sealed": None, "refresh_sealed": None, "answer_sealed": None, "kept_until": None}
 
 
 class Origin(StrEnum):
-    """Where the credential comes from."""
+    """The source of the credential."""
 
     GRANT = "grant"
-    REFRESH = "refresh"  # a refresh that was on the wire won it after the revocation
-    CONFINED = "confined"  # it was minted for one repository, and is in no grant
-    CONNECT = "connect"  # a connect had won it before it was refused: no revocation's, `identity.connect.leftovers`
+    REFRESH = "refresh"  # obtained after the revocation by a refresh in flight
+    CONFINED = "confined"  # minted for one repository; in no grant
+    CONNECT = "connect"  # obtained by a connect that was refused: `identity.connect.leftovers`; no revocation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Withdrawal:
-    """One credential that is to end."""
+    """One credential to be ended at its provider."""
 
     id: str
     account: str
@@ -70,25 +70,25 @@ class Withdrawal:
     revocation: str | None
     state: WithdrawalState
     tries: int
-    keyless: int  # how often whoever was to ask had no key to its ciphertext
+    keyless: int  # tries on hosts that lacked the vault key
     expires_at: datetime | None
     created_at: datetime
-    ended: str | None = None  # which of its two tokens has ended there, and is not asked about any more
-    external_id: str | None = None  # of who consented, in a connect that was refused
-    client_id: str | None = None  # of the client that won it there; None: the connection's
+    ended: str | None = None  # the one of its two tokens that has ended there already
+    external_id: str | None = None  # of the person who consented in a refused connect
+    client_id: str | None = None  # of the client that obtained it; None: the connection's
     access_sealed: bytes | None = field(default=None, repr=False)
     refresh_sealed: bytes | None = field(default=None, repr=False)
     answer_sealed: bytes | None = field(default=None, repr=False)
 
 
 def get_withdrawal(connection: Connection, withdrawal: str) -> Withdrawal | None:
-    """The withdrawal of that id."""
+    """Return the withdrawal with that id, or None."""
     row = connection.execute(select(withdrawals).where(withdrawals.c.id == withdrawal)).one_or_none()
     return None if row is None else _withdrawal(row)
 
 
 def claim(connection: Connection, withdrawal: str, *, now: datetime, until: datetime) -> Withdrawal | None:
-    """Let nobody else ask before *until*, and count the try; None: it is not due, or the installation is held."""
+    """Claim a due withdrawal until *until* and count a try. None if it is not due or the installation is held."""
     columns = withdrawals.c
     due = (columns.id == withdrawal) & (columns.state == WithdrawalState.PENDING) & (columns.due_at <= now)
     due &= ~IS_HELD
@@ -97,7 +97,7 @@ def claim(connection: Connection, withdrawal: str, *, now: datetime, until: date
 
 
 def settle(connection: Connection, *ids: str, to: WithdrawalState, reason: str | None, now: datetime) -> int:
-    """Move withdrawals that are in a state from which that is allowed; how many. Their end shreds the ciphertext."""
+    """Move withdrawals from any allowed state; return how many. A terminal state shreds the ciphertext."""
     moved = update(withdrawals).where(withdrawals.c.id.in_(ids), withdrawals.c.state.in_(MOVES.sources(to)))
     values: dict[str, object] = {
         "state": to,
@@ -110,15 +110,15 @@ def settle(connection: Connection, *ids: str, to: WithdrawalState, reason: str |
 
 
 class Counts(Enum):
-    """What a claim, which has counted as a try, counts for after all."""
+    """The final count of a claim, which was counted as a try."""
 
     TRY = auto()
     NOTHING = auto()  # nothing was sent
-    KEYLESS = auto()  # nothing was sent, for want of a vault key that another host may have: counted by itself
+    KEYLESS = auto()  # nothing was sent: this host lacks a vault key that another may have. Counted separately
 
 
 def postpone(connection: Connection, *ids: str, due_at: datetime, reason: str, counts: Counts = Counts.TRY) -> None:
-    """Ask again at *due_at*."""
+    """Schedule the next try at *due_at*."""
     columns = withdrawals.c
     waits = update(withdrawals).where(columns.id.in_(ids), columns.state == WithdrawalState.PENDING)
     waits = waits.values(due_at=due_at, reason=reason)
@@ -128,9 +128,9 @@ def postpone(connection: Connection, *ids: str, due_at: datetime, reason: str, c
 
 
 def note_ended(connection: Connection, withdrawal: str, token: str) -> None:
-    """One of its two tokens has ended, and the other is still to end: from now on that alone is asked about.
+    """Note that one of the two tokens has ended; from now on only the other is asked about.
 
-    A server may refuse a token that it has ended in words that do not say so.
+    A server may refuse a token that it has ended without saying that it has.
     """
     columns = withdrawals.c
     half = update(withdrawals).where(columns.id == withdrawal, columns.state == WithdrawalState.PENDING)
@@ -138,7 +138,7 @@ def note_ended(connection: Connection, withdrawal: str, token: str) -> None:
 
 
 def ask_again(connection: Connection, revocation: str, *, now: datetime) -> int:
-    """An operator has acted: what is stuck of a revocation is pending again. How many."""
+    """Make a revocation's stuck withdrawals pending again after an operator acted; return how many."""
     columns = withdrawals.c
     stuck = (columns.revocation_id == revocation) & (columns.state == WithdrawalState.STUCK)
     again = update(withdrawals).where(stuck)
@@ -147,13 +147,13 @@ def ask_again(connection: Connection, revocation: str, *, now: datetime) -> int:
 
 
 def of_account(connection: Connection, account: str, *states: WithdrawalState) -> list[Withdrawal]:
-    """An account's withdrawals in these states."""
+    """Return an account's withdrawals in these states."""
     found = select(withdrawals).where(withdrawals.c.account_id == account, withdrawals.c.state.in_(states))
     return [_withdrawal(row) for row in connection.execute(found.order_by(withdrawals.c.id))]
 
 
 def is_superseded(connection: Connection, withdrawal: Withdrawal) -> bool:
-    """Whether a refresh of the same consent has won what replaced it."""
+    """True if a refresh of the same consent has obtained a replacement."""
     columns = withdrawals.c
     won = select(columns.id).where(
         columns.account_id == withdrawal.account,
@@ -164,7 +164,7 @@ def is_superseded(connection: Connection, withdrawal: Withdrawal) -> bool:
 
 
 def has_lost_answer(connection: Connection, withdrawal: Withdrawal) -> bool:
-    """Whether a refresh presented it and its answer never came: a newer pair may live there that nobody here knows."""
+    """True if a refresh presented it and the answer was lost: an unknown newer pair may be valid at the provider."""
     if withdrawal.origin is not Origin.GRANT or is_superseded(connection, withdrawal):
         return False
     columns = refresh_intents.c
@@ -179,7 +179,7 @@ def has_lost_answer(connection: Connection, withdrawal: Withdrawal) -> bool:
 
 
 def is_refreshing(connection: Connection, account: str) -> bool:
-    """Whether a refresh of the account has not ended: it may yet win a token."""
+    """True while a refresh of the account is unsettled: it may still obtain a token."""
     columns = refresh_intents.c
     under_way = select(columns.id).where(columns.account_id == account, IS_UNSETTLED)
     return connection.execute(under_way.limit(1)).first() is not None

@@ -1,4 +1,4 @@
-"""How long and how often providers are asked to end what was revoked."""
+"""Time limits and retries of withdrawals."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from identity.backoff import doubled
 
 @dataclass(frozen=True, kw_only=True)
 class WithdrawalBudget:
-    """How long and how often a provider is asked to end a credential."""
+    """Time limits and retries of asking a provider to end a credential."""
 
     send: timedelta = timedelta(seconds=5)  # from the claim to the first byte
     tries: int = 12
-    first: timedelta = timedelta(seconds=2)  # after the first try; each pause lasts twice as long as the one before
+    first: timedelta = timedelta(seconds=2)  # pause after the first try; doubles each time
     longest: timedelta = timedelta(minutes=5)
-    keyless: timedelta = timedelta(days=1)  # of tries: what a refused connect had won waits for who has its vault key
-    outlasted: timedelta = timedelta(hours=1)  # what ends by itself within that is waited for, and troubles nobody
-    limited: timedelta = timedelta(
-        days=1
-    )  # for so long being told to wait spends no try: no limit of a rate lasts longer
-    margin: timedelta = timedelta(seconds=30)  # a claim outlives its request by so much
+    keyless: timedelta = timedelta(days=1)  # how long a refused connect's leftovers wait for their vault key
+    outlasted: timedelta = timedelta(hours=1)  # a token that expires within this is waited for, not marked stuck
+    limited: timedelta = timedelta(days=1)  # being rate limited spends no try for this long; no real limit lasts longer
+    margin: timedelta = timedelta(seconds=30)  # by which a claim outlives its request
 
     def pause(self, tries: int) -> timedelta:
-        """Until the try after that many."""
+        """Return the pause after *tries* tries."""
         return doubled(self.first, tries - 1, longest=self.longest)

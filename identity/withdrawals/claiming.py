@@ -1,4 +1,4 @@
-"""Claims: withdrawals that become ours to ask about for a while, each with all that its request needs.
+"""Claims: withdrawals reserved for this process for a while, each with all that its request needs.
 
 All functions run inside the caller's transaction.
 """
@@ -35,13 +35,13 @@ from identity.withdrawals.end_request import Case, goes_by_name, may_be_shared, 
 from identity.withdrawals.reach import awaited_link, reaches_others
 
 _SECOND = timedelta(seconds=1)
-_LINK = timedelta(seconds=30)  # until it is seen again whether one still works
+_LINK = timedelta(seconds=30)  # until open links are checked again
 
 
 def claim_case(
     connection: Connection, withdrawal: str, profiles: Mapping[str, Profile], *, now: datetime, until: datetime
 ) -> Case | None:
-    """The withdrawal, ours to ask about; None: not now, or never. Raises Misconfigured."""
+    """Claim the withdrawal; None if it cannot be asked about, now or ever. Raises Misconfigured."""
     found = get_withdrawal(connection, withdrawal)
     if found is None:
         return None
@@ -57,9 +57,9 @@ def claim_alike(
     now: datetime,
     until: datetime,
 ) -> list[Case]:
-    """Those of *others* that can end by the request that ends *first*: by name, of its revocation and connection.
+    """Claim those of *others* that the request for *first* can name: same revocation, same provider connection.
 
-    Not what was asked in vain more often than it: what a provider refuses for all must not come back into a long list.
+    Excludes those with more failed tries: a token that makes a provider refuse a whole list must not rejoin a long one.
     """
     profile, which = profile_for(profiles, first.owner), first.withdrawal
     alike: list[tuple[Withdrawal, Account]] = []
@@ -68,7 +68,7 @@ def claim_alike(
         same = (found.revocation, account.key.connection) == (which.revocation, first.account.key.connection)
         if same and found.tries < which.tries and goes_by_name(profile, found, now=now):
             alike.append((found, account))
-    alike.sort(key=lambda one: str(one[1].key))  # the order in which all take the locks of many accounts
+    alike.sort(key=lambda one: str(one[1].key))  # the order in which everyone locks several accounts
     claimed = (_claim_found(connection, *one, profiles, now=now, until=until) for one in alike)
     return [case for case in claimed if case is not None]
 
@@ -82,7 +82,7 @@ def _claim_found(
     now: datetime,
     until: datetime,
 ) -> Case | None:
-    # In one statement with the reads, the snapshot would precede the wait for the lock.
+    # A statement of its own: together with the reads, the snapshot would precede the wait for the lock.
     lock_exclusive(connection, account.key.scope)
     claimed = claim(connection, found.id, now=now, until=until)
     if claimed is None:
@@ -116,6 +116,6 @@ def _claim_found(
 
 def _owner(connection: Connection, account: Account, claimed: Withdrawal) -> ProviderConnection:
     owner = get_connection(connection, account.key.connection)
-    if claimed.client_id is not None:  # another is refused, or told that it has ended (RFC 7009 §2.1, §2.2)
+    if claimed.client_id is not None:  # another client is refused, or told the token is invalid (RFC 7009 §2.1, §2.2)
         owner = replace(owner, client_id=claimed.client_id)
     return owner

@@ -1,4 +1,4 @@
-"""What comes of asking, written down: withdrawals that are done, are asked about again later, or stuck."""
+"""Records the outcome of asking: withdrawals become done, due again later, or stuck."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SECOND = timedelta(seconds=1)
 
 @dataclass(frozen=True, kw_only=True)
 class WithdrawalConcluder:
-    """Writes down what came of asking about withdrawals that were claimed."""
+    """Records the outcomes of claimed withdrawals."""
 
     store: Store
     budget: WithdrawalBudget
@@ -34,13 +34,13 @@ class WithdrawalConcluder:
     ids: Callable[[], str]
 
     def end(self, cases: Sequence[Claimed], to: WithdrawalState, reason: str | None, *, lives: bool = False) -> None:
-        """Nothing is asked any more, unless an operator has it asked again.
+        """Settle withdrawals: nothing more is asked, unless an operator retries them.
 
-        *lives*: it may be valid at the provider, as what is stuck may be.
+        *lives*: the credential may still be valid at the provider, as is assumed of stuck ones.
         """
         now, reason = self.clock(), reason and reason[:300]
         stuck = to is WithdrawalState.STUCK
-        leftovers: dict[str, Claimed] = {}  # no receipt tells of these: the audit does
+        leftovers: dict[str, Claimed] = {}  # these are on no receipt, so the audit records them
         others: list[str] = []
         for case in cases:
             if (stuck or lives) and case.withdrawal.origin is Origin.CONNECT:
@@ -72,7 +72,7 @@ class WithdrawalConcluder:
             what = "what a refused connect had won" if leftover else "a revoked credential"
             action = "connect.not_ended" if leftover else "withdrawal.stuck"
             where = {"action": action, "withdrawal": case.withdrawal.id, "account": case.account.id}
-            level = logging.ERROR if stuck else logging.WARNING  # nobody need act on what is not asked
+            level = logging.ERROR if stuck else logging.WARNING  # nobody need act on a withdrawal not asked
             log.log(level, "%s may still be valid at its provider: %s", what, reason, extra=where)
 
     def later(self, cases: Sequence[Claimed], why: str, *, wait: timedelta, counts: Counts = Counts.TRY) -> None:
@@ -83,7 +83,7 @@ class WithdrawalConcluder:
         WITHDRAWALS_ASKED.labels("later").inc(len(cases))
 
     def failed(self, cases: Sequence[Claimed], why: str, *, ends_at: datetime | None = None) -> None:
-        """Ask again later. *ends_at*: what is left of it ends by itself then, and nobody needs to act before."""
+        """Ask again later, or mark as stuck. *ends_at*: when the credential expires by itself, if it does soon."""
         for tries, alike in groupby(sorted(cases, key=_tries), key=_tries):
             some = list(alike)
             if tries < self.budget.tries:
@@ -94,9 +94,9 @@ class WithdrawalConcluder:
                 self.end(some, WithdrawalState.STUCK, f"asked {tries} times: {why}")
 
     def lacks_key(self, case: Claimed, why: str, *, due: datetime) -> None:
-        """Perhaps of this host alone: another asks meanwhile, or this one once it is here."""
+        """Postpone: only this host may lack the vault key, so another may ask, or this one once it has the key."""
         claimed = case.withdrawal
-        leftover = claimed.origin is Origin.CONNECT  # a day of tries, one a pause
+        leftover = claimed.origin is Origin.CONNECT  # tried for a day, once per pause
         patient = (claimed.keyless + 1) * self.budget.longest < self.budget.keyless
         if not (patient if leftover else claimed.tries < self.budget.tries):
             self.end([case], WithdrawalState.STUCK, why)
@@ -106,7 +106,7 @@ class WithdrawalConcluder:
         self.store.write(lambda c: postpone(c, claimed.id, due_at=due, reason=why[:300], counts=counts))
 
     def unclaimed(self, withdrawal: str, why: str, *, now: datetime) -> None:
-        """What is configured for it cannot be read. Each time is a try, so after the last it is seen to be stuck."""
+        """Postpone a withdrawal whose configuration cannot be read. Each time counts as a try until it is stuck."""
         due = now + self.budget.longest
 
         def write(connection: Connection) -> Claimed | None:

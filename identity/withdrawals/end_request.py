@@ -1,4 +1,4 @@
-"""What ends one withdrawn credential at its provider: the request, and what must be answered; or why none is sent."""
+"""Builds the request that ends a withdrawn credential at its provider, or says why none is sent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from identity.withdrawals.token_revocation import has_ended, presented, revoke_r
 
 @dataclass(frozen=True, kw_only=True)
 class Claimed:
-    """A withdrawal that is ours to ask about, and whose it was."""
+    """A claimed withdrawal and its account."""
 
     withdrawal: Withdrawal
     account: Account
@@ -35,18 +35,18 @@ class Claimed:
 
 @dataclass(frozen=True, kw_only=True)
 class Case(Claimed):
-    """One with all that its request needs."""
+    """A claimed withdrawal with all that its request needs."""
 
     owner: ProviderConnection
     secrets: tuple[SealedSecret, ...]
-    superseded: bool  # a refresh that ended after the revocation had replaced it
-    lost: bool = False  # a refresh had presented it whose answer is lost: what replaced it may live
-    others: str | None = None  # whom asking about what a refused connect had won would reach besides
+    superseded: bool  # replaced by a refresh that ended after the revocation
+    lost: bool = False  # a refresh presented it and the answer is lost: a replacement may be valid
+    others: str | None = None  # for a refused connect: who else the request would affect
 
 
 @dataclass(frozen=True, kw_only=True)
 class Doubt:
-    """Answers that may mean that it had ended and may mean that nothing was done, and how to ask which it was."""
+    """Ambiguous answer statuses, ended or nothing done, and the request that tells which."""
 
     statuses: frozenset[int]
     request: HttpRequest
@@ -55,36 +55,36 @@ class Doubt:
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """Tokens that are ended by their own names, of as many withdrawals as a request may name."""
+    """Tokens that a request names one by one, of as many withdrawals as fit into it."""
 
     renewal: Renewal
     tokens: tuple[Secret, ...]
 
     def room(self, *, tries: int) -> int:
-        """How many tokens more one request may name, at that try of these.
+        """Return how many more tokens the request may name at this try.
 
-        Each failed try quarters it: a token for which a provider refuses a whole list is soon alone in its request.
+        Each failed try quarters the limit: a token that makes a provider refuse a whole list is soon alone.
         """
         return (self.renewal.most >> 2 * (tries - 1)) - len(self.tokens)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What the provider is asked, how often it lets itself be asked that, and whether an answer says yes."""
+    """A request to the provider, its pace, and how to read the answer."""
 
     request: HttpRequest
     pace: Pace
     has_ended: Callable[[Answer], bool]
     doubt: Doubt | None = None
-    remark: str | None = None  # for the receipt, when it has ended
-    then: HttpRequest | None = None  # asked after it, about the access token alone
-    ends_at: datetime | None = None  # when the token that is left expires; nothing renews it by then
-    lost: bool = False  # its newer token, by which alone the provider can be asked, may live after this one is dead
-    outlives: bool = False  # the server ends no such tokens: this one ends when it expires
-    names: Names | None = None  # it is asked by nobody, and of others beside it
+    remark: str | None = None  # for the receipt, once it has ended
+    then: HttpRequest | None = None  # sent afterwards, about the access token only
+    ends_at: datetime | None = None  # when the remaining token expires; nothing renews it
+    lost: bool = False  # an unknown newer token, the only one the provider would accept here, may outlive this one
+    outlives: bool = False  # if the server revokes no tokens of this kind, this one ends when it expires
+    names: Names | None = None  # set if the request is anonymous and may name other tokens as well
 
     def tells(self, outcome: Outcome) -> bool:
-        """Whether *outcome*, which says that it has ended, says so of the newer one, too."""
+        """True if *outcome*, which confirms the end of this token, also confirms that of the newer one."""
         if not self.lost:
             return True
         doubted = self.doubt.statuses if self.doubt is not None else None
@@ -93,17 +93,17 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Unasked:
-    """Why there is nothing to ask, and what that leaves."""
+    """The reason why nothing is asked, and the resulting state."""
 
     to: WithdrawalState
     reason: str
-    lives: bool = False  # for all that is known: somebody should hear of what no receipt tells of
+    lives: bool = False  # it may still be valid; reported, as no receipt mentions it
 
 
 def question(
     case: Case, profile: Profile, vault: Vault, *, now: datetime, ids: Callable[[], str]
 ) -> Question | Unasked:
-    """What to ask to end it. Raises Misconfigured."""
+    """Return the request that ends the credential, or why there is none. Raises Misconfigured."""
     claimed = case.withdrawal
     if case.others is not None:
         return Unasked(to=WithdrawalState.NOT_ASKED, reason=case.others, lives=True)
@@ -133,7 +133,7 @@ def question(
             return Unasked(to=WithdrawalState.STUCK, reason=(_DROPPED if dropped else _EXPIRED) + _RENEWAL_STAYS)
         why = _DROPPED_BY_NAME if dropped else _EXPIRED_BY_NAME
         return replace(_of_renewal(profile.renewal, case.owner, token, remark=why), lost=case.lost)
-    # Both are to be ended there, and this is what is left of them: nothing renews it.
+    # Both tokens must end there and only the access token is left: nothing renews it.
     of_grant = claimed.origin is Origin.GRANT or claimed.ended == REFRESH
     left = profile.revocation.access_too and of_grant and kind == ACCESS
     if left and expired:
@@ -175,7 +175,7 @@ def question(
 
 
 def _doubt(case: Case, profile: Profile, revocation: Revocation, *, secret: Secret, token: Secret) -> Doubt | None:
-    """None: the provider's answers have one meaning, or it cannot be asked whether such a token is alive."""
+    """Return None if the provider's answers are unambiguous, or if it cannot be asked whether the token is valid."""
     unclear, liveness = revocation.unclear_statuses, profile.liveness
     if not unclear or liveness is None or case.withdrawal.credential is not Credential.AUTHORIZATION_CODE:
         return None
@@ -183,21 +183,21 @@ def _doubt(case: Case, profile: Profile, revocation: Revocation, *, secret: Secr
 
 
 def reaches_all(profile: Profile, credential: Credential) -> bool:
-    """Whether asking with a token that lives ends all that the person ever consented to for this client."""
+    """True if revoking one valid token ends everything the person ever granted this client."""
     of_person = credential is Credential.AUTHORIZATION_CODE
     return of_person and profile.revocation is not None and profile.revocation.reach is Reach.AUTHORIZATION
 
 
 def may_be_shared(claimed: Withdrawal) -> bool:
-    """Whether a connect may have won the very token that another account of the person has: Slack gives it again."""
+    """True if a connect may have received a token that another account of the person has: Slack reissues it."""
     lasts = claimed.refresh_sealed is None and claimed.expires_at is None
     return claimed.origin is Origin.CONNECT and lasts
 
 
 def is_renewal_alone(profile: Profile, claimed: Withdrawal, *, now: datetime) -> bool:
-    """Whether no access token is there, or lives, by which the provider is asked, but only what it is renewed with.
+    """True if the provider must be asked with an access token, but only the refresh token is left.
 
-    A signal that put the access token out of date took it out of the grant (`identity.accounts.stale_access`).
+    The access token has expired, or a signal has removed it from the grant (`identity.accounts.stale_access`).
     """
     if presented(profile, claimed.credential) != ACCESS or claimed.refresh_sealed is None:
         return False
@@ -205,13 +205,13 @@ def is_renewal_alone(profile: Profile, claimed: Withdrawal, *, now: datetime) ->
 
 
 def goes_by_name(profile: Profile, claimed: Withdrawal, *, now: datetime) -> bool:
-    """Whether its tokens are ended by their own names, which reaches no other."""
+    """True if its tokens are ended by name, which affects no others."""
     refused = claimed.origin is Origin.CONNECT
     return profile.renewal is not None and (refused or is_renewal_alone(profile, claimed, now=now))
 
 
 def _shown(case: Case) -> SealedSecret:
-    """The secret for this try. Refusals look different everywhere: while several are live, each has its turn."""
+    """Return the secret for this try. Providers refuse secrets in different ways, so live ones take turns."""
     fresh = [secret for secret in case.secrets if secret.refused_at is None] or case.secrets
     return fresh[(case.withdrawal.tries - 1) % len(fresh)]
 
@@ -225,7 +225,7 @@ def _nothing(reason: str) -> Unasked:
 
 
 def _of_connect(renewal: Renewal, case: Case, vault: Vault) -> Question:
-    """All tokens of a refused connect, and nothing else that the person consented to."""
+    """Return the request that ends a refused connect's tokens and nothing else the person granted."""
     sealed = {REFRESH: case.withdrawal.refresh_sealed, ACCESS: case.withdrawal.access_sealed}
     tokens = [vault.open(value, _binding(case, name)) for name, value in sealed.items() if value is not None]
     return _of_renewal(renewal, case.owner, *tokens)
@@ -242,9 +242,9 @@ def _of_renewal(renewal: Renewal, owner: ProviderConnection, *tokens: Secret, re
 
 
 def _token(case: Case, vault: Vault, wanted: str, *, won: TokenAnswer | None) -> tuple[str, Secret] | None:
-    """The token that names the credential, and which it is: the wanted one, or an access token where none renews it.
+    """Return the kind and value of the token to name: the wanted one, or the access token if there is no refresh token.
 
-    Never a refresh token for an access token: shown as one it is unknown, and what is unknown passes for ended.
+    Never a refresh token in place of an access token: the provider would not know it, and unknown passes for ended.
     """
     claimed = case.withdrawal
     if won is not None:
@@ -258,7 +258,7 @@ def _token(case: Case, vault: Vault, wanted: str, *, won: TokenAnswer | None) ->
 
 
 def _won(case: Case, profile: Profile, vault: Vault) -> TokenAnswer | None:
-    """What a refresh won, with the latest time at which its access token can expire: it came before it was taken."""
+    """Return the tokens a refresh obtained. Their expiry is an upper bound, counted from the later withdrawal."""
     claimed = case.withdrawal
     if claimed.answer_sealed is None:
         return None
@@ -288,7 +288,7 @@ _RENEWAL_STAYS = f", by which alone the provider can be asked: what it could be 
 
 _KEY_ALONE = "its client has a key to sign with and no secret to ask with: the token ends when it expires"
 
-#: Why it is not known to have ended although the provider says so of what is here.
+#: The reason for STUCK although the provider confirmed the end of the token that is stored here.
 LOST = (
     "the answer to its last refresh was lost, so a newer token may live by which alone the provider can be asked: "
     f"if so it {_UNTIL_TAKEN_OUT}"

@@ -1,7 +1,7 @@
-"""Held tokens: those that are in no grant, kept sealed only so that a revocation can end them at their provider.
+"""Held tokens: tokens outside any grant, kept sealed only so that a revocation can end them at the provider.
 
-Their rows are among the withdrawals, so that a revocation moves them and all that asks providers asks about them too.
-Whoever minted one uses it from memory. One that expired unrevoked is forgotten when the account's next is held.
+They are stored as withdrawals, so a revocation moves them and the withdrawer asks about them like any other. Their
+minter uses them from memory. A token that expired unrevoked is deleted when the account's next one is held.
 
 All functions run inside the caller's transaction.
 """
@@ -24,18 +24,18 @@ from identity.withdrawals.taking import EndedConsents
 
 @dataclass(frozen=True, kw_only=True)
 class HeldToken:
-    """A token of an account that its provider has just minted; *id* is new."""
+    """A token that the provider has just minted for an account; *id* is new."""
 
     id: str
     account: Account
     generation: int
     consented: int
-    access_sealed: bytes = field(repr=False)  # as the account's own token of that generation would be
+    access_sealed: bytes = field(repr=False)  # sealed like the account's own token of that generation
     expires_at: datetime | None
 
 
 def keep_token(connection: Connection, new: HeldToken, *, now: datetime) -> bool:
-    """Keep the token; whether it may be used. One that was revoked while it was minted is on its way to its end.
+    """Store the token; return True if it may be used. If revoked while it was minted, it is pending its end.
 
     Safe to repeat.
     """
@@ -65,7 +65,7 @@ def keep_token(connection: Connection, new: HeldToken, *, now: datetime) -> bool
 def take_held(
     connection: Connection, account: Account, ended: EndedConsents, *, revocation: str, now: datetime
 ) -> list[str]:
-    """Let those of consents that have ended end too, where they still live; their ids.
+    """Make the unexpired held tokens of ended consents pending; return their ids.
 
     The caller holds the account's lock.
     """
@@ -82,5 +82,5 @@ def take_held(
 
 
 def alive(now: datetime) -> ColumnElement[bool]:
-    """Of a row whose token may still be used at its provider."""
+    """Return the condition of rows whose token has not expired."""
     return withdrawals.c.expires_at.is_(None) | (withdrawals.c.expires_at > now)

@@ -1,4 +1,4 @@
-"""Whom asking a provider to end a credential would reach besides: somebody else there, or a later consent."""
+"""Side effects of ending a credential at its provider: on other people there, or on a later consent."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _UNDER_WAY = timedelta(minutes=2)  # longer than a claim lasts
 
 
 def awaits_provider(connection: Connection, account: Account, profile: Profile, *, now: datetime) -> bool:
-    """Whether a consent of now would be ended at the provider by a revocation of before. The caller holds its locks."""
+    """True if an earlier, unfinished revocation would also end a consent given now. The caller holds its locks."""
     if not reaches_all(profile, account.credential):
         return False
-    # What is ended by its own name reaches no consent; a request by another that was claimed before may be under way.
+    # Ending by name affects no consent, but a request by other means, claimed earlier, may be in flight.
     since = now - _UNDER_WAY
 
     def by_name(one: Withdrawal | Grant) -> bool:
         expired = one.expires_at is not None and one.expires_at <= since
-        dropped = one.access_sealed is None  # since before it was revoked: no request named it
+        dropped = one.access_sealed is None  # since before the revocation: no request named it
         return profile.renewal is not None and one.refresh_sealed is not None and (dropped or expired)
 
     pending = of_account(connection, account.id, WithdrawalState.PENDING)
@@ -49,24 +49,24 @@ def awaits_provider(connection: Connection, account: Account, profile: Profile, 
 def _won(
     connection: Connection, account: Account, pending: Collection[Withdrawal], *, now: datetime
 ) -> list[Withdrawal]:
-    """What a connect won, of what is *pending*. Not what waits for a confirmation: it is not asked about yet.
+    """Return the leftovers of connects among *pending*, except those that await a confirmation.
 
-    When it is, a consent of now is seen (`reaches_others`).
+    The latter are not asked about yet; once they are, `reaches_others` sees a consent given now.
     """
     waiting = {one.id for one in kept(connection, [account.id]) if one.until > now}
     return [one for one in pending if one.origin is Origin.CONNECT and one.id not in waiting]
 
 
 def _is_anothers(account: Account, one: Withdrawal) -> bool:
-    """Whether a connect won it from somebody who is not the person of the account."""
+    """True if a connect obtained it from somebody other than the account's person."""
     return one.external_id is not None and account.external_id not in (None, one.external_id)
 
 
 def awaited_link(connection: Connection, account: Account, claimed: Withdrawal, *, now: datetime) -> datetime | None:
-    """When the link ends by which the person may come back whom the request would reach.
+    """Return when the last link ends through which the affected person may still connect; None if there is none.
 
-    Nobody has connected the account yet, so who won this may have followed a link of somebody else's, who must not keep
-    it from its end by another one. None: it waits for no link, as for none that was made since its end began.
+    Nobody has connected the account yet, so the person behind these tokens may have followed somebody else's link.
+    Links made after the ending began do not count: new ones must not postpone it.
     """
     if not _is_nobodys(account, claimed):
         return None
@@ -75,7 +75,7 @@ def awaited_link(connection: Connection, account: Account, claimed: Withdrawal, 
 
 
 def links_awaited(connection: Connection, account: Account, *, now: datetime) -> datetime | None:
-    """When the links end that ends of what connects won wait for; None: they wait for none."""
+    """Return when the last link ends for which pending leftovers wait; None if they wait for none."""
     pending = of_account(connection, account.id, WithdrawalState.PENDING)
     won = _won(connection, account, pending, now=now)
     ends = [awaited_link(connection, account, one, now=now) for one in won]
@@ -83,14 +83,14 @@ def links_awaited(connection: Connection, account: Account, *, now: datetime) ->
 
 
 def _is_nobodys(account: Account, one: Withdrawal) -> bool:
-    """Whether a connect won it from somebody known, for an account of which nobody knows whose it is."""
+    """True if a connect obtained it from a known person, for an account whose person is not known."""
     return one.origin is Origin.CONNECT and one.external_id is not None and account.external_id is None
 
 
 def reaches_others(connection: Connection, account: Account, claimed: Withdrawal, *, now: datetime) -> str | None:
-    """Whom the request would reach besides, in words; None: nobody."""
+    """Return, in words, who else the request would affect; None if nobody."""
     newest = newest_revocation(connection, account.key.scopes)
-    # The session that won this is over, also where nothing but its tokens was noted.
+    # The session that obtained this is over, even if only its tokens were recorded.
     own = claimed.consented if claimed.origin is Origin.CONNECT else None
     of_its_person = not _is_anothers(account, claimed) and not _is_nobodys(account, claimed)
     if of_its_person and is_connecting(connection, account.key, now=now, after=newest, besides=own):
@@ -113,7 +113,7 @@ def reaches_others(connection: Connection, account: Account, claimed: Withdrawal
         if revoked_since(connection, key.scopes, grant.consented, or_stopped=False) is None:
             if row.id == account.id:
                 return "asking would end a later consent too"
-            # A tenant reads it on its receipt, so what another tenant has is not named.
+            # The tenant reads this on its receipt, so another tenant's account is not named.
             name = f"account {row.id}" if row.tenant_id == account.key.tenant else "another account"
             return f"asking would end {name}, of the same person there, too"
     return None

@@ -1,4 +1,4 @@
-"""What refused connects had won and a provider could not be asked to end: of no revocation, so dealt with by itself.
+"""Stuck leftovers: tokens of refused connects that could not be ended and belong to no revocation.
 
 All functions run inside the caller's transaction.
 """
@@ -21,17 +21,17 @@ _STUCK = is_one(_ROW.state, WithdrawalState.STUCK) & (_ROW.origin == Origin.CONN
 
 @dataclass(frozen=True, kw_only=True)
 class StuckLeftover:
-    """One connect's tokens."""
+    """The tokens of one connect."""
 
     id: str
     tenant: str
-    account: str  # for which somebody came back
+    account: str  # the account that was to be connected
     reason: str | None
     since: datetime
 
 
 def stuck_leftovers(connection: Connection, tenant: str | None, *, limit: int | None) -> list[StuckLeftover]:
-    """A tenant's, or all, the oldest first."""
+    """Return a tenant's stuck leftovers, or all, oldest first."""
     found = select(_ROW.id, _ROW.reason, _ROW.created_at, accounts.c.tenant_id, _ROW.account_id)
     found = found.join(accounts, accounts.c.id == _ROW.account_id).where(_STUCK)
     if tenant is not None:
@@ -43,18 +43,18 @@ def stuck_leftovers(connection: Connection, tenant: str | None, *, limit: int | 
 
 
 def tenant_of_leftover(connection: Connection, id: str) -> str | None:
-    """None: no refused connect had won that."""
+    """Return the tenant of a refused connect's leftover, or None if there is none with that id."""
     found = select(accounts.c.tenant_id).join(withdrawals, accounts.c.id == _ROW.account_id)
     return connection.execute(found.where(_ROW.id == id, _ROW.origin == Origin.CONNECT)).scalar_one_or_none()
 
 
 def ask_leftover_again(connection: Connection, id: str, *, now: datetime) -> int:
-    """An operator has acted: it is pending again. 0: it is not stuck."""
+    """Make a stuck leftover pending again after an operator acted. Return 0 if it is not stuck."""
     again = {"state": WithdrawalState.PENDING, "tries": 0, "keyless": 0, "due_at": now, "reason": None}
     return connection.execute(update(withdrawals).where(_ROW.id == id, _STUCK).values(again)).rowcount
 
 
 def give_up_leftover(connection: Connection, id: str, *, now: datetime) -> int:
-    """An operator has ended it by other means, or accepts that it lives: it is shredded. 0: it is not stuck."""
+    """Shred a leftover that an operator ended by other means or accepts as valid. Return 0 if it is not stuck."""
     ends = {"state": WithdrawalState.GIVEN_UP, "finished_at": now, **SHREDDED}
     return connection.execute(update(withdrawals).where(_ROW.id == id, _STUCK).values(ends)).rowcount

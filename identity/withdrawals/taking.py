@@ -1,4 +1,4 @@
-"""How credentials come into withdrawals: out of a grant, and out of refreshes that ended after the revocation.
+"""Moves credentials into withdrawals: from a grant, and from refreshes that ended after the revocation.
 
 All functions run inside the caller's transaction, under the account's exclusive lock.
 """
@@ -25,21 +25,21 @@ from identity.withdrawals.tables import withdrawals
 class EndedConsents:
     """The consents that a revocation ends, by their ledger numbers."""
 
-    after: int = 0  # those up to there an earlier revocation has ended; 0: none has
+    after: int = 0  # consents up to this one ended by an earlier revocation; 0: none
     upto: int
 
     def covers(self, consented: int) -> bool:
         return self.after < consented <= self.upto
 
     def between(self, consented: ColumnElement[int]) -> ColumnElement[bool]:
-        """`covers`, of a column."""
+        """Return `covers` as a condition on a column."""
         return consented.between(self.after + 1, self.upto)
 
 
 def take_grant(
     connection: Connection, account: Account, ended: EndedConsents, *, revocation: str | None, now: datetime
 ) -> str | None:
-    """Move the credentials of a consent that has ended into a withdrawal; its id, if any."""
+    """Move the credentials of an ended consent into a withdrawal; return its id, if any."""
     columns = grants.c
     held = or_(columns.access_sealed.is_not(None), columns.refresh_sealed.is_not(None))
     which = (columns.account_id == account.id) & ended.between(columns.consented) & held
@@ -61,7 +61,7 @@ def take_grant(
 def take_answers(
     connection: Connection, account: Account, ended: EndedConsents, *, revocation: str | None, now: datetime
 ) -> list[str]:
-    """Move what discarded refreshes of such consents have won into withdrawals; their ids."""
+    """Move the answers of discarded refreshes of ended consents into withdrawals; return their ids."""
     taken = []
     for intent in kept_answers(connection, account.id):
         if not ended.covers(intent.consented):
@@ -87,7 +87,7 @@ def take_answers(
 
 
 def adopt(connection: Connection, account: str, ended: EndedConsents, *, revocation: str) -> list[str]:
-    """Of such consents, say on whose receipt those are that were taken before the revocation could; their ids."""
+    """Assign earlier withdrawals of ended consents to the revocation's receipt; return their ids."""
     columns = withdrawals.c
     unsaid = (columns.account_id == account) & columns.revocation_id.is_(None) & ended.between(columns.consented)
     unsaid &= (columns.state != WithdrawalState.HELD) & (columns.origin != Origin.CONNECT)

@@ -1,4 +1,4 @@
-"""Token revocation (RFC 7009, or the provider's own way): the request, and whether its answer says it ended."""
+"""Token revocation (RFC 7009 or the provider's own way): building the request and reading the answer."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ACCESS, REFRESH = "access_token", "refresh_token"
 
 
 def presented(profile: Profile, credential: Credential) -> str:
-    """Which token the request is about: `access_token` or `refresh_token`."""
+    """Return the kind of token to revoke: `access_token` or `refresh_token`."""
     return ACCESS if profile.revocation is None or credential in MINTED else profile.revocation.presents
 
 
 def can_be_asked(profile: Profile, owner: ProviderConnection, credential: Credential) -> bool:
-    """Whether the provider can be asked to end a token that was obtained as *credential*."""
+    """True if the provider can be asked to end a token obtained as *credential*."""
     if profile.revocation is None:
         return False
     if profile.revoke is None:
@@ -33,11 +33,10 @@ def can_be_asked(profile: Profile, owner: ProviderConnection, credential: Creden
 
 
 def revoke_request(client: Client, *, credential: Credential, token: Secret, hint: str) -> HttpRequest | None:
-    """The request that ends *token*, obtained as *credential*; None: the provider cannot be asked for it.
+    """Return the request that ends *token*, obtained as *credential*; None if the provider cannot be asked.
 
-    *hint* is which of the two it is, in RFC 7009's words.
-
-    By RFC 7009 unless the provider's row has its own way. Raises Misconfigured.
+    It follows RFC 7009 unless the provider's profile has its own way. *hint* is RFC 7009's `token_type_hint`.
+    Raises Misconfigured.
     """
     profile, owner = client.profile, client.connection
     if profile.revocation is None:
@@ -60,15 +59,15 @@ def revoke_request(client: Client, *, credential: Credential, token: Secret, hin
 
 
 def _endpoint(profile: Profile, owner: ProviderConnection) -> str:
-    """The row's revocation endpoint, for tokens of the row's token endpoint alone.
+    """Return the profile's revocation endpoint, but only for tokens of the profile's token endpoint.
 
-    A token is shown to the server that issued it: one of a server of one's own must not go to the public one.
+    A token goes only to the server that issued it: a self-hosted server's must not reach the public one.
     """
     return profile.revocation_url if owner.token_url == profile.token_url else ""
 
 
 def has_ended(profile: Profile, answer: Answer, *, credential: Credential) -> bool:
-    """Whether the answer says that the token of *credential* has ended, now or before. False: ask again later."""
+    """True if the answer confirms that the token has ended, now or earlier. Otherwise ask again later."""
     if profile.revocation is None:
         return False
     if answer.status in profile.revocation.gone_statuses:
@@ -82,17 +81,17 @@ def has_ended(profile: Profile, answer: Answer, *, credential: Credential) -> bo
 
 
 def ends_none_such(answer: Answer) -> bool:
-    """Whether the server says that it ends no tokens of that kind (RFC 7009 §2.2.1)."""
+    """True if the server says that it revokes no tokens of this kind (RFC 7009 §2.2.1)."""
     return _code(answer) == "unsupported_token_type"
 
 
 def refuses_token(outcome: Outcome) -> bool:
-    """Whether the server refused what was said of this token: of another it may say else. Not of the client, or all."""
+    """True if the server refused this token's request, but not the client (401) or any request now (408, 429)."""
     return isinstance(outcome, Answer) and 400 <= outcome.status < 500 and outcome.status not in (401, 408, 429)
 
 
 def _code(answer: Answer) -> str | None:
-    """The error in the body; RFC 7009's success has an empty one."""
+    """Return the error code in the body; a success of RFC 7009 has an empty body."""
     try:
         document = json.loads(answer.body)
     except (ValueError, RecursionError):

@@ -1,10 +1,10 @@
-"""The withdrawer asks providers to end what was revoked here, until it is done or visibly stuck.
+"""The withdrawer asks providers to end revoked credentials, until each is done or visibly stuck.
 
     claim ─► request ─► answer ─► done, or due again later, or stuck
 
-A claim holds the withdrawal longer than its request may take, and the request leaves before `send` has passed, so of
-two processes one asks. A provider that can only be asked for all a person ever granted is not asked while that would
-reach a later consent, or somebody else's account. Where tokens are ended by their own names, one request names many.
+A claim outlasts its request, which must leave before `send` has passed: of two processes only one asks. Some providers
+can only end everything a person ever granted. They are not asked while that would affect a later consent or another
+person's account. If tokens are ended by name, one request names many.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from identity.withdrawals.token_revocation import ACCESS, REFRESH, ends_none_suc
 
 log = logging.getLogger(__name__)
 
-_TOGETHER = 25  # claimed in one transaction: each has a lock
-_TOKENS = 2  # of one withdrawal at most
+_TOGETHER = 25  # claimed in one transaction, each under its own lock
+_TOKENS = 2  # per withdrawal, at most
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """What came of asking about one."""
+    """The result of asking about one withdrawal."""
 
-    room: bool = True  # False: where it is asked there is no room for more now
-    also: frozenset[str] = field(default_factory=frozenset)  # those of the others that had their turn with it
+    room: bool = True  # False: that endpoint has no room for more now
+    also: frozenset[str] = field(default_factory=frozenset)  # other withdrawals asked about in the same request
 
 
 class Withdrawer:
-    """Asks providers. `ask` is safe to repeat, and to run in two processes at once."""
+    """Asks providers to end credentials. `ask` is safe to repeat and to run concurrently."""
 
     def __init__(
         self,
@@ -77,12 +77,12 @@ class Withdrawer:
         self._monotonic = monotonic
 
     def ask(self, withdrawal: str, others: Sequence[str] = ()) -> Turn:
-        """Ask about one withdrawal if it is due; and by the same request about those of *others* that it can name."""
+        """Ask about a withdrawal if it is due, and in the same request about those of *others* that it can name."""
         began, now = self._monotonic(), self._clock()
-        until = now + self._budget.send + 2 * self._endpoint.budget + self._budget.margin  # two requests at most
+        until = now + self._budget.send + 2 * self._endpoint.budget + self._budget.margin  # at most two requests
         try:
             case = self._store.write(lambda c: claim_case(c, withdrawal, self._profiles, now=now, until=until))
-        except Misconfigured as fault:  # nothing of the claim was written, and it would be the first to be due again
+        except Misconfigured as fault:  # the claim was rolled back; left alone, it would be first again
             self._ends.unclaimed(withdrawal, str(fault), now=now)
             return Turn()
         asked = self._question(case, now) if case is not None else None
@@ -100,7 +100,7 @@ class Withdrawer:
     def _claim_beside(
         self, case: Case, names: Names, others: Sequence[str], *, until: datetime, began: float
     ) -> list[tuple[Case, Question]]:
-        """Those of *others* that the request for *case* can name too. Half of the time to send is for claiming them."""
+        """Claim those of *others* that the request for *case* can name, within half of the time to send."""
         found: list[tuple[Case, Question]] = []
         room, rest = names.room(tries=case.withdrawal.tries), list(others)
         by = began + self._budget.send.total_seconds() / 2
@@ -112,7 +112,8 @@ class Withdrawer:
             try:
                 claimed = self._store.write(claiming)
             except (Unavailable, CommitUnknown) as fault:
-                # One account is busy, say. What was claimed before is asked about; an uncertain claim lapses by itself.
+                # For example, one account is busy. Withdrawals claimed so far are still asked about; a claim whose
+                # commit is unknown expires.
                 log.info("no more are named in one request: %s", fault, extra={"action": "withdrawal.fewer_named"})
                 break
             for other in claimed:
@@ -123,7 +124,7 @@ class Withdrawer:
         return found
 
     def _question(self, case: Case, now: datetime) -> Question | None:
-        """What to ask of it; None: nothing, or not now, which is written down."""
+        """Return the request for *case*; None if there is none, or none now, which is recorded."""
         try:
             profile = profile_for(self._profiles, case.owner)
             asked = question(case, profile, self._vault, now=now, ids=self._ids)
@@ -157,7 +158,7 @@ class Withdrawer:
                 self._store.write(lambda c: note_ended(c, case.withdrawal.id, REFRESH))
                 if wait is not None:
                     return self._held_back([case], wait)
-            # Beside one that is refused each time, its turn would never come by the pace of one at a time.
+            # Only a pause stops it, not the pace: after a token that is refused each time, it would never get a turn.
             if wait is None or gate.paused(to) is None:
                 send_before += self._endpoint.budget.total_seconds()
                 outcome = self._present(case, asked.then, to, send_before=send_before)
@@ -180,7 +181,7 @@ class Withdrawer:
     def _send_names(
         self, listed: Sequence[tuple[Case, Question]], renewal: Renewal, to: Endpoint, *, began: float
     ) -> bool:
-        """One request that names the tokens of all. False: there is no room for more."""
+        """Send one request that names all tokens. False if there is no room for more."""
         cases, (first, _) = [case for case, _ in listed], listed[0]
         tokens = [token for _, asked in listed if asked.names is not None for token in asked.names.tokens]
         send_before = began + self._budget.send.total_seconds()
@@ -202,9 +203,9 @@ class Withdrawer:
         return False
 
     def _told_to_wait(self, case: Case, outcome: Outcome) -> timedelta | None:
-        """How long its provider limits the rate, which spends no try; None: it does not, or has for a day.
+        """Return the wait of a rate limit, which spends no try; None if there is none, or it has lasted a day.
 
-        A day in which it was asked: during a hold nobody is.
+        The day restarts when a hold is released, as nothing is asked during a hold.
         """
         now, which = self._clock(), case.withdrawal
         wait = limits_rate(outcome, now) if isinstance(outcome, Answer) else None
@@ -222,7 +223,7 @@ class Withdrawer:
         return outcome
 
     def _fault(self, case: Case, asked: Question, outcome: Outcome, to: Endpoint) -> str | None:
-        """Why the token may live; None: the answer says that it has ended."""
+        """Return why the token may still be valid; None if the answer confirms its end."""
         if not isinstance(outcome, Answer):
             return outcome.reason
         if asked.has_ended(outcome):
@@ -236,7 +237,7 @@ class Withdrawer:
         return f"it answered {outcome.status}, {still}"
 
     def _is_alive(self, case: Case, asked: Question, answer: Answer) -> bool | None:
-        """What the provider says of the credential, where *answer* has two meanings; None: nothing."""
+        """Ask whether the credential is valid if *answer* is ambiguous; None if that is not known."""
         doubt = asked.doubt
         if doubt is None or answer.status not in doubt.statuses:
             return None

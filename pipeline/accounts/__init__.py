@@ -1,1 +1,1 @@
-"""What people are told of connected accounts and do about them: health, scopes, invitations, the connect flow."""
+"""Connected accounts as people see and handle them: health, scopes, invitations, the connect flow."""

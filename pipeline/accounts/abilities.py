@@ -1,4 +1,4 @@
-"""What agents may do as a person, told before they consent: the actions of the workflows that are switched on.
+"""Abilities of agents acting as a person, told before consent: the actions of enabled workflows.
 
 An action's docstring begins with a clause that reads as what it does ("File an issue."); people see that clause.
 """
@@ -28,14 +28,14 @@ from pipeline.workflow import USER, Registry, Workflow
 
 @dataclass(frozen=True, kw_only=True)
 class Ability:
-    """One thing that agents may do in somebody's name."""
+    """One thing that agents may do in a person's name."""
 
     does: str
     effect: Effect
 
 
 def in_words(action: type[Action[Any]]) -> str:
-    """The first clause of the action's docstring."""
+    """Return the first clause of the action's docstring."""
     said = inspect.cleandoc(action.__doc__ or action.__name__)
     return re.split(r"[.:;,](?:\s|$)|\n", said, maxsplit=1)[0].strip()
 
@@ -43,9 +43,9 @@ def in_words(action: type[Action[Any]]) -> str:
 def abilities(
     connection: Connection, workflows: Registry, *, tenant: str, provider: str, now: datetime
 ) -> tuple[Ability, ...]:
-    """What the tenant's workflows, and its agents by the API, may do at *provider* as the person.
+    """Return what the tenant's workflows, and its agents by the API, may do at *provider* as the person.
 
-    What changes something comes first.
+    Actions that change something come first.
     """
     enabled = select(workflow_settings.c.workflow).where(
         workflow_settings.c.tenant_id == tenant, workflow_settings.c.enabled
@@ -68,14 +68,14 @@ def abilities(
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """What is done once somebody has connected, and how often."""
+    """Work done once a person has connected, and how many jobs."""
 
     does: str
     times: int
 
 
 def waiting_for(connection: Connection, workflows: Registry, key: AccountKey) -> tuple[Waiting, ...]:
-    """What waits for this very consent, the most first: an agent that was told so may have asked again and again."""
+    """Return what waits for this very consent, most frequent first: an agent told so may have asked repeatedly."""
     found = connection.execute(
         select(jobs.c.workflow, func.count())
         .where(jobs.c.waits_for == consent_of(key), jobs.c.state == JobState.WAITING)
@@ -91,9 +91,9 @@ def _of_workflow(workflows: Registry, name: str) -> str:
 
 
 def scopes_to_ask(connection: Connection, key: AccountKey, owner: ProviderConnection) -> tuple[str, ...]:
-    """What a connect asks for: where a consent holds, that and what waiting jobs lack, and nothing more.
+    """Return the scopes a connect asks for: those of a valid consent, and those waiting jobs lack.
 
-    Otherwise what the provider connection lists, too.
+    Without a valid consent, those the provider connection lists as well.
     """
     account = find_account(connection, key)
     grant = get_grant(connection, account.id) if account else None

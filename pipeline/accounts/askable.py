@@ -1,4 +1,4 @@
-"""What the holder of a key may have people asked for: a model that is talked into it must not ask for more."""
+"""Limits on the scopes a key may request of people, since its model may be manipulated."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def check_askable(
     owner: ProviderConnection,
     scopes: tuple[str, ...],
 ) -> None:
-    """Raises PolicyDenied for a scope that nothing needs of what *caller*, or the tenant's workflows, do as people.
+    """Raise PolicyDenied for a scope that no action of *caller*, or of the tenant's workflows, needs.
 
-    What a link asks for by itself an operator has said, or a job waits for. Admins of a tenant may ask for more.
+    Scopes a link requests by default are allowed: an operator listed them, or a job waits for them. Admins of a tenant
+    may ask for more.
     """
     if caller.role is Role.ADMIN:
         return

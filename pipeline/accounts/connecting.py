@@ -1,4 +1,4 @@
-"""The connect flow as the web sees it: what people are told, and jobs woken in the commit of the consent they need."""
+"""The connect flow for the web: texts for people, and the waking of jobs with the consent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pipeline.workflow import Registry
 
 @dataclass(frozen=True, kw_only=True)
 class Permission:
-    """A scope, and what it lets somebody do; None: nobody has described it."""
+    """A scope, and what it permits in words; None: nobody has described it."""
 
     scope: str
     words: str | None
@@ -35,31 +35,31 @@ class Permission:
 
 @dataclass(frozen=True, kw_only=True)
 class Party:
-    """Who connects what."""
+    """The person and the provider they connect."""
 
-    provider: str  # as it calls itself
+    provider: str  # its display name
     person: str
     tenant: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """What a person is asked before they go to the provider."""
+    """The question a person is asked before they go to the provider."""
 
     party: Party
-    host: str  # where they will sign in
+    host: str  # of the sign-in page
     permissions: tuple[Permission, ...]  # without those held
-    held: tuple[Permission, ...]  # what they allow already
+    held: tuple[Permission, ...]  # those already permitted
     abilities: tuple[Ability, ...]
-    waiting: tuple[Waiting, ...]  # what is done as soon as they have connected
-    awaited: str | None  # as whom they are to sign in
-    again: AccountState | None  # the state of what is to be connected again
+    waiting: tuple[Waiting, ...]  # jobs that continue as soon as they have connected
+    awaited: str | None  # the identity they must sign in with
+    again: AccountState | None  # the state of the account to be reconnected
     good_for: timedelta
 
 
 @dataclass(frozen=True, kw_only=True)
 class Away:
-    """Where to send the browser."""
+    """The address to send the browser to."""
 
     party: Party
     url: str
@@ -78,7 +78,7 @@ class Done:
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """Nothing was connected. *session*: whose, where this browser may be told again."""
+    """Nothing was connected. *session*: set if this browser may see the result again."""
 
     why: Why
     reason: str
@@ -90,25 +90,25 @@ class Failed:
 
 @dataclass(frozen=True, kw_only=True)
 class Underway:
-    """It is being finished: look again."""
+    """It is being completed: look again."""
 
     session: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unconfirmed:
-    """They consented; the product that made the link has to say that it is its person, for *good_for* still."""
+    """A consent that the product which made the link must confirm as its person's, within *good_for*."""
 
     session: str
     party: Party
     good_for: timedelta
     return_to: str | None
-    code: str | None  # what the browser carries there, the one time that it is given
+    code: str | None  # carried there by the browser; given only once
 
 
 @dataclass(frozen=True, kw_only=True)
 class InLine:
-    """They consented, and the provider is asked for their token when their turn is: come back for it."""
+    """A consent waiting for its turn to fetch the token: the browser comes back for it."""
 
     party: Party
     turn_in: timedelta
@@ -118,7 +118,7 @@ Ended = Done | Failed | Underway | Unconfirmed
 
 
 class Connecting:
-    """What the connect pages show and do, in words for people, over `ConnectFlow`."""
+    """Content and actions of the connect pages, in words for people, over `ConnectFlow`."""
 
     def __init__(self, store: Store, connect: ConnectFlow, workflows: Registry) -> None:
         self._store = store
@@ -126,7 +126,7 @@ class Connecting:
         self._workflows = workflows
 
     def offer(self, link: str, *, browser: str, now: datetime) -> Offer | Ended:
-        """What the page of a link says."""
+        """Return the content of a link's page."""
         offer = self._connect.offer(link, browser=browser, now=now)
         if not isinstance(offer, ConnectOffer):
             return self._ended(offer, now=now)
@@ -149,7 +149,7 @@ class Connecting:
         return self._store.read(read)
 
     def authorize(self, link: str, *, browser: str, now: datetime) -> Away | Ended:
-        """Where to send the browser that goes on."""
+        """Return where to send the browser that goes on."""
         outcome = self._connect.authorize(link, browser=browser, now=now)
         if not isinstance(outcome, str):
             return self._ended(outcome, now=now)
@@ -160,7 +160,7 @@ class Connecting:
         return Away(party=self._store.read(lambda c: _party(c, about[0], None)), url=outcome)
 
     def finish(self, connection: str, params: Mapping[str, str], *, browser: str, now: datetime) -> Ended | InLine:
-        """The callback at *connection*'s own address."""
+        """Handle the callback at *connection*'s own address."""
         outcome = self._connect.finish(params, browser=browser, connection_id=connection, now=now, also=wake_waiting)
         if isinstance(outcome, Queued) and (about := self._connect.about(outcome.session)):
             party = self._store.read(lambda c: _party(c, about[0], None))
@@ -168,7 +168,7 @@ class Connecting:
         return self._ended(outcome, now=now)
 
     def result(self, session: str, *, browser: str, now: datetime) -> Ended:
-        """How a session ended, for its own browser."""
+        """Return how a session ended, for its own browser."""
         return self._ended(self._connect.result(session, browser=browser, now=now), now=now)
 
     def _ended(self, outcome: Outcome, *, now: datetime) -> Ended:
@@ -220,7 +220,7 @@ def _party(connection: Connection, key: AccountKey, provider: str | None) -> Par
 
 
 def _held(connection: Connection, key: AccountKey) -> set[str]:
-    """The scopes of a consent that holds."""
+    """Return the scopes of a valid consent."""
     account = find_account(connection, key)
     grant = get_grant(connection, account.id) if account and account.state is AccountState.ACTIVE else None
     return set(grant.scopes) if grant else set()

@@ -1,4 +1,4 @@
-"""What is known of an account beside its row, and in words: why it is as it is, and the next command."""
+"""Facts about an account beyond its row: the reason for its state, and the next command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.ledger.paging import Record, rows_of
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs
 
-#: The command that gives a service its credential anew.
+#: The command that gives a service a new credential.
 _ADD = {
     Credential.INSTALLATION: "add-installation",
     Credential.STATIC: "add-static",
@@ -26,23 +26,23 @@ _ADD = {
     Credential.JWT_BEARER: "add-jwt-bearer",
     Credential.ROTATING: "add-rotating",
 }
-#: Whose groups of commands have `open`.
+#: Command groups that have `open`.
 _OPENED = {ScopeKind.TENANT: "tenants", ScopeKind.CONNECTION: "connections"}
 
-#: In place of a command, where none can be given: a link that is to be confirmed is made by no hand.
+#: Replaces a command if none can be given: a link that must be confirmed is never made by hand.
 _BY_PRODUCT = "their next visit in your product, which makes the link (POST /v1/connect-links)"
 
 
 def told(row: Record) -> Record:
-    """*row* of an account with `why` and `next`: by its own state alone."""
+    """Return the account *row* with `why` and `next`, by its own state only."""
     why, next_ = _by_state(row)
     return {**row, "why": why, "next": next_}
 
 
 def all_told(connection: Connection, rows: Sequence[Record]) -> list[Record]:
-    """*rows* of accounts with `why` and `next`, by what is above each of them too.
+    """Return account *rows* with `why` and `next`, also considering what is above each.
 
-    That is revoked or stopped scopes, and paused connections; and a consent that is not confirmed yet.
+    Considers revoked or stopped scopes, paused connections, and a consent that is not confirmed yet.
     """
     waiting = unconfirmed(connection, rows)
     own = [_unconfirmed(told(row), waiting.get(row["id"])) for row in rows]
@@ -55,7 +55,7 @@ def all_told(connection: Connection, rows: Sequence[Record]) -> list[Record]:
 
 
 def whole(connection: Connection, row: Record) -> Record:
-    """*row* with what else bears on it: revocations above it, its latest refresh, jobs that wait, its last use."""
+    """Return *row* with everything related: revocations above it, its latest refresh, waiting jobs, its last use."""
     key, account = AccountKey.of(row), row["id"]
     story = latest_refresh(connection, account)
     waiting = select(jobs.c.id, jobs.c.workflow, jobs.c.reason, jobs.c.expires_at).where(
@@ -72,7 +72,7 @@ def whole(connection: Connection, row: Record) -> Record:
 
 
 def next_token(connection: Connection, row: Record) -> str | None:
-    """The command by which the account comes to its next token; None: it is not for us to give."""
+    """Return the command that gets the account its next token; None: it is not ours to give."""
     (own,) = all_told(connection, [row])
     if own["next"] is not None or row["state"] != AccountState.ACTIVE:
         next_: str | None = own["next"]
@@ -83,12 +83,12 @@ def next_token(connection: Connection, row: Record) -> str | None:
 
 
 def again(connection: Connection, row: Record) -> str:
-    """How a new consent comes about."""
+    """Return how to get a new consent."""
     return _BY_PRODUCT if is_by_product(connection, row) else _again(row)
 
 
 def is_by_product(connection: Connection, row: Record) -> bool:
-    """Whether a person connects the account by links that their product makes, and by no others."""
+    """True if people can connect the account only by links that their product makes."""
     return row["credential"] == Credential.AUTHORIZATION_CODE and bool(confirming(connection, [row["connection_id"]]))
 
 
@@ -99,7 +99,7 @@ def _unconfirmed(row: Record, waiting: str | None) -> Record:
 
 
 def _below(row: Record, obstacle: Obstacle | None) -> Record:
-    """*row* with the first reason from above."""
+    """Return *row* with the first reason from above."""
     if obstacle is None:
         return row
     if obstacle.scope is None:

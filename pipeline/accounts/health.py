@@ -1,4 +1,4 @@
-"""Whether a step could open with an account now, why not, and what it lacks for the work there is."""
+"""Health of accounts: whether a step could open with one now, why not, and which scopes it lacks."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from pipeline.workflow import Registry
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """What is known of an account beside its row."""
+    """The health of an account."""
 
     usable: bool
-    why: str | None  # why not
+    why: str | None  # if it is not usable
     missing_scopes: tuple[str, ...]
 
 
 def health(connection: Connection, workflows: Registry, row: Mapping[str, Any]) -> Health:
-    """The health of the account in *row*, as `pipeline.ledger.tenant_views` has it."""
+    """Return the health of the account in *row*, as `pipeline.ledger.tenant_views` reads it."""
     (found,) = healths(connection, workflows, [row])
     return found
 
 
 def healths(connection: Connection, workflows: Registry, rows: Sequence[Mapping[str, Any]]) -> list[Health]:
-    """The health of several accounts, in as many statements as of one."""
+    """Return the health of several accounts, in as many statements as for one."""
     names, waiting = _workflows(connection, rows), unconfirmed(connection, rows)
     found = []
     for row, obstacle in zip(rows, obstacles(connection, rows), strict=True):
@@ -46,7 +46,7 @@ def healths(connection: Connection, workflows: Registry, rows: Sequence[Mapping[
 
 
 def _workflows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, AbstractSet[str]]:
-    """The workflows that are switched on for each account's tenant, and those of jobs that wait for the account."""
+    """Return, per account, the workflows enabled for its tenant, and those of jobs waiting for the account."""
     settings, keys = workflow_settings.c, {consent_of(AccountKey.of(row)): str(AccountKey.of(row)) for row in rows}
     of_tenants = settings.tenant_id.in_({row["tenant_id"] for row in rows})
     on = connection.execute(select(settings.tenant_id, settings.workflow).where(of_tenants, settings.enabled)).all()
@@ -69,7 +69,7 @@ def _why_not(row: Mapping[str, Any], obstacle: Obstacle | None, waiting: str | N
 
 
 def _missing(workflows: Registry, row: Mapping[str, Any], names: AbstractSet[str]) -> tuple[str, ...]:
-    """What the workflows that are switched on, and the jobs that wait for it, need and the grant has not."""
+    """Return the scopes that enabled workflows and waiting jobs need and the grant lacks."""
     whose = USER if row["kind"] == PrincipalKind.USER else SERVICE
     needed = {
         scope

@@ -1,6 +1,6 @@
-"""Invitations: links by which a tenant's people connect their accounts, asked for by an agent or an operator.
+"""Invitations: links by which a tenant's people connect their accounts, requested by an agent or an operator.
 
-Where a link says so, whoever asked for it confirms who came back.
+If a link says so, its requester must confirm who came back.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from pipeline.ledger.requests import Asked, api_operator, let_in, made_by_key
 from pipeline.requests import Keyed
 from pipeline.workflow import Registry
 
-LONGEST_ID = 64  # of a principal: as its column
+LONGEST_ID = 64  # of a principal's id, as its column
 
 
 @dataclass(frozen=True, kw_only=True)
 class Invitation:
     """A link for one person."""
 
-    id: str  # of its session, by which it is confirmed
+    id: str  # of its session, used to confirm it
     url: str
     key: AccountKey
     scopes: tuple[str, ...]
@@ -69,7 +69,7 @@ class Invitations:
         keyed: Keyed,
         now: datetime,
     ) -> Invitation:
-        """A link for *user* to connect *through* a provider or a provider connection; of one key, always the same.
+        """Return a link for *user* to connect *through* a provider or provider connection; the same for one key.
 
         Raises BadInput, Misconfigured, PolicyDenied, NotLetIn or KeyReused.
         """
@@ -118,7 +118,7 @@ class Invitations:
     def look(
         self, caller: Caller, link: str, *, user: str, code: str, nonce: str, now: datetime
     ) -> Consenter | ConnectRefused | None:
-        """Who consented by the link of that id, told to whom `confirm` would listen; nothing counts by it.
+        """Return who consented by that link, to a caller whom `confirm` would accept. Changes nothing.
 
         None: the caller's tenant has no such link. Raises PolicyDenied or NotInState.
         """
@@ -131,10 +131,10 @@ class Invitations:
     def confirm(
         self, caller: Caller, link: str, *, user: str, code: str, nonce: str, now: datetime
     ) -> Connected | ConnectRefused | None:
-        """*user* is who is signed in in the browser that came back, with *code* in its address and *nonce* in its
-        session.
+        """Confirm a consent. *user*: signed in in the browser that came back, with *code* in its address.
 
-        None: the caller's tenant has no such link. Raises PolicyDenied, NotInState, Misconfigured or NotLetIn.
+        *nonce*: from that browser's session. None: the caller's tenant has no such link. Raises PolicyDenied,
+        NotInState, Misconfigured or NotLetIn.
         """
         principal = self._who_came_back(caller, link, user)
         if principal is None:
@@ -161,9 +161,9 @@ class Invitations:
         )
 
     def _who_came_back(self, caller: Caller, link: str, user: str) -> str | None:
-        """The principal of *user*; None: the caller's tenant has no such link.
+        """Return the principal of *user*; None: the caller's tenant has no such link.
 
-        Raises PolicyDenied where the key is of neither them nor the link's own person, before anything can end.
+        Raises PolicyDenied, before anything can end, unless the key may act as both them and the link's own person.
         """
         about = self._connect.about(link)
         if about is None or about[0].tenant != caller.tenant:
@@ -184,7 +184,7 @@ class Invitations:
         ensure: Callable[[Connection], object] | None = None,
         now: datetime,
     ) -> Invitation:
-        """A link for the person of *key*, made by a person; *ensure* makes them, in the commit that makes it.
+        """Return a link for the person of *key*, made by an operator. *ensure* creates the person in the same commit.
 
         Raises BadInput, Misconfigured or PolicyDenied, and whatever *ensure* raises.
         """
@@ -243,20 +243,20 @@ class Invitations:
 
 
 def _named(tenant: str, user: str) -> tuple[str, str]:
-    """The id and the name of the principal that a tenant's *user* is, by either."""
+    """Return the id and the name of the principal of a tenant's *user*, given by either."""
     name = user.removeprefix(f"{tenant}.")
     return f"{tenant}.{name}", name
 
 
 def _leading(connection: Connection, owner: ProviderConnection) -> ProviderConnection:
-    """It, if people can connect there. Raises Misconfigured: a link would lead them to a refusal."""
+    """Return *owner* if people can connect there. Raises Misconfigured: a link would lead them to a refusal."""
     if (lacking := barred(connection, owner)) is not None:
         raise Misconfigured(f"nobody can connect there: {lacking}")
     return owner
 
 
 def _owner(connection: Connection, tenant: str, through: str) -> ProviderConnection:
-    """The provider connection of that id, if the tenant may use it; else the one of that provider which fits."""
+    """Return the provider connection that *through* names by id, if the tenant may use it, or by provider."""
     try:
         found = get_connection(connection, through)
     except Misconfigured:

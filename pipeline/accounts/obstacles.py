@@ -1,4 +1,4 @@
-"""What is above an account and keeps steps from opening with it: a stopped or revoked scope, a paused connection."""
+"""Obstacles above an account that prevent its use: a stopped or revoked scope, a paused connection."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _PAGE = 500  # accounts in one statement
 
 @dataclass(frozen=True, kw_only=True)
 class Obstacle:
-    """The first thing in an account's way, from the tenant down."""
+    """The first obstacle above an account, from the tenant down."""
 
     reason: str
-    scope: Scope | None  # what was stopped or revoked; None: its provider connection is paused
+    scope: Scope | None  # the stopped or revoked scope; None: its provider connection is paused
     stopped: bool = False
-    revoked: bool = False  # after its consent, which may be so beside a stop: only a new one takes that away
+    revoked: bool = False  # revoked after its consent, possibly in addition to a stop: only a new consent ends this
 
 
 def obstacles(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Obstacle | None]:
-    """What is in the way of each account in *rows*, as `pipeline.ledger` has them.
+    """Return the obstacle of each account in *rows*, as `pipeline.ledger` reads them.
 
-    Of one that is not active, a pause alone: its state says already why no step opens with it.
+    An account that is not active has only a pause: its state says already why no step opens with it.
     """
     found: list[Obstacle | None] = []
     for page in in_batches(rows, _PAGE):
@@ -42,12 +42,12 @@ def obstacles(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list
 
 
 def unconfirmed(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
-    """By account, of those in *rows*: that somebody consented, which the product has yet to confirm."""
+    """Return, by account in *rows*, a note that somebody consented and the product has yet to confirm it."""
     found: dict[str, str] = {}
     now = ledger_now(connection)
     for page in in_batches(rows, _PAGE):
         for one in kept(connection, [row["id"] for row in page]):
-            if one.until <= now:  # a hold keeps it from its end
+            if one.until <= now:  # expired, but kept by a hold
                 continue
             found[one.account] = (
                 "somebody consented, and it counts once the product that made the link confirms that it was its own "

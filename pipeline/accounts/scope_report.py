@@ -1,4 +1,4 @@
-"""Which scopes accounts were granted, which were used lately, and which anything that is switched on needs."""
+"""Scope report: which scopes accounts were granted, which were used recently, and which anything enabled needs."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from pipeline.tables import attempts, steps, workflow_settings
 from pipeline.workflow import Registry
 
 T = TypeVar("T")
-_PAGE = 500  # accounts of one read: a snapshot that lasts holds up the vacuum, and a statement may take so long only
+_PAGE = 500  # accounts per read: a long snapshot delays vacuuming, and a statement has a time limit
 _Needed = dict[tuple[str, PrincipalKind, str], set[str]]  # by tenant, kind of principal and provider
 
 
 class Reads(Protocol):
-    """A ledger that is read."""
+    """A ledger that can be read."""
 
     def read(self, fn: Callable[[Connection], T]) -> T: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccountScopes:
-    """One account's. *unused*: granted, and no step of the time asked for it.
+    """The scopes of one account. *unused*: granted, but no step in the period needed it.
 
-    *idle*: granted, and nothing needs it, nor does one that is needed include it: it can be taken away.
+    *idle*: granted, but nothing needs it and no needed scope includes it, so it can be taken away.
     """
 
     account: str
@@ -51,11 +51,11 @@ class AccountScopes:
     used: tuple[str, ...]
     unused: tuple[str, ...]
     idle: tuple[str, ...]
-    whole: bool  # an installation's tokens are for every repository it has
+    whole: bool  # an installation whose tokens cover every repository it has
 
     @property
     def broad(self) -> bool:
-        """A service's credential that reaches further than it has to: what is stolen with it is everybody's."""
+        """True for a service's credential that reaches further than needed: a thief would get all of it."""
         return self.kind is PrincipalKind.SERVICE and (bool(self.idle) or self.whole)
 
 
@@ -68,10 +68,9 @@ def scope_report(
     now: datetime,
     kind: PrincipalKind | None = None,
 ) -> Iterator[AccountScopes]:
-    """The active accounts of a tenant, or all, of people, of services, or both; without what is revoked from above.
+    """Yield the active accounts of a tenant or of all, optionally of one kind, without those revoked from above.
 
-    Some hundreds in each read, by whom they are of. *since*: what counts as lately; None: nothing does, and nobody
-    looks what was tried.
+    Reads some hundreds at a time, ordered by owner. *since*: the start of the recent period; None: no use is looked up.
     """
     needed: _Needed = {}
     after: tuple[str, ...] | None = ()
@@ -92,7 +91,7 @@ def _page(
     kind: PrincipalKind | None,
     after: tuple[str, ...],
 ) -> tuple[list[AccountScopes], tuple[str, ...] | None]:
-    """Some accounts, and behind which to go on; None: there are no more. *needed* is what is known, and is added to."""
+    """Return some accounts, and the place to go on from; None: there are no more. *needed*: a cache, added to."""
     rows, last = _accounts(connection, tenant, kind, after)
     did = {} if since is None else _done(connection, [row.id for row in rows], since)
     actions = workflows.actions
@@ -134,10 +133,10 @@ def _accounts(
 
 
 def _done(connection: Connection, mine: Sequence[str], since: datetime) -> Mapping[str, set[str]]:
-    """The actions that each tried since then: behind its newest attempt of before, by the numbers they have."""
+    """Return the actions each account tried since then: those numbered after its newest earlier attempt."""
     ordered = select(attempts.c.opened).where(attempts.c.account_id == accounts.c.id).order_by(attempts.c.opened.desc())
     newest_before = ordered.where(attempts.c.opened_at < since).limit(1).scalar_subquery()
-    # Its own offset keeps it from being looked for anew with every attempt that is found.
+    # OFFSET 0 keeps the subquery from being evaluated again for every attempt found.
     began = (
         select(accounts.c.id, func.coalesce(newest_before, 0).label("opened"))
         .where(accounts.c.id.in_(mine))
@@ -157,7 +156,7 @@ def _done(connection: Connection, mine: Sequence[str], since: datetime) -> Mappi
 
 
 def switched_on(connection: Connection, workflows: Registry, tenant: str, who: Who) -> list[type[Action[Any]]]:
-    """The actions that the tenant's switched-on workflows carry out, or undo, as *who*."""
+    """Return the actions that the tenant's enabled workflows carry out, or compensate, as *who*."""
     enabled = select(workflow_settings.c.workflow).where(
         workflow_settings.c.tenant_id == tenant, workflow_settings.c.enabled
     )
@@ -173,7 +172,7 @@ def switched_on(connection: Connection, workflows: Registry, tenant: str, who: W
 def _needed(
     connection: Connection, workflows: Registry, tenant: str, kind: PrincipalKind, provider: str, *, now: datetime
 ) -> set[str]:
-    """What the tenant's switched-on workflows, and the tools its agents may ask for, need of such an account."""
+    """Return the scopes such an account needs for the tenant's enabled workflows and its agents' tools."""
     wanted = switched_on(connection, workflows, tenant, USER if kind is PrincipalKind.USER else SERVICE)
     wanted += [
         action
@@ -202,15 +201,15 @@ def _told(row: Row[Any], used: set[str], needed: set[str]) -> AccountScopes:
 
 
 def _serving_none(provider: str, granted: Iterable[str], wanted: set[str]) -> tuple[str, ...]:
-    """The granted scopes that include none of those wanted."""
+    """Return the granted scopes that include none of those wanted."""
     profile = profile_of(PROFILES, provider)
     return tuple(sorted(scope for scope in granted if not profile.covered([scope]) & wanted))
 
 
 def _removable(provider: str, granted: Iterable[str], needed: set[str]) -> tuple[str, ...]:
-    """Granted scopes that serve nothing needed.
+    """Return granted scopes that serve nothing needed.
 
-    One that a kept scope includes is not listed: without it, that scope would still allow the same.
+    One that a kept scope includes is not listed: removing it changes nothing, as the kept scope still allows the same.
     """
     idle = _serving_none(provider, granted, needed)
     kept = profile_of(PROFILES, provider).covered(scope for scope in granted if scope not in idle)
@@ -218,7 +217,7 @@ def _removable(provider: str, granted: Iterable[str], needed: set[str]) -> tuple
 
 
 def what_to_do(one: AccountScopes) -> str:
-    """About a service's credential that reaches too far."""
+    """Return the advice for a service's credential that reaches too far."""
     if one.idle:
         idle = f"nothing that is switched on needs {', '.join(one.idle)}"
         kept = [scope for scope in one.granted if scope not in one.idle]

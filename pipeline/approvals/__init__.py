@@ -1,1 +1,1 @@
-"""Approvals: what is asked of people before a step, what they are shown, and their answer."""
+"""Approvals: what people are asked before a step, what they are shown, and their answers."""

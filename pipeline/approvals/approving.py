@@ -1,4 +1,4 @@
-"""Approvals as approvers meet them, on whatever page: what is asked, and their answer."""
+"""Approvals from the approver's side, on any page: the question, and the answer."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from pipeline.ledger.votes import Channel, Counted, NotCounted, Vote, vote
 
 @dataclass(frozen=True, kw_only=True)
 class Offered:
-    """What the page of a link shows, and to whom."""
+    """The content of a link's page, and its person."""
 
     view: ApprovalView
     person: str
     good_for: timedelta
-    job: Record  # whose step it is
-    why_not: str | None  # the person does not decide it
+    job: Record  # the job of the step
+    why_not: str | None  # why the person cannot decide it
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoLink:
-    """The link leads nowhere: *expired*, or not one of ours."""
+    """A link that leads nowhere: *expired*, or not one of ours."""
 
     expired: bool
 
@@ -45,7 +45,10 @@ class Approving:
         self._lifetime = lifetime
 
     def invite(self, id: str, principal: str, *, now: datetime) -> tuple[ApprovalLink, str]:
-        """A link for *principal* alone, and its whole address. Raises BadInput for whom it does not await."""
+        """Return a link for *principal* only, and its full address.
+
+        Raises BadInput if the approval does not await them.
+        """
         view = self._store.read(lambda c: approval(c, id))
         if view is None or not view.awaits(principal):
             barred = None if view is None else view.barred.get(principal)
@@ -58,7 +61,7 @@ class Approving:
         return link, f"{self._base_url}/approvals/{link.text}"
 
     def offer(self, text: str, *, now: datetime) -> Offered | NoLink:
-        """What the page of a link shows."""
+        """Return the content of a link's page."""
         link = self._link(text, now)
         if isinstance(link, NoLink):
             return link
@@ -76,7 +79,7 @@ class Approving:
     def answer(
         self, text: str, *, yes: bool, digest: str, now: datetime, came_from: str | None = None
     ) -> Counted | NotCounted | NoLink:
-        """The answer of a link's person to what they were shown."""
+        """Count the answer of a link's person to what they were shown."""
         link = self._link(text, now)
         if isinstance(link, NoLink):
             return link
@@ -96,8 +99,8 @@ class Approving:
         return self.vote(given, now=now)
 
     def vote(self, given: Vote, *, now: datetime) -> Counted | NotCounted:
-        """Count an answer whose person the caller has made sure of."""
-        # The person's answer is the key: after a lost commit the same one again is the first.
+        """Count an answer whose person the caller has verified."""
+        # The person's answer is the key: repeated after a lost commit, it counts as the first.
         return write_idempotent(self._store, partial(vote, given=given, now=now))
 
     def _link(self, text: str, now: datetime) -> ApprovalLink | NoLink:

@@ -1,4 +1,4 @@
-"""A step that needs an approval: what approvers are shown of it, and the wait for their word."""
+"""A step that needs an approval: what approvers are shown, and the wait for their answer."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from pipeline.states import Purpose
 
 
 def approved(services: Services, step: StepAtHand) -> Approved | None:
-    """The approval that lets the step open; None: it needs none.
+    """Return the approval that lets the step open; None: it needs none.
 
-    Raises RunEnded where the job waits for one, StepRefused where it was not given, RunAgain.
+    Raises RunEnded if the job waits for one, StepRefused if it was not given, and RunAgain.
     """
     if not step.decision.constraints.approvals:
         return None
@@ -46,7 +46,7 @@ def approved(services: Services, step: StepAtHand) -> Approved | None:
 
 
 def what_is_shown(step: StepAtHand, names: Mapping[str, str]) -> Shown:
-    """All that an approver is told; *names* of the principals, by id."""
+    """Return all that an approver is told. *names*: of the principals, by id."""
     action, job = step.action, step.job
     money = action.money()
     return Shown(

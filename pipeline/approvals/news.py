@@ -1,4 +1,4 @@
-"""News of approvals for workflows: that one is asked for, and how it ended; each told once, to those switched on."""
+"""News of approvals for workflows: requests and outcomes, each told once to the enabled workflows that listen."""
 
 from __future__ import annotations
 
@@ -46,29 +46,29 @@ class ApprovalNews(Event):
 
 
 def approval_news() -> Trigger[ApprovalNews]:
-    """Every change of an approval's state."""
+    """Trigger on every change of an approval's state."""
     return Trigger(source=SOURCE, event=EVENT, read=ApprovalNews.model_validate)
 
 
 def tell_of_approvals(store: Store, workflows: Registry, ring: Ring, *, now: datetime) -> int:
-    """Start the jobs of workflows that listen, for what they were not told of yet; how many approvals that was.
+    """Start the jobs of listening workflows for untold changes of approvals; return how many approvals that was.
 
-    Safe to run twice, on two hosts, at once. What cannot be told holds up nothing else. Raises ExceptionGroup, after
-    the rest, of what was not foreseen. Raises Unavailable or CommitUnknown at once, in the group if
-    there is one: then nothing else could be either.
+    Safe to run twice, on two hosts, at once. One that cannot be told does not block the others. Raises an
+    ExceptionGroup of unexpected failures after the rest. Raises Unavailable or CommitUnknown at once, in the group if
+    there is one: then nothing else would succeed either.
     """
     told = 0
     failures = Failures()
     with failures.told("approvals that workflows could not be told of"):
-        # More than one batch only where nothing in it could be told, or those at the front would hold up all others.
+        # More than one batch only if nothing in it could be told; otherwise those at the front would block the rest.
         while not told and (waiting := store.read(partial(_waiting, besides=list(failures.of)))):
             for id in waiting:
                 try:
                     ring.jobs(store.write(partial(_tell, id=id, workflows=workflows, now=now)))
                     told += 1
                 except (CommitUnknown, Unavailable):
-                    raise  # it is the ledger's, not this approval's
-                except Exception as failure:  # noqa: BLE001 - raised below: one's bug must not stop the others
+                    raise  # the ledger's failure, not this approval's
+                except Exception as failure:  # noqa: BLE001 - raised below: one bug must not stop the rest
                     failures.add("approval", id, failure)
     return told
 
@@ -92,7 +92,7 @@ def _tell(connection: Connection, *, id: str, workflows: Registry, now: datetime
         return ()  # another host was first, or it moved meanwhile and is told at the next turn
     listening = workflows.match(SOURCE, EVENT, _news(row).model_dump(mode="json"))
     if _of_listener(connection, row, [match.workflow for match in listening]):
-        return ()  # to ask for the approval of asking would never end
+        return ()  # requesting approval of a request would never end
     started = []
     for match in listening:
         config = pins.enabled(connection, row.tenant_id, match.workflow.name)
@@ -115,7 +115,7 @@ def _tell(connection: Connection, *, id: str, workflows: Registry, now: datetime
 
 
 def _job(approval: str, state: str, workflow: Workflow) -> str:
-    """The id of the job by which a workflow is told of a state."""
+    """Return the id of the job that tells a workflow of a state."""
     digest = sha256(f"{approval}\x00{state}\x00{workflow.name}".encode()).hexdigest()
     return f"job_{digest[:26]}"
 
@@ -134,6 +134,6 @@ def _news(row: Row[Any]) -> ApprovalNews:
 
 
 def _of_listener(connection: Connection, row: Row[Any], listeners: Sequence[Workflow]) -> bool:
-    """Whether it is such a workflow's own step that is to be approved."""
+    """True if the approval is for a step of one of the listening workflows."""
     name = connection.execute(select(jobs.c.workflow).where(jobs.c.id == row.job_id)).scalar_one()
     return any(one.name == name for one in listeners)

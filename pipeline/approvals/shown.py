@@ -1,4 +1,4 @@
-"""What an approver is shown of a step, in words: the same on every page, in chat and on the command line."""
+"""Wording of a step for its approvers, the same on pages, in chat and on the command line."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class _Frozen(BaseModel):
 
 
 class Somebody(_Frozen):
-    """A principal, by its id and as people call it."""
+    """A principal: its id, and the name people use."""
 
     id: str
     name: str
 
 
 class Actor(Somebody):
-    """As whom a step acts, of what kind they are, and by which pattern."""
+    """The principal a step acts as, its kind, and the access pattern."""
 
     kind: str
     pattern: str
@@ -45,19 +45,19 @@ class Shown(_Frozen):
     job: str
     step: int
     why: str
-    # The provider connection, and the address it calls. Approvals that were asked for without it have no such field.
+    # The provider connection, and the address it calls. Older approvals have no such field.
     through: str | None = Field(default=None, exclude_if=lambda through: through is None)
 
     @property
     def document(self) -> dict[str, Any]:
-        """As it is stored, and its digest is of."""
+        """The stored form, which the digest covers."""
         return self.model_dump(mode="json")
 
 
 def to_the_letter(value: object) -> str:
-    """A parameter as it is, text or JSON, if every character of it can be seen, else as JSON in ASCII.
+    """Return a parameter as it is, text or JSON, if all its characters are visible; otherwise as ASCII JSON.
 
-    A character that turns the direction of writing, or that has no width, makes text look like other text.
+    A character that changes the writing direction, or has no width, makes text look like other text.
     """
     if isinstance(value, str) and is_seen(value.replace("\n", "")):
         return value
@@ -65,7 +65,7 @@ def to_the_letter(value: object) -> str:
 
 
 def letters(shown: Mapping[str, Any]) -> dict[str, str]:
-    """Every parameter, by its name, one that holds others over several lines."""
+    """Return every parameter by name; nested ones span several lines."""
     return {
         name: _json(value, indent=2) if isinstance(value, dict | list) else to_the_letter(value)
         for name, value in shown["parameters"].items()
@@ -78,13 +78,13 @@ def _json(value: object, *, indent: int | None = None) -> str:
 
 
 def on_a_line(value: object) -> str:
-    """To the letter, and as JSON if it breaks the line: what follows would look like a fact of its own."""
+    """Return a value on one line, as JSON if it has line breaks: the rest would look like a separate fact."""
     letter = to_the_letter(value)
     return json.dumps(letter, ensure_ascii=False) if "\n" in letter else letter
 
 
 def in_lines(shown: Mapping[str, Any]) -> list[str]:
-    """All of it, a fact a line, whatever stands in one; the first says what is done."""
+    """Return everything, one fact per line, whatever the values contain; the first line says what is done."""
     whom, behalf = shown["as_whom"], shown["on_behalf_of"]
     return [
         f"{on_a_line(shown['does'])} ({shown['action']})",

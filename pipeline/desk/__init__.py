@@ -1,1 +1,1 @@
-"""The operator's desk: what people do about the work by hand. The command line and the console call the same acts."""
+"""The operator's desk: manual actions on the work. The command line and the console call the same functions."""

@@ -1,4 +1,4 @@
-"""What a person does about approvals besides answering them: each act with its audit row."""
+"""Operator actions on approvals, except answering them, each with its audit row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.desk.changes import record_change
 
 
 def link_made(connection: Connection, link: ApprovalLink, act: Act) -> None:
-    """That somebody made a link, by which its bearer may answer as who it is for."""
+    """Record that somebody made a link, whose bearer may answer as the person it is for."""
     tenant = connection.execute(select(approvals.c.tenant_id).where(approvals.c.id == link.approval)).scalar_one()
     detail = {"approval": link.approval, "for": link.principal, "until": link.expires_at.isoformat()}
     record_change(connection, "approval.link_made", tenant, detail, act)

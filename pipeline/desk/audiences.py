@@ -1,4 +1,4 @@
-"""What a person does to let a service take capabilities: what steps reach it through, what tokens call it, a key."""
+"""Setup of a service that takes capabilities: its address, its audience, and a signing key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def register(
 ) -> None:
     """Add an audience. With a *provider*, actions of that name reach it at *api_url* from now on.
 
-    *pair* signs for it if its algorithm has no key yet. Raises BadInput.
+    *pair* becomes the signing key if its algorithm has none yet. Raises BadInput.
     """
     if new.tenant is not None:
         operator_queries.living_tenant(connection, new.tenant)

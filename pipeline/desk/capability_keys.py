@@ -1,4 +1,4 @@
-"""What a person does about the keys that sign capabilities: each change with its audit row."""
+"""Operator actions on the keys that sign capabilities, each with its audit row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.desk.changes import record_change
 
 
 def rotate(connection: Connection, new: NewKey, act: Act) -> datetime:
-    """Publish *new*, and return when it begins to sign. Raises BadInput while another one waits to."""
+    """Publish *new*, and return when it begins to sign. Raises BadInput while another one is waiting to."""
     use_from = keys.rotate(connection, new, now=act.now)
     detail = {"key": new.kid, "algorithm": str(new.algorithm), "use_from": use_from.isoformat()}
     record_change(connection, "capability_key.rotated", None, detail, act)

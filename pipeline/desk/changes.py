@@ -1,4 +1,4 @@
-"""The audit row of what a person changed by hand."""
+"""The audit row of an operator's change."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from identity.audit import Act, AsWhom
 
 
 def record_change(connection: Connection, kind: str, tenant: str | None, detail: Mapping[str, Any], act: Act) -> None:
-    """Where *kind* is `schedule.paused`, say, the outcome is `paused`; tenant None: it is the platform's."""
+    """Record a change; the outcome of *kind* `schedule.paused` is `paused`. Tenant None: the platform's."""
     outcome = kind.rpartition(".")[2]
     audit.record_act(connection, kind, AsWhom(tenant=tenant), act, outcome=outcome, detail=detail)

@@ -1,4 +1,4 @@
-"""What a person does about the secrets of provider connections: each change with its audit row."""
+"""Operator actions on the secrets of provider connections, each with its audit row."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from pipeline.desk.changes import record_change
 def seal(
     vault: Vault, owner: ProviderConnection, given: Mapping[str, Secret], *, ids: Callable[[str], str], now: datetime
 ) -> list[SealedSecret]:
-    """The secrets of a new connection by their names, ready for `connections.add`. Raises BadInput."""
+    """Seal the secrets of a new connection, by name, for `connections.add`. Raises BadInput."""
     return [
         seal_secret(vault, owner, id=ids("sec"), name=name, secret=secret, now=now) for name, secret in given.items()
     ]
 
 
 def add(connection: Connection, sealed: SealedSecret, act: Act, *, tenant: str | None) -> None:
-    """Let a further secret be used."""
+    """Add a further secret."""
     add_secret(connection, sealed)
     detail = {"connection": sealed.connection, "name": sealed.name, "secret": sealed.id}
     record_change(connection, "connection.secret_added", tenant, detail, act)
@@ -36,7 +36,10 @@ def add(connection: Connection, sealed: SealedSecret, act: Act, *, tenant: str |
 def rotate(
     connection: Connection, sealed: SealedSecret, act: Act, *, tenant: str | None, retire_at: datetime | None
 ) -> tuple[str, ...]:
-    """Follow a secret by another one; the ids of those before it, which end at *retire_at*. Raises Misconfigured."""
+    """Replace a secret by a new one; return the ids of its predecessors, which end at *retire_at*.
+
+    Raises Misconfigured.
+    """
     former = tuple(one.id for one in rotate_secret(connection, sealed, retire_at=retire_at))
     detail = {"connection": sealed.connection, "name": sealed.name, "new": sealed.id, "old": list(former)}
     record_change(connection, "connection.secret_rotated", tenant, detail, act)
@@ -44,7 +47,7 @@ def rotate(
 
 
 def retire(connection: Connection, secret: str, act: Act) -> None:
-    """End a secret's life, if that is not over. Raises BadInput if there is none of that id."""
+    """Retire a secret, unless it has ended. Raises BadInput if there is none with that id."""
     found = connection.execute(
         select(connection_secrets.c.connection_id, connection_secrets.c.name, provider_connections.c.tenant_id)
         .join(provider_connections, provider_connections.c.id == connection_secrets.c.connection_id)

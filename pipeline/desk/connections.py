@@ -1,4 +1,4 @@
-"""What a person does about provider connections: each change with its audit row."""
+"""Operator actions on provider connections, each with its audit row."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from pipeline.tables import attempts
 def add(connection: Connection, owner: ProviderConnection, secrets: Sequence[SealedSecret], act: Act) -> None:
     """Add a provider connection with its secrets.
 
-    Raises BadInput if its id is taken, its tenant is none, or its users would be taken for other people.
+    Raises BadInput if its id is taken, its tenant does not exist, or its users would be confused with other people.
     """
     if owner.tenant is not None:
         operator_queries.living_tenant(connection, owner.tenant)
@@ -74,13 +74,13 @@ def add(connection: Connection, owner: ProviderConnection, secrets: Sequence[Sea
 def readdress(
     connection: Connection, id: str, found: Metadata, act: Act
 ) -> tuple[ProviderConnection, ProviderConnection]:
-    """Use what its issuer names now, and expect `iss` no more where it does not say that it sends it.
+    """Use the endpoints its issuer names now, and expect `iss` only if the issuer says that it sends it.
 
-    Addresses that it names no more stay: they may have been given by hand. What the former token endpoint refused is
-    tried at another one. Returns the connection before and after. Raises Misconfigured.
+    Endpoints it no longer names stay, as they may have been set by hand. A connection paused by the former token
+    endpoint's refusal resumes if the endpoint changes. Returns the connection before and after. Raises Misconfigured.
     """
     lock_connection(connection, id)
-    before = get_connection(connection, id)  # what others have changed since its issuer was asked stays
+    before = get_connection(connection, id)  # keeps changes made by others since the issuer was asked
     kept = {name: value for name, value in before.config.items() if name != "sends_iss"}
     after = replace(
         before, authorize_url=found.authorize_url, token_url=found.token_url, config={**kept, **found.config()}
@@ -95,7 +95,10 @@ def readdress(
 
 
 def name_people(connection: Connection, id: str, name: str, act: Act) -> int:
-    """Know its users under a name of their own; how many links were moved there. Raises BadInput for others' names."""
+    """Give the connection's users a name of their own; return how many aliases moved.
+
+    Raises BadInput if it is taken.
+    """
     lock_connection(connection, id)
     owner = get_connection(connection, id)
     moved = people.name_people(connection, owner, name)
@@ -107,10 +110,11 @@ def name_people(connection: Connection, id: str, name: str, act: Act) -> int:
 def change(
     connection: Connection, id: str, change: Change, profile: Profile, policy: AddressPolicy, act: Act
 ) -> list[str]:
-    """Correct a connection, from the next thing it is used for on; the names of what is another. Raises BadInput.
+    """Correct a connection, effective from its next use; return the changed fields. Raises BadInput.
 
-    As whom it asks for tokens stays once it has accounts: theirs are renewed and ended by the client that won them.
-    What the provider may have refused resumes, as a new secret does: a refusal of what was shown before counts no more.
+    The client it requests tokens as cannot change once it has accounts: only the client that won their tokens can renew
+    and end them. A change of how it authenticates resumes a paused connection, as a new secret does: earlier refusals
+    no longer count.
     """
     lock_against_references(connection, id)
     before = get_connection(connection, id)
@@ -133,7 +137,10 @@ def change(
 
 
 def _accounts(connection: Connection, id: str) -> int:
-    """How many have won anything, in whatever state: a revoked one's tokens may still be to end at the provider."""
+    """Count accounts with a grant or an unfinished withdrawal, in any state.
+
+    A revoked account may still have tokens to end at the provider.
+    """
     won = exists().where(grants.c.account_id == accounts.c.id)
     unended = exists().where(withdrawals.c.account_id == accounts.c.id, withdrawals.c.state.not_in(MOVES.terminal))
     held = select(func.count()).where(accounts.c.connection_id == id, or_(won, unended))
@@ -141,7 +148,7 @@ def _accounts(connection: Connection, id: str) -> int:
 
 
 def _use_again(connection: Connection, owner: ProviderConnection, act: Act) -> bool:
-    """Forget what the provider refused until now. True: something had paused the connection."""
+    """Forget the provider's earlier refusals. True: something had paused the connection."""
     paused = paused_reason(connection, owner.id) is not None
     use_again(connection, owner.id)
     detail = {"connection": owner.id, "was_paused": paused}
@@ -150,14 +157,14 @@ def _use_again(connection: Connection, owner: ProviderConnection, act: Act) -> b
 
 
 def remove(connection: Connection, id: str, act: Act) -> None:
-    """Forget a connection, its secrets, and the connect links that work no more.
+    """Delete a connection, its secrets, and its expired connect links.
 
-    Raises BadInput, with what is in the way, while anything refers to it. A stop ends with it: whoever adds another one
-    of its id has not stopped that.
+    Raises BadInput, with what is in the way, while anything refers to it. A stop ends with it: a later connection with
+    its id is not stopped.
     """
     tenant = operator_queries.provider_connection(connection, id)["tenant_id"]
-    # Before the rows: an opening has its scopes first. So what it wrote is seen below, attempts too, which have no key;
-    # one that waits for the lock finds no connection, stopped or not.
+    # Before the rows, as an opening locks its scopes first. What an opening wrote is therefore seen below, including
+    # attempts, which have no foreign key; one that waits for the lock finds no connection, stopped or not.
     scope, opened = Scope(kind=ScopeKind.CONNECTION, key=id), replace(act, audit_id=f"{act.audit_id}.opened")
     was_stopped = set_stopped(connection, scope, opened, stopped=False, tenant=tenant)
     lock_against_references(connection, id)
@@ -181,9 +188,9 @@ def remove(connection: Connection, id: str, act: Act) -> None:
 
 
 def resume(connection: Connection, id: str, act: Act) -> bool:
-    """Fetch tokens through it again; False: it was in use. Raises BadInput for none.
+    """Fetch tokens through it again; False: it was in use. Raises BadInput if there is none.
 
-    What the provider says of what it was asked before pauses it no more, in either case.
+    In either case, the provider's answer to an earlier request no longer pauses it.
     """
     operator_queries.provider_connection(connection, id)
     lock_connection(connection, id)
@@ -191,9 +198,10 @@ def resume(connection: Connection, id: str, act: Act) -> bool:
 
 
 def _references(connection: Connection, id: str) -> list[str]:
-    """What refers to it, in words, by the tables as the database knows them; its secrets go with it.
+    """Return what refers to it, in words, by the database's foreign keys; its secrets are deleted with it.
 
-    Attempts name it without a key: those with an account are of an account of its. The rest are capabilities' calls.
+    Attempts name it without a foreign key: those with an account refer to one of its accounts, the rest are calls with
+    capabilities.
     """
     found = []
     for (_, name), keys in sorted(inspect(connection).get_multi_foreign_keys().items()):
@@ -209,7 +217,7 @@ def _references(connection: Connection, id: str) -> list[str]:
 
 
 def _in_the_way(connection: Connection, table: str, id: str) -> str:
-    """Until when rows of *table* stand in the way, where they go at all."""
+    """Return until when rows of *table* block the deletion, if they go at all."""
     if table == transmitters.name:
         return ", until `aswhom transmitters remove`"
     if table == connect_sessions.name:

@@ -1,4 +1,4 @@
-"""What a person does about jobs: ends one, says what became of its call, or has dead ones accepted anew."""
+"""Operator actions on jobs: cancel one, settle its calls of unknown outcome, or replay dead ones."""
 
 from __future__ import annotations
 
@@ -26,39 +26,40 @@ from pipeline.workflow import Registry
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed:
-    """What became of jobs that a person wanted accepted anew."""
+    """The result of replaying jobs."""
 
     jobs: tuple[str, ...]
-    refused: tuple[str, ...]  # why, a sentence each
+    refused: tuple[str, ...]  # a sentence each, saying why
     bells: tuple[Bell, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """What is to be rung once a person's word about a call is committed."""
+    """The bells and revocations to ring for once a person's verdict on a call is committed."""
 
     bells: tuple[Bell, ...]
-    revocations: tuple[str, ...]  # whose receipts say "unknown" of it
+    revocations: tuple[str, ...]  # those whose receipts report the call as "unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedAll:
-    """What became of very many calls that a person said one word about."""
+    """The result of one verdict on very many calls."""
 
     calls: tuple[str, ...]
-    refused: tuple[str, ...]  # why, in a sentence
+    refused: tuple[str, ...]  # a sentence each, saying why
     bells: tuple[Bell, ...]
     revocations: tuple[str, ...]
 
 
 def cancel(connection: Connection, id: str, act: Act, *, though_it_runs: bool = True) -> JobState:
-    """End a job: at once where it is queued or waits, at its next step where it runs. Raises BadInput.
+    """Cancel a job: at once if it is queued or waits, at its next step if it runs. Raises BadInput.
 
-    One that stops or is cancelled already, whoever ended it, is left as it is. Without *though_it_runs* so is one that
-    has begun since it was looked at.
+    A job that is already stopping or cancelled is left as it is. Without *though_it_runs*, a job that has started since
+    it was looked at raises NotInState.
     """
     found = select(jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id).where(jobs.c.id == id)
-    # A worker that claims it now has it before this, or after: it stops or is cancelled, and nobody has to try again.
+    # Locked: a worker claims it either before this or after, so it stops or is cancelled, and nobody needs to try
+    # again.
     job = connection.execute(found.with_for_update()).one_or_none()
     if job is None:
         raise no_job(connection, id)
@@ -85,9 +86,9 @@ def resolve(
     workflows: Registry,
     calls: Collection[str],
 ) -> Resolved:
-    """Close a job's calls of unknown outcome as a person says: `resolve_by_hand` has the rules. Raises BadInput.
+    """Settle a job's calls of unknown outcome as a person says, by the rules of `resolve_by_hand`. Raises BadInput.
 
-    Each call has a record of its own, by its own id and not by the act's.
+    Each call has its own audit record, with the call's id rather than the act's.
     """
     revocations = resolve_by_hand(
         connection,
@@ -108,7 +109,7 @@ def resolve(
 def resolve_all(
     connection: Connection, steps: Sequence[UnansweredStep], act: Act, *, workflows: Registry
 ) -> ResolvedAll:
-    """Close these calls as ones without effect; of a step that moved meanwhile none is closed, and the others are."""
+    """Settle these calls as having had no effect. Steps that moved meanwhile are left alone and reported."""
     done: list[str] = []
     refused: list[str] = []
     rung: list[Bell] = []
@@ -129,10 +130,10 @@ def resolve_all(
 def replay_one(
     connection: Connection, id: str, act: Act, *, subject: str | None = None, people: Sequence[str] = ()
 ) -> tuple[Bell, ...]:
-    """Accept a dead or cancelled job anew. Returns the bells to ring. Raises BadInput.
+    """Accept a dead or cancelled job again. Returns the bells to ring. Raises BadInput.
 
-    *people* may be behind the key of the agents' API that asks for it. Its record is by the job's id and not by the
-    act's, which may be of several jobs.
+    *people*: possible holders of the API key that asks for it. Its audit record uses the job's id, not the act's, as
+    one act may replay several jobs.
     """
     job = operator_queries.any_job(connection, id)
     replay(connection, id, by=act.by, why=act.why, at=act.now, subject=subject, people=people)
@@ -140,7 +141,7 @@ def replay_one(
 
 
 def replay_all(connection: Connection, ids: Sequence[str], act: Act, *, subject: str | None = None) -> Replayed:
-    """Accept each of these anew; one that cannot be, because it moved meanwhile, holds up no other."""
+    """Replay each of these jobs; one that moved meanwhile is reported and does not stop the rest."""
     done: list[str] = []
     refused: list[str] = []
     rung: list[Bell] = []

@@ -1,4 +1,4 @@
-"""What a person does about the addresses that a connect may lead back to: each change with its audit row."""
+"""Operator actions on the addresses a connect may return to, each with its audit row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.ledger import operator_queries
 
 
 def add(connection: Connection, id: str, act: Act, *, tenant: str | None, url: str) -> None:
-    """Let the last page of a connect lead to *url*. Raises BadInput if it cannot, or does already."""
+    """Let the last page of a connect lead to *url*. Raises BadInput if it is invalid, or a target already."""
     checked_url(url)
     if tenant is not None:
         operator_queries.living_tenant(connection, tenant)
@@ -24,7 +24,7 @@ def add(connection: Connection, id: str, act: Act, *, tenant: str | None, url: s
 
 
 def remove(connection: Connection, id: str, act: Act) -> None:
-    """Lead nobody there any more. Raises BadInput if there is none of that id."""
+    """Remove a return target. Raises BadInput if there is none with that id."""
     columns = return_targets.c
     found = connection.execute(select(columns.tenant_id, columns.url).where(columns.id == id)).one_or_none()
     if found is None or not remove_target(connection, id):

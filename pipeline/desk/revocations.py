@@ -1,4 +1,4 @@
-"""What a person does about revocations that were declared: each change with its audit row."""
+"""Operator actions on revocations, each with its audit row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.ledger import operator_queries
 from pipeline.revocation.receipt import outdate
 from pipeline.revocation.tables import revocations
 
-_TWICE = timedelta(minutes=1)  # within which the same form is the same act
+_TWICE = timedelta(minutes=1)  # the same form sent again within this time is the same act
 
 
 def revoke_once(
@@ -32,12 +32,12 @@ def revoke_once(
     reason: str,
     now: datetime,
 ) -> bool:
-    """Revoke, unless that was just done under this id: a form that is sent twice revokes once. Whether it did.
+    """Revoke, unless this id was just used: a form sent twice revokes once. True if it revoked.
 
-    Raises BadInput if what has the id is a revocation of something else, or of long before: whoever sends it then means
-    what there is by now.
+    Raises BadInput if the id belongs to a revocation of something else, or to an old one: the sender then means the
+    present state.
     """
-    lock_exclusive(connection, scope)  # before the look: whoever sends the same at the same moment has written by then
+    lock_exclusive(connection, scope)  # before the look: a concurrent request with the same id has written by then
     found = connection.execute(
         select(revocations.c.kind, revocations.c.key, revocations.c.effective_at).where(revocations.c.id == id)
     ).one_or_none()
@@ -53,9 +53,9 @@ def revoke_once(
 
 
 def retry(connection: Connection, id: str, act: Act) -> int:
-    """Have the provider asked again for what is stuck of a revocation, or for what that refused connect had won.
+    """Have the provider asked again for the stuck credentials of a revocation, or of a refused connect.
 
-    How many credentials; 0: nothing is stuck. Raises BadInput if there is no such revocation.
+    Returns how many; 0: nothing is stuck. Raises BadInput if there is no such revocation.
     """
     if (whose := tenant_of_leftover(connection, id)) is not None:
         again = ask_leftover_again(connection, id, now=act.now)
@@ -65,16 +65,16 @@ def retry(connection: Connection, id: str, act: Act) -> int:
     row = operator_queries.any_revocation(connection, id)
     again = ask_again(connection, id, now=act.now)
     if again:
-        outdate(connection, [id])  # so that it is issued anew also if whoever asks dies before it tells
+        outdate(connection, [id])  # the receipt is then reissued even if the process that asks dies before it reports
         detail = {"revocation": id, "credentials": again}
         record_change(connection, "revocation.retried", row["tenant_id"], detail, act)
     return again
 
 
 def give_up(connection: Connection, id: str, act: Act) -> int:
-    """Ask no more for what that refused connect had won, and shred it. 0: it is not stuck.
+    """Stop asking for what a refused connect had won, and shred it. 0: it is not stuck.
 
-    Raises BadInput if no refused connect had won that.
+    Raises BadInput if there is no such refused connect.
     """
     if (whose := tenant_of_leftover(connection, id)) is None:
         raise BadInput(f"no refused connect had won {id}: `aswhom revocations list --stuck` names what is stuck")

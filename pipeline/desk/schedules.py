@@ -1,4 +1,4 @@
-"""What a person does about schedules: each change with its audit row."""
+"""Operator actions on schedules, each with its audit row."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pipeline.schedules import changes
 
 
 def pause(connection: Connection, id: str, act: Act) -> None:
-    """Fire nothing of it until it is resumed. Raises BadInput."""
+    """Fire nothing until it is resumed. Raises BadInput."""
     row = changes.pause_schedule(connection, id)
     record_change(connection, "schedule.paused", row.tenant_id, {"schedule": id}, act)
 
 
 def resume(connection: Connection, id: str, act: Act) -> datetime:
-    """Go on with the next slot; returns when that fires. Raises BadInput."""
+    """Resume with the next slot; return when it fires. Raises BadInput."""
     next_at = changes.resume_schedule(connection, id, now=act.now)
     row = changes.get_schedule(connection, id)
     record_change(connection, "schedule.resumed", row.tenant_id, {"schedule": id}, act)

@@ -1,4 +1,4 @@
-"""What an operator means by a scope's kind and a key, and whose it is: a slip must not look like a success."""
+"""Scopes named by an operator: a mistyped key must not look like a success."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pipeline.workflow import Registry
 def named_scope(
     connection: Connection, workflows: Registry, kind: ScopeKind, key: str, *, tenant: str | None
 ) -> tuple[Scope, str | None]:
-    """The scope and its tenant; None: it is the platform's. *tenant*: whose user it is, where *key* is only their name.
+    """Return the scope and its tenant; None: the platform's. *tenant*: of a user whose *key* is only their name.
 
-    Raises BadInput for what there is not.
+    Raises BadInput if it does not exist.
     """
     match kind:
         case ScopeKind.ACCOUNT:
@@ -39,7 +39,7 @@ def named_scope(
 
 
 def agent_scope(connection: Connection, workflows: Registry, id: str) -> tuple[Scope, str | None]:
-    """The agent's scope and whose it is: it may be revoked or stopped before its first job.
+    """Return the agent's scope and tenant; an agent may be revoked or stopped before its first job.
 
     Raises BadInput for one that no workflow declares and that never had a job or an API key.
     """

@@ -1,4 +1,4 @@
-"""What people are told of a job, in the same words at the console and on the command line."""
+"""Wording about jobs, shared by the console and the command line."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pipeline.states import StepState
 
 
 def as_whom(step: Record) -> str:
-    """As whom a step ran. A sleep has no principal."""
+    """Return whom a step ran as. A sleep has no principal."""
     if step["state"] == StepState.REFUSED or step["principal"] is None:
         return "nobody"
-    if step["principal"] == step["kind"]:  # the service of that name, which every tenant has
+    if step["principal"] == step["kind"]:  # the service principal by that name, which every tenant has
         return f"the {step['kind']}"
     return f"{step['kind']} {step['principal']}"
 
 
 def started_by(job: Record) -> str:
-    """Who or what started a job."""
+    """Return who or what started a job."""
     if job["triggered_login"]:
         return f"{job['triggered_login']} ({job['triggered_by']})"
     if job["triggered_by"]:

@@ -1,4 +1,4 @@
-"""What a person does about tenants, and about what providers call their people and their installations."""
+"""Operator actions on tenants, and on providers' names for their people and installations."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NAMED = 3  # accounts that a refusal names, each with its command
 
 
 def add(connection: Connection, id: str, act: Act, *, name: str) -> str:
-    """Add a tenant, and the service principal that acts for it; its id. Raises BadInput if the id is taken."""
+    """Add a tenant and the service principal that acts for it; return its id. Raises BadInput if the id is taken."""
     if not ensure_tenant(connection, id=id, name=name, now=act.now):
         if operator_queries.tenant(connection, id)["deleted_at"] is not None:
             raise BadInput(f"tenant {id} was deleted, and the audit still names it: take another id")
@@ -47,7 +47,7 @@ def add(connection: Connection, id: str, act: Act, *, name: str) -> str:
 
 
 def add_user(connection: Connection, tenant: str, principal: str, *, now: datetime) -> None:
-    """The user's principal, made if it is missing. Raises BadInput."""
+    """Make the user's principal if it is missing. Raises BadInput."""
     operator_queries.living_tenant(connection, tenant)
     name = principal.removeprefix(f"{tenant}.")
     ensure_principal(connection, id=principal, tenant=tenant, kind=PrincipalKind.USER, name=name, now=now)
@@ -56,7 +56,7 @@ def add_user(connection: Connection, tenant: str, principal: str, *, now: dateti
 def add_alias(
     connection: Connection, act: Act, *, tenant: str, provider: str, external_id: str, principal: str, login: str | None
 ) -> None:
-    """Say that a provider's user is this person, who is made if they are new. Raises BadInput."""
+    """Link a provider's user to this person, who is created if new. Raises BadInput."""
     add_user(connection, tenant, principal, now=act.now)
     if provider not in (known := names_of(connection, tenant)):
         raise BadInput(
@@ -85,7 +85,7 @@ def add_alias(
 
 
 def alias(connection: Connection, tenant: str, provider: str, external_id: str) -> str:
-    """Whom a provider's user is linked to. Raises BadInput if that is nobody."""
+    """Return the principal a provider's user is linked to. Raises BadInput if there is none."""
     principal = resolve_alias(connection, tenant, provider, known_as(provider, external_id))
     if principal is None:
         raise _nobody(tenant, provider, external_id)
@@ -95,12 +95,11 @@ def alias(connection: Connection, tenant: str, provider: str, external_id: str) 
 def remove_alias(
     connection: Connection, act: Act, *, tenant: str, provider: str, external_id: str, principal: str
 ) -> list[str]:
-    """Unlink a provider's user from *principal*. Returns the approvals that this makes void.
+    """Unlink a provider's user from *principal*. Returns the approvals this voids.
 
-    Raises BadInput if they are linked to nobody, or another.
-
-    Jobs keep whom they were accepted for, and accounts their consent: this changes whom the next delivery means. What
-    that user said yes to is asked anew, unless it is done.
+    Raises BadInput if they are linked to nobody or to another. Jobs keep the user they were accepted for, and accounts
+    their consent: this changes whom the next delivery means. Approvals that user said yes to are requested again,
+    unless their step has opened.
     """
     external_id = known_as(provider, external_id)
     lock_exclusive(connection, user_scope(principal))  # an answer of theirs is counted before this, or not at all
@@ -120,12 +119,12 @@ def remove_alias(
 
 
 def known_as(provider: str, external_id: str) -> str:
-    """A provider's id of its user as aliases have it: an admin may have copied ids of 15 characters."""
+    """Return a provider's user id as aliases store it: an admin may have copied Salesforce's 15-character form."""
     return whole_person(external_id) if provider == SALESFORCE.name else external_id
 
 
 def _with_each(ended: Sequence[AccountKey]) -> str:
-    """The commands that end these accounts, or where the rest of many are found."""
+    """Return the commands that end these accounts; for many, also where to find the rest."""
     with_each = f"with {', '.join(f'`aswhom revoke account {key}`' for key in ended[:_NAMED])}"
     left = len(ended) - _NAMED
     return (
@@ -138,9 +137,9 @@ def _nobody(tenant: str, provider: str, external_id: str) -> BadInput:
 
 
 def add_installation(connection: Connection, act: Act, *, connection_id: str, external_id: str, tenant: str) -> bool:
-    """Say whose an installation of a connection is. Raises BadInput if that was said before, or cannot be.
+    """Assign an installation of a connection to a tenant. Raises BadInput if it is assigned already, or cannot be.
 
-    Returns whether the tenant's own connection took any installation for the tenant's until then.
+    Returns whether the tenant's own connection accepted any installation as the tenant's until now.
     """
     owner = operator_queries.provider_connection(connection, connection_id)["tenant_id"]
     operator_queries.living_tenant(connection, tenant)
@@ -164,9 +163,9 @@ def list_own(
 ) -> Sequence[str]:
     """List an installation that the tenant's service acts through, at the tenant's own connection.
 
-    From then on no other is taken for the tenant's: anybody may install a public app, and send by it. That includes
-    *instead_of*, through which the service acted before. At the platform's connection whose it is decides whose
-    deliveries are, so that is said by itself. Returns what that changes, in words.
+    From then on no other installation is taken for the tenant's: anybody may install a public app, and send by it. That
+    includes *instead_of*, through which the service acted before. A platform connection is left alone: there the
+    assignment decides whose deliveries are, so it is made explicitly. Returns what this changes, in words.
     """
     if operator_queries.provider_connection(connection, connection_id)["tenant_id"] != tenant:
         return ()
@@ -188,7 +187,7 @@ def list_own(
 
 
 def only_listed(connection_id: str, tenant: str) -> str:
-    """What the first listing of a tenant's own connection changes."""
+    """Return the effect of the first listing at a tenant's own connection."""
     return (
         f"from now on {connection_id} takes what comes through its listed installations alone: what names another is "
         f"kept as ignored, so list each that is {tenant}'s (`aswhom installations add {connection_id} ID {tenant}`)"
@@ -196,7 +195,7 @@ def only_listed(connection_id: str, tenant: str) -> str:
 
 
 def installation(connection: Connection, connection_id: str, external_id: str) -> str:
-    """Whose an installation of a connection is. Raises BadInput where nobody said so."""
+    """Return the tenant of a connection's installation. Raises BadInput if it has none."""
     owner = operator_queries.provider_connection(connection, connection_id)["tenant_id"]
     tenant = installations.tenant_of_installation(connection, connection_id, external_id)
     if tenant is None and owner is not None:
@@ -207,12 +206,12 @@ def installation(connection: Connection, connection_id: str, external_id: str) -
 
 
 def remove_installation(connection: Connection, act: Act, *, connection_id: str, external_id: str, tenant: str) -> None:
-    """Take an installation from *tenant*.
+    """Take an installation away from *tenant*.
 
-    Raises BadInput if it is nobody's, or another's, or while its tenant's accounts act through it, and nobody would
-    hear of their end.
+    Raises BadInput if it is nobody's or another's, or while accounts of the tenant act through it and nobody would hear
+    of their end.
     """
-    lock_connection(connection, connection_id)  # of a tenant's last two, one is found to be the last
+    lock_connection(connection, connection_id)  # of a tenant's last two, one sees that it is the last
     whose = installation(connection, connection_id, external_id)
     if whose != tenant:
         raise BadInput(
@@ -222,14 +221,14 @@ def remove_installation(connection: Connection, act: Act, *, connection_id: str,
     profile = PROFILES.get(owner.provider)
     of_app = profile is not None and profile.installation_of_app
     acting = installations.acting_through(connection, connection_id, external_id, tenant=tenant, of_app=of_app)
-    # A tenant's own connection that lists none is that tenant's wherever it is installed: of any end it hears.
+    # A tenant's own connection that lists none accepts any installation as the tenant's, so it hears of every end.
     heard = owner.tenant == tenant and installations.is_last_listed(connection, connection_id, external_id)
     if acting and not heard:
         raise BadInput(
             f"{len(acting)} account(s) of {tenant} act through installation {external_id}, and nobody would hear of "
             f"their end at the provider: end them first, {_with_each(acting)}"
         )
-    # On PostgreSQL its provider may have deleted it, and an operator given it to another tenant, since that was read.
+    # On PostgreSQL, the provider may have deleted it, and an operator given it to another tenant, since it was read.
     if not installations.remove_installation(connection, owner=connection_id, external_id=external_id, tenant=tenant):
         raise BadInput(f"installation {external_id} of {connection_id} is no longer {tenant}'s: look again")
     detail = {"connection": connection_id, "external_id": external_id}

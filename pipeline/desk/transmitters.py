@@ -1,4 +1,4 @@
-"""What a person does about transmitters of security events: each change with its audit row."""
+"""Operator actions on transmitters of security events, each with its audit row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from pipeline.ledger import operator_queries
 
 
 def add(connection: Connection, new: Transmitter, act: Act) -> None:
-    """Believe its events from now on. Raises BadInput if its id is taken or names other people, or it means nobody."""
+    """Add a transmitter to trust.
+
+    Raises BadInput if its id is taken, names other people, or its tenant does not exist.
+    """
     if new.tenant is not None:
         operator_queries.living_tenant(connection, new.tenant)
     if new.connection is not None:
@@ -50,7 +53,7 @@ def change(
     subject_issuer: str | None,
     plain_jwt: bool | None,
 ) -> Transmitter:
-    """Expect its tokens to be otherwise from now on; what is None stays. Raises BadInput if there is none."""
+    """Change what its tokens must state from now on; None leaves a value alone. Raises BadInput if there is none."""
     before, after = change_transmitter(
         connection, id, audiences=audiences, subject_issuer=subject_issuer, plain_jwt=plain_jwt
     )
@@ -61,7 +64,7 @@ def change(
 
 
 def says_running(connection: Connection, id: str, act: Act) -> None:
-    """Know its stream as enabled, until it says otherwise. Raises BadInput if there is none."""
+    """Mark its stream as enabled, until it says otherwise. Raises BadInput if there is none."""
     found = note_running(connection, id, now=act.now)
     record_change(connection, "transmitter.running", found.tenant, {"transmitter": id}, act)
 
@@ -75,9 +78,10 @@ def _expected(of: Transmitter) -> dict[str, object]:
 
 
 def remove(connection: Connection, id: str, act: Act) -> None:
-    """Answer its events as those of one that nobody knows. Raises BadInput if there is none, or it was removed.
+    """Stop accepting its events, like those of an unknown sender. Raises BadInput if there is none, or it was removed.
 
-    What it signalled stays. So do the aliases of its people, and its id for them: nobody else's are taken for those.
+    What it signalled stays in effect. The aliases of its people and its id stay reserved, so nobody else is taken for
+    them.
     """
     gone = remove_transmitter(connection, id, now=act.now)
     detail = {"transmitter": id, "issuer": gone.issuer, "jwks_url": gone.jwks_url, "connection": gone.connection}

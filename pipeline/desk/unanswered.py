@@ -1,4 +1,4 @@
-"""The calls of a job that nothing is known of but that they were sent: a person looks, and says what became of them."""
+"""Calls of a job with an unknown outcome, which a person looks up and states."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pipeline.states import AttemptState, Purpose, StepState
 
 @dataclass(frozen=True, kw_only=True)
 class UnansweredCall:
-    """A call whose outcome a person may say."""
+    """A call whose outcome a person may state."""
 
     step: Record
     attempt: Record
 
     @property
     def sent(self) -> str:
-        """What the call was made with, in JSON: what to look for at the provider."""
+        """The call's parameters in JSON: what to look for at the provider."""
         return json.dumps(self.step["parameters"], indent=2, ensure_ascii=False)
 
 
 def unanswered_calls(steps: Iterable[Record]) -> list[UnansweredCall]:
-    """Those of *steps* with their attempts, in order. A search for an effect has none of its own."""
+    """Return the unanswered calls of *steps*, in order. A search for an effect has no effect of its own."""
     calls = [
         (step, one)
         for step in steps
@@ -35,10 +35,10 @@ def unanswered_calls(steps: Iterable[Record]) -> list[UnansweredCall]:
 
 
 def by_step(steps: Iterable[Record]) -> list[list[UnansweredCall]]:
-    """Those of each step by themselves, as one word is about them, in order."""
+    """Return the unanswered calls grouped by step, in order, since one verdict covers a step."""
     return [calls for step in steps if (calls := unanswered_calls([step]))]
 
 
 def asked_about(steps: Iterable[Record]) -> list[UnansweredCall]:
-    """Those that one word, and one result, can be about: of one step, first of one that is not over."""
+    """Return the calls that one verdict and one result can cover: of one step, preferably one that is not over."""
     return min(by_step(steps), key=lambda calls: calls[0].step["state"] != StepState.UNKNOWN, default=[])

@@ -1,4 +1,4 @@
-"""What a person does about workflows: switched on and off, and started by hand, each with its audit row."""
+"""Operator actions on workflows: enable, disable and start one by hand, each with its audit row."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ from pipeline.workflow import Tick, Workflow
 def enable(
     connection: Connection, tenant: str, workflow: Workflow, act: Act, *, config: object | None
 ) -> dict[str, Any]:
-    """Switch it on for a tenant. *config* None: what is stored, else the workflow's own. Returns what holds.
+    """Enable a workflow for a tenant. *config* None: the stored one, or else the workflow's default.
 
-    What is stored may be older than the code: it is checked again before jobs are accepted with it. Raises BadInput.
+    Returns the configuration. The stored one may be older than the code, and is checked again before jobs are accepted
+    with it. Raises BadInput.
     """
     operator_queries.living_tenant(connection, tenant)
     chosen = checked_config(workflow, _stored(connection, tenant, workflow.name) if config is None else config)
@@ -42,7 +43,7 @@ def enable(
 
 
 def disable(connection: Connection, tenant: str, workflow: str, act: Act) -> None:
-    """Switch it off for a tenant: no new jobs. Raises BadInput if it is not known there."""
+    """Disable a workflow for a tenant, so that it gets no new jobs. Raises BadInput if it never was enabled there."""
     operator_queries.living_tenant(connection, tenant)
     columns = workflow_settings.c
     off = workflow_settings.update().where(columns.tenant_id == tenant, columns.workflow == workflow)
@@ -54,9 +55,9 @@ def disable(connection: Connection, tenant: str, workflow: str, act: Act) -> Non
 def start(
     connection: Connection, tenant: str, workflow: Workflow, act: Act, *, event: object | None, job: str
 ) -> tuple[Bell, ...]:
-    """Accept a job of it as *job*, of an *event* as the workflow takes it; None: what a schedule gives it, now.
+    """Accept *job* of a workflow, from an *event* as the workflow takes it; None: a schedule's tick at this time.
 
-    Whoever starts it has asked for it, and approves nothing of it. Returns the bells to ring. Raises BadInput.
+    The operator counts as its requester and cannot approve its steps. Returns the bells to ring. Raises BadInput.
     """
     operator_queries.living_tenant(connection, tenant)
     if event is None:
@@ -86,7 +87,7 @@ def start(
 
 
 def checked_config(workflow: Workflow, document: object) -> dict[str, Any]:
-    """The configuration as its model reads it. Raises BadInput, which names what does not fit."""
+    """Return the configuration as its model reads it. Raises BadInput, which names what does not fit."""
     try:
         read = workflow.config.model_validate(document)
     except ValidationError as error:
@@ -97,14 +98,14 @@ def checked_config(workflow: Workflow, document: object) -> dict[str, Any]:
         raise BadInput(f"this is no configuration of {workflow.name}:{faults}") from error
     try:
         chosen: dict[str, Any] = read.model_dump(mode="json")
-        json.dumps(chosen, allow_nan=False)  # PostgreSQL's has no infinity
+        json.dumps(chosen, allow_nan=False)  # PostgreSQL's JSON has no infinity
     except ValueError as error:
         raise BadInput(f"this is no configuration of {workflow.name}: JSON cannot hold it") from error
     return chosen
 
 
 def _stored(connection: Connection, tenant: str, workflow: str) -> dict[str, Any]:
-    """What was configured before; empty: nothing was."""
+    """Return the stored configuration; empty if there is none."""
     which = (workflow_settings.c.tenant_id == tenant) & (workflow_settings.c.workflow == workflow)
     found: dict[str, Any] | None = connection.execute(
         select(workflow_settings.c.config).where(which)

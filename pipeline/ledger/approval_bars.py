@@ -1,7 +1,7 @@
-"""Who does not approve a job, whatever they say: whoever asked for it, and whoever has lost their authority since.
+"""Exclusion of approvers: requesters of a job, and people revoked since, cannot approve it.
 
-The rule is the one of openings: a revocation ends all that was accepted before it, so somebody revoked has no word
-about a job that was accepted earlier, however often it asks; about a later one, or one accepted anew, they have.
+The rule is that of openings: a revocation ends all that was accepted before it. A revoked person has no say in a job
+accepted earlier, however often it asks, but does in one accepted or replayed later.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.tables import jobs
 
 
 def barred(connection: Connection, job: str, people: Collection[str]) -> dict[str, str]:
-    """Those of *people* who do not approve *job*, and why. What it says lasts while the caller holds their locks."""
+    """Return who of *people* cannot approve *job*, and why. It holds while the caller keeps their locks."""
     asked = requesters(connection, job, people)
     why = dict.fromkeys(asked, "asked for it, and whoever asks does not approve")
     accepted = connection.execute(select(jobs.c.accepted).where(jobs.c.id == job)).scalar_one()
@@ -31,10 +31,10 @@ def barred(connection: Connection, job: str, people: Collection[str]) -> dict[st
 
 
 def approver_scopes(approved: Approved | None) -> list[Scope]:
-    """What an opening locks, so that no approver is revoked or stopped beside it."""
+    """Return the scopes an opening locks, so that no approver is revoked or stopped concurrently."""
     return [] if approved is None else [user_scope(one) for one in approved.by]
 
 
 def user_scope(person: str) -> Scope:
-    """What is locked while somebody's word is counted."""
+    """Return the scope that is locked while a person's answer is counted."""
     return Scope(kind=ScopeKind.USER, key=person)

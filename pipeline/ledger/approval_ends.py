@@ -1,4 +1,4 @@
-"""How approvals end: decided, or by themselves where nobody answered in time or nobody asks any more."""
+"""Ends of approvals: decided by people, or over because time ran out or the job no longer asks."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pipeline.tables import jobs, steps
 
 
 def end(connection: Connection, held: Row[Any], to: ApprovalState, reason: str, now: datetime) -> ApprovalState:
-    """Decide, and wake the job in the same commit."""
+    """Move an approval to its end, and wake the job in the same commit."""
     move_approval(connection, held, to, reason=reason, now=now)
     wake(connection, approval_of(held.id))
     return to
 
 
 def end_if_over(connection: Connection, held: Row[Any], now: datetime) -> str | None:
-    """Move an approval that has ended by itself to its end. Why nothing is to be answered any more, or None.
+    """End an approval that is over by itself. Return why it takes no more answers, or None if it does.
 
     The caller has *held* locked.
     """
@@ -48,20 +48,20 @@ def end_if_over(connection: Connection, held: Row[Any], now: datetime) -> str | 
 _OPEN = is_one(approvals.c.state, ApprovalState.OPEN)
 _LATE = approvals.c.expires_at <= NOW
 _UNWANTED = or_(jobs.c.state.in_(ENDED), jobs.c.accepted > approvals.c.asked)
-# A step that another job's result settled, or that came to nothing, does not ask again before its job is replayed.
+# A step that another job's result settled, or that came to nothing, asks again only after a replay of its job.
 _SETTLED = exists().where(
     steps.c.job_id == approvals.c.job_id,
     steps.c.position == approvals.c.position,
     steps.c.state.not_in((StepState.OPEN, StepState.UNKNOWN)),
 )
-WANTED = and_(not_(_UNWANTED), not_(_SETTLED))  # its step asks for it again
+WANTED = and_(not_(_UNWANTED), not_(_SETTLED))  # its step will ask for it again
 WITH_JOBS = approvals.join(jobs, jobs.c.id == approvals.c.job_id)
 
 
 def some_are_over(connection: Connection) -> bool:
-    """Whether `end_some` would find any.
+    """True if `end_some` would find any.
 
-    Asked often, so in two statements: the late ones have an index, and the jobs are looked at for the open ones alone.
+    Called often, so two queries: late approvals have an index, and jobs are joined only for open ones.
     """
     late = select(approvals.c.id).where(_OPEN, _LATE).limit(1)
     unwanted = select(approvals.c.id).select_from(WITH_JOBS).where(_OPEN, _UNWANTED).limit(1)
@@ -69,10 +69,10 @@ def some_are_over(connection: Connection) -> bool:
 
 
 def end_some(connection: Connection, *, at_most: int) -> int:
-    """Move *at_most* open approvals to their end, whose time or whose job is over; how many that were."""
+    """End up to *at_most* open approvals whose time or job is over; return how many ended."""
     found = select(approvals).select_from(WITH_JOBS).where(_OPEN, or_(_LATE, _UNWANTED))
     found = found.order_by(approvals.c.created_at, approvals.c.id).limit(at_most)
-    # One that is being answered or run ends there.
+    # Skip locked rows: the transaction that answers or runs one of these ends it.
     rows = connection.execute(found.with_for_update(of=approvals, skip_locked=True)).all()
     now = ledger_now(connection)
     return sum(end_if_over(connection, held, now) is not None for held in rows)

@@ -1,4 +1,4 @@
-"""Approvals as people are told of them: plain reads."""
+"""Reads of approvals, for display."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ from pipeline.ledger.approvals import YES
 from pipeline.ledger.paging import Page, Record, Turn, page_of, place_of, rows_of
 from pipeline.states import ApprovalState
 
-LOOKED_AT = (
-    200  # approvals, for a page of those that await somebody: of each it is looked up whether they may decide it
-)
-_SOME = 20  # of those, read at once
+# approvals examined for a page of those awaiting somebody: each needs a lookup of whether they may decide it
+LOOKED_AT = 200
+_SOME = 20  # approvals read at once for that page
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What one approver said, and where."""
+    """One approver's answer, and the channel it came by."""
 
     principal: str
     name: str
@@ -38,7 +37,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """One rule's quorum, who may meet it, and how many have said yes."""
+    """One rule's quorum, its possible approvers, and the number of yes answers."""
 
     rule: str
     quorum: int
@@ -49,7 +48,7 @@ class Need:
 
 @dataclass(frozen=True, kw_only=True)
 class ApprovalView:
-    """One approval. *shown* is all that approvers are told of the step; *digest* goes back with an answer."""
+    """One approval. *shown* is all that approvers are told of the step; *digest* is returned with an answer."""
 
     id: str
     tenant: str
@@ -64,11 +63,11 @@ class ApprovalView:
     created_at: datetime
     expires_at: datetime
     decided_at: datetime | None
-    used_at: datetime | None  # its step opened then
-    barred: Mapping[str, str] = field(default_factory=dict)  # whom it names and who do not decide it, and why
+    used_at: datetime | None  # when its step opened
+    barred: Mapping[str, str] = field(default_factory=dict)  # named approvers who cannot decide it, and why
 
     def awaits(self, principal: str) -> bool:
-        """Whether it is open, names *principal*, who may decide it, and has no answer of theirs."""
+        """True if it is open, names *principal*, who may decide it, and has no answer from them."""
         return (
             self.state is ApprovalState.OPEN
             and principal not in self.barred
@@ -78,7 +77,7 @@ class ApprovalView:
 
 
 def approval(connection: Connection, id: str) -> ApprovalView | None:
-    """The approval of that id, with who does not decide it while it is open."""
+    """Return the approval with that id; while it is open, with the approvers who cannot decide it."""
     found = _views(connection, rows_of(connection, select(approvals).where(approvals.c.id == id)))
     if not found or found[0].state is not ApprovalState.OPEN:
         return found[0] if found else None
@@ -94,11 +93,11 @@ def approvals_page(
     state: ApprovalState | None,
     awaiting: Collection[str] = (),
 ) -> tuple[Page, list[ApprovalView]]:
-    """A page of them, newest first, of one tenant and in one state where those are given; and its rows as views.
+    """Return a page of approvals, newest first, as rows and as views; optionally of one tenant or state.
 
-    Of those that are open, what expires next comes first. *awaiting*: those alone that await one of these principals,
-    who are looked at; who else does not decide is not, since that is a look an approval. Such a page is filled with
-    what awaits them, whatever lies between, but looks at no more than `LOOKED_AT`.
+    Open approvals are ordered by expiry, soonest first. *awaiting*: only approvals that await one of these principals.
+    Only these are checked for whether they may decide, since each check costs a query. The page skips all others until
+    it is full, but examines at most `LOOKED_AT` approvals.
     """
     statement, columns = select(approvals), approvals.c
     if tenant is not None:
@@ -124,7 +123,7 @@ def approvals_page(
     while True:
         for row, view in zip(page.rows, _views(connection, page.rows), strict=True):
             theirs = replace(view, barred=barred(connection, view.job, awaiting))
-            # The text says that somebody is named, and the view where: a rule may be called as they are.
+            # The text match says that somebody is named somewhere, the view says where: a rule may have the same name.
             if any(theirs.awaits(somebody) for somebody in awaiting):
                 if len(views) == turn.limit:  # the page is full, and there is more
                     return Page(rows=rows, next=place_of(rows[-1], at, columns.id)), views
@@ -139,7 +138,7 @@ def approvals_page(
 
 
 def tenants_that_ask(connection: Connection) -> Sequence[str]:
-    """Those with an approval that is open."""
+    """Return the tenants that have an open approval."""
     found = select(approvals.c.tenant_id).where(is_one(approvals.c.state, ApprovalState.OPEN)).distinct()
     return connection.execute(found.order_by(approvals.c.tenant_id)).scalars().all()
 

@@ -1,4 +1,4 @@
-"""Approvals in the ledger: what a step asks for, and whether what it was given still holds when it opens."""
+"""Approvals in the ledger: requested by a step, and checked again when the step opens."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TOO_FEW = "of those who said yes, too few may approve it any more"
 
 @dataclass(frozen=True, kw_only=True)
 class NotApproved:
-    """The step may not be done, and why."""
+    """The step must not be done, and why."""
 
     reason: str
 
@@ -40,14 +40,14 @@ Asked = Approved | NotApproved | Ended | PolicyMoved
 
 
 def approval_of(id: str) -> str:
-    """What a job that waits for an approval waits for."""
+    """Return the `waits_for` of a job that waits for this approval."""
     return f"approval:{id}"
 
 
 def ask(connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, Any]) -> Asked:
-    """What a step that needs an approval comes to: it has one, or may not, or its job is parked until it is decided.
+    """Return a step's approval, its refusal, or the end of the run, with the job parked until the decision.
 
-    *shown* is what approvers are shown, *id* that of a new approval. Nobody is asked by a run that has its job no more.
+    *shown*: what approvers are shown. *id*: for a new approval. A run that has lost its job asks nobody.
     """
     if not lock_claim(connection, intent.job):
         return claim_lost(connection, intent.job)
@@ -82,7 +82,7 @@ def ask(connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, 
 
 
 def _newest(connection: Connection, intent: Intent) -> Row[Any] | None:
-    """The newest that was asked for this step since its job was accepted, locked: a replay asks anew."""
+    """Return and lock the step's newest approval since its job was accepted; a replay asks again."""
     found = select(approvals).where(
         approvals.c.job_id == intent.job.id,
         approvals.c.position == intent.position,
@@ -92,7 +92,7 @@ def _newest(connection: Connection, intent: Intent) -> Row[Any] | None:
 
 
 def _same(held: Row[Any], intent: Intent, shown: Mapping[str, Any]) -> bool:
-    """Whether it was asked for exactly what would be done now."""
+    """True if the approval was requested for exactly what would be done now."""
     return (held.request_hash, held.policy_version, held.principal_id, held.digest) == (
         intent.request_hash,
         intent.decision.policy,
@@ -152,7 +152,7 @@ def _ask_anew(
         at=now,
         number=number,
         outcome="open",
-        # All that was asked: an export of the audit has nothing else, where nobody answers.
+        # The whole request: if nobody answers, an export of the audit has no other record of it.
         detail={
             "approval": id,
             "position": intent.position,
@@ -166,7 +166,7 @@ def _ask_anew(
 
 
 def _unheld(connection: Connection, intent: Intent) -> str | None:
-    """Why the step is refused whoever says yes: a rule wants to know who is behind the key that asked."""
+    """Return why the step is refused regardless of answers: a rule requires a stated holder of the key that asked."""
     wary = next((one for one in intent.decision.constraints.approvals if one.held_keys_only), None)
     key = None if wary is None else unheld_key(connection, intent.job.id)
     if wary is None or key is None:
@@ -179,7 +179,7 @@ def _unheld(connection: Connection, intent: Intent) -> str | None:
 
 
 def _resolved(connection: Connection, tenant: str, need: ApprovalNeed) -> dict[str, Any]:
-    """A need with its approvers as the users they are now: by id first, so that nobody takes a name's place."""
+    """Resolve a need's approvers to present users: ids take precedence, so that no name shadows an id."""
     people = select(principals.c.id, principals.c.name).where(
         principals.c.tenant_id == tenant,
         principals.c.kind == PrincipalKind.USER,
@@ -206,9 +206,9 @@ def _wait(connection: Connection, intent: Intent, id: str, left: timedelta) -> E
 
 
 def confirm(connection: Connection, intent: Intent, *, now: datetime) -> bool:
-    """Whether the step's approval holds as it opens; its row is locked from here on, so that it holds until then.
+    """True if the step's approval holds as it opens. Locks its row, so that it still holds at the commit.
 
-    The caller holds the locks of those who said yes, shared. False: it is to be asked about anew.
+    The caller holds the approvers' locks, shared. False: the approval must be requested again.
     """
     if not intent.decision.constraints.approvals:
         return True
@@ -234,7 +234,7 @@ def confirm(connection: Connection, intent: Intent, *, now: datetime) -> bool:
 
 
 def _still_approve(connection: Connection, held: Row[Any], approved: Approved, now: datetime) -> bool:
-    """Whether all who said yes may still approve it. It is void where those who may are too few."""
+    """True if all who said yes may still approve. If too few of them may, the approval is voided."""
     gone = barred(connection, held.job_id, approved.by)
     if is_met(held.needs, set(approved.by) - set(gone)):
         return not gone
@@ -244,10 +244,10 @@ def _still_approve(connection: Connection, held: Row[Any], approved: Approved, n
 
 
 def mark_used(connection: Connection, intent: Intent, *, now: datetime) -> None:
-    """The step has opened with its approval, which lasts from then on, for this step alone.
+    """Mark the step's approval as used: from now on it does not expire, and serves only this step.
 
-    In the transaction that inserts the attempt: one that only looked, as where a person has to connect first, uses
-    nothing.
+    Runs in the transaction that inserts the attempt. An opening that made none, for example because a person must
+    connect first, uses nothing.
     """
     if intent.approval is None:
         return
@@ -256,7 +256,7 @@ def mark_used(connection: Connection, intent: Intent, *, now: datetime) -> None:
 
 
 def said_yes(connection: Connection, held: Row[Any]) -> frozenset[str]:
-    """Who said yes, and may still approve it."""
+    """Return who said yes and may still approve."""
     yes = select(approval_votes.c.principal_id).where(
         approval_votes.c.approval_id == held.id, approval_votes.c.answer == YES
     )
@@ -265,13 +265,13 @@ def said_yes(connection: Connection, held: Row[Any]) -> frozenset[str]:
 
 
 def is_met(needs: Iterable[Mapping[str, Any]], yes: Iterable[str]) -> bool:
-    """Whether every need has its quorum."""
+    """True if every need has its quorum."""
     said = set(yes)
     return all(len(said & set(need["approvers"])) >= need["quorum"] for need in needs)
 
 
 def move_approval(connection: Connection, held: Row[Any], to: ApprovalState, *, reason: str, now: datetime) -> bool:
-    """Move one approval, and say so in the audit. False: its state does not allow it."""
+    """Move one approval and record it in the audit. False: its state does not allow the move."""
     move = update(approvals).where(approvals.c.id == held.id, approvals.c.state.in_(APPROVAL_MOVES.sources(to)))
     if connection.execute(move.values(state=to, reason=reason, decided_at=now)).rowcount == 0:
         return False
@@ -290,7 +290,7 @@ def move_approval(connection: Connection, held: Row[Any], to: ApprovalState, *, 
 
 
 def void_open(connection: Connection, tenant: str, *, reason: str, now: datetime) -> int:
-    """Void all that the tenant's people were asked and have not decided, and wake the jobs, which ask anew."""
+    """Void all undecided approvals of a tenant and wake their jobs, which ask again. Return how many."""
     undecided = select(approvals).where(approvals.c.tenant_id == tenant, approvals.c.state == ApprovalState.OPEN)
     rows = connection.execute(undecided.order_by(approvals.c.id).with_for_update()).all()
     for held in rows:

@@ -1,4 +1,4 @@
-"""Looking through the audit: for `audit search` and `audit show`, and for the console, page by page."""
+"""Searches of the audit: for `audit search`, `audit show` and, page by page, the console."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pipeline.ledger.paging import Page, Record, Turn, page_of, rows_of, togethe
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What is looked for; None: whatever there is."""
+    """The search criteria; None matches everything."""
 
     tenant: str | None = None
     job: str | None = None
     kind: str | None = None  # step, attempt …, or in full: attempt.opened
-    principal: str | None = None  # as whom, or on whose behalf
+    principal: str | None = None  # acting, or on whose behalf
     agent: str | None = None
     account: str | None = None
     action: str | None = None
@@ -32,20 +32,20 @@ class Search:
 
 
 def found(connection: Connection, search: Search, *, limit: int) -> list[Record]:
-    """The records, newest first, each with its number in the chain."""
+    """Return the records, newest first, each with its number in the chain."""
     return list(_page(connection, _rows(), search, Turn(limit=limit)).rows)
 
 
 def recent_kinds(connection: Connection, *, rows: int = 10_000) -> list[str]:
-    """Of which so many of the newest records are."""
+    """Return the kinds of the newest *rows* records."""
     newest = select(audit.c.kind).order_by(audit.c.number.desc()).limit(rows).subquery()
     return list(connection.execute(select(newest.c.kind).distinct().order_by(newest.c.kind)).scalars())
 
 
 def page(connection: Connection, search: Search, turn: Turn) -> Page:
-    """A page of the records, newest first.
+    """Return a page of the records, newest first.
 
-    By job, principal, tenant or, of every tenant, agent with an index; else in a stretch.
+    Searches by job, principal, tenant or, across tenants, agent use an index; others go through a stretch.
     """
     return _page(connection, select(audit), search, turn)
 
@@ -68,9 +68,9 @@ def _page(connection: Connection, statement: Select[Any], search: Search, turn: 
 
 
 def _ways(search: Search) -> list[dict[Column[Any], str]]:
-    """What an index finds, the narrowest first. A principal is found as whom and on whose behalf, by an index each.
+    """Return the narrowest conditions an index serves. A principal takes two: as actor, and on whose behalf.
 
-    The tenant is always among it: of a stretch that held others' records, the end would tell of them.
+    The tenant is always among them: the end of a stretch that held other tenants' records would reveal them.
     """
     columns = audit.c
     of_tenant = {} if search.tenant is None else {columns.tenant_id: search.tenant}
@@ -78,14 +78,15 @@ def _ways(search: Search) -> list[dict[Column[Any], str]]:
         return [of_tenant | {columns.job_id: search.job}]
     if search.principal is not None:
         return [of_tenant | {column: search.principal} for column in (columns.principal_id, columns.on_behalf_of)]
-    # Of a tenant, its newest are looked through for an agent: one of the platform's may have few among very many.
+    # An agent within a tenant is searched among the tenant's newest: a platform agent may have few records there among
+    # very many.
     if search.agent is not None and not of_tenant:
         return [{columns.agent_id: search.agent}]
     return [of_tenant]
 
 
 def _conditions(search: Search, columns: Any, *, without: Collection[Column[Any]]) -> list[ColumnElement[bool]]:
-    """What is looked for, on columns of the audit or of a stretch of it, but for what an index has found."""
+    """Return the criteria as conditions on the audit or a stretch of it, without those an index has served."""
     equal = (
         ("tenant_id", search.tenant),
         ("job_id", search.job),
@@ -109,14 +110,14 @@ def _conditions(search: Search, columns: Any, *, without: Collection[Column[Any]
 
 
 def record(connection: Connection, id: str) -> Record:
-    """One record, by its id. Raises BadInput."""
+    """Return one record by its id. Raises BadInput."""
     for row in rows_of(connection, _rows().where(audit.c.id == id)):
         return row
     raise BadInput(f"there is no audit record {id}: see `aswhom audit search`")
 
 
 def _rows() -> Select[Any]:
-    """Each with its number in the chain."""
+    """Select the records, each with its number in the chain."""
     seals = audit_seals.c
     return select(*audit.c, seals.seq.label("sealed_as")).outerjoin_from(
         audit, audit_seals, seals.audit_id == audit.c.id

@@ -1,4 +1,4 @@
-"""Outstanding bells: which due jobs may be rung, so that no tenant's backlog keeps another's work out."""
+"""Outstanding bells: limit each tenant's, so that its backlog does not block another's work."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from pipeline.ledger.clock import NOW
 from pipeline.model import Bell
 from pipeline.tables import IS_CLAIMED, IS_QUEUED, jobs
 
-RINGS_FOR = timedelta(seconds=30)  # an unanswered bell is lost after this, and is replaced
-FIRST_SHARE = 16  # bells a tenant may have outstanding at once without the dispatcher's say
+RINGS_FOR = timedelta(seconds=30)  # an unanswered bell is presumed lost after this, and is replaced
+FIRST_SHARE = 16  # bells a tenant may have outstanding without the dispatcher's permission
 
 _QUEUED = (jobs.c.pattern == bindparam("of_pattern")) & (jobs.c.tenant_id == bindparam("tenant")) & IS_QUEUED
 _OUTSTANDING = select(func.count()).where(_QUEUED, jobs.c.rung_until > NOW).scalar_subquery()
@@ -37,12 +37,12 @@ _ROOM: ColumnElement[int] = bindparam("share") - _OUTSTANDING
 _MOST: ColumnElement[int] = bindparam("most")
 _SILENT = (jobs.c.rung_until.is_(None)) | (jobs.c.rung_until <= NOW)
 _UNRUNG = and_(_QUEUED, jobs.c.due_at <= NOW, _SILENT)
-# Materialized: PostgreSQL may run a subquery once for each row, and then its limit is no limit.
+# Materialized: PostgreSQL may otherwise run the subquery once per row, which defeats its limit.
 _DUE = (
     select(jobs.c.id)
     .where(_UNRUNG, ~IS_HELD)
     .order_by(jobs.c.due_at, jobs.c.accepted)
-    .limit(case((_ROOM <= 0, 0), (_ROOM < _MOST, _ROOM), else_=_MOST))  # below nothing means no limit to SQLite
+    .limit(case((_ROOM <= 0, 0), (_ROOM < _MOST, _ROOM), else_=_MOST))  # SQLite reads a negative limit as no limit
     .with_for_update(skip_locked=True)
     .cte("due")
     .prefix_with("MATERIALIZED")
@@ -59,14 +59,16 @@ _RING_AGAIN = Prepared(_RINGING)
 _UNANSWERED = Prepared(select(jobs.c.id).where(_QUEUED, jobs.c.rung_until <= NOW))
 
 # For a due job that is being accepted. Rung at once if the tenant's share has room and no older due job is unrung;
-# else NULL, as for all while the installation is held: its release finds no bell outstanding that nobody answered.
+# otherwise NULL. Also NULL while the installation is held, so that its release finds no outstanding bell that nobody
+# answered.
 RUNG_UNTIL_IF_ROOM = case((and_(_ROOM > 0, ~exists().where(_UNRUNG), ~IS_HELD), database_in(RINGS_FOR)), else_=null())
 
 
 def _tenants_with_due_jobs() -> Select[str, int, bool]:
-    """The tenants that have due jobs of a pattern, each with how many of its bells are outstanding, and if one lacks.
+    """Select the tenants with due jobs of a pattern: their outstanding bells, and whether a due job has none.
 
-    From one tenant in the index to the next: by what is queued, not by how many tenants there are, or jobs of one.
+    A recursive query jumps from tenant to tenant in the index, so its cost follows the queued tenants, not all tenants
+    or the length of a backlog.
     """
     queued = (jobs.c.pattern == bindparam("of_pattern")) & IS_QUEUED
     least = select(func.min(jobs.c.tenant_id).label("tenant"))
@@ -75,7 +77,7 @@ def _tenants_with_due_jobs() -> Select[str, int, bool]:
     walk = walk.union_all(select(following).where(walk.c.tenant.is_not(None)))
     of_it = queued & (jobs.c.tenant_id == walk.c.tenant)
     rung = select(func.count()).where(of_it, jobs.c.rung_until > NOW).scalar_subquery()
-    # Asked whether any is due, PostgreSQL expects to meet one soon, and may read the whole table for it.
+    # An EXISTS would make PostgreSQL expect an early match, and possibly scan the whole table.
     first_due = select(func.min(jobs.c.due_at)).where(of_it).scalar_subquery()
     unrung = select(jobs.c.due_at).where(of_it, jobs.c.due_at <= NOW, _SILENT).order_by(jobs.c.due_at).limit(1)
     lacks = unrung.scalar_subquery().is_not(None)
@@ -83,7 +85,7 @@ def _tenants_with_due_jobs() -> Select[str, int, bool]:
 
 
 _BUSY = Prepared(_tenants_with_due_jobs())
-# As many rows as workers have threads; how many jobs are queued, or have ended, is of no account.
+# At most as many rows as workers have threads; queued and ended jobs do not matter.
 _RUNNING = Prepared(
     select(jobs.c.tenant_id, func.count().label("running")).where(IS_CLAIMED).group_by(jobs.c.tenant_id)
 )
@@ -100,8 +102,8 @@ def ring_due(
 ) -> tuple[Bell, ...]:
     """Mark the oldest due jobs as rung, until *share* bells are outstanding; the caller sends them after the commit.
 
-    *most* are looked at: as many as became due just now, or ended. Those that were rung before and not answered are
-    rung *again* by the dispatcher alone, which sees how many bells nobody hears (`share_out`).
+    *most*: how many jobs to look at, which is as many as just became due or ended. Only the dispatcher, which sees how
+    many bells go unheard (`share_out`), sets *again* to ring for jobs whose bell was not answered.
     """
     statement = _RING_AGAIN if again else _RING
     whose = {"tenant": tenant, "of_pattern": pattern}
@@ -115,7 +117,7 @@ def ring_due(
 
 
 def unring(connection: Connection, bells: Sequence[Bell]) -> None:
-    """Bells that could not be sent are outstanding no longer. One that was rung anew meanwhile stays, by its value."""
+    """Clear bells that could not be sent. A bell rung again meanwhile stays: it has another time."""
     for until in {bell.rung_until for bell in bells if bell.rung_until is not None}:
         silent = [bell.job for bell in bells if bell.rung_until == until]
         which = jobs.c.id.in_(silent) & IS_QUEUED & (jobs.c.rung_until == until)
@@ -123,26 +125,26 @@ def unring(connection: Connection, bells: Sequence[Bell]) -> None:
 
 
 class Busy(NamedTuple):
-    """A tenant that has due jobs of a pattern."""
+    """The load of a tenant that has due jobs of a pattern."""
 
-    rung: int  # bells that are outstanding
-    lacks: bool  # a due job has none
-    running: int = 0  # jobs that workers have, of any pattern: the same threads may run them all
+    rung: int  # outstanding bells
+    lacks: bool  # a due job has no bell
+    running: int = 0  # jobs that workers hold, of any pattern, as the same threads may run them all
 
     def most(self, share: int) -> int:
-        """How many bells it may have outstanding, of a *share* that what runs is counted into.
+        """Return how many bells the tenant may have outstanding: its *share*, less its running jobs.
 
-        Acceptances and ends of runs ring for FIRST_SHARE anyway; with less, what is left of claims whose workers died
-        would have its tenant crawl until they lapse.
+        Never less than FIRST_SHARE, which acceptances and ends of runs ring for anyway. Otherwise the leftover claims
+        of dead workers would slow their tenant to a crawl until they lapse.
         """
         return max(min(share, FIRST_SHARE), share - self.running)
 
 
 def busy_tenants(connection: Connection) -> dict[str, dict[str, Busy]]:
-    """By pattern the tenants that have due jobs; none while the installation is held."""
+    """Return the tenants with due jobs, by pattern; none while the installation is held."""
     found = {str(pattern): list(_BUSY.run(connection, {"of_pattern": pattern})) for pattern in AccessPattern}
     running: dict[str, int] = {}
-    if any(row.lacks for rows in found.values() for row in rows):  # else nobody's share is asked for
+    if any(row.lacks for rows in found.values() for row in rows):  # otherwise no tenant's share is needed
         if find_hold(connection) is not None:
             return {}
         running = {row.tenant_id: row.running for row in _RUNNING.run(connection)}
@@ -153,13 +155,15 @@ def busy_tenants(connection: Connection) -> dict[str, dict[str, Busy]]:
 
 
 def share_out(busy: Mapping[str, Busy], *, window: int, unheard: Callable[[], int | None]) -> dict[str, int]:
-    """The tenants of one queue that lack bells, each with how many it is to have: its share of the *window*,
-    less what workers run for it. Else who has every thread, with calls that hang, would have the window ahead as well.
+    """Return how many bells each tenant of one queue that lacks bells may have.
 
-    *unheard* says how many bells lie in the queue. Where a window of them is outstanding no longer, its workers are
-    slow or away, and bells are not what lacks: then a tenant that has none outstanding gets one. A queue that is longer
-    than slow workers make it gets none: nobody hears it, and it would grow until the broker is full. Nor does one that
-    cannot be asked: each bell would be written down, and taken back, for as long as the broker is away.
+    Each gets an equal share of the *window*, less its running jobs; otherwise a tenant that occupies every thread with
+    hanging calls would hold the window as well. *unheard* returns how many bells lie in the queue, or None.
+
+    If the queue holds a window of bells that are no longer outstanding, its workers are slow or away. More bells do not
+    help then, so only a tenant with none outstanding gets one. A queue longer than slow workers explain gets none:
+    nobody is listening, and it would grow until the broker is full. An unreachable broker gets none either: each bell
+    would be written, and taken back, for as long as it is away.
     """
     share = max(1, window // len(busy)) if busy else 0
     short = {tenant: one for tenant, one in busy.items() if one.lacks and one.rung < one.most(share)}
@@ -174,7 +178,7 @@ def share_out(busy: Mapping[str, Busy], *, window: int, unheard: Callable[[], in
 
 
 def top_up(connection: Connection, pattern: str, shares: Mapping[str, int]) -> list[Bell]:
-    """The dispatcher's bells for one queue, until each tenant has its share: for jobs that nobody answered for, too."""
+    """Ring for the dispatcher in one queue, up to each tenant's share, including jobs with unanswered bells."""
     return [
         bell
         for tenant, share in shares.items()

@@ -1,6 +1,6 @@
-"""The calls of a step, as far as they are known: which had its effect, which may have had it, and giving way to those.
+"""Calls of a step: which had their effect, which may have had it, and giving way to those.
 
-An attempt that searches for an effect is no call.
+An attempt that searches for an effect is not a call.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _IN_DOUBT_BEFORE = Prepared(_IN_DOUBT.statement.where(attempts.c.opened < bindpa
 
 
 def calls_in_doubt(connection: Connection, step: str, *, but: str, before: int | None = None) -> Sequence[str]:
-    """The calls of a step whose outcome is not known, apart from the attempt *but*: all, or those opened *before*."""
+    """Return calls of a step with an unknown outcome, except the attempt *but*: all, or those opened *before*."""
     which = {"step": step, "but": but}
     if before is None:
         return _IN_DOUBT.run(connection, which).scalars()
@@ -37,7 +37,7 @@ def calls_in_doubt(connection: Connection, step: str, *, but: str, before: int |
 
 
 def may_have_acted(connection: Connection, step: str, *, since: int | None = None) -> bool:
-    """Whether a call of a step had the effect, or may have had it: any, or one that was opened *since*."""
+    """True if a call of a step had an effect, or may have had one: any call, or one opened after *since*."""
     call = exists().where(
         attempts.c.step_id == step, attempts.c.purpose == Purpose.CALL, attempts.c.state != AttemptState.NO_EFFECT
     )
@@ -47,25 +47,25 @@ def may_have_acted(connection: Connection, step: str, *, since: int | None = Non
 
 
 def overtaken(connection: Connection, step: str, *, by_unknown: bool, unknown_before: datetime | None = None) -> bool:
-    """Whether a step has its effect by an earlier attempt, or may yet.
+    """True if an earlier attempt gave the step its effect, or may still do so.
 
-    *by_unknown*: or by one of unknown outcome; *unknown_before*: or by such a one that was opened before that.
+    *by_unknown*: attempts of unknown outcome count as well; *unknown_before*: those opened before that time do.
     """
     settled = [AttemptState.NO_EFFECT, *([] if by_unknown else [AttemptState.UNKNOWN])]
     counts: ColumnElement[bool] = attempts.c.state.not_in(settled)
     if unknown_before is not None:
         counts |= (attempts.c.state == AttemptState.UNKNOWN) & (attempts.c.opened_at <= unknown_before)
     other = exists().where(attempts.c.step_id == step, attempts.c.purpose == Purpose.CALL, counts)
-    # Where a search found the effect of a call that had been ruled out, only the step tells.
+    # If a search found the effect of a call that had been ruled out, only the step says so.
     found = _is_done(step)
     return bool(connection.execute(select(other | found)).scalar_one())
 
 
 def give_way(connection: Connection, intent: Intent) -> Ended:
-    """An earlier attempt comes first: the job looks again, at once where its result is there, else when it may be."""
+    """End the run in favour of an earlier attempt; the job looks again at once, or after its deadline."""
     if is_done(connection, intent.step):
         delay, reason = timedelta(), "an earlier attempt was answered late"
-    elif _had_effect(connection, intent.step):  # until late answers were kept, one could leave no result behind
+    elif _had_effect(connection, intent.step):  # before late answers were kept, an attempt could leave no result behind
         reason = "an earlier attempt had its effect, and its result was not kept"
         return Ended(reason=reason, moved=bury(connection, intent.job, reason=reason))
     else:
@@ -74,12 +74,12 @@ def give_way(connection: Connection, intent: Intent) -> Ended:
 
 
 def is_done(connection: Connection, step: str) -> bool:
-    """Whether a step has its result."""
+    """True if a step has its result."""
     return bool(connection.execute(select(_is_done(step))).scalar_one())
 
 
 def word_wanted(provider: str) -> str:
-    """What a person is asked for, where nothing else tells what became of a call; `aswhom jobs show` tells how."""
+    """Return the request to a person when nothing else can tell a call's outcome; `aswhom jobs show` explains how."""
     return f"look at {provider}, then say what became of it"
 
 

@@ -1,4 +1,4 @@
-"""What is on its way to somebody else this moment, as far as the ledger knows."""
+"""Calls and token requests in progress, as far as the ledger knows."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pipeline.tables import attempts
 
 @dataclass(frozen=True, kw_only=True)
 class CallsOut:
-    """Without an end so far: whoever sent them may also be gone, until their deadline is over."""
+    """Requests without an end so far. Until their deadline, their sender may also have died."""
 
     calls: int  # of steps
-    tokens: int  # requests for an account's next token, or answers that are not read yet
+    tokens: int  # requests for an account's next token, or answers not read yet
 
 
 def calls_out(connection: Connection) -> CallsOut:
-    """Count them, by the indexes over what is open."""
+    """Count them, by the indexes over open rows."""
     calls = select(func.count()).select_from(attempts).where(is_one(attempts.c.state, AttemptState.OPEN))
     tokens = select(func.count()).select_from(refresh_intents).where(IS_UNSETTLED)
     return CallsOut(calls=connection.execute(calls).scalar_one(), tokens=connection.execute(tokens).scalar_one())

@@ -1,4 +1,4 @@
-"""The ledger's clock: the database's, by which every host tells what is due, overdue or expired."""
+"""The ledger's clock: the database's, by which every host decides what is due, overdue or expired."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from identity.sql.prepared import Prepared
 
 _ASK = Prepared(select(database_now()))
 
-#: What it shows, for a statement that looks rows up by it. A subquery, which is asked for its time once: PostgreSQL
-#: looks nothing up by a clock that moves as it looks.
+#: The present time, for statements that look rows up by it. A subquery is evaluated once: PostgreSQL uses no index for
+#: a clock that moves as it looks.
 NOW = _ASK.statement.scalar_subquery()
 
 
 def ledger_now(connection: Connection) -> datetime:
-    """What it shows now."""
+    """Return the ledger's present time."""
     now: datetime = _ASK.run(connection).scalar_one()
     return now

@@ -1,6 +1,6 @@
-"""The closing transaction: a result is accepted by its attempt's id, whatever the fence says by then.
+"""The closing transaction: accepts a result by its attempt's id, even if the fence has moved since.
 
-A paused worker's finished call is the truth.
+A call that a paused worker finished did happen.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from pipeline.ledger.once import once_name
 from pipeline.states import AttemptState, CountsAs, Purpose, StepState
 from pipeline.tables import attempts, jobs, steps
 
-# For answers that come late, which see to it that nothing goes past them.
+# For late answers, which must exclude a concurrent opening of the same step.
 _LOCK_JOB = Prepared(select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update())
 _RECORDED = Prepared(select(audited.c.id).where(audited.c.id == bindparam("id")))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Closing:
-    """What became of an attempt, and of its step with it."""
+    """The outcome of an attempt, and the resulting state of its step."""
 
     attempt: str
     state: AttemptState
@@ -45,42 +45,42 @@ class Closing:
     status: int | None = None
     upstream_request_id: str | None = None
     error: str | None = None
-    counts_as: CountsAs | None = None  # None: one of its step's tries
-    upstream_works: bool = False  # by its answer, whatever it said: who waited for it waits no longer
-    resolves: AttemptState | None = None  # what earlier unknown attempts of the step turn out to have been
+    counts_as: CountsAs | None = None  # None: counts as one of the step's attempts
+    upstream_works: bool = False  # the upstream answered, even if with an error: jobs waiting for it are woken
+    resolves: AttemptState | None = None  # what earlier unknown attempts of the step turned out to be
 
     @property
     def attempt_error(self) -> str | None:
-        """The error as the attempt has it, which tells people that it is unspent."""
+        """The error as stored on the attempt, with a note if the attempt does not count."""
         unspent = self.counts_as is CountsAs.UNSPENT and self.error is not None
         return f"spends no attempt: {self.error}" if unspent else self.error
 
 
 class Closed(NamedTuple):
-    """What the ledger made of a closing."""
+    """The ledger's verdict on a closing."""
 
-    counts: bool  # False: the attempt was resolved otherwise before, or its step has ended: what is stored stays
-    duplicate: bool = False  # an effect that had been ruled out: the call may have been made a second time since
+    counts: bool  # False: the attempt was resolved differently, or its step has ended; stored values stay
+    duplicate: bool = False  # the effect had been ruled out, so the call may have been repeated
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Answer:
-    """What an answer is as it comes: its attempt's outcome; or late, where that was resolved otherwise before."""
+    """The audit record to write for an answer, and the changes it may make."""
 
     attempt: Row[Any]
     kind: str  # of its audit record
-    id: str  # of the same
-    is_recorded: bool = False  # before: whoever wrote it did not see the commit
+    id: str  # of its audit record
+    is_recorded: bool = False  # already stored, by a writer that did not see its commit
     moves_step: bool = True
     duplicate: bool = False
 
 
 def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> Closed:
-    """Commit an attempt's outcome, its step's and the audit row, and wake the jobs that wait for the step.
+    """Commit the outcome of an attempt and its step, with an audit row, and wake waiting jobs.
 
-    An attempt that was resolved otherwise in the meantime keeps that, and the late result is recorded beside it. Of
-    late results only an effect that a search found moves the step. Whoever did not see the commit writes it again: what
-    was closed by this very answer is left as it is, and counts as it did.
+    An attempt that was resolved differently meanwhile stays as it is, and the late result is recorded beside it. A late
+    result moves the step only if a search found the effect. Safe to repeat after an unconfirmed commit: an attempt
+    closed by this very answer is left alone and counts as before.
     """
     number, now = next_number_and_time(connection)
     closed = move_attempt(
@@ -111,7 +111,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
     if intent.capability is not None:
         _close_capability(connection, intent, closing, now=now)
     if closing.resolves is not None:
-        # What a search saw says nothing of a call that was made after it.
+        # A search says nothing about calls made after it.
         before = attempt.opened if attempt.purpose == Purpose.PROBE else None
         _resolve_unknown(connection, intent, closing.resolves, before=before, number=number, now=now)
     moved = _move_step_on(connection, intent, closing, attempt, now=now)
@@ -121,7 +121,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
 def close_unsent(connection: Connection, intent: Intent) -> None:
     """Close an attempt that was certainly not sent, if its opening was committed. Safe to repeat.
 
-    Whoever opened it may not know: its transaction may still be on its way, and holds the job until it has ended.
+    The opening's commit may be unknown: its transaction may still be running, and holds the job until it ends.
     """
     _LOCK_JOB.run(connection, {"job": intent.job.id})
     if connection.execute(select(attempts.c.id).where(attempts.c.id == intent.attempt)).first() is not None:
@@ -136,7 +136,7 @@ def close_unsent(connection: Connection, intent: Intent) -> None:
 
 
 def _is_answered_by(closing: Closing, attempt: Row[Any]) -> bool:
-    """Whether this very answer has closed its attempt. What was given up before says so in its error."""
+    """True if this very answer has closed its attempt. An attempt given up earlier has a different error."""
     said = (closing.status, closing.upstream_request_id, closing.attempt_error)
     if attempt.state != closing.state:
         return False
@@ -144,19 +144,19 @@ def _is_answered_by(closing: Closing, attempt: Row[Any]) -> bool:
 
 
 def _stands(connection: Connection, closing: Closing, step: str) -> bool:
-    """Whether a closing that was written before has ended its step as it says, or leaves it open."""
+    """True if the step is as an earlier write of this closing left it, or may stay open."""
     ended = connection.execute(select(steps.c.state, steps.c.result).where(steps.c.id == step)).one()
     stands = ended.state == closing.step_state and (closing.result is None or ended.result == closing.result)
     return stands or closing.step_state is StepState.OPEN
 
 
 def _late(connection: Connection, closing: Closing, row: Row[Any]) -> _Answer:
-    """An answer whose attempt, *row*, was resolved otherwise before it came."""
+    """Return how to treat an answer whose attempt, *row*, was resolved differently before it came."""
     # Serialise with a new opening of the step: either it has committed and we see its attempt, or it waits for this
-    # lock and sees our result. A repeat of this write after an unconfirmed commit waits too, and finds our record.
+    # lock and sees our result. A repeat of this write after an unconfirmed commit waits as well, and finds our record.
     _LOCK_JOB.run(connection, {"job": row.job_id})
-    # A late search that found the effect is still right. One that found none is not: the call may have been made
-    # again since.
+    # A late search that found the effect is still right. One that found none is not: the call may have been repeated
+    # since.
     finding = row.purpose == Purpose.PROBE and closing.step_state is StepState.DONE
     ruled_out = closing.state is AttemptState.EFFECT and row.state == AttemptState.NO_EFFECT
     duplicate = ruled_out or (finding and may_have_acted(connection, row.step_id, since=row.opened))
@@ -199,10 +199,13 @@ def _record_answer(
 def _move_step_on(
     connection: Connection, intent: Intent, closing: Closing, attempt: Row[Any], *, now: datetime
 ) -> bool:
-    """Move the step as its attempt ended, and wake who waits for it. False: it ended before, and that stays."""
+    """Move the step according to its attempt, and wake jobs that wait for it.
+
+    False: it had ended, and stays as it is.
+    """
     state = closing.step_state
     if state is StepState.OPEN and calls_in_doubt(connection, attempt.step_id, but=attempt.id):
-        state = StepState.UNKNOWN  # this one had no effect, and of another call that is not known
+        state = StepState.UNKNOWN  # this attempt had no effect, but the outcome of another call is unknown
     moved = close_step(
         connection,
         attempt.step_id,
@@ -227,7 +230,7 @@ def close_step(
     external_id: str | None = None,
     error: str | None = None,
 ) -> bool:
-    """Move a step as its attempt ended. False: it ended before, and this says nothing better."""
+    """Move a step according to its attempt. False: it had ended before, and stays as it is."""
     values: StepColumns = {"error": error}
     if result is not None:
         values |= {"result": dict(result), "external_id": external_id}
@@ -251,7 +254,7 @@ def record_attempt(
     action: str | None = None,
     detail: Mapping[str, Any] | None = None,
 ) -> None:
-    """The audit row of what became of *attempt*, a row of `attempts`."""
+    """Write the audit row for the outcome of *attempt*, a row of `attempts`."""
     audit.record(
         connection,
         kind,
@@ -261,7 +264,7 @@ def record_attempt(
             principal=attempt.principal_id,
             pattern=pattern,
             on_behalf_of=on_behalf_of,
-            account=attempt.account_id or None,  # empty: a capability was nobody's account
+            account=attempt.account_id or None,  # empty: a capability, which belongs to no account
             generation=attempt.generation or None,
         ),
         Work(job=attempt.job_id, step=attempt.step_id, attempt=attempt.id, action=action),
@@ -275,7 +278,7 @@ def record_attempt(
 
 
 def _close_capability(connection: Connection, intent: Intent, closing: Closing, *, now: datetime) -> None:
-    """What is known to be done or not done needs its capability no more: whoever has it can do nothing with it."""
+    """Close the step's capability once the outcome is known, so that nobody can use it any more."""
     if closing.step_state is StepState.DONE:
         issued.close(connection, intent.step, Outcome.EFFECT, now=now)
     elif closing.state is AttemptState.NO_EFFECT:
@@ -285,10 +288,10 @@ def _close_capability(connection: Connection, intent: Intent, closing: Closing, 
 def _resolve_unknown(
     connection: Connection, intent: Intent, to: AttemptState, *, before: int | None, number: int, now: datetime
 ) -> None:
-    """Earlier attempts of the step whose outcome was not known turn out to have been *to*."""
+    """Resolve earlier attempts of the step with an unknown outcome to *to*."""
     for attempt in calls_in_doubt(connection, intent.step, but=intent.attempt, before=before):
         if move_attempt(connection, attempt, to, closed=number, closed_at=now) is None:
-            continue  # its own late answer was first
+            continue  # its own late answer came first
         record_intent(
             connection,
             intent,

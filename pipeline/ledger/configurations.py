@@ -1,4 +1,4 @@
-"""Tenants' configurations of workflows, and what is said of one that its workflow no longer takes."""
+"""Tenants' configurations of workflows, and faults of those that their workflow no longer accepts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.workflow import Registry, Workflow
 
 
 def refusal(workflow: Workflow, config: Mapping[str, Any]) -> str:
-    """Why a job of it could not run under that, or nothing."""
+    """Return why a job of the workflow could not run with this configuration, or an empty string."""
     try:
         workflow.config.model_validate(config)
     except ValidationError as error:
@@ -25,7 +25,7 @@ def refusal(workflow: Workflow, config: Mapping[str, Any]) -> str:
 
 
 def refused(connection: Connection, workflows: Registry) -> list[str]:
-    """A sentence for each that is on and refused by the workflow that is installed here."""
+    """Return a sentence for each enabled configuration that the installed workflow refuses."""
     columns = workflow_settings.c
     on = select(columns.workflow, columns.tenant_id, columns.config).where(
         columns.enabled, columns.tenant_id.in_(select(tenants.c.id).where(tenants.c.deleted_at.is_(None)))

@@ -1,4 +1,4 @@
-"""Dead letters: dead jobs by their cause, so that what one mistake killed comes back at once."""
+"""Dead letters: dead jobs grouped by cause, to replay all jobs that one mistake killed at once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pipeline.ledger.indexed import REPLAYABLE
 from pipeline.ledger.paging import Record, rows_of
 from pipeline.tables import jobs
 
-MOST = 2_000  # that are looked at, or come back, at once
+MOST = 2_000  # examined or replayed at once
 _OF_ONE_JOB = re.compile(r"\b[a-z]{2,4}[_-][0-9a-z]{20,}\b|\b[0-9a-f]{8,}\b|\d{4,}")  # ids, digests, numbers
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Dead jobs of one workflow and one cause, the newest first."""
+    """Dead jobs of one workflow with one cause, newest first."""
 
     workflow: str
     cause: str
@@ -28,12 +28,12 @@ class Group:
     newest: datetime
     oldest: datetime
     tenants: int
-    example: str  # the newest one's reason, in full
+    example: str  # the newest one's full reason
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetters:
-    """The groups, the largest first; *all*: there are no older dead jobs than these."""
+    """The groups, largest first. *all*: there are no older dead jobs."""
 
     groups: tuple[Group, ...]
     jobs: int
@@ -41,12 +41,12 @@ class DeadLetters:
 
 
 def cause(reason: str | None) -> str:
-    """A reason without what it says of one job alone."""
+    """Return a reason without the parts specific to one job."""
     return _OF_ONE_JOB.sub("…", reason or "no reason was given")[:200]
 
 
 def dead_letters(connection: Connection, tenant: str | None) -> DeadLetters:
-    """Of one tenant, or of all."""
+    """Return the dead jobs of one tenant, or of all, by cause."""
     columns = (jobs.c.id, jobs.c.tenant_id, jobs.c.workflow, jobs.c.reason, jobs.c.created_at)
     found = select(*columns).where(REPLAYABLE)
     if tenant is not None:
@@ -63,7 +63,7 @@ def dead_letters(connection: Connection, tenant: str | None) -> DeadLetters:
 def dead_behind(
     connection: Connection, tenant: str | None, last: tuple[datetime, str] | None
 ) -> Sequence[Row[str, str, str | None, datetime]]:
-    """The next dead jobs behind the one that was made then and has that id, or all, the oldest first."""
+    """Return the next dead jobs after *last*, which is a creation time and id, oldest first; None: from the start."""
     found = select(jobs.c.id, jobs.c.workflow, jobs.c.reason, jobs.c.created_at).where(REPLAYABLE)
     if tenant is not None:
         found = found.where(jobs.c.tenant_id == tenant)
@@ -73,7 +73,7 @@ def dead_behind(
 
 
 def jobs_of(connection: Connection, ids: Collection[str]) -> list[Record]:
-    """These jobs, the oldest first, with what a person looks at before they have them accepted anew."""
+    """Return these jobs, oldest first, with what a person checks before replaying them."""
     columns = (jobs.c.id, jobs.c.tenant_id, jobs.c.user_id, jobs.c.reason, jobs.c.created_at)
     found = select(*columns).where(jobs.c.id.in_(ids))
     return rows_of(connection, found.order_by(jobs.c.created_at, jobs.c.id))
@@ -82,7 +82,7 @@ def jobs_of(connection: Connection, ids: Collection[str]) -> list[Record]:
 def still_dead(
     connection: Connection, shown: Collection[str], tenant: str | None, *, workflow: str, why: str
 ) -> list[str]:
-    """Those of the *shown* jobs that are still dead of that cause, oldest first; *tenant*: of its own alone."""
+    """Return those of the *shown* jobs that are still dead of that cause, oldest first; optionally of one tenant."""
     found = select(jobs.c.id, jobs.c.reason).where(REPLAYABLE, jobs.c.id.in_(shown))
     found = found.where(jobs.c.workflow == workflow)
     if tenant is not None:

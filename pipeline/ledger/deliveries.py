@@ -1,4 +1,4 @@
-"""Acceptance: a verified delivery and the jobs it starts, in one transaction."""
+"""Accept a verified delivery and the jobs it starts, in one transaction."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from pipeline.workflow import Match, Workflow
 
 BODY_WINDOW = timedelta(days=3)  # as long as GitHub redelivers
 
-# Building a statement anew takes longer than the database does.
+# Prepared once, because building the statement takes longer than running it.
 _CONCLUDE = Prepared(update(deliveries).where(deliveries.c.id == bindparam("delivery")))
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewIds:
-    """Identifiers made before the transaction, which may run more than once."""
+    """Identifiers generated before the transaction, which may run more than once."""
 
     delivery: str
     jobs: tuple[str, ...]
@@ -48,7 +48,7 @@ class Start:
     job: str
     match: Match
     config: Mapping[str, Any]
-    replayed_by: tuple[str, ...] = ()  # every name of whoever had the delivery looked at again
+    replayed_by: tuple[str, ...] = ()  # every name of the person who had the delivery replayed
 
 
 def accept(
@@ -61,9 +61,10 @@ def accept(
     reason: str,
     now: datetime,
 ) -> Acceptance:
-    """Record a delivery and what follows from it. *outcome* and *reason* say why nothing does, when *matches* is empty.
+    """Record a delivery and the jobs, signal or answer that follow from it.
 
-    A delivery seen before changes nothing; a revocation signal is never taken for a repetition of its body.
+    If *matches* is empty, *outcome* and *reason* say why no job starts. A repeated delivery changes nothing; a
+    revocation signal is never treated as a duplicate because of its body.
     """
     digest = sha256(delivery.body).hexdigest()
     whose = _whose(connection, delivery)
@@ -115,10 +116,10 @@ def accept(
 
 
 def _whose(connection: Connection, delivery: SignedDelivery) -> DeliveryTenant:
-    """An answer to an approval is the tenant's whose own app asked, wherever its person is from.
+    """Return the tenant of a delivery; an approval answer belongs to the tenant whose app asked for it.
 
-    In a channel that two companies share, the workspace that it names is that of whoever pressed. Only our messages
-    have these buttons, and the approval, the digest and the alias say the rest.
+    In a channel shared by two companies, the payload names the workspace of the person who pressed the button. Only our
+    own messages carry these buttons; the approval, the digest and the alias establish the rest.
     """
     whose = whose_delivery(connection, delivery.connection, delivery.installation, delivery.workspace)
     if delivery.answer is not None and whose.shown_to is not None:
@@ -135,7 +136,7 @@ def _plan(
     outcome: DeliveryOutcome,
     reason: str,
 ) -> tuple[Sequence[Start], DeliveryOutcome, str]:
-    """What the delivery starts, its outcome and why, unless it is a signal or an answer: those are concluded later."""
+    """Return the jobs to start, the outcome and its reason. Signals and answers are concluded later."""
     if whose.trespassed is not None:
         return (), DeliveryOutcome.REFUSED, whose.refusal
     if not matches:
@@ -151,9 +152,10 @@ def _plan(
 def _follow(
     connection: Connection, delivery: SignedDelivery, signal: Signal, ids: NewIds, digest: str, now: datetime
 ) -> Acceptance:
-    # Remembered apart from the deliveries, since a signal is never refused for being a repetition.
+    # Remembered separately from the deliveries, because a signal is never refused as a duplicate.
     first = _remember_body(connection, delivery, ids.delivery, digest, now)
-    # What names no time and was asked for again may be days old; one that tells a state is followed all the same.
+    # A revocation without a time that we asked to have redelivered may be days old. Signals that report a state are
+    # always followed.
     timeless = signal.asks is Asks.REVOKE and signal.happened_at is None
     late = timeless and was_asked(connection, delivery.connection, delivery.delivery_id)
     received = signals.ReceivedSignal(
@@ -180,7 +182,7 @@ def _follow(
 def _start(
     connection: Connection, here: TenantSetup, through: str, delivery: str, starts: Sequence[Start], now: datetime
 ) -> tuple[Bell, ...]:
-    """Accept the jobs of a new delivery; the bells, and of those without one of their own whose turn it is."""
+    """Accept the jobs of a new delivery. Return their bells, and the bells due next for jobs that got none."""
     rung = start_jobs(connection, here, through, delivery, starts, now=now, ring=True)
     with_bell = {bell.job for bell in rung}
     without = (start.match.workflow for start in starts if start.job not in with_bell)
@@ -188,7 +190,7 @@ def _start(
 
 
 def switched_on(here: TenantSetup, ids: Sequence[str], matches: Sequence[Match]) -> tuple[list[Start], list[str]]:
-    """A start for every match that the tenant has switched on, under the id in its place; and why not the others."""
+    """Return a start for each match whose workflow the tenant has enabled, and the reasons for the rest."""
     starts: list[Start] = []
     reasons: list[str] = []
     for job, match in zip(ids, matches, strict=True):
@@ -210,7 +212,7 @@ def start_jobs(
     now: datetime,
     ring: bool = False,
 ) -> tuple[Bell, ...]:
-    """Accept the jobs that a delivery starts; *ring*: each with its bell, where `insert_job` gives it one."""
+    """Accept the jobs that a delivery starts. With *ring*, return the bells that `insert_job` grants."""
     rung = []
     for start in starts:
         new = NewJob(
@@ -230,13 +232,13 @@ def start_jobs(
 
 
 def first_bells(connection: Connection, tenant: str, workflows: Iterable[Workflow]) -> tuple[Bell, ...]:
-    """The bells of jobs of these workflows that were accepted just now."""
+    """Ring for newly accepted jobs of these workflows, and return the bells."""
     accepted = Counter(workflow.pattern for workflow in workflows)
     return tuple(bell for one in sorted(accepted) for bell in ring_due(connection, tenant, one, most=accepted[one]))
 
 
 def _remember_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str, now: datetime) -> bool:
-    """Remember this body; whether it is the first in the window."""
+    """Remember this body. True if it is the first within the window."""
     row = {"connection_id": delivery.connection, "body_sha256": digest, "delivery_id": id, "seen_at": now}
     taken = _take_body(connection.dialect.name).run(connection, {**row, "window": now - BODY_WINDOW})
     return taken.one_or_none() is not None
@@ -250,7 +252,7 @@ def _insert_delivery(dialect: str) -> Prepared:
 
 @cache
 def _take_body(dialect: str) -> Prepared:
-    """The guard's row: a new one, or one that is older than `window`. It returns nothing where there is another."""
+    """Insert the guard row, or take over one older than `window`. Returns no row if a newer one exists."""
     statement = insert_for(dialect, delivery_bodies)
     taken = statement.on_conflict_do_update(
         index_elements=["connection_id", "body_sha256"],
@@ -261,7 +263,7 @@ def _take_body(dialect: str) -> Prepared:
 
 
 def _duplicate_by_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str) -> Acceptance:
-    """The row that was stored for the delivery goes again: the first of that body stands for it."""
+    """Delete the row just stored, and answer with the first delivery that had this body."""
     connection.execute(delete(deliveries).where(deliveries.c.id == id))
     first = select(delivery_bodies.c.delivery_id).where(
         delivery_bodies.c.connection_id == delivery.connection, delivery_bodies.c.body_sha256 == digest

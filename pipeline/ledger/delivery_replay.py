@@ -1,9 +1,10 @@
-"""What a stored delivery would start now, and starting it: for deliveries that came before somebody listened.
+"""Replay of a stored delivery: start what it would start now.
 
-A delivery starts a workflow at most once. A replay adds what is missing: a job for a workflow that has none of this
-delivery, and another go for one that is dead. What ran or runs is left alone, so a replay may be repeated. So is what
-was cancelled, unless that is asked for: a revocation or a person ended it, and meant to. A signal is never replayed:
-what it withdrew may have been given anew since.
+Meant for events that came before a workflow listened. A delivery starts a workflow at most once. A replay adds what is
+missing: a job for a workflow that has none from this delivery, and another try for a dead one. Jobs that ran or are
+running are left alone, so a replay may be repeated. Cancelled jobs are left alone as well unless requested: a
+revocation or a person ended them deliberately. A signal is never replayed: what it withdrew may have been granted again
+since.
 """
 
 from __future__ import annotations
@@ -45,40 +46,41 @@ _OF_JOB = (
 
 
 class Does(StrEnum):
-    """What a replay does about one workflow."""
+    """The effect of a replay on one workflow."""
 
     START = "start"  # a new job
-    AGAIN = "again"  # its dead job is accepted anew, or its cancelled one where that is asked for
+    AGAIN = "again"  # its dead job is accepted again, or its cancelled one if requested
     NOTHING = "nothing"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fate:
-    """What becomes of one delivery in one workflow, and why."""
+    """The outcome of one delivery for one workflow, and why."""
 
     workflow: str
     does: Does
     reason: str
-    job: str | None = None  # the one there is
-    config: Mapping[str, Any] | None = None  # that it has, or would have; None: it has no job and is not switched on
+    job: str | None = None  # the existing one
+    # of the existing or new job; None: no job exists and the workflow is not enabled
+    config: Mapping[str, Any] | None = None
     match: Match | None = None
-    event: Mapping[str, Any] | None = None  # read anew, in the place of its job's that no longer fits
+    event: Mapping[str, Any] | None = None  # read again, to replace the job's event, which no longer fits
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """A delivery as it was stored, with what its body says of its installation."""
+    """A delivery as stored, with the installation its body names."""
 
     id: str
     connection: str
     outcome: str
     installation: str | None
-    workspace: str | None = None  # of that organization
+    workspace: str | None = None  # within that organization
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed:
-    """What a replay did."""
+    """The result of a replay."""
 
     fates: tuple[Fate, ...]
     jobs: tuple[str, ...]
@@ -88,7 +90,10 @@ class Replayed:
 def weigh(
     connection: Connection, delivery: Stored, considered: Sequence[Considered], *, cancelled: bool = False
 ) -> tuple[Fate, ...]:
-    """What a replay would do now, workflow by workflow. Nothing is written. *cancelled* brings those jobs back too."""
+    """Return what a replay would do now for each workflow.
+
+    Writes nothing. *cancelled*: replay cancelled jobs as well.
+    """
     if delivery.outcome == DeliveryOutcome.SIGNAL:
         why = "a signal is never replayed: what it withdrew may have been given anew"
         return tuple(Fate(workflow=one.workflow.name, does=Does.NOTHING, reason=why) for one in considered)
@@ -114,15 +119,15 @@ def replay(
     new_jobs: Sequence[str],
     subject: str | None = None,
 ) -> Replayed:
-    """Do what `weigh` says. *new_jobs* has an id for each of *considered*; *subject* as for a job.
+    """Carry out what `weigh` returns. *new_jobs*: an id for each of *considered*; *subject*: as for a job's replay.
 
     Raises BadInput if the delivery is gone.
     """
-    # Its row is held first: of two replays at once, the second sees the jobs of the first.
+    # Its row is locked first: of two concurrent replays, the second sees the jobs of the first.
     held = update(deliveries).where(deliveries.c.id == delivery.id).values(outcome=deliveries.c.outcome)
     if connection.execute(held).rowcount == 0:
         raise no_delivery(connection, delivery.id)
-    # So are its jobs: none is pruned, compensated or accepted anew between what is weighed and what is done.
+    # Its jobs are locked as well: none is pruned, compensated or accepted again between the decision and the action.
     of_it = select(jobs.c.id).where(jobs.c.delivery_id == delivery.id)
     connection.execute(of_it.order_by(jobs.c.id).with_for_update())
     fates = weigh(connection, delivery, considered, cancelled=cancelled)
@@ -151,7 +156,7 @@ def replay(
 
 
 def _whose(connection: Connection, delivery: Stored) -> tuple[str | None, str]:
-    """For whom anything of it may be started, or None and why for nobody. Once somebody's, it is never another's."""
+    """Return the tenant to start jobs for, or None and why not. A delivery never moves to another tenant."""
     came = connection.execute(select(deliveries.c.tenant_id).where(deliveries.c.id == delivery.id)).scalar_one()
     whose = whose_delivery(connection, delivery.connection, delivery.installation, delivery.workspace)
     if whose.tenant is not None and came not in (None, whose.tenant):
@@ -160,7 +165,7 @@ def _whose(connection: Connection, delivery: Stored) -> tuple[str | None, str]:
 
 
 def _fate_without_job(connection: Connection, one: Considered, tenant: str | None, barred: str) -> Fate:
-    """Whether a workflow that has no job of the delivery is started. *barred* says why nothing of it is."""
+    """Decide whether to start a workflow without a job of the delivery. *barred*: why nothing of it may start."""
     name = one.workflow.name
     config = pins.enabled(connection, tenant, name) if tenant is not None else None
     fate = Fate(workflow=name, does=Does.NOTHING, reason="", config=config, match=one.match)
@@ -184,7 +189,7 @@ def _fate_of_job(
     cancelled: bool,
     barred: str,
 ) -> Fate:
-    """Whether the job there is has another go, and under which configuration."""
+    """Decide whether an existing job is tried again, and with which configuration."""
     again, reason = _again(connection, job, cancelled=cancelled, barred=barred)
     fate = Fate(workflow=one.workflow.name, does=Does.NOTHING, reason=reason, job=job.id, match=one.match)
     if not again:
@@ -202,7 +207,7 @@ def _fate_of_job(
 
 
 def _again(connection: Connection, job: Row[*tuple[Any, ...]], *, cancelled: bool, barred: str) -> tuple[bool, str]:
-    """Whether a job may have another go, and why or why not. *barred* says why nothing of its delivery has."""
+    """Return whether a job may be tried again, and why or why not. *barred*: why nothing of its delivery may be."""
     state = f"its job {job.id} is {job.state}"
     if job.state == JobState.CANCELLED and (by_job := compensated_by(connection, job.id)):
         return False, f"{state}, and was compensated by job {by_job}: only a new delivery does it anew"
@@ -218,7 +223,7 @@ def _again(connection: Connection, job: Row[*tuple[Any, ...]], *, cancelled: boo
 
 
 def _fits(considered: Considered, event: Mapping[str, Any]) -> bool:
-    """Whether a job's event, read by the workflow as it was, is one of the workflow as it is."""
+    """True if a job's event, read by an earlier version of the workflow, is valid for the present one."""
     try:
         considered.workflow.event.model_validate(event)
     except ValidationError:
@@ -227,7 +232,7 @@ def _fits(considered: Considered, event: Mapping[str, Any]) -> bool:
 
 
 def _is_for_the_same(connection: Connection, delivery: Stored, match: Match, job: Row[*tuple[Any, ...]]) -> bool:
-    """Whether an event that is read anew is of the job's own user and sender, which a replay leaves as they are."""
+    """True if an event read again has the job's own user and sender, which a replay leaves as they are."""
     user = setup_for(connection, job.tenant_id, delivery.connection, [match]).principal(match.user)
     by = match.triggered_by
     sender = by.name_for_good if isinstance(by, ExternalUser) else by

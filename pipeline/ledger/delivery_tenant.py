@@ -1,4 +1,4 @@
-"""Whose a delivery is: the tenant of the secret that signed it and of the installation it names, which must agree."""
+"""Finding the tenant of a delivery: its signing secret and the installation it names must agree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from identity.sql.prepared import Prepared
 from identity.tables import installations, provider_connections
 from pipeline.model import SignedDelivery
 
-# Every acceptance runs it; building it anew takes longer than the database does.
+# Prepared once: every acceptance runs it, and building it takes longer than running it.
 _INSTALLED = and_(
     installations.c.connection_id == provider_connections.c.id, installations.c.external_id == bindparam("installation")
 )
@@ -29,8 +29,9 @@ _WHOSE = Prepared(
     .where(provider_connections.c.id == bindparam("through"))
 )
 
-# Where an id is of one app, and of one host: at GitHub Enterprise, 42 is another installation. A workspace of Slack's
-# or an organization of Linear's has an app of the platform's and one of a tenant's, and nothing is wrong.
+# Only for providers whose installation ids belong to one app, and to one host: at GitHub Enterprise, 42 is another
+# installation. A Slack workspace or a Linear organization may legitimately have both an app of the platform's and a
+# tenant's own.
 _SIGNED, _OTHER = provider_connections.alias(), provider_connections.alias()
 _LISTED = (
     select(installations.c.tenant_id)
@@ -46,21 +47,21 @@ _LISTED = (
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryTenant:
-    """Whose a delivery is, or why it is nobody's."""
+    """The tenant of a delivery, or why it has none."""
 
     tenant: str | None
     refusal: str = ""
     trespassed: str | None = None  # the tenant whose secret signed for another's installation
-    shown_to: str | None = None  # the tenant whose secret signed for an installation that is nobody's
-    by_workspace: bool = False  # its workspace decided, and is not known yet to be of that organization
+    shown_to: str | None = None  # the tenant whose secret signed for an installation listed for nobody
+    by_workspace: bool = False  # its workspace decided, and is not yet known to be of that organization
 
 
 def whose_delivery(
     connection: Connection, through: str, installation: str | None, workspace: str | None
 ) -> DeliveryTenant:
-    """Whose it is, by the secret that signed it and the installation it names.
+    """Return the tenant, by the secret that signed the delivery and the installation it names.
 
-    *workspace* is of the organization that *installation* is: where it is listed itself, that says more.
+    *workspace* belongs to the organization *installation*; if it is listed itself, its tenant takes precedence.
     """
     named = {"through": through, "installation": installation}
     owner, only_listed, installed, _ = _WHOSE.run(connection, named).one()
@@ -80,8 +81,8 @@ def whose_delivery(
         refusal = f"installation {installation} belongs to another tenant than the signing secret"
         return DeliveryTenant(tenant=None, refusal=refusal, trespassed=owner)
     if installation is not None and installed is None and only_listed:
-        # Anybody may install a public app: what is listed says which of its installations are the tenant's. Where the
-        # last of them was taken back, or deleted at the provider, a stranger's is that as little as before.
+        # Anybody may install a public app, so the list says which installations are the tenant's. That still holds
+        # after the last listed one was removed, or deleted at the provider.
         add = f"`aswhom installations add {through} {installation} {owner}`"
         return DeliveryTenant(
             tenant=None,

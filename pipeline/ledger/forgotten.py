@@ -1,4 +1,4 @@
-"""What retention has forgotten whole: how far it came, and what is said of an id that nothing has any more."""
+"""Jobs and deliveries removed entirely by retention, and the errors for their ids."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OLD = {JOBS: "jobs that ended", DELIVERIES: "deliveries that came"}
 
 
 def remember_forgotten(connection: Connection, what: str, *, before: datetime) -> None:
-    """State, in the transaction in which some of them go, that those from before then may be gone."""
+    """Record, in the transaction that removes some, that rows from before *before* may be gone."""
     row = insert_or(connection, forgotten).values(what=what, since=database_now(), before=before)
     latest = func.max if connection.dialect.name == "sqlite" else func.greatest
     further = {"before": latest(forgotten.c.before, row.excluded.before)}
@@ -26,7 +26,7 @@ def remember_forgotten(connection: Connection, what: str, *, before: datetime) -
 
 
 def no_job(connection: Connection, id: str) -> BadInput:
-    """That there is no job of this id; where retention has forgotten it, that it did."""
+    """Return the error that no job has this id, or that retention has removed it."""
     if (gone := _gone(connection, JOBS)) is None:
         return BadInput(f"there is no job {id}: `aswhom jobs list` shows them")
     if connection.execute(select(exists().where(audit.c.job_id == id))).scalar_one():
@@ -37,14 +37,14 @@ def no_job(connection: Connection, id: str) -> BadInput:
 
 
 def no_delivery(connection: Connection, id: str) -> BadInput:
-    """That there is no delivery of this id; where such are forgotten, since when and which."""
+    """Return the error that no delivery has this id; if retention removes deliveries, with since when and which."""
     there_is_none = f"there is no delivery {id}: `aswhom deliveries list` shows them"
     gone = _gone(connection, DELIVERIES)
     return BadInput(there_is_none if gone is None else f"{there_is_none}. It may have been forgotten: {gone}")
 
 
 def _gone(connection: Connection, what: str) -> str | None:
-    """Which are forgotten and since when, in words; None: none was yet."""
+    """Return in words which are removed and since when; None: none yet."""
     row = connection.execute(select(forgotten).where(forgotten.c.what == what)).one_or_none()
     if row is None:
         return None

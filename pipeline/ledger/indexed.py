@@ -1,4 +1,4 @@
-"""Conditions that several ask by, in the words of their partial indexes (`identity.sql.columns.is_one`)."""
+"""Shared conditions, worded as their partial indexes (`identity.sql.columns.is_one`)."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pipeline.tables import attempts, deliveries, jobs
 
 
 def in_state(state: str) -> ColumnElement[bool]:
-    """The jobs of a state. No more words than that: for PostgreSQL each of them makes fewer of the rows."""
+    """Match the jobs in a state. Nothing more: PostgreSQL lowers its row estimate with each further condition."""
     return is_one(jobs.c.state, JobState(state))
 
 
-# What needs somebody.
+# Rows that need a person.
 
-#: The dead jobs that a person can still do something about: of the others retention has forgotten the steps.
+#: Dead jobs that can still be replayed; of the others, retention has removed the steps.
 REPLAYABLE = in_state(JobState.DEAD) & jobs.c.pruned_at.is_(None)
-#: The calls whose outcome nobody knows.
+#: Calls of unknown outcome.
 OF_UNKNOWN_OUTCOME = is_one(attempts.c.state, AttemptState.UNKNOWN)
-#: The calls that only a person's word settles: of jobs that wait for it, and of those that ended without it. Whatever
-#: else is in doubt is looked for, or tried again, by its job.
+#: Calls that only a person can settle: of jobs that wait for that, and of jobs that ended without it. Other calls in
+#: doubt are searched for or tried again by their jobs.
 UNANSWERED = (
     select(attempts.c.id, attempts.c.job_id)
     .join(jobs, jobs.c.id == attempts.c.job_id)
@@ -36,9 +36,9 @@ UNANSWERED = (
         or_(jobs.c.state.in_(sorted(ENDED)), (jobs.c.state == JobState.WAITING) & (jobs.c.wait == Wait.UNKNOWN)),
     )
 )
-#: The accounts that a person has to connect again, or a provider to let in.
+#: Accounts that a person must connect again, or that a provider suspended.
 TROUBLED = is_among(accounts.c.state, AccountState.NEEDS_RECONNECT, AccountState.SUSPENDED)
-#: The deliveries that nobody could read, or that were another tenant's.
+#: Deliveries that were unrecognised, or another tenant's.
 NOT_TAKEN = is_among(deliveries.c.outcome, DeliveryOutcome.UNRECOGNISED, DeliveryOutcome.REFUSED)
-#: The revocations that a provider could not be asked to follow.
+#: Revocations that a provider could not be asked to follow.
 STUCK = select(withdrawals.c.revocation_id).where(is_one(withdrawals.c.state, WithdrawalState.STUCK))

@@ -1,4 +1,4 @@
-"""Intents: what an opening is asked for, what it answers, and the rows both it and its refusals write."""
+"""Intents: the input and the outcomes of an opening, and the rows that openings and refusals write."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pipeline.tables import steps
 
 @dataclass(frozen=True, kw_only=True)
 class Approved:
-    """An approval that was given for this very step, and by whom."""
+    """An approval given for this very step, and its approvers."""
 
     id: str
     by: tuple[str, ...]
@@ -45,46 +45,47 @@ class Intent:
     occurrence: int
     named: str
     decision: Decision
-    principal: str | None  # None: nobody may
+    principal: str | None  # None: no principal may do it
     provider: str
     connection: str
-    api_url: str  # of the connection, as the run has read it: where the call goes
-    new_account: str  # id of the pending account, should there be none
+    api_url: str  # of the connection, as the run read it: the destination of the call
+    new_account: str  # id for the pending account, if there is no account yet
     request_hash: str
     parameters: Mapping[str, Any]
     once: str | None
     purpose: Purpose
     number: int  # of the attempt within its step, from 1
-    lease: LeaseRequest  # what is asked for; the lease itself is of `Opened`
-    repeats_unknown: bool  # an unknown earlier attempt does not forbid this one: a probe, or a mode that may repeat
+    lease: LeaseRequest  # the request; the lease itself is in `Opened`
+    repeats_unknown: bool  # an unknown earlier attempt does not prohibit this one: a probe, or a mode that may repeat
     send_within: timedelta
     deadline: timedelta  # of the call, from its start
-    consent_wait: timedelta  # should a person have to connect first
-    request_changed: bool = False  # since before its job was replayed, with nothing done
+    consent_wait: timedelta  # time allowed for a person to connect the account first
+    request_changed: bool = False  # since before the job was replayed, with nothing done
     reads: bool = False  # its calls have no effect, so none leaves anything in doubt
     approval: Approved | None = None
     may_skip: bool = False  # a revocation skips the step, and the job goes on
-    capability: CapabilityRequest | None = None  # in place of a lease: nobody's account is used
-    repeats_for: timedelta | None = None  # so long after a call of unknown outcome; None: whenever it `repeats_unknown`
-    resends: bool = False  # the capability of an attempt whose outcome is not known, while it lives
+    capability: CapabilityRequest | None = None  # replaces a lease: no account is used
+    # how long after a call of unknown outcome it may be repeated; None: without limit, given `repeats_unknown`
+    repeats_for: timedelta | None = None
+    resends: bool = False  # resends the still valid capability of an attempt of unknown outcome
 
     @property
     def claimed_for(self) -> timedelta:
-        """How long the opening makes the claim last: past the call, and as long again for its close or a refresh."""
+        """Duration of the claim from the opening: past the call, with as much again for its close or a refresh."""
         return self.send_within + 2 * self.deadline
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """The intent is committed: the call may be sent until `send_within` has passed since before the commit."""
+    """A committed intent: the call may be sent until `send_within` has passed since before the commit."""
 
-    lease: Leased | None  # None: a capability of our own takes its place
+    lease: Leased | None  # None: our own capability takes its place
     capability: Capability | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adopted:
-    """A step of job *owner* did this once and for all; its result is ours."""
+    """A step of job *owner* has already done this under the once key; its result is used."""
 
     owner: str
     result: Mapping[str, Any]
@@ -92,7 +93,7 @@ class Adopted:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """The run ends here; *moved* is the state this transaction moved the job to, None where another worker has it."""
+    """The end of the run. *moved*: the state this transaction moved the job to; None if another worker has it."""
 
     reason: str
     moved: JobState | None = None
@@ -100,17 +101,17 @@ class Ended:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyMoved:
-    """The decision was taken under a policy that no longer holds: it is to be taken anew."""
+    """The policy has changed since the decision, which must be taken again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApprovalMoved:
-    """The approval does not hold any more, or was never given: it is to be asked for anew."""
+    """The approval no longer holds, or was never given, and must be requested again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnceMismatch:
-    """The once key was used with other parameters, by a step of the job *owner*: *done* is that step, if it is done."""
+    """The once key was used with other parameters by job *owner*. *done*: the id of that step, if it is done."""
 
     owner: str
     done: str | None
@@ -118,7 +119,7 @@ class OnceMismatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """What the step would have run as was revoked; the job goes on without it."""
+    """The step's authority was revoked; the job goes on without it."""
 
     reason: str
 
@@ -127,7 +128,7 @@ OpenOutcome = Opened | Adopted | ApprovalMoved | Ended | OnceMismatch | PolicyMo
 
 
 def claim_lost(connection: Connection, job: ClaimedJob) -> Ended:
-    """The end of a run that has its job no more: it was told to stop, or another worker has it."""
+    """End a run that no longer has its job: the job was told to stop, or another worker has it."""
     stopped = cancel_if_stopping(connection, job)
     return Ended(reason="stopped" if stopped else "another worker has the job", moved=stopped)
 
@@ -146,7 +147,7 @@ def record_intent(
     reason: str | None = None,
     detail: Mapping[str, Any] | None = None,
 ) -> None:
-    """The audit record of what a step's opening, its refusal or a search for its effect came to, as whom."""
+    """Write the audit record of a step's opening, its refusal or a search for its effect."""
     audit.record(
         connection,
         kind,
@@ -175,7 +176,7 @@ def record_intent(
 
 
 def _authority(intent: Intent) -> dict[str, Any]:
-    """Under which policy, by which of its rules, held to what, and approved by whom."""
+    """Return the authority of a step for its audit record: policy, rules, constraints and approval."""
     said: dict[str, Any] = {"policy": intent.decision.policy, "rules": list(intent.decision.rules)}
     held = intent.decision.constraints
     if held.max_amount is not None:
@@ -187,17 +188,17 @@ def _authority(intent: Intent) -> dict[str, Any]:
     return said
 
 
-# Other than before only in a job that was replayed before anything was done.
+# These change only in a job that was replayed before anything was done.
 _ASKED = ("action", "occurrence", "named", "request_hash", "parameters", "once_key")
 
 
 def write_step(
     connection: Connection, intent: Intent, state: StepState, now: datetime, **values: Unpack[StepColumns]
 ) -> bool:
-    """Insert the step with this decision, or move the one there is to *state* with it; whether its state allows that.
+    """Insert the step with this decision, or move the existing one to *state*. False: its state does not allow it.
 
-    Where a call has no outcome, the step's state forbids a refusal: it stays unknown, and the caller ends the job.
-    One that only reads is moved back to OPEN first.
+    While a call has no outcome, the step's state forbids a refusal: it stays unknown, and the caller ends the job. A
+    step that only reads is moved back to OPEN first.
     """
     if intent.reads and state is not StepState.OPEN:
         move_step(connection, intent.step, StepState.OPEN)
@@ -227,11 +228,11 @@ def write_step(
 
 @cache
 def _upsert(dialect: str, to: StepState, again: tuple[str, ...]) -> Prepared:
-    """The INSERT of a step, or the UPDATE of those columns; built once for each set of them."""
-    allowed = [*step_sources(to), *([to] if to is StepState.OPEN else [])]  # open again: a further attempt
+    """Build the upsert of a step, which on conflict updates the columns *again*."""
+    allowed = [*step_sources(to), *([to] if to is StepState.OPEN else [])]  # from OPEN to OPEN: a further attempt
     statement = insert_for(dialect, steps)
     newest = {column: statement.excluded[column] for column in again}
-    # A key may be taken at a later opening, by a newer workflow. It is never let go of here: it may be owned.
+    # A later opening, by a newer workflow, may take a key. It is never released here, as it may be owned.
     newest["once_key"] = func.coalesce(statement.excluded.once_key, steps.c.once_key)
     found = is_among(steps.c.state, *allowed)
     return Prepared(statement.on_conflict_do_update(index_elements=["job_id", "position"], set_=newest, where=found))

@@ -1,7 +1,7 @@
-"""The movers of jobs, steps and attempts: every write of their states carries the table's sources as its condition.
+"""Moves of jobs, steps and attempts: every state change is conditional on a legal source state.
 
-Two statements move jobs that a mover does not make: a claim (`pipeline.ledger.jobs`), and that of a revocation, which
-finds, locks and moves many at once (`pipeline.ledger.revocation_statements`).
+Two statements move jobs elsewhere: the claim (`pipeline.ledger.jobs`), and a revocation, which finds, locks and moves
+many at once (`pipeline.ledger.revocation_statements`).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from pipeline.tables import attempts, jobs, steps
 
 WAITS_NO_MORE: Mapping[str, None] = dict.fromkeys(("rung_until", "wait", "waits_for", "lacks", "expires_at"))
 
-# What a replay opens again. No run does: a call that is late must not undo a refusal, unless it had its effect.
+# Step states that a replay reopens. A run never does: a late call must not undo a refusal, unless it had its effect.
 _REPLAYED = (StepState.REFUSED, StepState.FAILED, StepState.SKIPPED)
 
 
 class JobColumns(TypedDict, total=False):
-    """What a move of a job may write beside the state: values, or expressions of the database."""
+    """Columns a move of a job may write besides the state: values, or database expressions."""
 
     due_at: datetime | ColumnElement[datetime]
     reason: str | None
@@ -51,13 +51,13 @@ class JobColumns(TypedDict, total=False):
     event: Mapping[str, Any]
 
 
-# A move with these leaves the wait as it is: whether what it was for has come, this run has not seen. Should the job
-# park for the same again, it waits until when it would have. That a step opens ends it (`pipeline.ledger.openings`).
+# A move with these keeps the wait: this run has not seen whether the awaited thing has come. If the job parks for the
+# same thing again, its expiry stays. Opening a step ends the wait (`pipeline.ledger.openings`).
 WAITS_ON: JobColumns = {"waits_for": jobs.c.waits_for, "expires_at": jobs.c.expires_at}
 
 
 class StepColumns(TypedDict, total=False):
-    """What a move of a step may write beside the state: plain values, as they are bound."""
+    """Columns a move of a step may write besides the state: plain values, bound as they are."""
 
     error: str | None
     closed_at: datetime | None
@@ -69,7 +69,7 @@ class StepColumns(TypedDict, total=False):
 
 
 class AttemptColumns(TypedDict, total=False):
-    """What a move of an attempt may write beside the state: plain values, as they are bound."""
+    """Columns a move of an attempt may write besides the state: plain values, bound as they are."""
 
     closed: int
     closed_at: datetime
@@ -88,10 +88,10 @@ def move_job(
     source: JobState | None = None,
     **values: Unpack[JobColumns],
 ) -> bool:
-    """Move one job, if its state allows it (and its fence is still ours); every other column of a move is in *values*.
+    """Move one job if its state allows it, and if its fence is still *fence*.
 
-    What a state does not use is cleared unless *values* has it, so no bell, claim or wait outlives it.
-    False: somebody was first.
+    *values*: the other columns to write. Columns that the new state does not use are cleared unless named there, so no
+    bell, claim or wait outlives its state. False: another writer came first.
     """
     which = jobs.c.id == job
     if fence is not None:
@@ -102,9 +102,9 @@ def move_job(
 def move_jobs(
     connection: Connection, ids: Sequence[str], to: JobState, *, source: JobState, **values: Unpack[JobColumns]
 ) -> Sequence[str]:
-    """Move many jobs that are in the state *source*, in one statement; returns the ids of those that moved.
+    """Move many jobs from state *source* in one statement; return the ids of the jobs that moved.
 
-    *values* are values alone, no expressions: the statement is built once.
+    *values* must be plain values, not expressions: the statement is built once.
     """
     new = {f"new_{name}": value for name, value in values.items()}
     return connection.execute(_move_jobs(to, source, tuple(values)), {"ids": ids, **new}).scalars().all()
@@ -113,7 +113,7 @@ def move_jobs(
 def moving_job(
     which: ColumnElement[bool], to: JobState, *, source: JobState | None = None, **values: Unpack[JobColumns]
 ) -> Update:
-    """The statement of a move, for a caller that keeps it: from *source* alone, else from all that the table allows."""
+    """Build the statement of a move: from *source* only, or from every state the table allows."""
     sources = [source] if source and JOB_MOVES.check(source, to) else JOB_MOVES.sources(to)
     cleared: dict[str, Any] = {**WAITS_NO_MORE, "finished_at": database_now() if to in ENDED else None}
     if to not in (JobState.RUNNING, JobState.STOPPING):
@@ -122,19 +122,20 @@ def moving_job(
 
 
 def step_sources(to: StepState) -> list[StepState]:
-    """The states from which a run may move a step to *to*."""
+    """Return the states from which a run may move a step to *to*."""
     return [state for state in STEP_MOVES.sources(to) if to is not StepState.OPEN or state not in _REPLAYED]
 
 
 def move_step(connection: Connection, step: str, to: StepState, **values: Unpack[StepColumns]) -> bool:
-    """Move one step of a run; every other column of the move is in *values*. False: its state does not allow it."""
+    """Move one step of a run. *values*: the other columns to write. False: its state does not allow the move."""
     return _move_step(to).run(connection, {"step": step, "state": to, **values}).rowcount == 1
 
 
 def reopen_steps(connection: Connection, job: str, *, unbound: bool) -> None:
-    """Open what was refused, failed or skipped again: *job* is replayed by a person.
+    """Reopen the refused, failed or skipped steps of *job*, which a person replays.
 
-    *unbound*: nothing was done, and the function may ask for something else at each position. Such a step has no hash.
+    *unbound*: nothing had been done, so the function may ask for something else at each position; the steps lose their
+    hashes.
     """
     for source in _REPLAYED:
         STEP_MOVES.check(source, StepState.OPEN)
@@ -149,11 +150,11 @@ def reopen_steps(connection: Connection, job: str, *, unbound: bool) -> None:
 def move_attempt(
     connection: Connection, attempt: str, to: AttemptState, **values: Unpack[AttemptColumns]
 ) -> Row[Any] | None:
-    """Move one attempt, and return its row; every other column of the move is in *values*. None: it was resolved."""
+    """Move one attempt and return its row. *values*: the other columns to write. None: it was already resolved."""
     return _move_attempt(to).run(connection, {"attempt": attempt, "state": to, **values}).one_or_none()
 
 
-# Built once: for each state, every step goes through them; for each set of columns, what moves jobs by the hundred.
+# Built once: every step runs those for each state; bulk moves of jobs have one for each set of columns.
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Following jobs as they move: what changed since the last look, told in the order in which it was seen."""
+"""Follow jobs as they move: report changes since the last look in the order they were seen."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from pipeline.ledger.tenant_views import STEPS
 from pipeline.states import ENDED, JobState, StepState
 from pipeline.tables import jobs, steps
 
-MOST = 2_000  # unfinished jobs that are followed at once, the newest
-_LATE = timedelta(seconds=30)  # a job's time is taken before its commit, so an older one may still turn up
+MOST = 2_000  # unfinished jobs followed at once; of more, the newest
+_LATE = timedelta(seconds=30)  # a job's time is taken before its commit, so an older one may still appear
 _JOB = (
     *(jobs.c.id, jobs.c.tenant_id, jobs.c.workflow, jobs.c.state, jobs.c.wait, jobs.c.reason),
     *(jobs.c.created_at, jobs.c.finished_at),
 )
 _STEPS = STEPS.order_by(steps.c.opened_at, steps.c.position)
 
-Face = tuple[str, str | None, str | None]  # what of a job is told
+Face = tuple[str, str | None, str | None]  # the parts of a job whose change is reported
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moved:
-    """A job, or one of its steps, is in another state than at the last look."""
+    """A change of state of a job, or of one of its steps, since the last look."""
 
     job: Record
     step: Record | None = None
 
     @property
     def at(self) -> datetime | None:
-        """When it came to that state, where the ledger has it: it may have been long before the look."""
+        """When it entered that state, if recorded; possibly long before the look."""
         of = self.job if self.step is None else self.step
         named = "finished_at" if self.step is None else "opened_at" if of["state"] == StepState.OPEN else "closed_at"
         at: datetime | None = of[named]
@@ -42,7 +42,7 @@ class Moved:
 
 @dataclass(kw_only=True)
 class _Seen:
-    """A job as it was last told."""
+    """A job as last reported."""
 
     created_at: datetime
     face: Face | None = None
@@ -54,7 +54,7 @@ class _Seen:
 
 
 class Following:
-    """What one watcher has seen so far of all jobs, of a tenant's or workflow's, or of a single one."""
+    """The view of one watcher: all jobs, those of one tenant or workflow, or a single job."""
 
     def __init__(
         self, *, since: datetime, tenant: str | None = None, workflow: str | None = None, job: str | None = None
@@ -67,7 +67,7 @@ class Following:
         self._first = True
 
     def look(self, connection: Connection) -> list[Moved]:
-        """What moved since the last look; the first time, where the unfinished jobs stand."""
+        """Return the moves since the last look; on the first look, the current states of unfinished jobs."""
         found = self._found(connection)
         for job in found:
             self._seen.setdefault(job["id"], _Seen(created_at=job["created_at"]))
@@ -81,7 +81,7 @@ class Following:
         return told
 
     def _found(self, connection: Connection) -> list[Record]:
-        """The jobs to compare, the oldest first."""
+        """Return the jobs to compare, oldest first."""
         which: ColumnElement[bool] = self._wanted
         if not self._single:
             known = jobs.c.finished_at.is_(None) if self._first else jobs.c.id.in_(list(self._seen))
@@ -104,7 +104,7 @@ class Following:
         yield from (Moved(job=job) for job in moved if job["state"] in ENDED)  # after the steps that led there
 
     def _forget(self, found: Sequence[Record]) -> None:
-        """Ended jobs that would not be found anew, and the oldest of too many."""
+        """Drop ended jobs that a query would not find again, and the oldest ones beyond the limit."""
         if found:
             self._since = max(self._since, found[-1]["created_at"] - _LATE)
         old = [id for id, one in self._seen.items() if one.created_at < self._since]

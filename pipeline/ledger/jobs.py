@@ -1,4 +1,4 @@
-"""Jobs in the ledger: how a worker claims a job, how its run ends, and how a waiting job is woken."""
+"""Jobs in the ledger: claiming a job, ending its run, and waking a job that waits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.throttle.limits import LONGEST_WAIT
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimedJob:
-    """A job that a worker holds until `claimed_until`. Its writes name *fence*: another claim changes it."""
+    """A job held by a worker until `claimed_until`. Writes check *fence*, which every new claim raises."""
 
     id: str
     tenant: str
@@ -32,19 +32,19 @@ class ClaimedJob:
     user: str | None
     connection: str | None
     delivery: str | None  # the delivery that started it, for the log
-    request: str | None  # or the request of the agents' API that did
+    request: str | None  # the request of the agents' API that started it
     event: Mapping[str, Any]
     config: Mapping[str, Any]
     triggered: bool  # by a person's act, not by a schedule
     accepted: int
     fence: int
     runs_spent: int
-    waits_for: str | None  # what it was parked for, unless that has come since
-    wait_is_over: bool  # since before this claim: the wait has reached its expiry
-    waited: timedelta  # since it was due
+    waits_for: str | None  # what it was parked for, if that has not come
+    wait_is_over: bool  # the wait had expired before this claim
+    waited: timedelta  # time since it was due
 
 
-_ACCOUNT = "account:"  # the prefix of `waits_for` in a wait for a consent
+_ACCOUNT = "account:"  # prefix of `waits_for` when a job waits for consent
 
 # Every job runs these statements, so each is built once.
 _HINTED = Prepared(
@@ -84,7 +84,7 @@ _CLAIM_NEXT = Prepared(
 _DOCUMENT = Prepared(
     select(pinned_configuration.c.document).where(pinned_configuration.c.sha256 == bindparam("digest"))
 )
-# From WAITING alone. It may wake many: every job of a service account waits for the same consent.
+# Only from WAITING. One call may wake many: every job of a service account waits for the same consent.
 _WAKE = Prepared(
     moving_job(
         jobs.c.waits_for == bindparam("awaited"), JobState.QUEUED, source=JobState.WAITING, due_at=database_now()
@@ -105,11 +105,11 @@ _STATE_AND_REVOCATION = Prepared(select(jobs.c.state, jobs.c.revocation_id).wher
 
 
 def claim(connection: Connection, job: str, *, claim_for: timedelta, lapses: int | None = None) -> ClaimedJob | None:
-    """Claim the job that a bell names, or else its tenant's next due job of the same pattern. None: neither is due.
+    """Claim the job a bell names, or else its tenant's next due job of the same pattern.
 
-    Also None while the installation is held. Tenant and pattern are read from the job's row, never from the message.
-    *lapses*, in microseconds since 1970, is when the bell expires and another is rung in its place. After that it
-    permits the named job alone; otherwise a slow backlog would collect more permits than it has due jobs.
+    None: neither is due, or the installation is held. Tenant and pattern are read from the job's row, never from the
+    message. *lapses*, in microseconds since 1970, is when the bell expires and is replaced. After that it permits only
+    the named job; otherwise a slow backlog would collect more permits than it has due jobs.
     """
     hinted = _HINTED.run(connection, {"job": job}).one_or_none()
     if hinted is None:
@@ -148,7 +148,7 @@ def claim(connection: Connection, job: str, *, claim_for: timedelta, lapses: int
 
 
 def lock_claim(connection: Connection, job: ClaimedJob) -> bool:
-    """Lock the claim until the transaction ends. False: the job is told to stop, or another worker has it."""
+    """Lock the claim until the transaction ends. False: the job was told to stop, or another worker has it."""
     return _LOCK_CLAIM.run(connection, {"job": job.id, "held": job.fence}).first() is not None
 
 
@@ -158,10 +158,10 @@ def lock_claim(connection: Connection, job: ClaimedJob) -> bool:
 def requeue(connection: Connection, job: ClaimedJob, *, delay: timedelta, reason: str) -> JobState | None:
     """Queue a running job again: for a retry, a yield, or a wait for an upstream. Spends no run.
 
-    It is due within a day, however long *delay* is: its next run sees what to wait for then. A job that was told to
-    stop is cancelled instead.
+    The job is due within a day even if *delay* is longer; its next run sees what to wait for then. A job that was told
+    to stop is cancelled instead.
     """
-    # From RUNNING alone: dead and cancelled jobs may be queued too, but only by a person's replay.
+    # Only from RUNNING: dead and cancelled jobs may be queued as well, but only by a person's replay.
     running, due_at = JobState.RUNNING, database_in(min(delay, LONGEST_WAIT))
     values: JobColumns = {"due_at": due_at, "reason": reason, **WAITS_ON}
     if move_job(connection, job.id, JobState.QUEUED, fence=job.fence, source=running, **values):
@@ -180,10 +180,10 @@ def park(
     reason: str,
     lacks: Sequence[str] = (),
 ) -> JobState | None:
-    """Park a running job. *lacks*: the scopes that a consent is to give. A job told to stop is cancelled instead.
+    """Park a running job; a job told to stop is cancelled instead. *lacks*: the scopes that a consent must grant.
 
-    With *due_in* before *expires_in*, a job that waits for the same thing as before keeps its earlier expiry: looking
-    again does not prolong the wait. For an upstream it has a place in a line, which may lie behind the expiry.
+    With *due_in* before *expires_in*, a job that waits for the same thing as before keeps its earlier expiry: checking
+    again does not prolong the wait. For an upstream, the due time is a place in its line and may lie behind the expiry.
     """
     expires_at, due_at = database_in(expires_in), database_in(due_in)
     if waits_for is not None and (due_in < expires_in or wait is Wait.UPSTREAM):
@@ -207,26 +207,26 @@ def park(
 
 
 def cancel_if_stopping(connection: Connection, job: ClaimedJob) -> JobState | None:
-    """Cancel a job that was told to stop; any other is left as it is."""
+    """Cancel a job that was told to stop; leave any other as it is."""
     stopped = move_job(connection, job.id, JobState.CANCELLED, fence=job.fence, source=JobState.STOPPING)
     return JobState.CANCELLED if stopped else None
 
 
 def cancel(connection: Connection, job: ClaimedJob, *, reason: str) -> JobState | None:
-    """Cancel a running job: a revocation refused a step, and its workflow did not catch that."""
+    """Cancel a running job whose workflow did not catch the refusal of a step by a revocation."""
     running = JobState.RUNNING
     cancelled = move_job(connection, job.id, JobState.CANCELLED, fence=job.fence, source=running, reason=reason)
     return JobState.CANCELLED if cancelled else cancel_if_stopping(connection, job)
 
 
 def finish(connection: Connection, job: ClaimedJob) -> JobState | None:
-    """The function returned, so the job is done, even if it was told to stop."""
+    """Mark the job as done after its function returned, even if it was told to stop."""
     done = _FINISH.run(connection, {"job": job.id, "held": job.fence}).rowcount == 1
     return JobState.DONE if done else None
 
 
 def bury(connection: Connection, job: ClaimedJob, *, reason: str) -> JobState | None:
-    """No further run can help: the job is dead until a person replays it."""
+    """Declare the job dead, because no further run can help, until a person replays it."""
     buried = move_job(connection, job.id, JobState.DEAD, fence=job.fence, source=JobState.RUNNING, reason=reason)
     return JobState.DEAD if buried else cancel_if_stopping(connection, job)
 
@@ -254,23 +254,23 @@ def spend_run(
 
 
 def state_and_revocation(connection: Connection, job: str) -> tuple[JobState, str | None]:
-    """The state of a job, and the revocation that stopped or cancelled it."""
+    """Return the state of a job, and the revocation that stopped or cancelled it."""
     row = _STATE_AND_REVOCATION.run(connection, {"job": job}).one()
     return JobState(row.state), row.revocation_id
 
 
 def consent_of(key: AccountKey) -> str:
-    """The `waits_for` of a job that waits for a consent to this account."""
+    """Return the `waits_for` of a job that waits for consent to this account."""
     return f"{_ACCOUNT}{key}"
 
 
 def upstream_of(step: str) -> str:
-    """The `waits_for` of a job while the upstream of this step is away."""
+    """Return the `waits_for` of a job while this step's upstream is unavailable."""
     return f"upstream/{step}"
 
 
 def consenting(waits_for: str | None) -> AccountKey | None:
-    """The account whose consent *waits_for* means; None: it means something else."""
+    """Return the account whose consent *waits_for* names; None if it names something else."""
     if waits_for is None or not waits_for.startswith(_ACCOUNT):
         return None
     return AccountKey.parse(waits_for.removeprefix(_ACCOUNT))
@@ -282,12 +282,12 @@ def wake(connection: Connection, waits_for: str) -> Sequence[str]:
 
 
 def end_wait(connection: Connection, job: ClaimedJob) -> None:
-    """What a running job was parked for has come, so that another wait for the same is a new one."""
+    """Clear what a running job was parked for, because it has come; a later wait for the same starts afresh."""
     _WAITS_NO_MORE.run(connection, {"job": job.id, "held": job.fence})
 
 
 def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int, str]]:
-    """The claims that have expired: the worker died, or was stopped for too long."""
+    """Return expired claims: the worker died, or was suspended for too long."""
     statement = (
         select(jobs.c.id, jobs.c.fence, jobs.c.pattern).where(IS_CLAIMED, jobs.c.claimed_until < NOW).limit(limit)
     )

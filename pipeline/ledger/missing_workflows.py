@@ -1,4 +1,4 @@
-"""Workflows that are switched on, or have unfinished jobs, and are not installed here."""
+"""Workflows that are enabled, or have unfinished jobs, but are not installed here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _IS_ON = workflow_settings.c.enabled & workflow_settings.c.tenant_id.in_(
 
 @dataclass(frozen=True, kw_only=True)
 class MissingWorkflow:
-    """One that the ledger knows by name alone."""
+    """A workflow that only the ledger knows."""
 
     name: str
     on_for: tuple[str, ...]  # tenants
@@ -25,7 +25,7 @@ class MissingWorkflow:
 
     @property
     def sentence(self) -> str:
-        """What is wrong, and what to do."""
+        """The fault, and what to do."""
         on = f", is on for {', '.join(self.on_for)}" if self.on_for else ""
         waits = f", and {self.unfinished} job(s) of it wait" if self.unfinished else ""
         off = f", or `aswhom workflows disable {self.name} --tenant {self.on_for[0]}`" if self.on_for else ""
@@ -34,7 +34,7 @@ class MissingWorkflow:
 
 
 def not_installed(connection: Connection, workflows: Registry) -> list[str]:
-    """The names of those that are on for somebody, whose deliveries are ignored by a web that lacks them."""
+    """Return the enabled workflows that are not installed; a web process without them ignores their deliveries."""
     on = select(workflow_settings.c.workflow).where(_IS_ON).distinct()
     return sorted(name for name in connection.execute(on).scalars() if workflows.find(name) is None)
 
@@ -42,7 +42,7 @@ def not_installed(connection: Connection, workflows: Registry) -> list[str]:
 def missing_workflows(
     connection: Connection, workflows: Registry, *, tenant: str | None = None
 ) -> list[MissingWorkflow]:
-    """Those of one tenant, or of all, by name."""
+    """Return the missing workflows of one tenant, or of all, by name."""
     on = select(workflow_settings.c.workflow, workflow_settings.c.tenant_id).where(_IS_ON)
     unfinished = select(jobs.c.workflow, func.count()).where(jobs.c.finished_at.is_(None)).group_by(jobs.c.workflow)
     if tenant is not None:

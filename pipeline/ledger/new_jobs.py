@@ -1,4 +1,4 @@
-"""New jobs: accepted with a ledger number, under a configuration and scopes that jobs share."""
+"""Accept new jobs: each takes a ledger number; jobs share stored configurations and scope sets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.states import JobState
 from pipeline.tables import jobs, pinned_configuration
 from pipeline.workflow import ExternalUser, Workflow
 
-# Every acceptance runs these; building them anew takes longer than the database does.
+# Every acceptance runs these statements; building them takes longer than running them.
 _STORED = Prepared(
     select(
         exists().where(agents.c.id == bindparam("agent")).label("agent"),
@@ -31,39 +31,39 @@ _STORED = Prepared(
     )
 )
 
-# At `due`, but no later than now by the clock that due times are compared by: ours may be ahead of it, and SQLite's has
-# whole milliseconds.
+# `due`, but at most the database's now: our clock may be ahead of the clock that due times are compared with, and
+# SQLite's counts whole milliseconds.
 _DUE = bindparam("due", type_=Instant)
 _AT_ONCE = case((database_now() > _DUE, _DUE), else_=database_now())
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """A job as whatever starts it wants it."""
+    """A job as requested by its trigger."""
 
     id: str
     tenant: str
     workflow: Workflow
     event: Mapping[str, Any]
-    config: Mapping[str, Any]  # what is pinned with it
-    user: str | None = None  # the principal that USER means
-    triggered_by: ExternalUser | str | None = None  # who sent the event
-    delivery: str | None = None  # that started it
-    source_connection: str | None = None  # through which that came
-    request: str | None = None  # of an agent, that started it
-    # Every name of whoever had its delivery looked at again, started it by hand, or may have the key that asked for it.
+    config: Mapping[str, Any]  # the configuration pinned to the job
+    user: str | None = None  # the principal that USER resolves to
+    triggered_by: ExternalUser | str | None = None  # the sender of the event
+    delivery: str | None = None  # the delivery that started it
+    source_connection: str | None = None  # the provider connection the delivery came through
+    request: str | None = None  # the agent request that started it
+    # Every name of the person who replayed the delivery, started the job by hand, or may hold the key that requested
+    # it.
     replayed_by: Sequence[str] = ()
 
 
 def insert_job(
     connection: Connection, new: NewJob, *, now: datetime, here: TenantSetup | None = None, ring: bool = False
 ) -> Bell | None:
-    """Accept one job: its ledger number decides what a revocation may still stop.
+    """Accept one job. Its ledger number decides which revocations still stop it.
 
-    *here*: what was read of its tenant already, for its workflow.
-
-    *ring*: with a bell that the caller rings after the commit, unless the tenant has its share of them, or an older job
-    of it waits for one: then `ring_due` says whose turn it is.
+    *here*: the tenant's setup for the workflow, if already read. *ring*: grant a bell, which the caller rings after the
+    commit, unless the tenant has used its share or an older job of it is waiting for a bell; `ring_due` then picks the
+    next job.
     """
     workflow, by = new.workflow, new.triggered_by
     sender = by if isinstance(by, ExternalUser) else None
@@ -107,7 +107,7 @@ def insert_job(
 
 
 def _store_shared(connection: Connection, new: NewJob, digest: str, scopes: scope_sets.ScopeSet, now: datetime) -> None:
-    """Store what jobs share, and nothing deletes: as a rule all of it is there, and one look is all it takes."""
+    """Store the rows that jobs share and that are never deleted. Usually all exist, so one query is enough."""
     agent = new.workflow.agent
     shared = {"agent": agent, "config": digest, "tenant": new.tenant, "scopes": scopes.sha256}
     stored = _STORED.run(connection, shared).one()
@@ -121,7 +121,7 @@ def _store_shared(connection: Connection, new: NewJob, digest: str, scopes: scop
 
 @cache
 def _insert_job(*, numbers: bool, rings: bool) -> Prepared:
-    """*numbers*: the row takes its ledger number itself, from the sequence."""
+    """Build the INSERT of a job. With *numbers*, the row draws its ledger number from the sequence."""
     statement: Any = insert(jobs).values(due_at=_AT_ONCE)
     if numbers:
         statement = statement.values(accepted=NUMBERS.next_value())

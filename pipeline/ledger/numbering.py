@@ -1,7 +1,7 @@
-"""Whether the ledger sequence is ahead of the rows that were numbered by it.
+"""Detects a ledger sequence that is behind the rows numbered by it.
 
-Behind them, a revocation is numbered as if it had come before what it is to end, and ends nothing. A database's tools
-bring it there: logical replication and many a migration service carry rows and no sequence.
+A revocation would then be numbered as older than what it is to end, and end nothing. Database tools cause this: logical
+replication and many migration services copy rows but not sequences.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from pipeline.tables import attempts, jobs
 
 log = logging.getLogger(__name__)
 
-# Each an index's end. What else is numbered has its record in the audit; a job's acceptance has none.
+# Each the end of an index. Everything else that is numbered has an audit record, except a job's acceptance.
 _ENDS = (
     select(func.max(audit.c.number)).scalar_subquery(),
     select(func.max(attempts.c.closed)).scalar_subquery(),
 )
-# Besides, a row for each scope that was ever revoked and each unfinished job.
+# These also read one row per scope ever revoked, and per unfinished job.
 _NUMBERED = (
     *_ENDS,
     select(func.max(scopes.c.revoked)).scalar_subquery(),
     select(func.max(jobs.c.accepted)).where(jobs.c.finished_at.is_(None)).scalar_subquery(),
 )
-# Not `pg_sequence_last_value`: it knows none after RESTART WITH or setval(…, false), by which many put one right.
+# Not `pg_sequence_last_value`: it is NULL after RESTART WITH or setval(…, false), which many use for repair.
 _ROW = table(NUMBERS.name, column("last_value"), column("is_called"))
 _LAST_OF_SEQUENCE = select(case((_ROW.c.is_called, _ROW.c.last_value), else_=_ROW.c.last_value - 1))
 _MAY_LOOK = text(f"select has_sequence_privilege('{NUMBERS.name}', 'SELECT')")
@@ -38,18 +38,18 @@ _SET_ROW = "update ledger_numbers set value = {}"
 
 
 def newest(connection: Connection, *, quickly: bool = False) -> int:
-    """The greatest number that a row has; *quickly*: of those that are found at the ends of indexes."""
+    """Return the greatest number of any row; *quickly*: only of those at the ends of indexes."""
     numbered = select(*(_ENDS if quickly else _NUMBERED))
     return max((number for number in connection.execute(numbered).one() if number is not None), default=0)
 
 
 def behind(connection: Connection, *, quickly: bool = False) -> str | None:
-    """What is to be said of a ledger whose sequence is behind its rows, and done about it; else None.
+    """Return what is wrong and what to do if the ledger's sequence is behind its rows, or None.
 
-    *quickly*: among very many unfinished jobs too. Then it is not seen where nothing but those was numbered beyond it.
+    *quickly*: cheap even with very many unfinished jobs, but misses a sequence that only these are ahead of.
     """
     on_postgresql = connection.dialect.name == "postgresql"
-    # Before the sequence: it may go on between the two, and must not seem to be behind by that.
+    # Read before the sequence, which may advance meanwhile and must not seem to be behind because of that.
     numbered = newest(connection, quickly=quickly)
     last = last_given(connection)
     if last is None:
@@ -71,7 +71,7 @@ def behind(connection: Connection, *, quickly: bool = False) -> str | None:
 
 
 def last_given(connection: Connection) -> int | None:
-    """The last number that the ledger gave; None: its role may not look at the sequence."""
+    """Return the last number the ledger gave; None: the role may not read the sequence."""
     if connection.dialect.name != "postgresql":
         return int(connection.execute(_LAST_OF_ROW).scalar_one())
     if not connection.execute(_MAY_LOOK).scalar_one():

@@ -1,4 +1,4 @@
-"""The opening transaction. An attempt is sent only after it committed the intent, under the locks and by the rule."""
+"""The opening transaction: commits the intent, under the locks and by the rule, before an attempt is sent."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ from pipeline.ledger.refusals import rule_out
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs
 
-# Every step runs these statements, so each is built once: building takes longer than running. Values are arguments.
-# The UPDATE that checks the fence also extends the claim past the call, so no heartbeat thread is needed. On PostgreSQL
-# it also draws the ledger number. An opening that is not made wastes one: numbers may have gaps.
+# Every step runs these statements, so each is built once: building takes longer than running. Values are bound. The
+# UPDATE that checks the fence also extends the claim past the call, so no heartbeat thread is needed. On PostgreSQL it
+# also draws the ledger number; an opening that is refused wastes one, which is fine because numbers may have gaps.
 _EXTEND_CLAIM = Prepared(
     update(jobs)
     .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), jobs.c.state == JobState.RUNNING)
@@ -62,12 +62,12 @@ _INSERT_ATTEMPT = Prepared(insert(attempts))
 
 
 def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
-    """The opening transaction: locks, fence, the rule, the lease, the once key, then the intent with its number.
+    """Open an attempt: locks, fence, the rule, the lease, the once key, then the intent with its number.
 
     Raises Misconfigured, and writes nothing, if an operator must act first.
     """
     if intent.decision.pattern is AccessPattern.CAPABILITY and intent.capability is None:
-        # Sent with an account's token it would still have its effect, but the ledger would record a capability.
+        # With an account's token the call would have its effect, but the ledger would record a capability.
         raise Misconfigured(f"step {intent.step} is to open by a capability, and none is wanted for it")
     job = intent.job
     lock_shared(connection, (*intent.lease.scope_list, *approver_scopes(intent.approval)))
@@ -90,8 +90,8 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     match outcome:
         case RuledOut():
             return rule_out(connection, intent, outcome, now)
-        # The run read the connection's address before this transaction. Since then it may have been removed, or
-        # registered again under its id with another address: the new API's token must not go to the old address.
+        # The run read the connection's address before this transaction. The connection may since have been removed, or
+        # registered again under its id with another address; a token for the new API must not go to the old address.
         case _ if held.api_url != intent.api_url:
             what = "was removed" if held.api_url is None else "has another address"
             reason = f"provider connection {intent.connection} {what}: it looks again"
@@ -100,7 +100,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
             return _await_consent(connection, intent, outcome, now)
         case NeedsRefresh():
             return outcome
-    # Checked here because after the commit each failure would use up an attempt and its approval.
+    # Checked before the commit: afterwards, each failure would use up an attempt and its approval.
     if outcome is not None and outcome.token_type.startswith(UNSUPPORTED):
         check_type(get_connection(connection, intent.connection), outcome.token_type)
     if intent.number > 1 and _is_overtaken(connection, intent, now):
@@ -117,7 +117,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     if outcome is not None and outcome.first_use:
         note_use(connection, outcome.account, generation=outcome.generation, now=now)
     opened = held.number if gives_number else next_number(connection)
-    if not write_step(connection, intent, StepState.OPEN, now):  # a late answer ended it, or a person
+    if not write_step(connection, intent, StepState.OPEN, now):  # a late answer or a person has ended the step
         reason = "its step has ended before it opened"
         return Ended(reason=reason, moved=requeue(connection, job, delay=timedelta(), reason=reason))
     _insert_attempt(connection, intent, outcome, capability, opened=opened, now=now)
@@ -127,30 +127,33 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
 
 
 def _is_overtaken(connection: Connection, intent: Intent, now: datetime) -> bool:
-    """Whether an earlier call had the effect, or may have had it and this one would be another."""
+    """True if an earlier call had the effect, or may have had it and repeating is not allowed."""
     forgotten = None if intent.repeats_for is None else now - intent.repeats_for
     by_unknown = not intent.repeats_unknown
     return overtaken(connection, intent.step, by_unknown=by_unknown, unknown_before=forgotten)
 
 
 def _end_wait(connection: Connection, intent: Intent) -> None:
-    """What the job was parked for has come, so that another such wait is a new one.
+    """End the job's wait, because what it waited for has come; a later wait for the same thing starts afresh.
 
-    Not for the step's own upstream: whether that is there only the answer says (`close_attempt`).
+    Skips a wait for the step's own upstream: only its answer shows that it is back (`close_attempt`).
     """
     if intent.job.waits_for not in (None, upstream_of(intent.step)):
         end_wait(connection, intent.job)
 
 
 def _examined(connection: Connection, intent: Intent) -> LeaseOutcome | None:
-    """The outcome of the rule for this intent; None: the step may open, by a capability, which needs no account."""
+    """Apply the rule to this intent. None: the step opens with a capability, which needs no account."""
     if intent.capability is None:
         return leases.examine(connection, intent.lease)
     return revoked_since(connection, intent.lease.scope_list, intent.lease.accepted)
 
 
 def _issue_capability(connection: Connection, intent: Intent, now: datetime) -> Capability | Ended | None:
-    """The capability to send the call with; None: a leased token is sent. Ended: the capability sent before is gone."""
+    """Issue the capability to send the call with.
+
+    None: the call uses a leased token. Ended: the capability that was sent before is no longer valid.
+    """
     if intent.capability is None:
         return None
     alive_at = now + intent.send_within
@@ -170,7 +173,7 @@ def _insert_attempt(
     opened: int,
     now: datetime,
 ) -> None:
-    """Insert the attempt's row and its audit record. *opened* is its number in the ledger."""
+    """Insert the attempt's row and its audit record. *opened* is its ledger number."""
     _INSERT_ATTEMPT.run(
         connection,
         {
@@ -208,7 +211,7 @@ def _insert_attempt(
 
 
 def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, now: datetime) -> Ended:
-    """Park the job until the account's consent: that commit takes the account's lock, and wakes the job."""
+    """Park the job until the account's consent, whose commit takes the account's lock and wakes the job."""
     pending_account(connection, intent.lease.account_key, id=intent.new_account, provider=intent.provider, now=now)
     missing = f", scopes missing: {', '.join(needs.missing_scopes)}" if needs.missing_scopes else ""
     reason = f"{intent.action} needs the consent of {intent.principal}: the account is {needs.state}{missing}"

@@ -1,8 +1,8 @@
-"""Reads for the operator of the installation, whatever the tenant: one mapping a row.
+"""Reads for the operator of the installation, across tenants: one mapping per row.
 
-`any_…` reads one row by its id alone and raises BadInput, with the command that lists ids, if there is none; the others
-read short lists whole. Long lists, and everything that a tenant may see, are in `pipeline.ledger.tenant_views`; the web
-uses no `any_…` (tests/house/test_operator_queries.py).
+`any_…` reads one row by its id and raises BadInput, naming the command that lists ids, if there is none; the rest read
+short lists whole. Long lists, and everything a tenant may see, are in `pipeline.ledger.tenant_views`. The web uses no
+`any_…` (tests/house/test_operator_queries.py).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from pipeline.tables import deliveries, heartbeats, jobs, schedules, steps, work
 
 
 def one(connection: Connection, table: Table, id: str, *, what: str, listed_by: str) -> Record:
-    """The row of that id. Raises BadInput, which says how to see the ids there are."""
+    """Return the row with that id. Raises BadInput, which says how to list the ids."""
     found = rows_of(connection, select(table).where(table.c.id == id))
     return _found(found[0] if found else None, id, what=what, listed_by=listed_by)
 
@@ -52,7 +52,7 @@ def tenant(connection: Connection, id: str) -> Record:
 
 
 def living_tenant(connection: Connection, id: str) -> Record:
-    """That tenant, if anything may be set up for it. Raises BadInput."""
+    """Return that tenant if it is not deleted. Raises BadInput."""
     found = tenant(connection, id)
     if found["deleted_at"] is not None:
         raise BadInput(f"tenant {id} was deleted: it is stopped for good")
@@ -60,13 +60,13 @@ def living_tenant(connection: Connection, id: str) -> Record:
 
 
 def all_tenants(connection: Connection, among: Collection[str] | None = None) -> list[Record]:
-    """Deleted ones too; *among*: those of these alone."""
+    """Return all tenants, including deleted ones; *among*: only these."""
     found = select(tenants).order_by(tenants.c.id)
     return rows_of(connection, found if among is None else found.where(tenants.c.id.in_(among)))
 
 
 def all_agents(connection: Connection) -> list[Record]:
-    """Those that have had a job, or an API key."""
+    """Return all agents that have had a job or an API key."""
     return rows_of(connection, select(agents).order_by(agents.c.id))
 
 
@@ -85,7 +85,7 @@ def provider_connection(connection: Connection, id: str) -> Record:
 
 
 def all_connections(connection: Connection) -> list[Record]:
-    """Each with the names of its live secrets."""
+    """Return all provider connections, each with the names of its live secrets."""
     return sorted(tenant_views.connections_page(connection, None, EVERY).rows, key=lambda row: row["id"])
 
 
@@ -100,12 +100,15 @@ def all_installations(connection: Connection) -> list[Record]:
 
 
 def any_account(connection: Connection, id: str) -> Record:
-    """By its id, or by `tenant/connection/principal`. Raises BadInput."""
+    """Return an account by its id, or by `tenant/connection/principal`. Raises BadInput."""
     return _found(tenant_views.account(connection, None, id), id, what="account", listed_by="accounts list")
 
 
 def fitting_connection(connection: Connection, tenant: str, name: str) -> ProviderConnection:
-    """A provider connection by its id, else the one of that provider which fits the tenant. Raises BadInput."""
+    """Return a provider connection by its id, or else the one of that provider that fits the tenant.
+
+    Raises BadInput.
+    """
     ids = connection.execute(select(provider_connections.c.id).where(provider_connections.c.id == name)).scalars()
     if ids.first() is None:
         return connection_for(connection, tenant, name)
@@ -116,7 +119,7 @@ def fitting_connection(connection: Connection, tenant: str, name: str) -> Provid
 
 
 def any_job(connection: Connection, id: str) -> Record:
-    """Raises BadInput, which says whether retention has forgotten it."""
+    """Return a job. Raises BadInput, which says whether retention has removed it."""
     found = rows_of(connection, select(jobs).where(jobs.c.id == id))
     if not found:
         raise no_job(connection, id)
@@ -124,13 +127,13 @@ def any_job(connection: Connection, id: str) -> Record:
 
 
 def revocation_pages_of(connection: Connection, id: str) -> list[Record]:
-    """The jobs a revocation reached, a page a row, in the order of the receipt."""
+    """Return the jobs a revocation reached, one page per row, in the order of the receipt."""
     columns = revocation_pages.c
     return rows_of(connection, select(revocation_pages).where(columns.revocation_id == id).order_by(columns.number))
 
 
 def compensation_of(connection: Connection, job: str) -> list[Record]:
-    """What followed the steps of a cancelled job, or why nothing did, with the state of the jobs that do it."""
+    """Return the compensations of a cancelled job's steps, or why there are none, with the states of their jobs."""
     by = jobs.alias("by")
     statement = (
         select(compensations, steps.c.position, by.c.state.label("by_state"))
@@ -159,20 +162,20 @@ def all_workflow_settings(connection: Connection, tenant: str | None) -> list[Re
 
 
 def any_delivery(connection: Connection, id: str) -> Record:
-    """With its body and the ids of its jobs. Raises BadInput."""
+    """Return a delivery with its body and the ids of its jobs. Raises BadInput."""
     found = tenant_views.delivery(connection, None, id)
     if found is None:
         raise no_delivery(connection, id)
     return found
 
 
-_LOOKED_AT = 10_000  # of a busy installation, a few minutes: what lists wrongly leaves out something then, too
+_LOOKED_AT = 10_000  # a few minutes of a busy installation: enough to show what a wrong list leaves out
 
 
 def left_out(connection: Connection, *, since: datetime) -> list[Record]:
-    """Of the latest deliveries, those that came to nothing since what they name is not listed: how many, and why.
+    """Count recent deliveries that came to nothing because what they name is not listed, by reason.
 
-    That is what workflows wanted, and revocations.
+    These are events that workflows wanted, and revocations.
     """
     latest = (
         select(deliveries.c.connection_id, deliveries.c.left_out, deliveries.c.reason)
@@ -196,7 +199,7 @@ def all_heartbeats(connection: Connection) -> list[Record]:
 
 
 def stopped_scopes(connection: Connection, among: Collection[str] | None = None) -> list[Record]:
-    """*among*: of these tenants alone, which are stopped themselves."""
+    """Return the stopped scopes; *among*: only those of these tenants that are stopped themselves."""
     found = select(scopes).where(scopes.c.stopped.is_(True)).order_by(scopes.c.kind, scopes.c.key)
     if among is not None:
         found = found.where(scopes.c.kind == ScopeKind.TENANT, scopes.c.key.in_(among))
@@ -204,7 +207,7 @@ def stopped_scopes(connection: Connection, among: Collection[str] | None = None)
 
 
 def paused_connections(connection: Connection, among: Collection[str] | None = None) -> list[Record]:
-    """Those that somebody is to act for; *among*: of these tenants alone."""
+    """Return provider connections that need an operator; *among*: only these tenants' own."""
     columns = provider_connections.c
     found = select(columns.id, columns.tenant_id, columns.provider, columns.paused_reason).where(NEEDS_OPERATOR)
     if among is not None:
@@ -213,7 +216,7 @@ def paused_connections(connection: Connection, among: Collection[str] | None = N
 
 
 def troubled_accounts(connection: Connection, *, limit: int) -> tuple[list[Record], int]:
-    """The first of them, and how many there are."""
+    """Return the first *limit* troubled accounts, and how many there are."""
     number = select(func.count()).select_from(accounts).where(TROUBLED)
     first = rows_of(connection, tenant_views.ACCOUNTS.where(TROUBLED).order_by(accounts.c.id).limit(limit))
     return first, connection.execute(number).scalar_one()

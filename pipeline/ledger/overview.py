@@ -1,4 +1,4 @@
-"""What needs a person now, counted: each count by an index, and no further than it matters."""
+"""Counts of what needs a person now, each by an index and up to a limit."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from pipeline.schedules.changes import LIVE
 from pipeline.states import JobState
 from pipeline.tables import attempts, deliveries, heartbeats, jobs, schedules
 
-MOST = 1_000  # counted; more than that is "over a thousand" to anybody
+MOST = 1_000  # counted at most; more is shown as "over a thousand"
 _RECENT = timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
-    """How many of each there are, up to `MOST` + 1."""
+    """The counts, each up to `MOST` + 1."""
 
-    unanswered: int  # calls that only a person's word settles
+    unanswered: int  # calls that only a person can settle
     dead: int  # jobs that can still be replayed
-    lost: int  # accounts that somebody has to connect again
-    suspended: int  # accounts, by their provider
+    lost: int  # accounts that somebody must connect again
+    suspended: int  # accounts suspended by their provider
     refused: int  # deliveries of the last day that were unrecognised or refused
-    revoking: int  # revocations without their receipt yet
-    stuck: int  # revocations that a provider could not be asked to follow
+    revoking: int  # revocations without a receipt yet
+    stuck: int  # revocations whose provider could not be asked to follow
     schedules: int  # with a fault
     paused: tuple[str, ...]  # provider connections
     stopped: tuple[str, ...]  # scopes
-    withheld: int  # of the platform's, used by one tenant, and paused or stopped: connections and agents
-    duties: tuple[str, ...]  # of housekeeping, that failed or are late; of all tenants alone
-    hold: Hold | None  # of the installation; who and why is said to who sees all tenants
+    withheld: int  # platform connections and agents that the tenant uses and that are paused or stopped
+    duties: tuple[str, ...]  # of housekeeping, failed or late; only in the view of all tenants
+    hold: Hold | None  # of the installation; only viewers of all tenants see who and why
 
 
 def overview(connection: Connection, of: Collection[str] | None, *, now: datetime) -> dict[str | None, Overview]:
-    """Of each of these tenants, in as many statements as of one; None: of all of them and the platform, as one."""
+    """Return the counts per tenant, in as many statements as for one. None: all tenants and the platform as one."""
     paused, stopped = (
         operator_queries.paused_connections(connection, of),
         operator_queries.stopped_scopes(connection, of),
@@ -67,7 +67,7 @@ def overview(connection: Connection, of: Collection[str] | None, *, now: datetim
 
 
 def _numbers(connection: Connection, of: Collection[str] | None, now: datetime) -> dict[str | None, dict[str, int]]:
-    """Each for each tenant by itself, and by an index as for one: no tenant's many hide what another has."""
+    """Count per tenant, each by an index: one tenant's many rows do not hide another's."""
 
     def count(table: Table, *where: ColumnElement[bool]) -> ColumnElement[int]:
         found = select(literal(1)).select_from(table).where(*where)
@@ -91,7 +91,7 @@ def _numbers(connection: Connection, of: Collection[str] | None, now: datetime) 
         return {None: numbers}
     rows = rows_of(connection, found.add_columns(tenants.c.id).where(tenants.c.id.in_(of)))
     known = {row.pop("id"): row for row in rows}
-    # Not by the tenant, or SQLite would go through all that came for each in that time.
+    # Not by the bare tenant column, or SQLite would go through all rows of that time for each tenant.
     whose = func.coalesce(deliveries.c.tenant_id, "")
     refused = select(whose, func.count()).where(bad, whose.in_(of)).group_by(whose)
     for tenant, number in connection.execute(refused):
@@ -105,7 +105,7 @@ def _counted(found: Select[Any]) -> ScalarSelect[int]:
 
 
 def _withheld() -> ColumnElement[int]:
-    """What is not theirs has no name here: that it is so is enough to ask the platform."""
+    """Count withheld platform resources. They are not named to the tenant: a count is enough to ask the platform."""
     own, stops = provider_connections.c, scopes.c
     stopped = exists().where(stops.stopped.is_(True), stops.kind == ScopeKind.CONNECTION, stops.key == own.id)
     used = or_(
@@ -117,7 +117,7 @@ def _withheld() -> ColumnElement[int]:
         )
     )
     through = select(own.id).where(own.tenant_id.is_(None), or_(own.paused_reason.is_not(None), stopped), used)
-    # Not the bare column, or SQLite would look through all the jobs that the tenant ever had.
+    # Not the bare column, or SQLite would read all jobs the tenant ever had.
     is_theirs = (func.coalesce(jobs.c.tenant_id, "") == tenants.c.id) & (jobs.c.agent_id == stops.key)
     works = or_(
         *(
@@ -130,7 +130,7 @@ def _withheld() -> ColumnElement[int]:
 
 
 def _duties(connection: Connection) -> tuple[str, ...]:
-    """The newest beat of each duty counts: a host that is gone is no trouble while another does its work."""
+    """Return failed or late duties. Only the newest beat of each counts: a host may go while another does its work."""
     now, newest = ledger_now(connection), dict[str, Any]()
     for row in connection.execute(select(heartbeats).order_by(heartbeats.c.at)):
         newest[row.duty] = row

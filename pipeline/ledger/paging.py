@@ -1,6 +1,6 @@
-"""Pages of a list, newest first (or soonest): found by an index, whatever lies behind them.
+"""Pages of a list, newest (or soonest) first: found by an index, however many rows lie behind them.
 
-What no index finds is looked for in a stretch of the list, and a page says how far it has looked.
+Conditions without an index are applied to a stretch of the list, and a page says how far it has looked.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Select, and_, asc, desc, or_, select
 
 Record = dict[str, Any]
-STRETCH = 10_000  # rows that one page of a list on the web looks through for what no index finds
+STRETCH = 10_000  # rows that one web page examines for conditions without an index
 Also = Callable[[Any], Sequence[ColumnElement[bool]]]  # further conditions, on columns of a table or of a stretch of it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a page ended: what follows is older, or as old with a lower id. Of the audit, *at* is a ledger number.
+    """The end of a page: what follows is older, or equally old with a lower id. In the audit, *at* is a ledger number.
 
-    Of a list that has the soonest first, what follows is later, or at the same time with a higher id.
+    In a list with the soonest first, what follows is later, or at the same time with a higher id.
     """
 
     at: datetime | int
@@ -35,23 +35,23 @@ class Page:
 
     rows: Sequence[Record]
     next: Place | None
-    looked_through: int | None = None  # rows, where the stretch ended before the page was full
+    looked_through: int | None = None  # rows examined, if the stretch ended before the page was full
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """Which page is wanted."""
+    """The request for a page."""
 
-    limit: int | None  # None: whatever there is
+    limit: int | None  # None: all rows
     after: Place | None = None
-    stretch: int | None = None  # rows that are looked through for what no index finds; None: all of them
+    stretch: int | None = None  # rows examined for conditions without an index; None: all of them
 
 
 EVERY = Turn(limit=None)
 
 
 def rows_of(connection: Connection, statement: Select[Any]) -> list[Record]:
-    """Every row, as a mapping."""
+    """Return every row as a mapping."""
     return [dict(row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - its documented name
 
 
@@ -65,7 +65,7 @@ def page_of(
     also: Also = lambda columns: (),
     soonest_first: bool = False,
 ) -> Page:
-    """One page of *statement*, whose conditions an index finds; *also* are those that no index does."""
+    """Return one page of *statement*, whose conditions have an index; *also*: conditions that have none."""
     follows, in_order = (gt, asc) if soonest_first else (lt, desc)
     if turn.after is not None:
         beyond: ColumnElement[bool] = or_(
@@ -91,9 +91,9 @@ def page_of(
 
 
 def together(pages: Sequence[Page], turn: Turn, *, at: Column[Any], id: Column[Any]) -> Page:
-    """One page of a list that several statements find between them, of each statement's page for the same turn.
+    """Merge pages of several statements, read for the same turn, into one page of their combined list.
 
-    A row that several have found is in it once. It goes no further than the page that went least far.
+    A row found by several appears once. The page reaches no further than the page that reached least far.
     """
     rows = {row[id.name]: row for page in pages for row in page.rows}
     newest = sorted(rows.values(), key=lambda row: (row[at.name], row[id.name]), reverse=True)
@@ -106,12 +106,12 @@ def together(pages: Sequence[Page], turn: Turn, *, at: Column[Any], id: Column[A
 
 
 def equal(**wanted: object) -> Also:
-    """That columns of these names equal what is not None."""
+    """Return conditions that columns of these names equal the values that are not None."""
     return lambda columns: [columns[name] == value for name, value in wanted.items() if value is not None]
 
 
 def _one_more(turn: Turn) -> int | None:
-    """Than the page has: whether there are more."""
+    """Return one more than the page holds, to see whether there are more."""
     return None if turn.limit is None else turn.limit + 1
 
 

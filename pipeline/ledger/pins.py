@@ -1,4 +1,4 @@
-"""The configuration that is pinned with a job: the tenant's at acceptance, or at a replay that may take it."""
+"""Pinned configurations: the tenant's at a job's acceptance, or at a replay that may take the new one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.tables import attempts, jobs, pinned_configuration, steps, workflo
 
 
 def enabled_of(workflow: str) -> Select[Any]:
-    """What `enabled` reads, for a statement that binds this and the `tenant`."""
+    """Select what `enabled` reads, for a statement that binds the workflow and the `tenant`."""
     return select(workflow_settings.c.config).where(
         workflow_settings.c.tenant_id == bindparam("tenant"),
         workflow_settings.c.workflow == bindparam(workflow),
@@ -30,22 +30,22 @@ _ENABLED = Prepared(enabled_of("name"))
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """Under what a replay runs a job, and why not under what the tenant has configured now, where it does not."""
+    """The configuration a replay runs with, and why the tenant's present one does not apply."""
 
     config: Mapping[str, Any]
-    moved: bool  # it is another than the job had
-    unbound: bool  # nothing binds its function, which may be another too: its steps may be others than they were
+    moved: bool  # it differs from what the job had
+    unbound: bool  # nothing binds its function, so its steps may differ from the earlier ones
     kept: str = ""
 
 
 def digest_of(config: Mapping[str, Any]) -> str:
-    """By what a configuration is known in `pinned_configuration`."""
-    # Not `json_digest`, which has no spaces: those that are stored have some.
+    """Return the key of a configuration in `pinned_configuration`."""
+    # Not `json_digest`, which uses no spaces: the stored digests include them.
     return sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def enabled(connection: Connection, tenant: str, workflow: str) -> Mapping[str, Any] | None:
-    """The tenant's configuration of a workflow, or None where it is not switched on."""
+    """Return the tenant's configuration of a workflow, or None if it is not enabled."""
     config: Mapping[str, Any] | None = _ENABLED.run(
         connection, {"tenant": tenant, "name": workflow}
     ).scalar_one_or_none()
@@ -53,7 +53,7 @@ def enabled(connection: Connection, tenant: str, workflow: str) -> Mapping[str, 
 
 
 def store(connection: Connection, config: Mapping[str, Any]) -> str:
-    """Keep a configuration for the jobs that it is pinned with; its digest."""
+    """Store a configuration to pin jobs to, and return its digest."""
     digest = digest_of(config)
     pinned = insert_unless_there(connection.dialect.name, pinned_configuration)
     connection.execute(pinned, {"sha256": digest, "document": config})
@@ -61,17 +61,18 @@ def store(connection: Connection, config: Mapping[str, Any]) -> str:
 
 
 def pinned(connection: Connection, job: str) -> Mapping[str, Any] | None:
-    """What is pinned with a job; None: there is no such job."""
+    """Return the configuration pinned to a job; None: there is no such job."""
     of_job = select(pinned_configuration.c.document).join(jobs, jobs.c.config_sha256 == pinned_configuration.c.sha256)
     config: Mapping[str, Any] | None = connection.execute(of_job.where(jobs.c.id == job)).scalar_one_or_none()
     return config
 
 
 def at_replay(connection: Connection, job: str) -> Pin:
-    """What a replay of *job* pins: the present configuration, so that mending it helps, where nothing was done yet.
+    """Return the configuration for a replay of *job*: the present one if nothing was done, so that mending it helps.
 
-    What a step did, or may have done, was asked for under the old one, and by the workflow as it was: the function must
-    do the same again up to there. So was an approval, of whose end a job tells where it was asked for.
+    What a step did, or may have done, followed the old configuration and the workflow as it was, and the function must
+    do the same again up to there. The same holds for a job that reports the end of an approval: it reports to where
+    that was asked for.
     """
     row = connection.execute(
         select(jobs.c.tenant_id, jobs.c.workflow, jobs.c.event, pinned_configuration.c.document)
@@ -91,7 +92,7 @@ def at_replay(connection: Connection, job: str) -> Pin:
 
 
 def _binds(connection: Connection, job: str) -> bool:
-    """Whether any step of *job* was done, or may have been. A sleep counts: some of it may have passed."""
+    """True if any step of *job* was done, or may have been. A sleep counts: some of it may have passed."""
     mine = steps.c.job_id == job
     done = steps.c.state.in_((StepState.DONE, StepState.UNKNOWN)) | (steps.c.action == "run.sleep")
     sent = exists().where(attempts.c.step_id == steps.c.id, attempts.c.state != AttemptState.NO_EFFECT)

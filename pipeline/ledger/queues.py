@@ -1,7 +1,6 @@
-"""The queues: what is due and what is under way by access pattern, and what waits; each counted in an index alone.
+"""Queues: due and running jobs by access pattern, and waiting ones; each count is by an index only.
 
-The console, the gauges and doctor count here. *of* is the tenants whose jobs are counted, each by itself; None is all
-of them as one.
+Used by the console, the gauges and doctor. *of*: the tenants to count, each separately; None counts all as one.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pipeline.tables import IS_CLAIMED, jobs
 
 IS_DUE = in_state(JobState.QUEUED) & (jobs.c.due_at <= database_now())
 _IS_LATER = in_state(JobState.QUEUED) & (jobs.c.due_at > database_now())
-LATE = timedelta(minutes=2)  # due for longer, and no worker has it: as AswhomWorkWaits has it
+LATE = timedelta(minutes=2)  # due for longer without a worker, as in the alert AswhomWorkWaits
 
 
 Counted = tuple[str | None, str, int, datetime]
@@ -29,7 +28,7 @@ Counted = tuple[str | None, str, int, datetime]
 
 @dataclass(kw_only=True)
 class Queue:
-    """The jobs of one pattern that a worker has, or is to have."""
+    """The jobs of one pattern that a worker has, or should have."""
 
     pattern: str
     due: int = 0
@@ -40,20 +39,20 @@ class Queue:
 
 
 def late(found: Iterable[Queue], *, now: datetime) -> tuple[int, datetime] | None:
-    """How many jobs are due in the queues that are late, and since when the oldest is; None: no queue is."""
+    """Return the number of due jobs in late queues, and since when the oldest is due; None: no queue is late."""
     behind = [(queue.due, queue.oldest_due) for queue in found if queue.oldest_due and now - queue.oldest_due > LATE]
     return (sum(due for due, _ in behind), min(oldest for _, oldest in behind)) if behind else None
 
 
 def queues(connection: Connection, of: Collection[str] | None = None) -> dict[str | None, list[Queue]]:
-    """Of each, one for each pattern."""
+    """Return a queue per pattern, for each tenant."""
     found = {whose: {str(one): Queue(pattern=str(one)) for one in AccessPattern} for whose in _each(of)}
     for whose, pattern, number, oldest in _queued(connection, of, IS_DUE):
         queue = found[whose][pattern]
         queue.due, queue.oldest_due = number, oldest
     for whose, pattern, number, _ in _queued(connection, of, _IS_LATER):
         found[whose][pattern].later = number
-    # Whose they are is looked at here: asked with the tenant, SQLite would go through all that the tenant ever had.
+    # Filtered here: with the tenant in the query, SQLite would go through all that the tenant ever had.
     for row in connection.execute(select(jobs.c.pattern, jobs.c.state, jobs.c.tenant_id).where(IS_CLAIMED)):
         whose = None if of is None else row.tenant_id
         if whose in found:
@@ -64,14 +63,14 @@ def queues(connection: Connection, of: Collection[str] | None = None) -> dict[st
 
 
 def due(connection: Connection) -> dict[str, tuple[int, datetime]]:
-    """By pattern: how many jobs are due, and since when the oldest is."""
+    """Return, by pattern, how many jobs are due and since when the oldest is."""
     return {pattern: (number, oldest) for _, pattern, number, oldest in _queued(connection, None, IS_DUE)}
 
 
 def waiting(connection: Connection, of: Collection[str] | None = None) -> dict[str | None, dict[str, int]]:
-    """Of each, how many jobs wait, by what for."""
+    """Return how many jobs wait, by kind of wait, for each tenant."""
     found: dict[str | None, dict[str, int]] = {whose: {} for whose in _each(of)}
-    # Not the bare column, or SQLite would leave this index for that of all the tenants' jobs.
+    # Not the bare column, or SQLite would choose the index of all the tenants' jobs.
     theirs = None if of is None else func.coalesce(jobs.c.tenant_id, "").in_(of)
     for whose, wait, number, _ in _counted(connection, jobs.c.wait, in_state(JobState.WAITING), theirs):
         found[whose][wait] = number
@@ -83,7 +82,7 @@ def _each(of: Collection[str] | None) -> Collection[str | None]:
 
 
 def _queued(connection: Connection, of: Collection[str] | None, which: ColumnElement[bool]) -> Iterator[Counted]:
-    # With the pattern, by which its index begins.
+    # With the pattern, which its index starts with.
     theirs = None if of is None else jobs.c.pattern.in_(list(AccessPattern)) & jobs.c.tenant_id.in_(of)
     return _counted(connection, jobs.c.pattern, which, theirs)
 
@@ -91,7 +90,7 @@ def _queued(connection: Connection, of: Collection[str] | None, which: ColumnEle
 def _counted(
     connection: Connection, by: Column[Any], which: ColumnElement[bool], theirs: ColumnElement[bool] | None
 ) -> Iterator[Counted]:
-    """Whose, *by* what, how many, and since when the oldest was due."""
+    """Yield the tenant, the value of *by*, the count, and when the oldest became due."""
     groups = [by] if theirs is None else [by, jobs.c.tenant_id]
     counted = select(*groups, func.count().label("number"), func.min(jobs.c.due_at).label("oldest")).where(which)
     for row in connection.execute((counted if theirs is None else counted.where(theirs)).group_by(*groups)):

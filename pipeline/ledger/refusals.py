@@ -1,4 +1,4 @@
-"""Refusals: a step that may not be done is recorded as refused, and no further attempt at it is made.
+"""Refusals: record a step as refused, so that no further attempt at it is made.
 
 Policy, an approval and a once key refuse before the opening, and the workflow is told. The rule refuses in the opening,
 and ends the run.
@@ -27,11 +27,11 @@ from pipeline.states import JobState, StepState
 def refuse(
     connection: Connection, intent: Intent, *, reason: str, once_of: str | None = None
 ) -> Ended | PolicyMoved | None:
-    """A step that policy refuses, or whose once key is that of the step *once_of*: recorded, never sent (None).
+    """Refuse a step by policy, or because its once key belongs to the step *once_of*: recorded, never sent (None).
 
-    PolicyMoved: by a policy that holds no longer, so nothing is done. Ended: a call of the step had its effect or may
-    have had it, so that nothing may go on as if it were refused: the job looks again, or is dead where nobody knows. Or
-    the job is not this run's any more, which then has no say.
+    PolicyMoved: the policy has changed, so nothing is done. Ended: a call of the step had or may have had its effect,
+    so nothing may go on as if it were refused: the job looks again, or is dead if nobody knows. Also Ended if the run
+    has lost its job.
     """
     if not lock_claim(connection, intent.job):
         return claim_lost(connection, intent.job)
@@ -49,7 +49,7 @@ def refuse(
 
 
 def rule_out(connection: Connection, intent: Intent, ruled: RuledOut, now: datetime) -> Ended | Skipped:
-    """The rule refused the step: it ends the run like a stop, unless the job may go on without it, or by its result."""
+    """End the run after the rule refused a step, unless the job may skip the step or continue with its result."""
     may_go_on = intent.may_skip and ruled.scope.kind not in (ScopeKind.TENANT, ScopeKind.AGENT)
     done = is_done(connection, intent.step)
     if may_go_on and done:
@@ -58,7 +58,7 @@ def rule_out(connection: Connection, intent: Intent, ruled: RuledOut, now: datet
         return _skip(connection, intent, ruled.reason, now)
     if not done:
         _write(connection, intent, ruled.reason, now)
-    # One that refused it, by its number: what is stopped may have been revoked before the job was accepted.
+    # The revocation that refused it, by its number: a stopped scope may have been revoked before the job was accepted.
     since = newest_of(ruled.scope).where(revocations.c.number >= intent.job.accepted)
     revocation = connection.execute(since.with_only_columns(revocations.c.id)).scalar_one_or_none()
     cancelled = move_job(
@@ -70,7 +70,7 @@ def rule_out(connection: Connection, intent: Intent, ruled: RuledOut, now: datet
         revocation_id=revocation,
     )
     if cancelled and revocation is not None:
-        # The receipt lists it, whichever comes first: this refusal or the revocation's own look at its jobs.
+        # The receipt lists the job, whether this refusal or the revocation's own pass over its jobs comes first.
         write_refused(connection, revocation, intent.job.id)
     return Ended(reason=ruled.reason, moved=JobState.CANCELLED if cancelled else None)
 
@@ -84,7 +84,7 @@ def _skip(connection: Connection, intent: Intent, why: str, now: datetime) -> Sk
 
 
 def _give_up(connection: Connection, intent: Intent, why: str, now: datetime) -> Ended:
-    """No further attempt is made after one whose outcome is not known, so a person's word is all that can tell it."""
+    """Bury the job: no attempt may follow one of unknown outcome, and only a person can settle it."""
     wanted = word_wanted(intent.provider)
     reason = f"StepRefused: {why}; {intent.action} was sent before and no answer came: {wanted}"
     moved = bury(connection, intent.job, reason=reason)
@@ -95,7 +95,7 @@ def _give_up(connection: Connection, intent: Intent, why: str, now: datetime) ->
 def _write(
     connection: Connection, intent: Intent, why: str, now: datetime, *, beside: StepColumns | None = None
 ) -> None:
-    """Refuse the step; what was sent without an answer stays unknown, and only no further attempt is made."""
+    """Refuse the step. A call sent without an answer stays unknown; only further attempts are prevented."""
     columns: StepColumns = {**(beside or {}), "error": why, "closed_at": now}
     refused = write_step(connection, intent, StepState.REFUSED, now, **columns)
     kind, outcome = ("step.refused", "refused") if refused else ("step.given_up", "unknown")

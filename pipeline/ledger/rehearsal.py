@@ -1,4 +1,4 @@
-"""A write of nothing, which is refused where one of something would be."""
+"""A trial write that changes nothing, but fails on a read-only ledger as a real one would."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from sqlalchemy import Connection, select
 
 from pipeline.tables import jobs
 
-# PostgreSQL takes a BEGIN and a COMMIT when it is read-only too, and refuses to lock rows then, even none.
+# A read-only PostgreSQL accepts BEGIN and COMMIT, but refuses to lock rows, even none.
 # https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-USERS
 _LOCK_NONE = select(jobs.c.id).limit(0).with_for_update()
 
 
 def rehearse(connection: Connection) -> None:
-    """For `write`: raises what that one would of a ledger that can only be read."""
+    """Run inside `write`, to raise what a real write to a read-only ledger would."""
     connection.execute(_LOCK_NONE)

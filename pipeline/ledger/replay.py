@@ -1,4 +1,4 @@
-"""Replay: a dead or cancelled job is accepted anew, by a person's word."""
+"""Replay: accept a dead or cancelled job again, at a person's request."""
 
 from __future__ import annotations
 
@@ -34,17 +34,16 @@ def replay(
     people: Sequence[str] = (),
     event: Mapping[str, Any] | None = None,
 ) -> None:
-    """Accept a dead or cancelled job anew: done steps keep their results and keys, every other that ended opens again.
+    """Accept a dead or cancelled job again: done steps keep their results and keys, other ended ones reopen.
 
-    It runs under the tenant's present configuration or under its own, as `pins.at_replay` says.
+    It runs with the tenant's present configuration or with its own, as `pins.at_replay` decides.
 
-    *by* is who wants it, and *why*, for the audit; *subject* that of their sign-in at the console, if they came by one;
-    *people* may be behind the key that they came by. Whoever they are does not approve it. *event* is put in the place
-    of its own, where nothing binds that. Raises BadInput for a job in any other state, one that was pruned, and one
-    that was compensated.
+    *by* and *why*: the requester and their reason, for the audit. *subject*: their sign-in at the console, if any.
+    *people*: the possible holders of the key they used. None of these may approve the job. *event* replaces the job's
+    event if nothing binds that. Raises BadInput for a job in any other state, a pruned one, and a compensated one.
     """
     columns = (jobs.c.state, jobs.c.tenant_id, jobs.c.agent_id, jobs.c.event, jobs.c.pruned_at, jobs.c.replayed_by)
-    # The lock keeps out what forgets its steps, or compensates them, until it is queued.
+    # The lock prevents pruning or compensation of its steps until it is queued.
     row = connection.execute(select(*columns).where(jobs.c.id == job).with_for_update()).one_or_none()
     if row is None:
         raise no_job(connection, job)
@@ -77,10 +76,10 @@ def replay(
         raise BadInput(f"job {job} moved meanwhile: look at it with `aswhom jobs show {job}` and try again")
     reopen_steps(connection, job, unbound=pin.unbound)
     forget_refused(connection, job)
-    if pin.unbound:  # what its steps held without an effect, they may not want any more
+    if pin.unbound:  # keys that its steps hold without an effect, which they may no longer want
         connection.execute(delete(once_keys).where(once_keys.c.job_id == job))
     if (revocation := compensated_revocation(row.agent_id, row.event)) is not None:
-        outdate(connection, [revocation])  # its receipt calls it failed
+        outdate(connection, [revocation])  # its receipt reports it as failed
     audit.record(
         connection,
         "job.replayed",
@@ -95,7 +94,7 @@ def replay(
 
 
 def compensated_by(connection: Connection, job: str) -> str | None:
-    """The first job that compensates a step of *job*; None: what it did stands."""
+    """Return the first job that compensates a step of *job*; None: its effects stand."""
     followed = (
         select(compensations.c.job_id)
         .join(steps, steps.c.id == compensations.c.step_id)
@@ -107,7 +106,7 @@ def compensated_by(connection: Connection, job: str) -> str | None:
 
 
 def names_of(by: str, subject: str | None) -> tuple[str, ...]:
-    """Every name by which an alias may say who an operator is: also the one that they give themselves, if any."""
+    """Return every name by which an alias may identify an operator, including the one they gave themselves."""
     if subject is None:
         return (by,)
     known = f"console:{subject}"

@@ -1,9 +1,9 @@
-"""Who asked for a job: never the one who approves it, under whatever name.
+"""Requesters of a job: nobody approves a job they asked for, under any name.
 
-A job knows whom USER means, and who sent its event, had it accepted anew, or made or holds the key of the agents' API
-that asked for it, only as they are named there. So every
-principal with an alias of such a name counts, at whichever provider, linked before or since: rather one person too many
-than the requester. Names are compared here and not by the database, whose lower() may know the capitals of ASCII alone.
+A job knows the user, the sender of its event, who replayed it, and who made or holds the API key that requested it, but
+only as they are named there. Every principal with an alias of that name therefore counts, at any provider, linked
+before or since: excluding one person too many is safer than missing the requester. Names are compared here because a
+database's lower() may know only ASCII.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _ONE_I = {ord("\N{COMBINING DOT ABOVE}"): None, ord("\N{LATIN SMALL LETTER DOTLE
 
 
 def requesters(connection: Connection, job: str, among: Collection[str]) -> frozenset[str]:
-    """Those of the principals *among* that may have asked for *job*, or its agent has the name of."""
+    """Return the principals *among* that may have asked for *job*, or share the name of its agent."""
     asked = (jobs.c.triggered_by, jobs.c.triggered_login, jobs.c.replayed_by)
     columns = (jobs.c.tenant_id, jobs.c.user_id, jobs.c.agent_id, *asked)
     row = connection.execute(select(*columns).where(jobs.c.id == job)).one()
     said = [one for one in (row.triggered_by, row.triggered_login, *(row.replayed_by or ()), row.agent_id) if one]
-    # As the sender names them, or behind the sender's own name: `github:1001`.
+    # As the sender names them, or without the sender's prefix: `github:1001`.
     words = {_folded(word) for one in said for word in (one, one.partition(":")[2]) if word}
     known = [*_named(connection, row.tenant_id, among), *_linked(connection, row.tenant_id, among)]
     found = {principal for principal, names in known if any(_folded(name) in words for name in names if name)}
@@ -36,27 +36,27 @@ def requesters(connection: Connection, job: str, among: Collection[str]) -> froz
 
 
 def unheld_key(connection: Connection, job: str) -> str | None:
-    """A key of the agents' API that asked for *job*, or had it accepted anew, and that nobody is said to hold.
+    """Return an API key without a stated holder that requested or replayed *job*; None: there is none.
 
-    Who is behind it is not known. None: there is no such key.
+    Nobody knows who is behind such a key.
     """
     columns = (jobs.c.workflow, jobs.c.event, jobs.c.replayed_by)
     row = connection.execute(select(*columns).where(jobs.c.id == job)).one()
     keys = [key for by in row.replayed_by or () if (key := key_of_operator(by)) is not None]
-    if is_of_a_tool(row.workflow) and row.event.get("held_by") is None:  # which outlives the key
+    if is_of_a_tool(row.workflow) and row.event.get("held_by") is None:  # outlives the key
         keys.append(str(row.event["requested_by"]))
     return next((key for key in keys if holder_of(connection, key) is None), None)
 
 
 def _named(connection: Connection, tenant: str, among: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """What they are called here."""
+    """Yield the names of principals here."""
     theirs = (principals.c.tenant_id == tenant, principals.c.id.in_(among))
     for row in connection.execute(select(principals.c.id, principals.c.name).where(*theirs)):
         yield row.id, (row.id, row.name)
 
 
 def _linked(connection: Connection, tenant: str, among: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """What they are called elsewhere."""
+    """Yield the names of principals at providers."""
     columns = (aliases.c.principal_id, aliases.c.external_id, aliases.c.login)
     theirs = (aliases.c.tenant_id == tenant, aliases.c.principal_id.in_(among))
     for row in connection.execute(select(*columns).where(*theirs)):
@@ -64,8 +64,8 @@ def _linked(connection: Connection, tenant: str, among: Collection[str]) -> Iter
 
 
 def _folded(name: str) -> str:
-    """The same for every way to write a name in capitals or not, and an accent as a sign of its own or not.
+    """Return one spelling for all variants of a name in case, and in composed or separate accents.
 
-    Turkish has an i without a dot, and capitals of both: here all four are one letter.
+    Turkish has a dotless i, and capitals of both: here all four are one letter.
     """
     return normalize("NFKC", normalize("NFKD", name).casefold().translate(_ONE_I))

@@ -1,4 +1,4 @@
-"""What agents ask for by the API, accepted: each in one transaction with its idempotency key."""
+"""Requests of agents by the API, each accepted in one transaction with its idempotency key."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BY_API = "api:"
 
 
 class NotLetIn(AswhomError):
-    """The key ended between the request's first look and its transaction."""
+    """The key ended between the request's first check and its transaction."""
 
     def __init__(self, why: NoCaller) -> None:
         super().__init__(f"the key is {why}")
@@ -36,41 +36,42 @@ class NotLetIn(AswhomError):
 
 
 class KeyReused(AswhomError):
-    """An idempotency key came with another request than before."""
+    """An idempotency key came with a different request than before."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What every request that makes something has in common; its id was made before the transaction."""
+    """The common part of every request that creates something; its id was made before the transaction."""
 
     caller: Caller
-    id: str  # of what is to be made, or of the job that is to be changed
+    id: str  # of the object to create, or of the job to change
     idempotency_key: str | None
     request_hash: str
     now: datetime
-    same: Callable[[Connection, str], bool] = lambda _, made: False  # whether that is this, written otherwise
+    # whether the object already made matches this request, spelled differently
+    same: Callable[[Connection, str], bool] = lambda _, made: False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """What a request made, now or when the same key came first."""
+    """The object a request created, now or when the same key came first."""
 
     id: str
     repeated: bool
     bells: tuple[Bell, ...] = ()
-    row: Record | None = None  # how it stands in that very transaction; None: it is forgotten
+    row: Record | None = None  # its row in this very transaction; None: already removed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Changed:
     """A job that was changed."""
 
-    row: Record | None  # how it stands in that very transaction
+    row: Record | None  # its row in this very transaction
     bells: tuple[Bell, ...] = ()
 
 
 def job_before(connection: Connection, asked: Asked) -> Made | None:
-    """The job that the idempotency key made, if this request came with it before. Raises KeyReused."""
+    """Return the job that the idempotency key made earlier, if any. Raises KeyReused."""
     made = _made_before(connection, asked)
     return (
         None
@@ -114,9 +115,9 @@ def accept_narrowing(
 
 
 def change_job(connection: Connection, asked: Asked, change: Callable[[Connection], Sequence[Bell]]) -> Changed:
-    """Have *change*, which says what to ring, done in the name of a key that lets its caller in yet.
+    """Run *change*, which returns the bells to ring, if the caller's key still holds.
 
-    An idempotency key has it done once. Raises NotLetIn or KeyReused.
+    With an idempotency key it runs once. Raises NotLetIn or KeyReused.
     """
     before = _by_key_before(connection, asked)
     keep_in(connection, asked.caller, asked.now)
@@ -126,26 +127,26 @@ def change_job(connection: Connection, asked: Asked, change: Callable[[Connectio
 
 
 def api_operator(caller: Caller) -> str:
-    """How the audit and receipts name who asked by the API."""
+    """Return the name of an API caller in audit rows and receipts."""
     return f"{_BY_API}{caller.agent}:{caller.key}"
 
 
 def key_of_operator(by: str) -> str | None:
-    """The key by which *by* came, as `api_operator` has them; None: they came by no key."""
+    """Return the key in *by*, a name by `api_operator`; None if the operator used no key."""
     return by.rpartition(":")[2] if by.startswith(_BY_API) else None
 
 
 def let_in(connection: Connection, caller: Caller, now: datetime) -> None:
-    """Look at the caller's key once more, in the transaction that acts on it. Raises NotLetIn."""
+    """Check the caller's key again, in the transaction that acts on it. Raises NotLetIn."""
     holds = still_holds(connection, caller, now=now)
     if isinstance(holds, NoCaller):
         raise NotLetIn(holds)
 
 
 def keep_in(connection: Connection, caller: Caller, now: datetime) -> None:
-    """Look at the caller's key once more, and keep out what would end it until the transaction ends. Raises NotLetIn.
+    """Check the caller's key again, and keep it valid until the transaction ends. Raises NotLetIn.
 
-    What this transaction accepts has a lower number than any revocation it keeps out, so that revocation reaches it.
+    A revocation that waits for this transaction gets a higher number than the work accepted here, and reaches it.
     """
     lock_shared(connection, scopes_of_agent(caller.tenant, caller.agent))
     let_in(connection, caller, now)
@@ -159,13 +160,13 @@ def once(
     exists: Any,
     look: Callable[[Connection, str, str], Record | None],
 ) -> Made:
-    """What is made, and how it stands: a read of its own could fail when it is made already."""
+    """Make the object once. Return it with its row, read in this transaction because a later read could fail."""
     made = _made(connection, asked, make, exists=exists)
     return replace(made, row=look(connection, asked.caller.tenant, made.id))
 
 
 def _made(connection: Connection, asked: Asked, make: Callable[[], tuple[Bell, ...]], *, exists: Any) -> Made:
-    """Make it, unless the idempotency key, or a commit whose outcome was unknown, has made it before."""
+    """Make it, unless the idempotency key, or an earlier try with an unknown commit, has made it."""
     caller = asked.caller
     if connection.execute(select(exists).where(exists == asked.id)).first() is not None:
         return Made(id=asked.id, repeated=False)  # this very request, whose commit was not confirmed
@@ -177,12 +178,12 @@ def _made(connection: Connection, asked: Asked, make: Callable[[], tuple[Bell, .
 
 
 def made_by_key(connection: Connection, asked: Asked) -> str:
-    """What the idempotency key stands for from now on: what is asked, or what it made before. Raises KeyReused."""
+    """Return the id the idempotency key stands for: this request's, or the one made before. Raises KeyReused."""
     return _by_key_before(connection, asked) or asked.id
 
 
 def _by_key_before(connection: Connection, asked: Asked) -> str | None:
-    """What the idempotency key made before; None: it stands for what is asked, from now on. Raises KeyReused."""
+    """Return what the idempotency key made before. None: it is now taken by this request. Raises KeyReused."""
     caller = asked.caller
     if asked.idempotency_key is None:
         return None
@@ -197,12 +198,12 @@ def _by_key_before(connection: Connection, asked: Asked) -> str | None:
     while not insert_new(connection, idempotency_keys, row):
         if (made := _made_before(connection, asked)) is not None:
             return made
-        # Housekeeping took the key, which was old, between the two statements: it is free now.
+        # Housekeeping removed the old key between the two statements, so it is free now.
     return None
 
 
 def _made_before(connection: Connection, asked: Asked) -> str | None:
-    """What the idempotency key made, if it came before. Raises KeyReused."""
+    """Return what the idempotency key made before, if anything. Raises KeyReused."""
     caller = asked.caller
     row = connection.execute(
         select(idempotency_keys.c.request_hash, idempotency_keys.c.made_id).where(

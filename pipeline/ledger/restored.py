@@ -1,7 +1,7 @@
-"""A ledger that was put back from a backup, or lost its newest commits, is marked as such before any process starts.
+"""Marking of a ledger that was restored from a backup or lost its newest commits.
 
-In one transaction: it is held, no ledger number is given twice, nothing that a schedule has fired since is fired again,
-and the audit says that, by whom, and where the chain ended before.
+Runs before any process starts. In one transaction the ledger is held, no ledger number is given twice, no slot already
+fired fires again, and the audit records who did this and where the chain ended before.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ from identity.tables import ledger_numbers
 from pipeline.ledger.numbering import last_given, newest
 from pipeline.schedules.changes import skip_missed
 
-#: Beyond what the ledger and what was kept beside it show: more than was given out since the last of them was written.
+#: Margin beyond the numbers that the ledger and its exports show: more than was given out since the last export.
 GAP = 1_000_000_000
-#: In the audit.
+#: The kind of the audit record.
 MARKED = "ledger.restored"
 _SEQUENCE = cast(literal(NUMBERS.name), REGCLASS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Restored:
-    """What was done."""
+    """The result of marking a ledger."""
 
-    last: int  # the last ledger number that a row has in what was put back
+    last: int  # the last ledger number of any row in the restored ledger
     after: int  # the next number is greater
-    ends_at: int  # the last link of the audit's chain in what was put back
-    schedules: tuple[str, ...]  # whose missed slots are left out
+    ends_at: int  # the last link of the audit's chain in the restored ledger
+    schedules: tuple[str, ...]  # those whose missed slots are left out
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """The act that marked a ledger as put back."""
+    """The act that marked a ledger as restored."""
 
     id: str  # no other copy of the ledger has it
     after: int  # what the ledger has numbered since is greater
 
 
 def mark_restored(connection: Connection, act: Act, *, seen: int, lost: Head | None, fire_missed: bool) -> Restored:
-    """Mark it. *seen* is the greatest ledger number that exports show, *lost* the head of the chain that is gone.
+    """Mark it. *seen*: the greatest ledger number in exports. *lost*: the head of the chain that is gone.
 
-    Raises BadInput if that chain was no longer than this one is.
+    Raises BadInput if that chain was not longer than this one.
     """
     ends_at = last_seq(connection)
     if lost is not None and lost.seq <= ends_at:
@@ -60,8 +60,8 @@ def mark_restored(connection: Connection, act: Act, *, seen: int, lost: Head | N
             f"the checkpoint is of link {lost.seq}, and this ledger's chain goes to {ends_at}: it says nothing of what "
             "was lost. Give the newest one, or none"
         )
-    # What was put back, the rows say alone: a sequence is of no snapshot, so that a dump or a standby has it ahead of
-    # them. It may be behind them too: a dump that broke off, or a replica without sequences, puts none back.
+    # Only the rows tell what was restored. A sequence is not part of a snapshot: in a dump or a standby it is ahead of
+    # them. It may also be behind them, after an incomplete dump or a replica without sequences.
     last = newest(connection)
     after = max(last, last_given(connection) or 0, seen) + GAP
     _move_numbers(connection, to=after)
@@ -81,7 +81,7 @@ def mark_restored(connection: Connection, act: Act, *, seen: int, lost: Head | N
 
 
 def is_of_restore(connection: Connection) -> bool:
-    """Whether the hold that stands came with the mark of a restore, not by somebody's wish."""
+    """True if the present hold came from marking a restore, not from a person."""
     marked = select(audit_rows.c.id).where(
         audit_rows.c.tenant_id == "", audit_rows.c.kind == MARKED, audit_rows.c.at == holds.c.since
     )
@@ -89,7 +89,7 @@ def is_of_restore(connection: Connection) -> bool:
 
 
 def marks(connection: Connection) -> list[Mark]:
-    """The marks of each time that the ledger was put back, the newest first; none: as far as its audit remembers."""
+    """Return the marks of all restores the audit still has, newest first."""
     found = select(audit_rows.c.id, audit_rows.c.detail).where(
         audit_rows.c.tenant_id == "", audit_rows.c.kind == MARKED
     )

@@ -1,4 +1,4 @@
-"""The revision of the ledger's tables, and whether it is this version's. Alembic is for upgrades alone."""
+"""The revision of the ledger's tables, compared with this version's. Alembic is used only for upgrades."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _VERSIONS = Path(__file__).parents[1] / "migrations" / "versions"
 
 
 def revision_of(store: Store) -> str | None:
-    """The ledger's; None: it has no tables."""
+    """Return the ledger's revision; None: it has no tables."""
     return store.read(_found)
 
 
 def newest() -> str:
-    """This version's."""
+    """Return this version's revision."""
     return max(_known())
 
 
 def misfit(revision: str | None) -> str | None:
-    """What is to be said of a ledger at *revision* if its tables are not this version's; else None."""
+    """Return what to say of a ledger at *revision* if its tables are not this version's, or None."""
     if revision == newest():
         return None
     at = f"at revision {revision}" if revision else "without tables"
@@ -33,7 +33,7 @@ def misfit(revision: str | None) -> str | None:
 
 
 def of_a_newer_version(revision: str | None) -> str | None:
-    """What is to be said of a ledger at *revision* if this version does not know it; else None."""
+    """Return what to say of a ledger at *revision* if this version does not know it, or None."""
     if revision is None or revision in _known():
         return None
     return f"the ledger is at revision {revision}, of a newer Aswhom: install that version, or restore a backup"
@@ -48,5 +48,5 @@ def _found(connection: Connection) -> str | None:
 
 @cache
 def _known() -> frozenset[str]:
-    """By the names of the migrations' files, which begin with their revisions."""
+    """Return the known revisions, which start the names of the migrations' files."""
     return frozenset(path.name.partition("_")[0] for path in _VERSIONS.glob("[0-9]*.py"))

@@ -1,4 +1,4 @@
-"""Pages: the jobs a revocation reached, written down in the transaction that reached them."""
+"""Pages: the jobs a revocation reached, recorded in the transaction that reached them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COUNT = Prepared(
         stopped_jobs=revocations.c.stopped_jobs + bindparam("more_stopped"),
     )
 )
-# Held by any number at once, and beside `_COUNT`: it waits for a receipt that is being written, and that for it.
+# Any number of transactions may hold this lock together, and with `_COUNT`; it excludes only the writing of a receipt.
 _IS_OPEN = Prepared(
     select(revocations.c.id)
     .where(revocations.c.id == bindparam("revocation"), revocations.c.state != Stage.QUIESCED)
@@ -33,9 +33,9 @@ _IS_OPEN = Prepared(
 
 
 def write_page(connection: Connection, revocation: str, cancelled: Sequence[str], stopping: Sequence[str]) -> bool:
-    """Write down which jobs a revocation reached: a page never changes, so its digest stands for it on the receipt.
+    """Record the jobs a revocation reached. A page never changes, so its digest represents it on the receipt.
 
-    False: the receipt is written already.
+    False: the receipt is already written.
     """
     more = {"revocation": revocation, "more_cancelled": len(cancelled), "more_stopped": len(stopping)}
     if _COUNT.run(connection, more).rowcount == 0:
@@ -45,9 +45,10 @@ def write_page(connection: Connection, revocation: str, cancelled: Sequence[str]
 
 
 def write_refused(connection: Connection, revocation: str, job: str) -> bool:
-    """Write down a job that ended because its step was refused. False: the receipt is written already.
+    """Record a job that ended because its step was refused. False: the receipt is already written.
 
-    It is on a page and not counted yet: every worker comes here whose tenant was revoked, and none waits for another.
+    It is put on a page but not counted yet: every worker of a revoked tenant comes here, and none should wait for
+    another.
     """
     if _IS_OPEN.run(connection, {"revocation": revocation}).first() is None:
         return False
@@ -56,7 +57,7 @@ def write_refused(connection: Connection, revocation: str, job: str) -> bool:
 
 
 def counted(revocation: str) -> dict[str, Any]:
-    """The columns of a revocation that say how many jobs its pages name."""
+    """Return the columns of a revocation that count the jobs on its pages."""
     columns = revocation_pages.c
     return {
         f"{name}_jobs": select(func.coalesce(func.sum(func.json_array_length(column)), 0))
@@ -75,12 +76,12 @@ def _insert(connection: Connection, revocation: str, cancelled: Sequence[str], s
 
 
 def page_digest(page: Mapping[str, Any]) -> str:
-    """What a receipt says of a page: the SHA-256 of its canonical JSON."""
+    """Return what a receipt keeps of a page: the SHA-256 of its canonical JSON."""
     return sha256(canonical({"cancelled": page["cancelled"], "stopping": page["stopping"]})).hexdigest()
 
 
 def stopping_jobs(connection: Connection, revocation: str) -> list[str]:
-    """The jobs that were told to stop."""
+    """Return the jobs that were told to stop."""
     columns = revocation_pages.c
     some = (columns.revocation_id == revocation) & (func.json_array_length(columns.stopping) > 0)
     pages = select(columns.stopping).where(some).order_by(columns.number)
@@ -88,9 +89,9 @@ def stopping_jobs(connection: Connection, revocation: str) -> list[str]:
 
 
 def page_sizes(connection: Connection, revocation: str) -> Sequence[Row[Any]]:
-    """Of each page its number, digest, and how many jobs it names as cancelled and as stopping.
+    """Return the number, digest and counts of cancelled and stopping jobs of each page.
 
-    Counted where the pages are: very many jobs were cancelled, and a receipt is written in one transaction.
+    The database counts, because very many jobs may be cancelled and a receipt is written in one transaction.
     """
     columns = revocation_pages.c
     counts = (func.json_array_length(columns[name]).label(name) for name in ("cancelled", "stopping"))
@@ -99,7 +100,7 @@ def page_sizes(connection: Connection, revocation: str) -> Sequence[Row[Any]]:
 
 
 def first_cancelled(connection: Connection, revocation: str, *, limit: int) -> list[str]:
-    """The first *limit* jobs that were cancelled, in the order in which they were reached."""
+    """Return the first *limit* cancelled jobs, in the order they were reached."""
     columns = revocation_pages.c
     found: list[str] = []
     after = 0

@@ -1,4 +1,4 @@
-"""How a revocation reaches jobs: many of them are found, locked and moved in one statement."""
+"""Bulk statement of a revocation: finds, locks and moves many jobs at once."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pipeline.tables import jobs
 def reach_jobs(
     connection: Connection, revocation: Row[Any], digest: str, *, since: int, limit: int, waits: bool
 ) -> Sequence[Row[Any]]:
-    """Cancel, or tell to stop, up to *limit* jobs of the set *digest* that were accepted before the *revocation*.
+    """Cancel, or tell to stop, up to *limit* jobs of the set *digest* accepted before the *revocation*.
 
-    The first ones there are from the ledger number *since* on, so that what comes after them is asked for *since* the
-    greatest of theirs: PostgreSQL would go past each one again that was reached before, until it is vacuumed. Those
-    that another transaction has are left out, unless it *waits* for them. They are locked in the order of their
-    acceptance, so that two revocations of the same jobs do not wait for each other in a ring.
+    Takes the first jobs from ledger number *since* on; the next call passes the greatest number reached. Otherwise
+    PostgreSQL would scan past every job reached before, until it is vacuumed. Jobs locked by other transactions are
+    skipped, unless it *waits* for them. Jobs are locked in order of acceptance, so that two revocations of the same
+    jobs cannot deadlock.
 
-    Returns `id`, `pattern`, `state` and `accepted` of each as it is now.
+    Returns the new `id`, `pattern`, `state` and `accepted` of each.
     """
     values = {
         "digest": digest,
@@ -50,7 +50,7 @@ def _reaching(dialect: str, *, waits: bool) -> Prepared:
         .with_for_update(skip_locked=not waits)
     )
     moves = {source: JOB_MOVES.check(source, to) for source, to in scope_sets.REACHED.items()}
-    runs = jobs.c.state == JobState.RUNNING  # and still does, until its next step
+    runs = jobs.c.state == JobState.RUNNING  # and goes on until its next step
     moved = update(jobs).values(
         **WAITS_NO_MORE,
         state=case(moves, value=jobs.c.state),
@@ -64,6 +64,6 @@ def _reaching(dialect: str, *, waits: bool) -> Prepared:
 
 
 def _is_among(found: Select[Any], dialect: str) -> ColumnElement[bool]:
-    if dialect == "postgresql":  # which would join, and read all jobs for some hundred as long as it has few
+    if dialect == "postgresql":  # a join would read all jobs to find some hundred while there are few
         return jobs.c.id == func.any(func.array(found.scalar_subquery()))
     return jobs.c.id.in_(found)

@@ -1,8 +1,8 @@
-"""Whether processes of ours run on a ledger that is to change under them: its tables, or what it was put back to.
+"""Detects Aswhom processes still connected to a ledger that is about to be migrated or restored.
 
-PostgreSQL names its sessions, which a process has for as long as it lives, or longer: a COMMIT that waits for a standby
-outlives whoever asked for it. Elsewhere, and where a session bears a name of somebody's own, heartbeats tell. And
-where another installation lives in the same database: of a session nobody else sees which schema it is on.
+PostgreSQL names the sessions of a process. A session may outlive its process: a COMMIT that waits for a standby does.
+Heartbeats cover SQLite, sessions with a custom name, and a database that several installations share, because a session
+does not show its schema to others.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pipeline.ledger.clock import ledger_now
 from pipeline.model import HEARTBEAT
 from pipeline.tables import heartbeats, jobs
 
-_SILENT = 3 * HEARTBEAT  # then whoever wrote it is gone
-_LEFT = timedelta(hours=1)  # an installation that has been silent for so long is a copy, or was given up
+_SILENT = 3 * HEARTBEAT  # longer silence means that the process is gone
+_LEFT = timedelta(hours=1)  # an installation silent for this long is a copy, or was abandoned
 _LOOKS_AGAIN = 0.5  # seconds
-_NAMED = 5  # sessions of one name, by their pids: where every process was stopped, few are left
+_NAMED = 5  # pids listed per session name; few are left once every process was stopped
 
 #: The names that `deploy.environment` gives to the connections of processes; commands end by themselves.
 _SESSIONS = text(
@@ -33,7 +33,7 @@ _SESSIONS = text(
     "and application_name ~ '^aswhom-(web|worker|revocations|housekeeping|beat)' order by backend_start"
 )
 
-#: Any program's table may be called as one of ours: an installation has several.
+#: Any program's table may share a name with one of ours; an installation has several of them.
 _OTHER_SCHEMAS = text(
     "select n.nspname, bool_and(has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')) "
     "from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relname = any(:tables) "
@@ -48,11 +48,10 @@ _Beats = Mapping[tuple[str, str], datetime]
 def refuse_beside_processes(
     store: Store, *, because: str, tell: Callable[[str], None], otherwise: str | None = None
 ) -> None:
-    """Return once nothing of ours is seen on the ledger. Raises Unavailable for what runs there.
+    """Return once no process of ours is seen on the ledger. Raises Unavailable, naming what runs there.
 
-    *because* says what is to be done, and *otherwise*, if any, how it is done all the same.
-
-    Of a process that was stopped just now the last heartbeat is still fresh: that it stays the last is waited for.
+    *because*: what is to be done. *otherwise*: how to do it in spite of running processes, if possible. The last
+    heartbeat of a process that just stopped is still fresh, so this waits to see that no other follows.
     """
     if others := store.read(_other_installations):
         tell(
@@ -70,7 +69,8 @@ def refuse_beside_processes(
     sessions, known = store.read(_seen)
     refuse(sessions)
     pause, fresh = threading.Event(), known
-    silent = time.monotonic() + _SILENT.total_seconds()  # a backup may hold one of a clock that was ahead of this one
+    # a restored backup may hold a heartbeat from a clock ahead of this one
+    silent = time.monotonic() + _SILENT.total_seconds()
     if fresh:
         tell(f"seeing whether what wrote a heartbeat just now has stopped, for {_SILENT.total_seconds():.0f} s at most")
     while fresh and time.monotonic() < silent:
@@ -82,7 +82,7 @@ def refuse_beside_processes(
 
 
 def refusal(because: str, seen: str, otherwise: str | None) -> Unavailable:
-    """What says that something was *seen* to run."""
+    """Return the error that says that something was *seen* to run."""
     says = f"{because}, and {seen}. Nothing was changed. Stop every process on every host first, and then repeat it"
     return Unavailable(says if otherwise is None else f"{says}; {otherwise}")
 
@@ -93,12 +93,12 @@ def _listed(pids: Sequence[int]) -> str:
 
 
 def sessions_of_processes(connection: Connection) -> Counter[tuple[str, str | None]]:
-    """How many there are of each name and address, on PostgreSQL; one of another schema is not told apart."""
+    """Count PostgreSQL sessions of processes by name and address; sessions on other schemas are included."""
     return Counter((name, address) for name, _, address in connection.execute(_SESSIONS))
 
 
 def _other_installations(connection: Connection) -> list[str]:
-    """Other schemas of the database in which an installation lives, or may: its heartbeats are not for us to read."""
+    """Return other schemas with a live installation, or with one whose heartbeats we are not allowed to read."""
     if connection.dialect.name != "postgresql":
         return []
     found = connection.execute(_OTHER_SCHEMAS, {"tables": [heartbeats.name, jobs.name, "alembic_version"]}).all()
@@ -112,7 +112,7 @@ def _lives(connection: Connection, schema: str) -> bool:
 
 
 def _seen(connection: Connection) -> tuple[_Sessions, _Beats]:
-    """The pids of our sessions by their names, and the heartbeats that are fresh."""
+    """Return the pids of our sessions by name, and the fresh heartbeats."""
     sessions = defaultdict[str, list[int]](list)
     if connection.dialect.name == "postgresql" and not _other_installations(connection):
         for name, pid, _ in connection.execute(_SESSIONS):

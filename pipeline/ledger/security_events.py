@@ -1,4 +1,4 @@
-"""Security events, accepted: one transaction for the token and what follows from it, once for each `jti`."""
+"""Acceptance of security events: one transaction for the token and what follows from it, once per `jti`."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
 from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal
 from pipeline.revocation.tables import revocations, security_events
 
-BY_TRANSMITTER = "transmitter:"  # how `requested_by` of its revocations begins; its id follows
+BY_TRANSMITTER = "transmitter:"  # prefix of `requested_by` of its revocations; its id follows
 
 
 def accept(
     connection: Connection, event: SecurityEvent, transmitter: Transmitter, *, id: str, now: datetime
 ) -> Acceptance:
-    """Record a verified token and do what it asks. A `jti` that was seen changes nothing (RFC 8417 §2.2)."""
+    """Record a verified token and do what it asks. A repeated `jti` changes nothing (RFC 8417 §2.2)."""
     outcome = DeliveryOutcome.SIGNAL if event.signals else DeliveryOutcome.IGNORED
     row = {
         "transmitter_id": transmitter.id,
@@ -81,9 +81,9 @@ def accept(
 
 
 def _lock_all(connection: Connection, event: SecurityEvent, transmitter: Transmitter) -> None:
-    """Lock whom its events mean, users before accounts as wherever a step opens, and each by their ids.
+    """Lock everything its events affect: users before accounts, as openings do, each ordered by id.
 
-    Locked as they are followed they would be in the sender's order: of two tokens each could wait for the other.
+    Locked one by one while followed, they would be in the sender's order, and two tokens could deadlock.
     """
     users: set[str] = set()
     keys: set[AccountKey] = set()
@@ -101,13 +101,13 @@ def _lock_all(connection: Connection, event: SecurityEvent, transmitter: Transmi
             users |= {str(principal) for principal in principals}
     of_users = [Scope(kind=ScopeKind.USER, key=user) for user in sorted(users)]
     wanted = [*of_users, *(key.scope for key in sorted(keys, key=str))]
-    if len(wanted) > 1:  # one is locked by what follows it
+    if len(wanted) > 1:  # a single scope is locked where the event is followed
         for scope in wanted:
             lock_exclusive(connection, scope)
 
 
 def taken_before(connection: Connection, event: SecurityEvent, transmitter: Transmitter) -> Acceptance | None:
-    """What a token is answered whose `jti` was taken; None: it was not."""
+    """Return the answer to a token whose `jti` was taken before; None: it was not."""
     columns = security_events.c
     taken = select(columns.jti).where(columns.transmitter_id == transmitter.id, columns.jti == event.jti)
     return None if connection.execute(taken).first() is None else _repetition(event)
@@ -140,9 +140,10 @@ def _follow(connection: Connection, received: ReceivedSignal, transmitter: Trans
 
 
 def _left_console(connection: Connection, signal: Signal, transmitter: Transmitter, *, id: str, now: datetime) -> str:
-    """End the console's sessions of those who signed in by the very provider; says what became of which, if any.
+    """End the console sessions of these people at that provider. Return a summary, empty if there were none.
 
-    What a tenant's hub says of another provider's people takes its own tenant's roles alone: its keys are its own.
+    A tenant's hub may speak of another provider's people: then only its own tenant's roles are removed, as the hub's
+    keys are the tenant's.
     """
     people = [one.ids for one in signal.whom if isinstance(one, People)]
     if signal.asks is not Asks.REVOKE or not people:
@@ -172,7 +173,7 @@ def _left_console(connection: Connection, signal: Signal, transmitter: Transmitt
 def _apply(
     connection: Connection, received: ReceivedSignal, transmitter: Transmitter, external: str
 ) -> tuple[tuple[str, ...], str]:
-    """The revocations of the user whom an identity provider means, and what becomes of them, in words."""
+    """Apply a signal to the user an identity provider names. Return the revocations, and the outcome in words."""
     tenant, signal = transmitter.tenant or "", received.signal
     principal = resolve_alias(connection, tenant, transmitter.id, external)
     if principal is None:
@@ -200,18 +201,18 @@ def _apply(
 
 
 def _revoked_since(connection: Connection, scope: Scope, signal: Signal) -> bool:
-    """Whether the user was revoked after what the signal tells of: all that is alive now is younger than that."""
+    """True if the user was revoked after the signal's event: everything alive now is newer than that."""
     newest = revocation.newest_of(scope).with_only_columns(revocations.c.effective_at)
     at, end = connection.execute(newest).scalar_one_or_none(), _end(signal)
     return at is not None and end is not None and end <= at
 
 
 def _connected_again(connection: Connection, principal: str, signal: Signal, *, now: datetime) -> bool:
-    """Whether the user consented to all that is alive, and began all that is under way, after what the signal tells of.
+    """True if all live consents and open links of the user are newer than the signal's event.
 
-    What was revoked is not alive, by whatever scope: a revocation above the accounts left their states alone. If
-    anything is older they are revoked as a whole, what is younger with it: their jobs under capabilities and their
-    answers to approvals hang on no account, and nothing but their own revocation ends those.
+    Revoked consents do not count, whatever the scope: a revocation above the accounts leaves their states alone. If
+    anything is older, the user is revoked as a whole, including what is newer: jobs under capabilities and answers to
+    approvals depend on no account, so only the user's own revocation ends them.
     """
     held = (
         select(accounts.c.tenant_id, accounts.c.connection_id, accounts.c.principal_id)
@@ -237,12 +238,12 @@ def _connected_again(connection: Connection, principal: str, signal: Signal, *, 
 
 
 def _end(signal: Signal) -> datetime | None:
-    """The end of the moment that a signal tells of."""
+    """Return the end of the signal's event time, with its precision; None if it names no time."""
     return signal.happened_at and signal.happened_at + signal.precision
 
 
 def _keys(connection: Connection, tenant: str, principal: str) -> list[AccountKey]:
-    """The user's accounts, in the order of their locks."""
+    """Return the user's accounts, in lock order."""
     found = select(accounts.c.connection_id).where(accounts.c.tenant_id == tenant, accounts.c.principal_id == principal)
     through = connection.execute(found).scalars()
     return sorted((AccountKey(tenant=tenant, connection=one, principal=principal) for one in through), key=str)

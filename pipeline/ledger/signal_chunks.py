@@ -1,7 +1,7 @@
-"""A signal that means very many accounts: the rest of them, some a transaction, in the order of their keys.
+"""Signals that affect very many accounts: the rest are reached in chunks, one transaction each, ordered by key.
 
-Who is meant is written down in the transaction that accepts the signal, and nobody is added or left out after it. So
-the request that accepted it, its repetition and housekeeping may all go on, at once or after a crash.
+The transaction that accepts the signal stores the affected accounts; none is added or dropped later. The accepting
+request, its repetition and housekeeping may therefore all continue, concurrently or after a crash.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from pipeline.revocation.signal import Nobody, Signal
 from pipeline.revocation.tables import signal_chunks
 from pipeline.tables import deliveries
 
-ACCOUNTS = 25  # in one transaction: each has a lock and some thirteen statements
+ACCOUNTS = 25  # per transaction: each has a lock and some thirteen statements
 
 _SIGNAL: TypeAdapter[Signal] = TypeAdapter(Signal)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What one transaction did of a signal."""
+    """The work of one transaction on a signal."""
 
     revocations: tuple[str, ...] = ()
-    left: bool  # accounts are still to be reached
-    reason: str = ""  # of the whole signal, once nobody is left
+    left: bool  # accounts remain to be reached
+    reason: str = ""  # of the whole signal, once none remains
 
 
 def leave(connection: Connection, received: signals.ReceivedSignal, followed: signals.Followed) -> None:
-    """Write down whom a signal has yet to reach, in the transaction that accepts it."""
+    """Store the accounts that a signal has yet to reach, in the transaction that accepts it."""
     if not followed.left:
         return
-    # Whom it means is known by now; why somebody could not be is said again when all is done.
+    # The affected accounts are known by now; the reasons of unresolvable targets are kept for the summary.
     nobodies = tuple(one for one in received.signal.whom if isinstance(one, Nobody))
     row = {
         "delivery_id": received.signal_id,
@@ -62,21 +62,21 @@ def _few(followed: signals.Followed, reached: int) -> Iterator[tuple[int, list[l
 
 
 def is_unfollowed(connection: Connection, delivery: str) -> bool:
-    """Whether accounts that the signal of a delivery means are still to be reached."""
+    """True if accounts that a delivery's signal affects remain to be reached."""
     return bool(connection.execute(select(exists().where(signal_chunks.c.delivery_id == delivery))).scalar_one())
 
 
 def unfollowed(connection: Connection, *, besides: Sequence[str], limit: int) -> list[str]:
-    """The deliveries whose signals have accounts to reach, for housekeeping."""
+    """Return deliveries whose signals have accounts left to reach, for housekeeping."""
     id = signal_chunks.c.delivery_id
     found = select(id).where(id.not_in(besides)).distinct().order_by(id)
     return list(connection.execute(found.limit(limit)).scalars())
 
 
 def follow_next(connection: Connection, delivery: str, *, now: datetime) -> Progress:
-    """Reach the next few accounts that a delivery's signal means, and conclude it with the last of them."""
+    """Reach the next chunk of accounts for a delivery's signal; with the last one, conclude the signal."""
     columns = signal_chunks.c
-    # One at a time: who reaches the last ones must see what became of all others.
+    # One at a time: the last chunk's transaction must see the outcomes of all other chunks.
     held = select(deliveries.c.connection_id, deliveries.c.source).where(deliveries.c.id == delivery).with_for_update()
     of = connection.execute(held).one()
     waiting = select(signal_chunks).where(columns.delivery_id == delivery, columns.became.is_(None))

@@ -1,4 +1,4 @@
-"""Whom a signal means: accounts of the connection it came through, found by the sender's own ids."""
+"""Targets of a signal: accounts of its provider connection, found by the sender's own ids."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.revocation.signal import Asks, Bots, Holders, Installation, Nobody
 
 
 def accounts_meant(connection: Connection, through: str, whom: Iterable[Whom]) -> set[AccountKey]:
-    """The accounts of this connection that are meant."""
+    """Return the accounts of this connection that the signal affects."""
     condition: ColumnElement[bool] = false()
     for one in whom:
         condition |= _condition(connection, through, one)
@@ -31,16 +31,16 @@ def accounts_meant(connection: Connection, through: str, whom: Iterable[Whom]) -
 
 @dataclass(frozen=True, kw_only=True)
 class Unlisted:
-    """A revocation in a place that is listed for nobody: what to do, and whether anybody may have connected there."""
+    """A revocation in a place listed for no tenant, with advice and whether anybody connected there."""
 
     says: str
     seen: bool
 
 
 def unlisted_place(connection: Connection, through: str, signal: Signal) -> Unlisted | None:
-    """None: every place is somebody's.
+    """Return the first revoked place that is listed for no tenant, or None.
 
-    Its sender was answered, and says no more: whoever was connected there goes on here.
+    The sender was answered and will not repeat it, so accounts connected there stay active here.
     """
     for one in signal.whom if signal.asks is Asks.REVOKE else ():
         match one:

@@ -1,11 +1,11 @@
-"""Signals, followed: whose accounts are meant, and what becomes of each, from the transaction that accepts the signal.
+"""Following signals: finds the affected accounts and moves each, in the transaction that accepts the signal.
 
 The laws (docs/revocation.md):
 
 - a signal that names a time older than the grant's consent, or an installation that is no longer the account's, changes
-  nothing, and neither does one for an account without a grant to withdraw, by whatever scope that was revoked;
-- otherwise it fails closed: it is followed at once, and asked about afterwards if it looks like a repetition;
-- a suspension and its end are put in order by the provider's own times of them.
+  nothing; neither does one for an account without a grant to withdraw, whichever scope revoked it;
+- otherwise it fails closed: it is followed at once, and if it looks like a repetition the provider is asked afterwards;
+- a suspension and its end are ordered by the provider's own times.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from pipeline.revocation.narrowing import declare_narrowing
 from pipeline.revocation.signal import Asks, Installation, Nobody, Signal
 from pipeline.revocation.tables import is_of_any, revocations
 
-BY_PROVIDER = "provider:"  # how `requested_by` of its revocations begins; the delivery's source follows
+BY_PROVIDER = "provider:"  # prefix of `requested_by` of its revocations; the delivery's source follows
 
 _WITHOUT_GRANT = (AccountState.REVOKED, AccountState.PENDING)
 _OF_SUSPENSION = (Asks.SUSPEND, Asks.RESUME)
@@ -45,27 +45,27 @@ _OF_SUSPENSION = (Asks.SUSPEND, Asks.RESUME)
 
 @dataclass(frozen=True, kw_only=True)
 class ReceivedSignal:
-    """A signal as it was said: by whom, and in what."""
+    """A signal as received: its sender, and the message that carried it."""
 
     signal: Signal
-    id: str  # of the revocation, should it come to one
+    id: str  # of the revocation, if one results
     by: str
     signal_id: str  # the delivery or `jti` that brought it
-    seen: bool  # these very bytes came before, or it names no time and the sender was asked for it again
+    seen: bool  # the same bytes came before, or it names no time and we had it sent again
     now: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
 class Followed:
-    """What a signal did, and whom it has yet to reach."""
+    """The effects of a signal, and the accounts it has yet to reach."""
 
     revocations: tuple[str, ...] = ()
     reason: str  # for the delivery's record
-    became: Mapping[str, int] = field(default_factory=dict)  # how many accounts were revoked, suspended …
+    became: Mapping[str, int] = field(default_factory=dict)  # number of accounts by outcome: revoked, suspended …
     left: tuple[AccountKey, ...] = ()
-    nobodys: bool = False  # it withdraws what was granted in a place that is listed for nobody
-    strangers: bool = False  # nor has anybody ever connected there
-    number: int = 0  # ledger number of the signal's acceptance, by which those are reached
+    nobodys: bool = False  # it withdraws grants in a place that is listed for no tenant
+    strangers: bool = False  # and nobody has ever connected there
+    number: int = 0  # ledger number of the signal's acceptance, used for the remaining accounts
 
 
 def follow(
@@ -76,16 +76,16 @@ def follow(
     tenant: str | None = None,
     at_most: int | None = None,
 ) -> Followed:
-    """Do what the sender of the provider connection *through* asks for.
+    """Follow a signal from the sender of the provider connection *through*.
 
-    *tenant*: of its accounts alone. *at_most* so many accounts are reached; the others are left to the caller.
+    *tenant*: only this tenant's accounts. *at_most*: reach at most so many accounts, and leave the rest to the caller.
     """
     signal = received.signal
     if refusal := _other_client(connection, through, signal):
         return Followed(reason=refusal)
     found = accounts_meant(connection, through, signal.whom)
     meant = sorted((key for key in found if tenant in (None, key.tenant)), key=str)
-    # Read first: whoever begins to connect from here on has not been meant.
+    # Read first: anyone who starts to connect after this number is not affected.
     number = next_number(connection)
     few = meant[:at_most]
     made, became = reach(connection, few, received, number=number, place=0)
@@ -108,16 +108,16 @@ def follow(
 def reach(
     connection: Connection, keys: Sequence[AccountKey], received: ReceivedSignal, *, number: int, place: int
 ) -> tuple[tuple[str, ...], Counter[str]]:
-    """The revocations that a signal comes to at these accounts, and how many accounts became what.
+    """Apply a signal to these accounts; return its revocations, and the number of accounts by outcome.
 
-    *number* is that of its acceptance. They are in the order of their keys, and the first is the *place*-th of those
-    that are meant.
+    *number*: the ledger number of the signal's acceptance. *keys* are sorted, and *place* is the position of the first
+    among all affected accounts.
     """
     made: list[str] = []
     became: Counter[str] = Counter()
     for nth, key in enumerate(keys, start=place):
         of_account = replace(received, id=f"{received.id}.{nth}" if nth else received.id)
-        # In one statement with the read, the snapshot would precede the wait for the lock.
+        # Locked separately: in one statement with the read, the snapshot would precede the wait for the lock.
         lock_exclusive(connection, key.scope)
         outcome = _apply(connection, key, of_account, number)
         became[outcome] += 1
@@ -127,14 +127,14 @@ def reach(
 
 
 def said(became: Mapping[str, int], signal: Signal) -> str:
-    """What a signal did, for the delivery's record."""
+    """Return a summary of the signal's effects, for the delivery's record."""
     whys = [one.why for one in signal.whom if isinstance(one, Nobody)]
     counts = [f"{number} account(s) {outcome}" for outcome, number in sorted(became.items())]
     return "; ".join(counts + whys) or "no account of this connection is meant"
 
 
 def _apply(connection: Connection, key: AccountKey, received: ReceivedSignal, number: int) -> str:
-    """What becomes of one account, in a word or a few. The caller holds its lock."""
+    """Apply a signal to one account, and return the outcome in a few words. The caller holds its lock."""
     account = find_account(connection, key)
     if account is None:
         return "gone"
@@ -143,7 +143,7 @@ def _apply(connection: Connection, key: AccountKey, received: ReceivedSignal, nu
         return unmoved
     signal = received.signal
     if signal.asks in _OF_SUSPENSION:
-        # Whatever the state: what came between this word and the former may be told after both.
+        # Noted in any state, because signals may arrive out of order.
         note_said(connection, account.id, suspension=signal.happened_at)
     match signal.asks:
         case Asks.REVOKE:
@@ -177,10 +177,10 @@ def _apply(connection: Connection, key: AccountKey, received: ReceivedSignal, nu
 def _prohibits(
     connection: Connection, account: Account, grant: Grant | None, received: ReceivedSignal, number: int
 ) -> str | None:
-    """Why the signal changes nothing about this account, or None."""
+    """Return why the signal changes nothing about this account, or None."""
     signal, at = received.signal, received.signal.happened_at
     ended = newest_revocation(connection, account.key.scopes)
-    # What was revoked above the account left its state alone.
+    # A revocation of a wider scope leaves the account's state alone.
     from_above = grant is not None and grant.consented <= ended and signal.asks not in _OF_SUSPENSION
     if account.state in _WITHOUT_GRANT or from_above:
         # A link that was opened before the signal must not be completed after it.
@@ -189,14 +189,15 @@ def _prohibits(
         )
         state = account.state if account.state in _WITHOUT_GRANT else AccountState.REVOKED
         return None if under_way else f"{state} already"
-    # A workspace of thousands is reached one after the other: meanwhile somebody may have connected again.
+    # Thousands of accounts of a workspace are reached one by one; somebody may have reconnected meanwhile.
     if grant is not None and grant.consented > number:
         return "connected again since"
-    # In doubt, within the precision of the sender's time, it comes after the consent.
+    # Within the precision of the sender's time, the signal counts as later than the consent.
     if at is not None and grant is not None and _precedes(at + signal.precision, grant.consented_at, or_equals=True):
         return "connected again since"
     match signal.asks:
-        # GitHub's times are seconds: a suspension is ended by what bears its own second, and not begun again by it.
+        # GitHub's times are in seconds: a resume of the same second ends a suspension; a suspend of that second does
+        # not restart it.
         case Asks.SUSPEND if _precedes(at, account.suspension_said_at, or_equals=True):
             return "older than what is known"
         case Asks.RESUME if _precedes(at, account.suspension_said_at):
@@ -214,8 +215,8 @@ def _precedes(at: datetime | None, known: datetime | None, *, or_equals: bool = 
 
 def _revoke(connection: Connection, account: Account, received: ReceivedSignal, number: int) -> str:
     signal = received.signal
-    # Without a time it may be a replay, or the echo of a request of ours: it is followed, and the provider is asked. Of
-    # an installation it is neither: its id never comes back.
+    # A signal without a time may be a replay, or the echo of our own request: it is followed, and the provider is
+    # asked. For an installation it is neither, because its id is never reused.
     of_person = account.credential is Credential.AUTHORIZATION_CODE
     doubtful = signal.happened_at is None and of_person and (received.seen or _may_be_echo(connection, account, number))
     revocation.declare(
@@ -248,10 +249,10 @@ def _declare_narrowing(connection: Connection, key: AccountKey, narrowed: Narrow
 
 
 def _may_be_echo(connection: Connection, account: Account, number: int) -> bool:
-    """Whether anything was revoked here before *number*, by any scope, that this person had granted to this client.
+    """True if a revocation before *number*, of any scope, ended a grant of this person to this client.
 
-    The provider ends all that a person granted at once, so what was asked for another account of theirs comes back.
-    What this signal itself has revoked of theirs was revoked after its own number.
+    The provider ends everything a person granted at once, so a request of ours for another of their accounts comes back
+    as a signal. Revocations by this very signal have higher numbers.
     """
     columns = accounts.c
     persons = (columns.connection_id == account.key.connection) & (columns.external_id == account.external_id)
@@ -293,7 +294,7 @@ def _other_client(connection: Connection, through: str, signal: Signal) -> str |
 
 
 def _forget_installations(connection: Connection, through: str, signal: Signal) -> None:
-    """GitHub gives a new installation a new id, so the old one is nobody's any more."""
+    """Forget revoked installations: GitHub gives a new installation a new id."""
     if signal.asks is Asks.REVOKE:
         for one in signal.whom:
             if isinstance(one, Installation):

@@ -1,4 +1,4 @@
-"""Counting an answer that a signed sender tells of: its person is whom the tenant's aliases say."""
+"""Answers to approvals from a signed sender: the tenant's aliases identify the person."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from pipeline.model import DeliveryOutcome
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """What became of an answer, and why."""
+    """The result of an answer, and why."""
 
     outcome: DeliveryOutcome
     reason: str
-    told: str  # to whoever gave it, who may be a stranger
+    told: str  # shown to the person who answered, who may be a stranger
 
 
 def count(connection: Connection, tenant: str, answer: SignedAnswer, *, through: str, now: datetime) -> Answered:
-    """Count it for *tenant*; *through* is the provider connection whose sender signed it."""
-    # Whoever opens a link for another connects as them, so what a connect made is no word on who may answer.
+    """Count an answer for *tenant*; *through*: the provider connection whose sender signed it."""
+    # Only aliases made by an admin: a person who opens another's connect link connects as them, so a completed connect
+    # does not prove who may answer.
     link = Link(provider=answer.provider, user=answer.user, through=through, by_admin=True)
     principal = link.holder(connection, tenant)
     if principal is None:

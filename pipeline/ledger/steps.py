@@ -1,4 +1,4 @@
-"""Steps and attempts as they are stored, and what an attempt without an answer becomes."""
+"""Stored steps and attempts, and the settlement of attempts without an answer."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _OF_JOB = Prepared(select(steps).where(steps.c.job_id == bindparam("job")))
 
 
 def load(connection: Connection, job: str) -> dict[int, Row[Any]]:
-    """All steps of a job by position, read once a run."""
+    """Return all steps of a job by position. Read once a run."""
     rows = _OF_JOB.run(connection, {"job": job}).all()
     return {row.position: row for row in rows}
 
 
 def attempts_of(connection: Connection, step: str) -> list[Row[Any]]:
-    """The attempts of a step, oldest first."""
+    """Return the attempts of a step, oldest first."""
     return list(
         connection.execute(select(attempts).where(attempts.c.step_id == step).order_by(attempts.c.number)).all()
     )
@@ -46,7 +46,7 @@ def sleep(
     request_hash: str,
     duration: timedelta,
 ) -> Ended | None:
-    """None: a sleep step is over. Otherwise the job is parked until it is, unless another worker has it."""
+    """Sleep as a step. None: the sleep is over; otherwise the job is parked, unless another worker has it."""
     now = ledger_now(connection)
     row = {
         "id": step,
@@ -72,11 +72,11 @@ def sleep(
         .on_conflict_do_update(
             index_elements=["job_id", "position"],
             set_=asked,
-            # What was asked for there before a replay with nothing done, which opened it without a hash.
+            # A step reopened without a hash by a replay before anything was done: the request there may change.
             where=(steps.c.state == StepState.OPEN) & (steps.c.request_hash == ""),
         )
     )
-    # Since this run read the steps, a worker that lost the job, or that has it now, may have stored its own there.
+    # Another worker may have stored its own step since this run read them: one that lost the job, or that has it now.
     there = (steps.c.job_id == job.id) & (steps.c.position == position)
     stored = connection.execute(select(steps.c.id, steps.c.action, steps.c.opened_at).where(there)).one()
     left = stored.opened_at + duration - now
@@ -89,9 +89,9 @@ def sleep(
 
 
 def settle(connection: Connection, attempt: Row[Any], *, now: datetime) -> bool:
-    """An open attempt whose deadline has passed without an answer: unknown from now on, and its step with it.
+    """Settle an open attempt whose deadline passed without an answer: it and its step become unknown.
 
-    A search for an effect has none, so it is over; its step is in doubt as before it. False: it was answered.
+    A search has no effect of its own, so it is closed; its step is as much in doubt as before. False: it was answered.
     """
     reason = "no answer was recorded before the deadline"
     if attempt.purpose == Purpose.PROBE:
@@ -106,11 +106,11 @@ def settle(connection: Connection, attempt: Row[Any], *, now: datetime) -> bool:
 
 
 def _settle_probe(connection: Connection, attempt: Row[Any], reason: str, *, now: datetime) -> bool:
-    """It is numbered as closed, so that no later revocation takes it for one in flight; nobody knows when it ended."""
+    """Close a search without effect. It takes a number, or a later revocation would count it as in flight."""
     number = next_number(connection)
     if move_attempt(connection, attempt.id, AttemptState.NO_EFFECT, closed=number, error=reason) is None:
         return False
-    if calls_in_doubt(connection, attempt.step_id, but=attempt.id):  # the opening of the search had opened the step
+    if calls_in_doubt(connection, attempt.step_id, but=attempt.id):  # opening the search had set the step to OPEN
         close_step(connection, attempt.step_id, StepState.UNKNOWN, now=now, error=reason)
     record_attempt(
         connection,
@@ -127,7 +127,7 @@ def _settle_probe(connection: Connection, attempt: Row[Any], reason: str, *, now
 
 
 def overdue(connection: Connection, *, limit: int) -> list[Row[Any]]:
-    """Open attempts whose deadline has passed, whatever their job's state."""
+    """Return open attempts whose deadline has passed, in any state of their job."""
     late = IS_OPEN & (attempts.c.settled_by < database_now())
     statement = select(attempts).where(late).limit(limit)
     return list(connection.execute(statement).all())

@@ -1,4 +1,4 @@
-"""What a tenant has for the jobs of a delivery, read in one statement: settings, people, service, connections."""
+"""Setup of a tenant for the jobs of a delivery, read in one statement: settings, people, service, connections."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pipeline.workflow import ExternalUser, Match, Workflow
 
 @dataclass(frozen=True, kw_only=True)
 class TenantSetup:
-    """What a tenant has, for certain workflows and people."""
+    """The setup of a tenant, for certain workflows and people."""
 
     tenant: str
-    configs: Mapping[str, Mapping[str, Any]]  # of those workflows that are switched on
-    people: Mapping[tuple[str, str], str]  # whom a provider knows by an id; who is not linked is not in it
-    services: tuple[str, ...]  # two stand for more
-    connections: Mapping[str, str]  # of those providers for which exactly one fits
+    configs: Mapping[str, Mapping[str, Any]]  # of those workflows that are enabled
+    people: Mapping[tuple[str, str], str]  # linked users by provider and the provider's id
+    services: tuple[str, ...]  # at most two are read, which stand for more
+    connections: Mapping[str, str]  # of providers for which exactly one fits
 
     @property
     def service(self) -> str:
@@ -32,12 +32,12 @@ class TenantSetup:
         return only_service(self.tenant, self.services)
 
     def principal(self, user: ExternalUser | None) -> str | None:
-        """Who that is, if someone linked them."""
+        """Return the principal linked to a provider's user, if any."""
         return None if user is None else self.people.get((user.provider, user.id))
 
 
 def setup_for(connection: Connection, tenant: str, through: str, matches: Sequence[Match]) -> TenantSetup:
-    """For what a delivery through that connection would start."""
+    """Read the setup for what a delivery through that connection would start."""
     users = {(match.user.provider, match.user.id) for match in matches if match.user is not None}
     return setup_of(connection, tenant, [match.workflow for match in matches], users=users, through=through)
 
@@ -50,7 +50,7 @@ def setup_of(
     users: Iterable[tuple[str, str]] = (),
     through: str | None = None,
 ) -> TenantSetup:
-    """For these workflows, and these *users* as the provider connection *through* names them."""
+    """Read the setup for these workflows, and these *users* as the provider connection *through* names them."""
     names = sorted({workflow.name for workflow in workflows})
     reached = sorted({provider for workflow in workflows for provider in workflow.providers})
     named = sorted(users)
@@ -73,7 +73,7 @@ def setup_of(
 
 @cache
 def _statement(workflows: int, users: int, providers: int) -> Prepared:
-    """Built once for each shape: every acceptance runs one."""
+    """Build the statement once per shape: every acceptance runs one."""
     return Prepared(
         select(
             FIRST_SERVICE,

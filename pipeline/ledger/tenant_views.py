@@ -1,7 +1,7 @@
-"""Reads of one tenant's rows, in pages or one by one: one mapping a row. Pages are newest first, except schedules.
+"""Reads of one tenant's rows, as pages or single rows, one mapping each. Pages are newest first, except schedules.
 
-The console, the API and the command line share them. Every function takes the tenant and finds nothing of another; None
-is for a reader who may see every tenant. Nothing here reads a sealed column.
+Shared by the console, the API and the command line. Every function takes the tenant and finds nothing of another; None
+is for readers who may see every tenant. Nothing here reads a sealed column.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DELIVERY = [column for column in deliveries.c if column.name != "body"]
 _REVOCATION = [column for column in revocations.c if column.name not in ("calls", "receipt", "signature")]
 _WHOM = (principals.c.name.label("principal"), principals.c.kind.label("kind"))
 _SCHEDULE = select(schedules).where(schedules.c.removed_at.is_(None))
-#: The connected accounts, each with who it is of and its grant, but for what is sealed.
+#: The connected accounts, each with its principal and its grant, without sealed columns.
 ACCOUNTS = (
     select(
         accounts,
@@ -49,7 +49,7 @@ ACCOUNTS = (
     .outerjoin(grants, grants.c.account_id == accounts.c.id)
 )
 
-#: The steps, each with who it runs as.
+#: The steps, each with the principal it runs as.
 STEPS = select(steps, *_WHOM).outerjoin(principals, principals.c.id == steps.c.principal_id)
 
 
@@ -68,10 +68,10 @@ def jobs_page(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Page:
-    """The jobs: those of a state, and those that wait, are found by an index; the rest are looked for.
+    """Return a page of jobs. States and waits have an index; the other filters are applied to a stretch.
 
-    *tool* is what they carry out, as whomever. *wait* is what they wait for. `unknown`: those that have a call which
-    only a person's word settles, and that is so whether the job waits for that word or was ended without it.
+    *tool*: the tool they carry out, as any principal. *wait*: the kind of wait. `unknown` finds jobs with a call that
+    only a person can settle, whether the job still waits for that or has ended.
     """
     statement = select(jobs).where(*_between(jobs.c.created_at, since, until))
     if tenant is not None:
@@ -83,7 +83,7 @@ def jobs_page(
     if wait == Wait.UNKNOWN:
         statement = statement.where(jobs.c.id.in_(UNANSWERED.with_only_columns(attempts.c.job_id)))
         wait = None
-    elif wait is not None and state is None:  # no other state has one
+    elif wait is not None and state is None:  # no other state has a wait
         statement = statement.where(in_state(JobState.WAITING))
     equals = equal(agent_id=agent, workflow=workflow, pattern=pattern, user_id=user, wait=wait)
     workflows = None if tool is None else workflows_of_tool(tool)
@@ -95,13 +95,13 @@ def jobs_page(
 
 
 def _claimed(connection: Connection, state: str) -> list[str]:
-    """The jobs that a worker has: few, whatever is queued or was done; so their ids are found first."""
+    """Return the jobs that workers hold. They are few, so their ids are looked up first."""
     found = select(jobs.c.id, jobs.c.state).where(IS_CLAIMED)
     return [row.id for row in connection.execute(found) if row.state == state]
 
 
 def job(connection: Connection, tenant: str | None, id: str, *, agent: str | None = None) -> Record | None:
-    """One job with its steps in order, each with who it ran as and how often it was tried."""
+    """Return one job with its steps in order, each with its principal and attempts."""
     which = _of(jobs, tenant, jobs.c.id == id)
     if agent is not None:
         which &= jobs.c.agent_id == agent
@@ -110,7 +110,7 @@ def job(connection: Connection, tenant: str | None, id: str, *, agent: str | Non
 
 
 def steps_of(connection: Connection, job: str) -> list[Record]:
-    """The steps of a job in order, each with who it ran as and its attempts."""
+    """Return the steps of a job in order, each with its principal and attempts."""
     found = rows_of(
         connection,
         STEPS.where(steps.c.job_id == job).order_by(steps.c.position),
@@ -121,7 +121,7 @@ def steps_of(connection: Connection, job: str) -> list[Record]:
 
 
 def job_state(connection: Connection, id: str) -> tuple[str, str | None]:
-    """The state of a job and what it waits for, for whoever waits for its end."""
+    """Return the state of a job and what it waits for, for callers that wait for its end."""
     row = connection.execute(select(jobs.c.state, jobs.c.wait).where(jobs.c.id == id)).one()
     return row.state, row.wait
 
@@ -135,7 +135,7 @@ def accounts_page(
     provider: str | None = None,
     principal: str | None = None,
 ) -> Page:
-    """The connected accounts, without their credentials."""
+    """Return a page of connected accounts, without their credentials."""
     statement = ACCOUNTS
     if tenant is not None:
         statement = statement.where(accounts.c.tenant_id == tenant)
@@ -151,7 +151,7 @@ def accounts_page(
 def accounts_by_whom(
     connection: Connection, tenant: str | None, limit: int, *, state: str | None = None, provider: str | None = None
 ) -> list[Record]:
-    """The first connected accounts by tenant, provider connection and principal, without their credentials."""
+    """Return the first connected accounts by tenant, provider connection and principal, without credentials."""
     columns = accounts.c
     wanted = equal(tenant_id=tenant, state=state, provider=provider)(columns)
     in_order = (columns.tenant_id, columns.connection_id, columns.principal_id)
@@ -159,7 +159,7 @@ def accounts_by_whom(
 
 
 def account(connection: Connection, tenant: str | None, id: str) -> Record | None:
-    """One connected account, by its id or by `tenant/connection/principal`."""
+    """Return one connected account, by its id or by `tenant/connection/principal`."""
     return _one(connection, ACCOUNTS.where(_of(accounts, tenant, is_account(id))))
 
 
@@ -175,9 +175,9 @@ def deliveries_page(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Page:
-    """The deliveries, without their bodies; *not_taken*: those alone that were unrecognised or refused.
+    """Return a page of deliveries, without bodies. *not_taken*: only unrecognised or refused ones.
 
-    *failed*: those, and what has a job that is dead or cancelled.
+    *failed*: those, and deliveries with a dead or cancelled job.
     """
     statement = select(*_DELIVERY).where(*_between(deliveries.c.received_at, since, until))
     if not_taken:
@@ -192,7 +192,7 @@ def deliveries_page(
 
 
 def delivery(connection: Connection, tenant: str | None, id: str) -> Record | None:
-    """One delivery with its body, and the ids of its jobs."""
+    """Return one delivery with its body, and the ids of its jobs."""
     found = _one(connection, select(deliveries).where(_of(deliveries, tenant, deliveries.c.id == id)))
     if found is None:
         return None
@@ -213,7 +213,7 @@ def revocations_page(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Page:
-    """The revocations, without their receipts; *stuck*: those alone that are so at a provider."""
+    """Return a page of revocations, without receipts; *stuck*: only those stuck at a provider."""
     statement = select(*_REVOCATION).where(*_between(revocations.c.effective_at, since, until))
     if stuck:
         statement = statement.where(revocations.c.id.in_(STUCK))
@@ -223,17 +223,17 @@ def revocations_page(
 
 
 def stuck_among(connection: Connection, ids: Collection[str]) -> frozenset[str]:
-    """Which of these revocations are stuck at a provider."""
+    """Return those of these revocations that are stuck at a provider."""
     return frozenset(connection.execute(STUCK.where(withdrawals.c.revocation_id.in_(ids))).scalars())
 
 
 def revocation(connection: Connection, tenant: str | None, id: str) -> Record | None:
-    """One revocation, with its receipt once it is quiesced."""
+    """Return one revocation, with its receipt once it is quiesced."""
     return _one(connection, select(revocations).where(_of(revocations, tenant, revocations.c.id == id)))
 
 
 def schedules_page(connection: Connection, tenant: str | None, turn: Turn) -> Page:
-    """The schedules, the next to fire first. One that fires between two pages is seen again, and none is left out."""
+    """Return a page of schedules, next to fire first. One that fires between two pages is repeated; none is missed."""
     statement = _SCHEDULE
     if tenant is not None:
         statement = statement.where(schedules.c.tenant_id == tenant)
@@ -245,7 +245,7 @@ def schedule(connection: Connection, tenant: str | None, id: str) -> Record | No
 
 
 def connections_page(connection: Connection, tenant: str | None, turn: Turn) -> Page:
-    """The provider connections, each with the names of its live secrets; a tenant's own alone."""
+    """Return a page of provider connections, each with the names of its live secrets; of a tenant, only its own."""
     statement, columns = select(provider_connections), provider_connections.c
     if tenant is not None:
         statement = statement.where(columns.tenant_id == tenant)
@@ -261,7 +261,7 @@ def connections_page(connection: Connection, tenant: str | None, turn: Turn) -> 
 
 
 def _between(at: Column[Any], since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
-    """From then until before then, of the column by which a list is in order: its index ends there."""
+    """Return conditions for the interval [since, until) of the column a list is ordered by: its index ends there."""
     return [*([] if since is None else [at >= since]), *([] if until is None else [at < until])]
 
 

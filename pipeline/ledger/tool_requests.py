@@ -1,4 +1,4 @@
-"""Tools that agents ask for, accepted: a job of one step, in one transaction with its idempotency key."""
+"""Tool requests of agents, accepted: a job of one step, in one transaction with its idempotency key."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from pipeline.workflow import Registry
 def accept_tool(
     connection: Connection, asked: Asked, workflows: Registry, action: Action[Any], *, identifier: str, request: str
 ) -> Made:
-    """Accept the job of one tool; *request* is what the log calls the request for it.
+    """Accept the job of one tool. *request*: the id of the request in the log.
 
-    Raises BadInput, Misconfigured, PolicyDenied, NotLetIn or KeyReused: then nothing was written.
+    Raises BadInput, Misconfigured, PolicyDenied, NotLetIn or KeyReused; then nothing was written.
     """
 
     def make() -> tuple[Bell, ...]:
         caller = asked.caller
-        # After the idempotency key's row, as a revocation that is asked for with a key takes its lock after that.
+        # After the idempotency key's row: a revocation requested with a key takes its lock after that row.
         keep_in(connection, caller, asked.now)
         identified = identify(connection, caller.tenant, identifier)
         if identified.principal.kind is PrincipalKind.USER:
@@ -63,7 +63,7 @@ def accept_tool(
                 event=call.model_dump(mode="json"),
                 config={},
                 request=request,
-                # Nor do they approve it: whoever has the key writes anybody's name.
+                # They cannot approve it either: the holder of the key can name anybody as the user.
                 replayed_by=caller.people,
             ),
             now=asked.now,
@@ -82,7 +82,7 @@ def accept_tool(
         return bells.ring_due(connection, caller.tenant, workflow.pattern)
 
     def same(connection: Connection, made: str) -> bool:
-        """A default that is written out, or `tenant:acme` for `acme`, is no other request."""
+        """True if the earlier job is the same request: a default spelled out, or `tenant:acme` for `acme`."""
         row = connection.execute(select(jobs).where(jobs.c.id == made)).one_or_none()
         if row is None:
             return False
@@ -101,7 +101,7 @@ def accept_tool(
 def usable(
     connection: Connection, caller: Caller, offered: Sequence[type[Action[Any]]], *, identifier: str
 ) -> list[type[Action[Any]]]:
-    """Those that are not refused as *identifier* whatever their parameters, but by policy.
+    """Return the offered actions not refused outright for *identifier*; parameters and policy are not checked.
 
     Raises UnknownIdentifier, BadInput or PolicyDenied.
     """
@@ -133,7 +133,7 @@ def _who(principal: Principal) -> Who:
 
 
 def _check_connectable(connection: Connection, owner: ProviderConnection, user: Principal, action: Action[Any]) -> None:
-    """Refuse a job that would wait for a consent which nobody can give. Raises Misconfigured."""
+    """Refuse a job that would wait for a consent nobody can give. Raises Misconfigured."""
     if (lacking := _lacking(connection, owner, user)) is not None:
         raise Misconfigured(
             f"{user.id} is not connected to {owner.id}, and nobody can connect there as themselves: {lacking}"
@@ -141,9 +141,9 @@ def _check_connectable(connection: Connection, owner: ProviderConnection, user: 
 
 
 def _lacking(connection: Connection, owner: ProviderConnection, user: Principal) -> str | None:
-    """Why nobody can connect there, where *user* would have to; None: they can, are, or need not be."""
+    """Return why *user* cannot connect there; None: they can, already did, or need not."""
     if of_connection(connection, owner.id) is not None:
-        return None  # what takes capabilities needs nobody's account
+        return None  # capabilities need no account
     account = find_account(connection, AccountKey(tenant=user.tenant, connection=owner.id, principal=user.id))
     if account is not None and account.state is not AccountState.PENDING:
         return None

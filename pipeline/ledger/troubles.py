@@ -1,4 +1,4 @@
-"""What in the ledger does not move without somebody: read by the gauges and by `aswhom doctor`."""
+"""Everything in the ledger that is stuck without a person: read by the gauges and `aswhom doctor`."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from pipeline.tables import attempts, jobs
 
 @dataclass(frozen=True, kw_only=True)
 class Troubles:
-    """At one moment."""
+    """The troubles at one moment."""
 
     due: Mapping[str, int]  # jobs a worker may claim, by pattern
-    due_for: Mapping[str, timedelta]  # since when the oldest of them is
-    waiting: Mapping[str, int]  # by what for
+    due_for: Mapping[str, timedelta]  # age of the oldest of them
+    waiting: Mapping[str, int]  # by kind of wait
     dead_by: Mapping[str, int]  # by pattern; those that can still be replayed
-    unknown: int  # calls whose outcome nobody knows
-    unanswered: int  # those among them that only a person's word settles
-    unsealed: timedelta  # since when the oldest audit record without a seal is there
+    unknown: int  # calls of unknown outcome
+    unanswered: int  # those of them that only a person can settle
+    unsealed: timedelta  # age of the oldest audit record without a seal
     paused: Mapping[str, int]  # provider connections that fetch no tokens until an operator acts, by provider
-    revoking: timedelta  # since when the oldest revocation that is not quiesced is effective
+    revoking: timedelta  # age of the oldest revocation that is not quiesced
     silent: Mapping[str, int]  # streams of security events that are not enabled, by status
-    hold: Hold | None  # while it stands nothing goes out
+    hold: Hold | None  # while it stands nothing is sent
 
     @property
     def dead(self) -> int:
@@ -43,7 +43,7 @@ class Troubles:
 
 
 def look(connection: Connection) -> Troubles:
-    """Read them, by indexes over what is unfinished or dead."""
+    """Read them, by indexes over unfinished and dead rows."""
     now = ledger_now(connection)
     due = queues.due(connection)
     dead = select(jobs.c.pattern, func.count()).where(REPLAYABLE).group_by(jobs.c.pattern)
@@ -65,7 +65,7 @@ def look(connection: Connection) -> Troubles:
 
 
 def most_due(connection: Connection, pattern: str) -> tuple[str, int] | None:
-    """Of the jobs of a pattern that are due: the tenant with most of them, and how many."""
+    """Return the tenant with the most due jobs of a pattern, and how many."""
     number = func.count()
     of_tenant = (
         select(jobs.c.tenant_id, number).where(queues.IS_DUE, jobs.c.pattern == pattern).group_by(jobs.c.tenant_id)
@@ -75,7 +75,7 @@ def most_due(connection: Connection, pattern: str) -> tuple[str, int] | None:
 
 
 def _revoking(connection: Connection) -> timedelta:
-    """The greatest age. Asked for the least date, a database looks through all there ever were, in that order."""
+    """Return the greatest age. For the earliest date, a database would scan all revocations in that order."""
     age = type_coerce(NOW, BigInteger) - type_coerce(revocations.c.effective_at, BigInteger)
     oldest = select(func.max(age)).where(~is_one(revocations.c.state, Stage.QUIESCED))
     return timedelta(microseconds=max(connection.execute(oldest).scalar_one() or 0, 0))

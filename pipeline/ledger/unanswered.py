@@ -1,4 +1,4 @@
-"""The calls that only a person's word settles, by what they did and when: for one word about very many of them."""
+"""Calls that only a person can settle, by action and time, to settle very many at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.tables import attempts, jobs, steps
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """Calls of one action that were sent between two times; *tenant*: of that alone."""
+    """The calls of one action sent between two times; optionally of one *tenant*."""
 
     action: str
     since: datetime
@@ -25,14 +25,14 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class UnansweredStep:
-    """The calls of a step that one word is about."""
+    """The calls of a step that one verdict covers."""
 
     job: str
     calls: tuple[str, ...]
 
 
 def unanswered_in(connection: Connection, window: Window, *, limit: int) -> list[Record]:
-    """Those calls, the oldest first, with what a person looks at before they say it. By the index of unknown calls."""
+    """Return these calls, oldest first, with what a person checks before deciding. By the index of unknown calls."""
     columns = (
         attempts.c.id,
         attempts.c.job_id,
@@ -55,7 +55,7 @@ def unanswered_in(connection: Connection, window: Window, *, limit: int) -> list
 
 
 def in_steps(calls: Iterable[Record]) -> Sequence[UnansweredStep]:
-    """The same by their steps, in order: of several calls of a step one word is given."""
+    """Group the calls by step, in order: one verdict covers all calls of a step."""
     by: dict[tuple[str, str], list[str]] = {}
     for call in calls:
         by.setdefault((call["job_id"], call["step_id"]), []).append(call["id"])

@@ -1,4 +1,4 @@
-"""Answers to approvals: who may give one, what it decides, and the job it wakes, in one transaction."""
+"""Answers to approvals: check the person, count the answer, decide, and wake the job, in one transaction."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pipeline.states import ApprovalState
 
 
 class Channel(StrEnum):
-    """Where an answer was given."""
+    """The channel an answer was given through."""
 
     PAGE = "page"
     SLACK = "slack"
@@ -37,7 +37,7 @@ class Channel(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """An alias by which somebody was known where they answered; its fields are what `resolve_alias` takes."""
+    """An alias that identified a person where they answered; the fields are the arguments of `resolve_alias`."""
 
     provider: str
     user: str  # the provider's id
@@ -45,20 +45,20 @@ class Link:
     by_admin: bool = False
 
     def holder(self, connection: Connection, tenant: str) -> str | None:
-        """Whom it means at *tenant*; None: nobody."""
+        """Return the principal it means at *tenant*, if any."""
         return resolve_alias(connection, tenant, self.provider, self.user, through=self.through, by_admin=self.by_admin)
 
     def holders(self, connection: Connection, tenants: Sequence[str]) -> frozenset[str]:
-        """Whom it means at each of *tenants*."""
+        """Return the principals it means at each of *tenants*."""
         resolve = partial(resolve_aliases, connection, through=self.through, by_admin=self.by_admin)
         return frozenset(one for some in in_batches(tenants) for one in resolve(some, self.provider, self.user))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vote:
-    """One person's answer. *digest* is that of what they were shown; *said_as* who they were where they said it.
+    """One person's answer. *digest*: of what they were shown. *said_as*: their identity where they answered.
 
-    *link* is by what that was known; None: by no alias.
+    *link*: the alias that identified them; None: no alias.
     """
 
     approval: str
@@ -69,27 +69,28 @@ class Vote:
     channel: Channel
     said_as: str
     link: Link | None = None
-    came_from: str | None = None  # the address that it was said from, where that is known
+    came_from: str | None = None  # the address it came from, if known
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counted:
-    """The answer counts. *state* is the approval's now: open, if others are still to answer."""
+    """The answer counts. *state*: the approval's state now; open if more answers are needed."""
 
     state: ApprovalState
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotCounted:
-    """The answer does not count, and why; nothing was changed but what had come to its end by itself."""
+    """The answer does not count, and why. Nothing was changed, except an approval that was over by itself."""
 
     reason: str
 
 
 def vote(connection: Connection, given: Vote, *, now: datetime) -> Counted | NotCounted:
-    """Count an answer, decide by it if it is the deciding one, and wake the job. May run more than once."""
-    # Before the approval's row, and before a number: a revocation of theirs is before this answer, or after it. Where a
-    # delivery brings the answer, its own rows came first: a signal's do as well, so neither waits for the other's.
+    """Count an answer, decide if it is the deciding one, and wake the job. May run more than once."""
+    # Before the approval's row, and before a number: a revocation of this person is then either before or after the
+    # answer. A delivery that brings an answer takes its own rows first; so does one that brings a signal, so neither
+    # waits for the other's.
     lock_shared(connection, [user_scope(given.principal)])
     of = approvals.c.id == given.approval
     held = connection.execute(
@@ -128,7 +129,7 @@ def vote(connection: Connection, given: Vote, *, now: datetime) -> Counted | Not
 
 
 def prohibition(connection: Connection, given: Vote) -> str | None:
-    """Why this answer would not count as things are, or None. Nothing is locked: `vote` looks again."""
+    """Return why this answer would not count now, or None. Locks nothing: `vote` checks again."""
     of = approvals.c.id == given.approval
     held = connection.execute(select(approvals).where(of, approvals.c.tenant_id == given.tenant)).one_or_none()
     return None if held is None else _prohibition(connection, held, given)
@@ -137,10 +138,10 @@ def prohibition(connection: Connection, given: Vote) -> str | None:
 def unsay(
     connection: Connection, *, tenant: str, principal: str, provider: str, external_id: str, now: datetime
 ) -> list[str]:
-    """Void what that user of a provider said yes to as *principal*, and wake the jobs, which ask anew; the approvals.
+    """Void approvals this user of a provider said yes to as *principal*; return them. Wakes the jobs, which ask again.
 
-    Those whose step has opened stay: it is done. So do those that nobody asks for again. The caller holds the
-    principal's lock exclusively, so no further answer of theirs is on its way.
+    Approvals whose step has opened stay, because it is done, and so do those that no step would ask for again. The
+    caller holds the principal's lock exclusively, so no further answer of theirs is in progress.
     """
     votes = approval_votes.c
     found = (
@@ -166,9 +167,10 @@ def unsay(
 
 
 def _said_by(row: Row[Any], provider: str, external_id: str) -> bool:
-    """Whether an answer came, or may have come, by that alias.
+    """True if an answer came, or may have come, by that alias.
 
-    The console notes a name, and a sender its own for its users where their people have another: rather one too many.
+    The console records only a name. A Slack answer is compared by user id only, because its provider may have another
+    name than the alias's. It errs on the side of voiding.
     """
     match row.through:
         case Channel.CONSOLE:
@@ -180,21 +182,24 @@ def _said_by(row: Row[Any], provider: str, external_id: str) -> bool:
 
 
 def _said_before(held: Row[Any], earlier: str, given: Vote) -> Counted | NotCounted:
-    """What a further answer of one person is: the same word is the first one again; an answer is not taken back."""
+    """Answer a second vote by one person: repeating the first is fine; taking it back does not count."""
     if earlier == (YES if given.yes else NO):
         return Counted(state=ApprovalState(held.state))
     return NotCounted(reason=f"{given.principal} has answered {earlier} already")
 
 
 def _unlinked(connection: Connection, given: Vote) -> str | None:
-    """Why it is not this person's answer any more, or None. Their lock is held, so it stays theirs until it counts."""
+    """Return why the answer is no longer this person's, or None.
+
+    Their lock is held, so that cannot change meanwhile.
+    """
     if given.link is None or given.link.holder(connection, given.tenant) == given.principal:
         return None
     return f"{given.link.provider} user {given.link.user} is not linked to {given.principal} any more"
 
 
 def _prohibition(connection: Connection, held: Row[Any], given: Vote) -> str | None:
-    """Why this person's answer does not count, or None."""
+    """Return why this person's answer does not count, or None."""
     principal = get_principal(connection, given.principal)
     if principal is None or principal.tenant != held.tenant_id or principal.kind is not PrincipalKind.USER:
         return f"{given.principal} is no user of tenant {held.tenant_id}"

@@ -1,4 +1,4 @@
-"""Waits whose time has come: which jobs wait no longer, and what becomes of them."""
+"""Due waits: find the jobs whose wait is over, and decide how each continues."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from pipeline.tables import attempts, jobs, steps
 _EXPIRED: Mapping[str, str] = {
     Wait.CONSENT: "nobody connected the account",
 }
-_LOOK_AGAIN = timedelta(hours=1)  # whether a call whose outcome nobody knew was answered after all
+_LOOK_AGAIN = timedelta(hours=1)  # to see whether a call of unknown outcome was answered after all
 
 
 def due_waits(connection: Connection, *, limit: int) -> Sequence[Row[Any]]:
-    """The waits that have been due for longest, with whether they have expired."""
+    """Return the waits that have been due longest, each with whether it has expired."""
     return connection.execute(_due_for_longest(limit)).all()
 
 
 @cache
 def _due_for_longest(limit: int) -> Select[Any]:
-    # The index leads with why a job waits: asked for every reason by itself, it gives what is due and nothing else.
+    # The index leads with the reason of a wait: one query per reason reads only due rows.
     due = union_all(*(select(_due(wait, limit=limit).subquery()) for wait in Wait)).subquery()
     return select(due).order_by(due.c.due_at).limit(limit)
 
@@ -52,9 +52,10 @@ def _due(wait: Wait, *, limit: int) -> Select[Any]:
 
 
 def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reason: str | None) -> JobState | None:
-    """A due wait: a person's consent or word is too late, the others look again. None: it waits on, or was moved.
+    """End a due wait: a missed consent or verdict buries the job; other waits look again.
 
-    No wait for an upstream ends here: it may have come back while nothing of ours could look (`await_upstream`).
+    Returns None if it waits on, or was moved. A wait for an upstream never expires here: it may have come back while
+    nothing of ours could look (`await_upstream`).
     """
 
     def end(to: JobState, **values: Unpack[JobColumns]) -> JobState | None:
@@ -67,8 +68,8 @@ def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reas
         return end(JobState.QUEUED, due_at=now)
     if expired and wait != Wait.UPSTREAM:
         return end(JobState.DEAD, reason=f"{_EXPIRED.get(wait, 'nobody came')} in time: {reason or wait}")
-    # To look ends no wait: should the job park for the same again, it waits on as long. A consent's is due before it
-    # expires only where its account was refused: it may be given a token by now.
+    # Looking again does not end a wait: if the job parks for the same thing, its expiry stays. A wait for consent is
+    # due before it expires only if its account was refused; by now it may get a token.
     if wait in (Wait.ONCE, Wait.CONSENT, Wait.UPSTREAM):
         looks: JobColumns = {"due_at": now, **WAITS_ON}
         return end(JobState.QUEUED, **looks)
@@ -87,9 +88,9 @@ def await_upstream(
     reason: str,
     ask: Callable[[Connection], JobState | None] | None,
 ) -> JobState | None:
-    """The upstream of a running job's step is away: the job waits on; or, where the wait is *over*, it is dead.
+    """Keep a running job waiting for its step's upstream, or bury it if the wait is *over*.
 
-    *ask* parks it for a person's word instead: a call of the step is in doubt.
+    *ask*, given if a call of the step is in doubt, parks it for a person's decision instead of burying it.
     """
     if not over:
         return park(
@@ -107,17 +108,17 @@ def await_upstream(
 
 
 def _put_off(connection: Connection, job: str) -> None:
-    """A person's word ends its wait; else only expiry does, or an answer that came late."""
+    """Postpone the next look: only a person's decision, expiry or a late answer ends this wait."""
     again = database_in(_LOOK_AGAIN)
     sooner = case((again < jobs.c.expires_at, again), else_=jobs.c.expires_at)
     connection.execute(update(jobs).where(jobs.c.id == job, jobs.c.state == JobState.WAITING).values(due_at=sooner))
 
 
 def _in_doubt(connection: Connection, job: str) -> bool:
-    """Whether a call of a step of this job that is not over may have had an effect that is not known."""
+    """True if a call of an unfinished step of this job may have had an unknown effect."""
     unsettled = [AttemptState.OPEN, AttemptState.UNKNOWN]
     doubt = exists().where(
-        steps.c.job_id == job,  # which is indexed: the job of an attempt is not
+        steps.c.job_id == job,  # indexed, unlike the job of an attempt
         attempts.c.purpose == Purpose.CALL,
         attempts.c.state.in_(unsettled),
         steps.c.id == attempts.c.step_id,

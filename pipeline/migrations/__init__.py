@@ -1,4 +1,4 @@
-"""Alembic migrations of the whole ledger; `upgrade` is what everything else calls."""
+"""Alembic migrations of the whole ledger; `upgrade` is the entry for everything else."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from pipeline.ledger.revision import of_a_newer_version
 
 _PATIENCE = timedelta(minutes=10)
 
-#: Hears of each revision before it is made: its name, its number among those that are due, and how many are.
+#: Called before each revision with its name, its position among those due, and their number.
 Begins = Callable[[str, int, int], None]
 
 
 def _unwatched(_revision: str, _number: int, _of: int) -> None:
-    """Nobody looks on."""
+    """Ignore progress."""
 
 
 def _config() -> Config:
@@ -37,7 +37,7 @@ def _config() -> Config:
 
 
 def upgrade_at(settings: DatabaseSettings, *, begins: Begins = _unwatched) -> None:
-    """`upgrade` of the ledger that *settings* say, with patience for the index of a large table."""
+    """Upgrade the ledger named by *settings*, with a long timeout for the index of a large table."""
     database = open_database(replace(settings, turn_timeout=_PATIENCE))
     try:
         upgrade(database, begins=begins)
@@ -46,7 +46,7 @@ def upgrade_at(settings: DatabaseSettings, *, begins: Begins = _unwatched) -> No
 
 
 def upgrade(database: Database, revision: str = "head", *, begins: Begins = _unwatched) -> None:
-    """Bring the ledger to the newest revision, or to *revision*, in one write; a no-op when it is there.
+    """Bring the ledger to the newest revision, or to *revision*, in one write; a no-op if it is there.
 
     Raises Misconfigured for a ledger of a newer version.
     """
@@ -62,17 +62,21 @@ def upgrade(database: Database, revision: str = "head", *, begins: Begins = _unw
 
 
 def _was_locked(cause: BaseException | None) -> bool:
-    """Whether PostgreSQL gave no lock in time (lock_not_available). Its driver is not there for SQLite alone."""
+    """True if PostgreSQL granted no lock in time (lock_not_available).
+
+    Checked without its driver, which SQLite installs lack.
+    """
     return isinstance(cause, DBAPIError) and getattr(cause.orig, "sqlstate", None) == "55P03"
 
 
 def _upgrade(connection: Connection, *, revision: str, begins: Begins) -> None:
     if connection.dialect.name == "postgresql":
-        # The limit of a step's statements is not for the index of a large table, nor that of its pauses for what a
+        # The timeouts for statements and pauses of a step do not suit the index of a large table, or values that a
         # migration computes itself.
         connection.execute(text("set local statement_timeout = 0"))
         connection.execute(text("set local idle_in_transaction_session_timeout = 0"))
-        # Nor is that of their locks for another's upgrade. For the tables it holds: who waits for one keeps others out.
+        # No lock timeout while waiting for another upgrade. For tables there is one: a waiting lock request blocks
+        # others.
         connection.execute(text("set local lock_timeout = 0"))
         connection.execute(text("select pg_advisory_xact_lock(hashtext('aswhom migrations'))"))
         connection.execute(text("set local lock_timeout = '2s'"))
@@ -94,5 +98,5 @@ def _upgrade(connection: Connection, *, revision: str, begins: Begins) -> None:
 
 @cache
 def _scripts() -> ScriptDirectory:
-    """Read from every migration's file, which are what they are."""
+    """Read once: loading executes every migration's file, and the files do not change."""
     return ScriptDirectory.from_config(_config())

@@ -1,4 +1,4 @@
-"""Every table that the code declares: each of these modules adds its own to the one metadata."""
+"""Every table that the code declares: each of these modules adds its own to the shared metadata."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import identity.console.tables
 import identity.hold_tables
 import identity.minting.tables
 import identity.refresh.tables
-import identity.withdrawals.tables  # noqa: F401 - adds its tables, as those above it do
+import identity.withdrawals.tables  # noqa: F401 - adds its tables, like the imports above
 import pipeline.approvals.tables
 import pipeline.revocation.tables
-import pipeline.tables  # noqa: F401 - and these
+import pipeline.tables  # noqa: F401 - adds its tables
 from identity.tables import metadata
 
 __all__ = ["metadata"]

@@ -1,7 +1,7 @@
-"""What a ledger lacks of what its revision says that it has.
+"""Detects what a ledger lacks although its revision says that it has it.
 
-A restore that was broken off, or went on after an error, leaves the revision and not all that belongs to it: a table
-without its unique index takes the same delivery twice, an audit without its triggers can be rewritten.
+A restore that was interrupted, or continued after an error, restores the revision but not everything that belongs to
+it: a table without its unique index takes the same delivery twice, an audit without its triggers can be rewritten.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _APPEND_ONLY = ("audit", "audit_prunings", "audit_seals", "signing_handovers")  
 _TRIGGERS = {"sqlite": ("no_delete", "no_replace", "no_update"), "postgresql": ("no_change", "no_truncate")}
 _TRIGGERS_THERE = {
     "sqlite": "select name from sqlite_master where type = 'trigger'",
-    # One that is disabled, as `pg_restore --disable-triggers` leaves it where it breaks off, refuses nothing.
+    # A disabled trigger, as an interrupted `pg_restore --disable-triggers` leaves it, refuses nothing.
     "postgresql": "select t.tgname from pg_trigger t join pg_class c on c.oid = t.tgrelid"
     " where not t.tgisinternal and t.tgenabled in ('O', 'A') and c.relnamespace = current_schema()::regnamespace",
 }
@@ -34,7 +34,7 @@ _IN_VAIN = """
 
 
 def triggers(dialect: str) -> frozenset[str]:
-    """By which the append-only tables refuse."""
+    """Return the triggers by which the append-only tables refuse changes."""
     return frozenset(f"{table}_{name}" for table in _APPEND_ONLY for name in _TRIGGERS[dialect])
 
 
@@ -43,8 +43,8 @@ def triggers_there(connection: Connection) -> frozenset[str]:
 
 
 def lacks(connection: Connection) -> list[str]:
-    """In words, of a ledger at this version's revision; what somebody added to it is theirs."""
-    if connection.dialect.name == "postgresql":  # comparing takes seconds on a busy machine, and holds up nobody
+    """Return in words what a ledger at this version's revision lacks; additions by others are ignored."""
+    if connection.dialect.name == "postgresql":  # comparing takes seconds on a busy machine, and blocks nobody
         connection.execute(text("set local idle_in_transaction_session_timeout = '1min'"))
     return sorted(_lacks(connection))
 
@@ -52,13 +52,13 @@ def lacks(connection: Connection) -> list[str]:
 def _lacks(connection: Connection) -> Iterator[str]:
     dialect = connection.dialect.name
     for difference in compare_metadata(MigrationContext.configure(connection), metadata):
-        # A list: of what a column is, each as a tuple that begins like the others.
+        # Changes of one column come as a list of tuples, shaped like the other differences.
         for one in difference if isinstance(difference, list) else [difference]:
             yield from _in_words(*one)
     there = inspect(connection)
     for table in metadata.sorted_tables:
         if not there.has_table(table.name):
-            continue  # told of already
+            continue  # already reported
         if there.get_pk_constraint(table.name)["constrained_columns"] != [column.name for column in table.primary_key]:
             yield f"table {table.name} lacks its primary key"
     yield from (f"trigger {name} is not there, or disabled" for name in triggers(dialect) - triggers_there(connection))
@@ -69,7 +69,10 @@ def _lacks(connection: Connection) -> Iterator[str]:
 
 
 def _in_words(what: str, *of: Any) -> Iterator[str]:
-    """One difference, as Alembic has it: https://alembic.sqlalchemy.org/en/latest/api/autogenerate.html"""
+    """Yield one difference, as Alembic reports it, in words.
+
+    https://alembic.sqlalchemy.org/en/latest/api/autogenerate.html
+    """
     match what:
         case "add_table":
             yield f"table {of[0].name} is not there"

@@ -1,1 +1,1 @@
-"""Policy beside the work: the question each step asks, names checked, a change tried out and put into force."""
+"""Policy in the pipeline: questions of steps, checks of names, trials, and putting a policy into force."""

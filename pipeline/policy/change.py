@@ -1,4 +1,4 @@
-"""Putting a policy into force: what was asked under the one before is asked anew."""
+"""Putting a policy into force: approvals requested under the previous one are requested again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.ledger.approvals import void_open
 
 
 def put_in_force(connection: Connection, tenant: str, text: str, act: Act, *, over: int | None) -> Applied:
-    """`apply_policy`, and every open approval of the tenant void: its people are asked under the new version."""
+    """Apply a policy and void every open approval of the tenant: its people are asked under the new version."""
     applied = apply_policy(connection, tenant, text, act, over=over)
     if applied.changed:
         void_open(connection, tenant, reason=f"the tenant's policy is at version {applied.version} now", now=act.now)

@@ -1,4 +1,4 @@
-"""Deciding as whom the steps of one run are done, under one policy for all of them, and what the decisions stand on."""
+"""Decisions for the steps of one run, all under one policy, and what they are based on."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from pipeline.workflow import Workflow
 
 
 class Ground(NamedTuple):
-    """What a decision about a provider's action stands on."""
+    """The basis of a decision about a provider's action."""
 
     through: ProviderConnection
     service: str  # the tenant's service principal
-    audience: Audience | None  # what capabilities call the upstream
+    audience: Audience | None  # the upstream as capabilities name it
     policy: Policy  # one for the whole run: the opening refuses what was decided under another
 
 
 class Decisions:
-    """Those of one run of one job."""
+    """The decisions of one run of one job."""
 
     def __init__(self, services: Services, workflow: Workflow, job: ClaimedJob) -> None:
         self._services = services
@@ -41,7 +41,7 @@ class Decisions:
         self._grounds: dict[str, Ground] = {}  # by provider
 
     def of(self, action: Action[Any], named: Who | None) -> Decision | Denied:
-        """As whom *action* is done, whom the workflow *named*; or why by nobody."""
+        """Return the principal *action* runs as, given the workflow's *named*, or why it is denied."""
         ground = self.ground_for(action.facts.provider)
         question = question_of(
             self._workflow,
@@ -59,7 +59,7 @@ class Decisions:
         return decision
 
     def ground_for(self, provider: str) -> Ground:
-        """What the decisions about that provider's actions stand on, read once, in one transaction."""
+        """Return the basis of decisions about that provider's actions, read once, in one transaction."""
         found = self._grounds.get(provider)
         if found is None:
             tenant, before = self._job.tenant, next(iter(self._grounds.values()), None)

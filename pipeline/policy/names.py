@@ -1,6 +1,4 @@
-"""What nobody would notice in a policy: names that nothing bears, actions that a rule leaves nobody to do, or that can
-never be as it says.
-"""
+"""Checks of a policy for silent mistakes: names that match nothing, actions left to nobody, impossible rules."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from pipeline.workflow import Registry, Workflow
 
 
 def unknown_names(connection: Connection, workflows: Registry, tenant: str, policy: Policy) -> list[str]:
-    """A sentence for each pattern and each approver of *policy* that means nobody and nothing of *tenant*."""
+    """Return a sentence for each pattern and approver of *policy* that matches nothing of *tenant*."""
     there = _there(connection, workflows, tenant)
     entries = [(rule.name, rule.when) for rule in policy.rules] + [(one.name, one.when) for one in policy.allowances]
     found = [
@@ -42,7 +40,7 @@ def unknown_names(connection: Connection, workflows: Registry, tenant: str, poli
 
 
 def nobody_left(workflows: Registry, policy: Policy) -> list[str]:
-    """A sentence for each action that a rule's `require` leaves nobody to do, by its facts or as it is declared."""
+    """Return a sentence for each action that a rule's `require` leaves to nobody, by its facts or declaration."""
     return [
         f"{rule.name}: nobody may do {sentence}"
         for rule in policy.rules
@@ -53,7 +51,7 @@ def nobody_left(workflows: Registry, policy: Policy) -> list[str]:
 
 
 def without_capability(connection: Connection, workflows: Registry, tenant: str, policy: Policy) -> list[str]:
-    """A sentence for each rule that wants a capability for actions whose provider takes none: they would be refused."""
+    """Return a sentence for each rule that wants capabilities from providers that take none, so steps are refused."""
     takers = takers_of(connection, workflows, tenant)
     found = []
     for rule in policy.rules:
@@ -68,7 +66,7 @@ def without_capability(connection: Connection, workflows: Registry, tenant: str,
 
 
 def without_amount(workflows: Registry, policy: Policy) -> list[str]:
-    """A sentence for each entry that names an amount, and is about no action that states one."""
+    """Return a sentence for each entry that names an amount, although none of its actions states one."""
     named = [(rule.name, rule.when, rule.above or rule.max_amount) for rule in policy.rules]
     named += [(one.name, one.when, one.limit) for one in policy.allowances]
     return [
@@ -101,7 +99,8 @@ def _left_to_nobody(
         return
     for workflow in about:
         declared = [kind for who, kind in KINDS.items() if workflow.uses[action] & who]
-        if workflow not in tools and not kinds.intersection(declared):  # a tool is another one for each whom
+        # a tool has a separate workflow for each principal kind
+        if workflow not in tools and not kinds.intersection(declared):
             yield f"{name} in {workflow.name} any more, which declares {' or '.join(declared)} for it"
 
 
@@ -114,7 +113,7 @@ def _named(when: When) -> Mapping[str, Names | None]:
 
 
 def _there(connection: Connection, workflows: Registry, tenant: str) -> Mapping[str, Iterable[str]]:
-    """What there is to be named, by what it is."""
+    """Return all existing names, by kind."""
     actions = workflows.actions
     of_tools = [workflows.for_tool(action, who).name for action in workflows.tools.values() for who in (USER, SERVICE)]
     registered = select(agents.c.id).where(or_(agents.c.tenant_id == tenant, agents.c.tenant_id.is_(None)))
@@ -127,7 +126,7 @@ def _there(connection: Connection, workflows: Registry, tenant: str) -> Mapping[
 
 
 def _people(connection: Connection, tenant: str) -> set[str]:
-    """The tenant's users, by id and by name."""
+    """Return the tenant's users, by id and by name."""
     users = select(principals.c.id, principals.c.name).where(
         principals.c.tenant_id == tenant, principals.c.kind == PrincipalKind.USER
     )

@@ -1,4 +1,4 @@
-"""The question that policy is asked about one step of a workflow: when it opens, and when a policy is tried out."""
+"""The policy question about one step, asked at its opening and in trials of a policy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS: Mapping[Who, PrincipalKind] = {USER: PrincipalKind.USER, SERVICE: Princip
 def question_of(
     workflow: Workflow, action: Action[Any], *, agent: str, named: Who | None, triggered: bool, has_user: bool
 ) -> Question:
-    """*triggered*: a person's act started the job; *has_user*: whom USER means is a known principal."""
+    """Return the question. *triggered*: a person started the job; *has_user*: USER resolves to a known principal."""
     facts = action.facts
     declared = workflow.uses.get(type(action), Who(0))
     return Question(
@@ -39,7 +39,7 @@ def question_of(
 def question_of_declaration(
     workflow: Workflow, action: type[Action[Any]], kind: PrincipalKind, trigger: Trigger
 ) -> Question:
-    """What is asked about a declared action, before there is a step: as *kind*, who is known, and of no amount."""
+    """Return the question about a declared action without a step: as *kind*, with a known user and no amount."""
     facts = action.facts
     return Question(
         action=action.action_name(),

@@ -1,7 +1,7 @@
-"""What a workflow's declarations risk: six properties of the patterns its steps run by (docs/policy.md).
+"""Risk of a workflow's declarations: six properties of the access patterns its steps use (docs/policy.md).
 
-The grades are those of the patterns; whether and for what a pattern is used comes from `uses`, the actions' facts, the
-tenant's policy and the providers' profiles, so a changed declaration is a changed table.
+The grades belong to the patterns. Which patterns are used, and for what, follows from `uses`, the actions' facts, the
+tenant's policy and the providers' profiles, so a changed declaration changes the table.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ GRADES: Mapping[Property, Mapping[AccessPattern, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One property of one workflow: the whole's grade, and what of it each pattern stands for."""
+    """One property of one workflow: its overall grade, and the share of each pattern."""
 
     workflow: str
     pattern: AccessPattern
@@ -71,7 +71,7 @@ class _Step:
 
 
 def risk_table(workflow: Workflow, policy: Policy) -> list[Line]:
-    """The six lines of a workflow under a tenant's policy; none where nothing of it may run."""
+    """Return the six lines of a workflow under a tenant's policy; none if nothing of it may run."""
     steps = [step for action in workflow.uses for step in _steps(workflow, action, policy)]
     used = {pattern: [one for one in steps if one.pattern is pattern] for pattern in (DELEGATED, SERVICE, CAPABILITY)}
     present = [pattern for pattern, these in used.items() if these]
@@ -93,7 +93,7 @@ def risk_table(workflow: Workflow, policy: Policy) -> list[Line]:
 
 
 def _steps(workflow: Workflow, action: type[Action[Any]], policy: Policy) -> list[_Step]:
-    """By which patterns it can run at all, whoever triggers it; an amount is taken to be within the limits."""
+    """Return the possible steps of an action by pattern, for any trigger; amounts are assumed within the limits."""
     found = {}
     for who, kind in KINDS.items():
         for trigger in Trigger:
@@ -106,7 +106,7 @@ def _steps(workflow: Workflow, action: type[Action[Any]], policy: Policy) -> lis
 
 
 def _within_limits(question: Question, policy: Policy) -> Question:
-    """The question about an amount of nothing, in the currency that the policy's entries about it are written in."""
+    """Return the question with a zero amount, in the currency of the policy's entries about it."""
     limits = [one.limit for one in policy.allowances if one.when.fits(question)]
     limits += [one.max_amount for one in policy.rules if one.when.fits(question)]
     for limit in limits:

@@ -1,4 +1,4 @@
-"""Trying a policy out: what two policies say of the same steps, declared ones or those that were done."""
+"""Trials of a policy: compare two policies on the same steps, declared or done."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class Case:
 
     where: str  # a workflow, or job and step
     question: Question
-    no_capability: str | None = None  # why it could not be given one, where that is known
-    any_amount: bool = False  # it moves money, and how much is known only when it is done
+    no_capability: str | None = None  # why it could not get a capability, if known
+    any_amount: bool = False  # it moves money, of an amount known only at run time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """Steps of one workflow and action that would end otherwise, and one of them."""
+    """Steps of one workflow and action with a changed result, and an example."""
 
     workflow: str
     action: str
@@ -54,7 +54,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What was compared. *unreadable*: stored steps that today's code does not know."""
+    """The result of a comparison. *unreadable*: stored steps that today's code does not know."""
 
     asked: int
     unreadable: int
@@ -62,14 +62,14 @@ class Trial:
 
     @property
     def changed(self) -> int:
-        """How many steps are decided otherwise."""
+        """The number of steps with a changed decision."""
         return sum(one.steps for one in self.changes)
 
 
 def declared_cases(workflows: Iterable[Workflow]) -> Iterator[Case]:
-    """Every action that a workflow declares, as each whom, by a person's act and in the background.
+    """Yield every action that a workflow declares, as each principal kind, triggered by a person and in the background.
 
-    No amount is known of a declaration: what moves money is asked about by every amount that the policy names.
+    A declaration has no amount: actions that move money are tried with every amount the policy names.
     """
     for workflow in workflows:
         for action, declared in workflow.uses.items():
@@ -84,10 +84,10 @@ def declared_cases(workflows: Iterable[Workflow]) -> Iterator[Case]:
 
 
 def stored_cases(connection: Connection, workflows: Registry, tenant: str, *, since: datetime) -> Iterator[Case | None]:
-    """The tenant's steps that began since then, as today's code declares them; None: one that it does not know."""
+    """Yield the tenant's steps begun since then, as today's code declares them; None for one it does not know."""
     takers = takers_of(connection, workflows, tenant)
     columns = (steps.c.job_id, steps.c.position, steps.c.action, steps.c.named, steps.c.parameters)
-    # No step began since then in a job that had ended before: such jobs' steps are not even looked at.
+    # A job that ended before *since* has no later steps, so its steps are not read.
     lately = or_(jobs.c.finished_at.is_(None), jobs.c.finished_at >= since)
     found = (
         select(*columns, jobs.c.workflow, jobs.c.agent_id, jobs.c.triggered_by, jobs.c.user_id)
@@ -101,7 +101,7 @@ def stored_cases(connection: Connection, workflows: Registry, tenant: str, *, si
 
 
 def takers_of(connection: Connection, workflows: Registry, tenant: str) -> dict[str, Audience]:
-    """The tenant's upstreams that take capabilities, by provider."""
+    """Return the tenant's upstreams that take capabilities, by provider."""
     found: dict[str, Audience] = {}
     for provider in {action.facts.provider for action in workflows.actions.values()}:
         with suppress(Misconfigured):  # the tenant has no connection to it, so no capability goes there
@@ -127,14 +127,14 @@ def _of_step(workflows: Registry, takers: Mapping[str, Audience], row: Row[*tupl
             triggered=row.triggered_by is not None,
             has_user=row.user_id is not None,
         )
-    except (ValidationError, BadInput):  # its parameters, or the amount that they come to
+    except (ValidationError, BadInput):  # its parameters, or the amount computed from them
         return None
     why_not = prohibition(filled, takers.get(filled.facts.provider))
     return Case(where=f"job {row.job_id} step {row.position}", question=question, no_capability=why_not)
 
 
 def compare(cases: Iterable[Case | None], before: Policy, after: Policy) -> Trial:
-    """What both policies say of every case; what differs is counted by workflow and action."""
+    """Compare both policies on every case; count differences by workflow and action."""
     found: dict[tuple[str, str, str, str], Change] = {}
     asked = unreadable = 0
     for case in cases:
@@ -155,7 +155,7 @@ def compare(cases: Iterable[Case | None], before: Policy, after: Policy) -> Tria
 
 
 def _said_of(case: Case, policy: Policy) -> str:
-    """What would come of it; where that depends on the amount, what of which."""
+    """Return the result in words; if it depends on the amount, by amount."""
     named = _amounts_about(case.question, policy) if case.any_amount else []
     if not named:
         return said(_answer(case, policy))
@@ -165,14 +165,14 @@ def _said_of(case: Case, policy: Policy) -> str:
 
 
 def _amounts_about(question: Question, policy: Policy) -> list[Money]:
-    """Those at which the policy may decide the step otherwise."""
+    """Return the amounts at which the policy's decision may change."""
     rules = [amount for one in policy.rules if one.when.fits(question) for amount in (one.above, one.max_amount)]
     limits = [one.limit for one in policy.allowances if one.when.fits(question)]
     return [one for one in (*rules, *limits) if one is not None]
 
 
 def _by_amount(case: Case, policy: Policy, amounts: Sequence[Decimal], currency: str) -> list[str]:
-    """What would come of it up to each of *amounts*, and for more: what is refused is refused for more, too."""
+    """Return the results up to each of *amounts* and above; once refused, larger amounts are refused as well."""
     until: dict[str, Decimal | None] = {}
     for most in (*amounts, None):
         asked = Money(amount=min(amounts[-1] + 1, MOST) if most is None else most, currency=currency)
@@ -180,7 +180,8 @@ def _by_amount(case: Case, policy: Policy, amounts: Sequence[Decimal], currency:
         if isinstance(answer, Denied):
             until[said(answer)] = None
             break
-        unlimited = replace(answer.constraints, max_amount=None)  # the limit is the amount up to which this is said
+        # the limit is the amount that the sentence already names
+        unlimited = replace(answer.constraints, max_amount=None)
         until[said(replace(answer, constraints=unlimited))] = most
     if len(until) == 1:
         return list(until)
@@ -188,7 +189,7 @@ def _by_amount(case: Case, policy: Policy, amounts: Sequence[Decimal], currency:
 
 
 def _answer(case: Case, policy: Policy) -> Decision | Denied:
-    """What would come of it when carried out: refused, where it needs a capability and none can be had."""
+    """Return the decision when carried out: denied if it needs a capability and can get none."""
     decision = decide(case.question, policy)
     needs = isinstance(decision, Decision) and decision.pattern is AccessPattern.CAPABILITY
     if case.no_capability is None or not needs:
@@ -197,7 +198,7 @@ def _answer(case: Case, policy: Policy) -> Decision | Denied:
 
 
 def said(decision: Decision | Denied) -> str:
-    """A decision in a few words: what would come of the step."""
+    """Return a decision in a few words."""
     if isinstance(decision, Denied):
         return f"refused: {decision.reason}"
     held = decision.constraints

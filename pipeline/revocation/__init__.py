@@ -1,7 +1,7 @@
-"""Revocation: one commit makes it effective, `Revoker.advance` does the rest, and a signed receipt says what happened.
+"""Revocation: one commit makes it effective, `Revoker.advance` carries it out, and a signed receipt reports the result.
 
-No step under the scope opens after the commit of `declare`, by the ledger's own numbers; `identity.accounts.leases` has
-the rule.
+No step under the scope opens after the commit of `declare`, by the ledger's own numbers; the rule is in
+`identity.accounts.leases`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _WITHOUT_RECEIPT = Prepared(
 
 
 class Stage(StrEnum):
-    """How far a revocation has come; `Revoker.advance` moves it."""
+    """The progress of a revocation; `Revoker.advance` moves it."""
 
     EFFECTIVE = "effective"  # `declare` has committed: no step under it opens any more
     CANCELLING = "cancelling"  # jobs are being cancelled or told to stop
@@ -42,7 +42,7 @@ class Stage(StrEnum):
     QUIESCED = "quiesced"  # it has its receipt; a later revision may settle what this one calls pending
 
 
-#: Some of its jobs may not have been cancelled or told to stop yet.
+#: Stages in which some jobs may not have been cancelled or told to stop yet.
 REACHING = (Stage.EFFECTIVE, Stage.CANCELLING)
 
 
@@ -59,11 +59,11 @@ def declare(
     signal: str | None = None,
     doubt: str | None = None,
 ) -> int:
-    """Make a revocation effective, in the caller's transaction. O(1), whatever is queued. Returns its ledger number.
+    """Make a revocation effective in the caller's transaction, and return its ledger number. O(1), whatever is queued.
 
-    Its time is read once it has its lock, from the clock that calls are opened by. *now* is earlier: with it, the
-    receipt would list calls that were opened after the revocation. *signal* is the id of the signal that asked for it:
-    a delivery, or the `jti` of a security event. *doubt* "open": the signal may be a replay, so the provider is asked
+    Its time is read after taking its lock, from the clock that calls are opened by. *now* is earlier, and would make
+    the receipt list calls opened after the revocation. *signal*: the id of the signal that asked for it, which is a
+    delivery or the `jti` of a security event. *doubt* "open": the signal may be a replay, so the provider is asked
     before a receipt is issued (`pipeline.revocation.inquiry`).
     """
     number, effective_at = lock_exclusive_number_and_time(connection, scope)
@@ -99,12 +99,12 @@ def declare(
 
 
 def load(connection: Connection, revocation: str) -> Row[Any]:
-    """One revocation. Raises BadInput."""
+    """Return one revocation. Raises BadInput if there is none."""
     return _one(connection, _BY_ID, revocation)
 
 
 def load_without_receipt(connection: Connection, revocation: str) -> Row[Any]:
-    """One revocation without its receipt, which may be very long. Raises BadInput."""
+    """Return one revocation without its receipt, which may be very long. Raises BadInput."""
     return _one(connection, _WITHOUT_RECEIPT, revocation)
 
 
@@ -116,21 +116,21 @@ def _one(connection: Connection, statement: Prepared, revocation: str) -> Row[An
 
 
 def newest_of(scope: Scope) -> Select[Any]:
-    """The newest revocation of exactly that scope."""
+    """Select the newest revocation of exactly that scope."""
     of_it = select(revocations).where(is_of_any([scope]))
     return of_it.order_by(revocations.c.number.desc()).limit(1)
 
 
 def scope_of(row: Row[Any]) -> Scope:
-    """The scope that a revocation revokes."""
+    """Return the scope that a revocation revokes."""
     return Scope(kind=ScopeKind(row.kind), key=row.key)
 
 
 def in_flight(connection: Connection, row: Row[Any]) -> list[Row[Any]]:
-    """The calls in flight when the revocation *row* became effective, oldest first.
+    """Return the calls in flight when the revocation *row* became effective, oldest first.
 
-    Its first receipt names them all. From then on they are looked up by id: a search would read every attempt that was
-    closed since. Those of a narrowing were found before (`pipeline.revocation.narrowing`).
+    Once the first receipt names them, they are looked up by id: a search would read every attempt closed since then.
+    Those of a narrowing were found earlier (`pipeline.revocation.narrowing`).
     """
     if row.receipt is not None:
         return _named(connection, [call["attempt"] for call in row.receipt["in_flight"]])
@@ -140,14 +140,14 @@ def in_flight(connection: Connection, row: Row[Any]) -> list[Row[Any]]:
 
 
 def flying(connection: Connection, scope: Scope, number: int) -> list[Row[Any]]:
-    """The attempts opened before that number that are still open, were closed after it, or are `unknown`."""
+    """Return the attempts opened before *number* that are open, were closed after it, or are `unknown`."""
     before = under(scope, attempts) & (attempts.c.opened < number)
     still_out = or_(attempts.c.closed.is_(None), attempts.c.closed > number, attempts.c.state == AttemptState.UNKNOWN)
     return list(connection.execute(select(attempts).where(before, still_out).order_by(attempts.c.opened)).all())
 
 
 def _named(connection: Connection, ids: list[str]) -> list[Row[Any]]:
-    """The attempts with these ids; retention may have removed some."""
+    """Return the attempts with these ids; retention may have removed some."""
     found: list[Row[Any]] = []
     for some in in_batches(ids):
         rows = select(attempts).where(attempts.c.id.in_(some)).order_by(attempts.c.opened)
@@ -156,7 +156,7 @@ def _named(connection: Connection, ids: list[str]) -> list[Row[Any]]:
 
 
 def under(scope: Scope, table: Table) -> ColumnElement[bool]:
-    """The rows of *table* that belong to a scope; none if the table has no column for its kind."""
+    """Match the rows of *table* that belong to a scope; none if it has no column for that kind of scope."""
     columns = table.c
     match scope.kind:
         case ScopeKind.TENANT:

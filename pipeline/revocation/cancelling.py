@@ -1,4 +1,4 @@
-"""Cancels the jobs of a revocation in short transactions, each of which writes down whom it reached."""
+"""Cancelling the jobs of a revocation in short transactions, each of which records the jobs it reached."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from pipeline.states import JobState, Wait
 from pipeline.tables import jobs
 from pipeline.workflow import OnRevoke
 
-_AIM = timedelta(milliseconds=8)  # of a chunk's statements; what is left of 20 ms is for the commit
-# With fewer, a chunk is little but its five round trips and its commit: on a busy machine these alone take longer than
-# the aim, and a size that followed them down would cancel five jobs a commit.
+_AIM = timedelta(milliseconds=8)  # time for a chunk's statements; the rest of 20 ms is for the commit
+# A smaller chunk is mostly its five round trips and its commit. On a busy machine these take longer than the aim, and
+# without a minimum the size would fall to five jobs per commit.
 _LEAST, _MOST = 250, 1_000
-_BUSY = 10  # jobs that are waited for in one chunk
+_BUSY = 10  # jobs per chunk when it waits for their locks
 SETS = 100  # looked up at a time
 WAITS = 100  # ended in one transaction
 
 
 class ChunkSize:
-    """How many jobs a chunk takes: as many as the last one says can be done in the time."""
+    """The number of jobs in a chunk, adapted to the time the last one took."""
 
     def __init__(self) -> None:
         self.jobs = _LEAST
 
     def after(self, jobs: int, took: timedelta) -> None:
-        """A chunk of *jobs* took that long."""
+        """Adapt to a chunk of *jobs* that took *took*."""
         if not jobs or not took:
             return
         fitting = int(jobs * (_AIM / took))
@@ -48,10 +48,10 @@ class ChunkSize:
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where to go on: at the jobs of these sets, and of the first of them since that ledger number.
+    """The position to continue from: the jobs of these sets, in the first set from that ledger number.
 
-    *busy*: those are left that other transactions had, some of which open a step. A chunk that waited for them would
-    keep all of its jobs from everyone meanwhile.
+    *busy*: the remaining jobs are locked by other transactions, some of which open a step. A chunk that waited for them
+    would keep all of its jobs locked meanwhile.
     """
 
     sets: Sequence[str] = ()
@@ -61,10 +61,10 @@ class Cursor:
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """What one transaction did."""
+    """The result of one transaction."""
 
     cursor: Cursor
-    jobs: int  # that it cancelled or told to stop
+    jobs: int  # cancelled or told to stop
     cancelled: Counter[str]  # by pattern
     took: timedelta
 
@@ -77,7 +77,7 @@ def cancel_chunk(
     limit: int,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Chunk:
-    """Cancel, or tell to stop, up to *limit* of the jobs from *cursor* on that were accepted before the revocation."""
+    """Cancel, or tell to stop, up to *limit* of the jobs from *cursor* that were accepted before the revocation."""
     began = monotonic()
     row = load(connection, revocation)
     if row.state not in REACHING:
@@ -105,7 +105,7 @@ def cancel_chunk(
 def _reach(
     connection: Connection, revocation: Row[Any], cursor: Cursor, limit: int, *, time_left: Callable[[], bool]
 ) -> tuple[Sequence[Row[Any]], Cursor]:
-    """The jobs that were reached, each as `reach_jobs` says; and where to go on."""
+    """Reach jobs from *cursor* on. Return them as `reach_jobs` does, and the next cursor."""
     reached: list[Row[Any]] = []
     since = cursor.since
     for place, digest in enumerate(cursor.sets):
@@ -121,9 +121,9 @@ def _reach(
 
 
 def end_waits(connection: Connection, revocation: str, *, sets: Sequence[str], limit: int) -> Sequence[str]:
-    """Requeue up to *limit* jobs that wait for a consent they no longer need: their workflow skips the revoked steps.
+    """Requeue up to *limit* jobs that wait for a consent they no longer need.
 
-    Returns the sets in which there may be more.
+    Their workflow skips the revoked steps. Returns the sets in which there may be more.
     """
     row = load(connection, revocation)
     for place, digest in enumerate(sets):
@@ -140,7 +140,7 @@ def end_waits(connection: Connection, revocation: str, *, sets: Sequence[str], l
 
 
 def begin_draining(connection: Connection, revocation: str) -> None:
-    """Every job was reached."""
+    """Start draining: every job was reached."""
     connection.execute(
         update(revocations)
         .where(revocations.c.id == revocation, revocations.c.state.in_(REACHING))
@@ -149,7 +149,10 @@ def begin_draining(connection: Connection, revocation: str) -> None:
 
 
 def count_skipping(connection: Connection, row: Row[Any]) -> int:
-    """How many unfinished jobs can go on without the steps that need the scope: none has come to a stricter one yet."""
+    """Return how many unfinished jobs can go on without the steps that need the scope.
+
+    None of them has reached a step that stops it yet.
+    """
     count, after = 0, ""
     scope = scope_of(row)
     while sets := scope_sets.sets_with_work(

@@ -1,14 +1,17 @@
-"""Which credentials a revocation ends at their provider: they are taken from their accounts, a few at a time.
+"""Collecting the credentials that a revocation ends at their provider, a few accounts at a time.
 
-What is asked for, and what is not:
+Asked for:
 
 - the credentials of every account under the scope whose consent is older than the revocation, each by name;
-- what a refresh won that ended after the revocation;
-- the tokens that were minted beside the account's own, and still live;
-- of a signal by which the provider says that tokens ended, only what a refresh won: the rest has, by its own word;
-- after an organization took Slack's app from a workspace nothing: its token is that of its other workspaces too;
-- after a replayed signal nothing: the provider still takes the authorization, and the person may connect again;
-- of a signal of which nobody could find out whether it was one, everything: it may all be alive there.
+- tokens won by a refresh that ended after the revocation;
+- live tokens minted besides the account's own.
+
+After a signal:
+
+- if the provider itself said that the tokens ended: only what a refresh won;
+- if an organization removed Slack's app from one workspace: nothing, as its token also serves its other workspaces;
+- if the signal was a replay: nothing, as the provider still accepts the authorization and the person may connect again;
+- if nobody could find out whether it was a replay: everything, as it may all be alive there.
 """
 
 from __future__ import annotations
@@ -44,16 +47,16 @@ from pipeline.revocation.receipt import outdate
 from pipeline.revocation.tables import revocations
 
 _PAGE = 200  # accounts
-_TOGETHER = 25  # accounts in one transaction: each has a lock
+_TOGETHER = 25  # accounts in one transaction, since each has a lock
 _HELD = or_(grants.c.access_sealed.is_not(None), grants.c.refresh_sealed.is_not(None))
-#: The security events that say that tokens ended. One of a session or a password leaves those of a client alive.
+#: Security events that say that tokens ended. One about a session or a password leaves a client's tokens alive.
 _TOKENS_ENDED = frozenset({"oauth.tokens-revoked", "oauth.token-revoked"})
 _ONE_WORKSPACE = "slack.team_access_revoked"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotAsked:
-    """For which of a revocation's credentials the provider is not asked, and why."""
+    """The credentials for which the provider is not asked, and why."""
 
     reason: str
     origins: frozenset[Origin]
@@ -61,23 +64,23 @@ class NotAsked:
 
 @dataclass(frozen=True, kw_only=True)
 class Collector:
-    """Takes what is to end. `collect` is safe to repeat, and to run in two processes at once."""
+    """Takes the credentials that must end. `collect` is safe to repeat, and to run in two processes at once."""
 
     store: Store
     clock: Callable[[], datetime]
     monotonic: Callable[[], float] = time.monotonic
 
     def collect(self, revocation: str, until: float) -> None:
-        """Take what is to end, a few accounts a transaction. What there is no time for is taken the next time.
+        """Take credentials, a few accounts per transaction. Accounts there is no time for are taken next time.
 
-        Some are taken each time: to find them among very many may itself take that long.
+        Each call takes some: finding them among very many may itself use up the time.
         """
         if self.monotonic() >= until:
             return
         row = self.store.read(lambda c: load_without_receipt(c, revocation))
-        if row.kind != ScopeKind.AGENT:  # an agent acts with credentials that others use too
+        if row.kind != ScopeKind.AGENT:  # an agent acts with credentials that others use as well
             why = self.store.read(lambda c: _unasked(c, row))
-            looks = [_has_something_late(row)]  # first: it may be in the last of very many accounts
+            looks = [_has_something_late(row)]  # first, since it may be in the last of very many accounts
             if row.collected_at is None:
                 looks.append(_has_something(row, self.clock()))
             if not all(self._take_of(row, reached, why=why, until=until) for reached in looks):
@@ -86,7 +89,7 @@ class Collector:
             self.store.write(partial(_collected, revocation=revocation, now=self.clock()))
 
     def _take_of(self, row: Row[Any], reached: ColumnElement[bool], *, why: NotAsked | None, until: float) -> bool:
-        """Take what those accounts have. False: there was no time for all of them."""
+        """Take the credentials of these accounts. False: there was no time for all of them."""
         look = partial(_accounts, row=row, reached=reached)
         after = ""
         while page := self.store.read(partial(look, after=after)):
@@ -99,7 +102,7 @@ class Collector:
 
 
 def _unasked(connection: Connection, row: Row[Any]) -> NotAsked | None:
-    """None: the provider is asked for all credentials."""
+    """Return the credentials not to ask the provider about. None: ask about all."""
     if row.doubt == SignalDoubt.ALIVE:
         return NotAsked(reason=SAYS[SignalDoubt.ALIVE], origins=frozenset(Origin))
     if row.doubt == SignalDoubt.UNKNOWN:
@@ -114,30 +117,30 @@ def _unasked(connection: Connection, row: Row[Any]) -> NotAsked | None:
 
 
 def _is_the_providers(connection: Connection, row: Row[Any]) -> bool:
-    """Whether whom the credentials are of said that they have ended. A transmitter of the tenant's is another party."""
+    """True if the issuer of the credentials said that they ended. A tenant's own transmitter is a different party."""
     if row.source.partition(".")[0] in PROFILES:
         return True
     if row.source not in _TOKENS_ENDED:
         return False
-    # By who sent it: a `jti` alone is nobody's, since every transmitter numbers by itself.
+    # Compared by sender: a `jti` alone identifies nothing, as every transmitter has its own numbering.
     return is_of_connection(connection, row.requested_by.removeprefix(BY_TRANSMITTER))
 
 
 def _accounts(connection: Connection, *, row: Row[Any], reached: ColumnElement[bool], after: str) -> list[str]:
-    """The next accounts of which there is something to take."""
+    """Return the next accounts that have something to take."""
     found = select(accounts.c.id).where(below(scope_of(row)), accounts.c.id > after, reached)
     return list(connection.execute(found.order_by(accounts.c.id).limit(_PAGE)).scalars())
 
 
 def _has_something(row: Row[Any], now: datetime) -> ColumnElement[bool]:
-    """The accounts with something that no revocation has taken.
+    """Match accounts with a credential that no revocation has taken.
 
-    What `_take` left there for good would be found by every pass, and collecting might never end.
+    It must not match what `_take` leaves there for good, or every pass would find that and collecting might never end.
     """
     held = exists().where(grants.c.account_id == accounts.c.id, grants.c.consented <= row.number, _HELD)
     won = exists().where(refresh_intents.c.account_id == accounts.c.id, refresh_intents.c.consented <= row.number, KEPT)
     columns = withdrawals.c
-    # What nobody has said on whose receipt it is, and what is held and lives: both are of no revocation yet.
+    # Assigned to no revocation yet: withdrawals on no receipt, and held credentials that are alive.
     unsaid = exists().where(
         columns.account_id == accounts.c.id,
         columns.revocation_id.is_(None),
@@ -149,20 +152,21 @@ def _has_something(row: Row[Any], now: datetime) -> ColumnElement[bool]:
 
 
 def _has_something_late(row: Row[Any]) -> ColumnElement[bool]:
-    """The same, once all was taken: only a refresh or a mint that was under way can have brought more."""
+    """Match accounts with late credentials, which only a refresh or mint in progress can have brought."""
     won = select(refresh_intents.c.account_id).where(KEPT, refresh_intents.c.consented <= row.number)
     unsaid = select(withdrawals.c.account_id).where(UNSAID, withdrawals.c.consented <= row.number)
     return accounts.c.id.in_(won.union(unsaid))
 
 
 def _take(connection: Connection, *, row: Row[Any], ids: Sequence[str], why: NotAsked | None, now: datetime) -> None:
-    """Take the credentials of some accounts, under the locks that consents take, in the order of the accounts' keys."""
+    """Take the credentials of some accounts under the locks of consents, in the order of the accounts' keys."""
     some = sorted((get_account(connection, id) for id in ids), key=lambda account: str(account.key))
     for account in some:
         lock_exclusive(connection, account.key.scope)
     found = False
     for account in some:
-        # Where we do not ask, leave what an earlier revocation ended to that one: it may not have collected it yet.
+        # If we do not ask, leave what an earlier revocation ended to that revocation, which may not have collected it
+        # yet.
         since = 0 if why is None else newest_before(connection, account.key, row.number)
         ended = EndedConsents(after=since, upto=row.number)
         taken = take_grant(connection, account, ended, revocation=row.id, now=now)
@@ -176,7 +180,8 @@ def _take(connection: Connection, *, row: Row[Any], ids: Sequence[str], why: Not
             one = get_withdrawal(connection, withdrawal)
             if one is not None and one.origin in why.origins:
                 settle(connection, withdrawal, to=WithdrawalState.NOT_ASKED, reason=why.reason, now=now)
-    if found and row.collected_at is not None:  # until then, that not all was taken is an open end of its receipt
+    # before that, incomplete collection is an open end of the receipt anyway
+    if found and row.collected_at is not None:
         outdate(connection, [row.id])
 
 

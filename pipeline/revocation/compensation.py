@@ -1,8 +1,8 @@
-"""Compensations: what a cancelled job has done is followed by what its workflow declares, in a job of its own.
+"""Compensations: jobs that undo the done steps of a cancelled job, as its workflow declares.
 
-It runs as the service of the provider connection it needs, under an agent of the platform, and only where the
-revocation leaves those, and where the process that carries it out has the workflow: otherwise the receipt says what was
-not compensated, and why.
+A compensation runs as the service of the provider connection it needs, under an agent of the platform. It needs both to
+be unaffected by the revocation, and the workflow to be installed in the process that carries it out. Otherwise the
+receipt says what was not compensated, and why.
 """
 
 from __future__ import annotations
@@ -35,21 +35,23 @@ LOOKED_AT = 1_000  # jobs at a time
 
 
 def compensable(connection: Connection, among: Iterable[str], *, workflows: Registry) -> list[str]:
-    """The done steps of these jobs, where they are cancelled, that are to be compensated and are not yet.
+    """Return the done steps of the cancelled jobs *among* these that have a compensation due.
 
-    And those of workflows that are not installed here: whether something was to follow them cannot be known.
+    Includes steps of workflows that are not installed here, as their compensations are unknown.
     """
     actions = {action.action_name() for declared in workflows for action in declared.compensations}
     unknown = and_(
         jobs.c.workflow.not_in([declared.name for declared in workflows]),
-        ~jobs.c.workflow.startswith(TOOL, autoescape=True),  # which declare nothing to follow, nor do compensations
+        # tools declare no compensation, and neither do compensations
+        ~jobs.c.workflow.startswith(TOOL, autoescape=True),
         jobs.c.agent_id != PLATFORM_AGENT,
-        steps.c.action != "run.sleep",  # which did nothing
+        steps.c.action != "run.sleep",  # had no effect
     )
     found: list[str] = []
-    did = (steps.c.state == StepState.DONE) & steps.c.adopted_from.is_(None)  # else it is another job's effect
+    # an adopted step's effect belongs to another job
+    did = (steps.c.state == StepState.DONE) & steps.c.adopted_from.is_(None)
     for some in in_batches(list(among), LOOKED_AT):
-        # Of very many that were queued hardly any did something.
+        # Of very many queued jobs, hardly any have done something.
         of = connection.execute(select(steps.c.job_id).where(steps.c.job_id.in_(some), did).distinct()).scalars().all()
         if not of:
             continue
@@ -79,9 +81,9 @@ def compensate_step(
     audit_id: str,
     now: datetime,
 ) -> bool:
-    """Accept the job that compensates a step, or write down why there is none. False: there is nothing to do."""
+    """Accept the job that compensates a step, or record why there is none. False: there is nothing to do."""
     owner = select(jobs).join(steps, steps.c.job_id == jobs.c.id).where(steps.c.id == step)
-    # Tenant, workflow and action never change, so they may be read before the locks they name are taken.
+    # Tenant, workflow and action never change, so they can be read before taking the locks they name.
     seen = connection.execute(owner.with_only_columns(jobs.c.tenant_id, jobs.c.workflow, steps.c.action)).one()
     declared = workflows.find(seen.workflow)
     wanted: LeaseRequest | str
@@ -97,8 +99,8 @@ def compensate_step(
         return False
     if isinstance(wanted, LeaseRequest):
         lock_shared(connection, wanted.scope_list)
-    # The job's lock keeps a replay out, which would make the effect wanted again. It comes after those of the scopes:
-    # a replay by the API has its tenant's before it waits for the job.
+    # The job's lock keeps out a replay, which would make the effect wanted again. It comes after the locks of the
+    # scopes: a replay by the API holds its tenant's before it waits for the job.
     of = connection.execute(owner.with_for_update(of=jobs)).one()
     again = select(compensations.c.step_id).where(compensations.c.step_id == step)
     if of.state != JobState.CANCELLED or connection.execute(again).first() is not None:
@@ -133,7 +135,7 @@ def compensate_step(
 def foreseen(
     connection: Connection, declared: Workflow, action: str, *, tenant: str, without: Scope, now: datetime
 ) -> str | None:
-    """Why what *action* has done could not be compensated, were *without* revoked now; None: it could."""
+    """Return why the effect of *action* could not be compensated if *without* were revoked now; None: it could."""
     wanted = _lease(connection, declared, action, tenant=tenant, accepted=sys.maxsize, now=now)
     if isinstance(wanted, str):
         return wanted
@@ -143,9 +145,10 @@ def foreseen(
 
 
 def forget_refused(connection: Connection, job: str) -> None:
-    """*job* was accepted anew: what could not be compensated of it is looked at again where it is cancelled again.
+    """Forget refused compensations of *job*, which is being replayed, so that a new cancellation looks again.
 
-    A receipt that has said so keeps its words; of a revocation that has none yet the reason stays, since it will tell.
+    A receipt already issued keeps its words. A reason that no receipt has told yet stays, because the receipt will tell
+    it.
     """
     told = select(revocations.c.id).where(revocations.c.state == Stage.QUIESCED)
     of_it = compensations.c.step_id.in_(select(steps.c.id).where(steps.c.job_id == job))
@@ -154,7 +157,7 @@ def forget_refused(connection: Connection, job: str) -> None:
 
 
 def compensated_revocation(agent: str, event: Mapping[str, Any]) -> str | None:
-    """The revocation whose receipt tells of a job of that *agent* and *event*, if it is a compensation."""
+    """Return the revocation whose receipt reports on this job, if the job is a compensation."""
     if agent != PLATFORM_AGENT:
         return None
     of: str = event["revocation"]
@@ -195,7 +198,7 @@ def _accept(
 def _lease(
     connection: Connection, declared: Workflow, action: str, *, tenant: str, accepted: int, now: datetime
 ) -> LeaseRequest | str:
-    """What the compensation of *action* would need, or why there is nobody to do it."""
+    """Return the lease that the compensation of *action* needs, or why it cannot run."""
     (by,) = [how.by for of, how in declared.compensations.items() if of.action_name() == action]
     try:
         through = connection_for(connection, tenant, by.facts.provider).id
@@ -215,7 +218,10 @@ def _lease(
 
 
 def _prohibition(outcome: LeaseOutcome, request: LeaseRequest) -> str | None:
-    """Why the service may not compensate, or None: the rule, asked before a job is accepted that could only wait."""
+    """Return why the service may not compensate, or None.
+
+    Asked by the rule, before accepting a job that could only wait.
+    """
     match outcome:
         case RuledOut(reason=reason):
             return reason

@@ -1,4 +1,4 @@
-"""What would follow a revocation: steps undone, providers asked, requests for tokens waited for. Read, and no more."""
+"""Consequences of a revocation, read without changing anything: compensations, provider requests, token requests."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from pipeline.workflow import OnRevoke, Registry
 
 @dataclass(frozen=True, kw_only=True)
 class StepsToUndo:
-    """Steps that unfinished jobs of one workflow have done, and that it wants undone where a job is cancelled."""
+    """Steps done by unfinished jobs of one workflow, which it compensates if a job is cancelled."""
 
     tenant: str
     workflow: str
     action: str
     steps: int
-    by: str  # the action that would follow each
-    why_not: str | None  # None: it could
+    by: str  # the action that would compensate each
+    why_not: str | None  # None: it can be compensated
 
 
 @dataclass(frozen=True, kw_only=True)
 class AskedOfProvider:
-    """What one provider connection would ask its provider to end."""
+    """Credentials that one provider connection would ask its provider to end."""
 
     connection: str
     provider: str
@@ -55,7 +55,7 @@ class AskedOfProvider:
 def steps_to_undo(
     connection: Connection, scope: Scope, workflows: Registry, *, now: datetime
 ) -> tuple[StepsToUndo, ...]:
-    """Of the jobs that *scope* would cancel. What they do until then comes to it."""
+    """Return the steps to undo of the jobs that *scope* would cancel. What they do until then comes on top."""
     of = {
         (declared.name, done.action_name()): how.by.action_name()
         for declared in workflows
@@ -92,7 +92,10 @@ def steps_to_undo(
 
 
 def asked_of_providers(connection: Connection, rows: Iterable[Row[Any]]) -> tuple[AskedOfProvider, ...]:
-    """*rows*: how many accounts would end, and whether they hold anything."""
+    """Return what the providers would be asked to end.
+
+    *rows*: counts of accounts that would end, and whether they hold a credential.
+    """
     counted: Counter[tuple[str, Credential]] = Counter()
     for row in rows:
         if row.holds:
@@ -111,7 +114,7 @@ def asked_of_providers(connection: Connection, rows: Iterable[Row[Any]]) -> tupl
 
 
 def refreshes_on_the_wire(connection: Connection, scope: Scope) -> int:
-    """The refreshes whose outcome is not known: nobody uses what they win, and the provider is asked after them."""
+    """Count refreshes with an unknown outcome: nobody uses what they win, and the provider is asked afterwards."""
     waited = select(func.count()).select_from(refresh_intents)
     waited = waited.join(accounts, accounts.c.id == refresh_intents.c.account_id)
     waited = waited.where(under(scope, accounts), IS_UNSETTLED)

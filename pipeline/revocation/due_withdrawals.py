@@ -1,4 +1,4 @@
-"""Which withdrawals, and so which revocations, a provider is to be asked about now. All found by what is still open."""
+"""Due withdrawals, and the revocations they belong to. Every query is by an index on open rows."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from identity.withdrawals.tables import withdrawals
 from pipeline import metrics
 from pipeline.revocation.tables import is_of_any, revocations
 
-#: What a refresh won that was discarded, and nobody has taken yet.
+#: Tokens that a refresh won and discarded, and that nobody has taken yet.
 KEPT = is_one(refresh_intents.c.state, IntentState.DISCARDED) & refresh_intents.c.answer_sealed.is_not(None)
 _PENDING = is_one(withdrawals.c.state, WithdrawalState.PENDING)
-#: What was taken before a revocation could, and nobody has said yet on whose receipt it is.
+#: Withdrawals taken before a revocation could take them, and not yet assigned to a receipt.
 UNSAID = _PENDING & withdrawals.c.revocation_id.is_(None) & (withdrawals.c.origin != Origin.CONNECT)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """What stands in one line at a provider: asked by one provider connection, for one kind of credential, one way."""
+    """A queue at a provider: one provider connection, kind of credential and way of asking."""
 
     connection: str
     credential: str
-    renewal: bool  # what renews a token is asked about in a line of its own, which may be much slower
+    renewal: bool  # only its refresh token is left: those have a separate line, which may be much slower
 
 
 @dataclass(frozen=True, kw_only=True)
 class Due:
-    """A withdrawal that is due, and the line that it stands in."""
+    """A due withdrawal, and the line it waits in."""
 
     id: str
     line: Line
@@ -49,12 +49,12 @@ class Due:
 def due_of(
     connection: Connection, revocation: str | None, *, now: datetime, besides: Collection[Line], limit: int
 ) -> list[Due]:
-    """What is due of a revocation, or of what refused connects had won; first what has been due for longest.
+    """Return the due withdrawals of a revocation, or of refused connects if None, longest due first.
 
-    What stands in the lines *besides* is left out.
+    *besides*: lines to leave out.
     """
     columns = withdrawals.c
-    # As `is_renewal_alone` tells of a grant's, which has no expiry where a signal dropped its access token.
+    # Matches `is_renewal_alone` for grants: a grant whose access token was dropped by a signal has no expiry.
     dropped = (columns.origin == Origin.GRANT) & columns.access_sealed.is_(None)
     renewed = columns.refresh_sealed.is_not(None) & (dropped | (columns.expires_at <= now))
     renewal = case((renewed, 1), else_=0)
@@ -78,7 +78,7 @@ def due_of(
 
 
 def is_pending(connection: Connection, revocation: str) -> bool:
-    """Whether something of a revocation is still to be taken, or to be asked about, now or later."""
+    """True if something of a revocation is still to be taken or to be asked about, now or later."""
     columns = withdrawals.c
     to_take = select(revocations.c.id).where(revocations.c.id == revocation, revocations.c.collected_at.is_(None))
     pending = select(columns.id).where(_PENDING, columns.revocation_id == revocation)
@@ -86,9 +86,10 @@ def is_pending(connection: Connection, revocation: str) -> bool:
 
 
 def overdue(connection: Connection, now: datetime, limit: int) -> list[str]:
-    """The revocations of which something is due. First those with the least of it: they wait for no large one.
+    """Return the revocations with due withdrawals, those with the fewest first.
 
-    Half of them are those of which something has been due for longest: no large one waits for ever more small ones.
+    The small ones need not wait for a large one. Half of the places go to those due longest, so that a large one need
+    not wait for ever more small ones.
     """
     columns = withdrawals.c
     oldest = func.min(columns.due_at)
@@ -103,13 +104,13 @@ def overdue(connection: Connection, now: datetime, limit: int) -> list[str]:
 
 
 def uncollected(connection: Connection, limit: int) -> list[str]:
-    """The revocations that have a receipt, and of whose scope not every credential was taken yet."""
+    """Return the revocations that have a receipt although not every credential was taken yet."""
     found = select(revocations.c.id).where(revocations.c.collected_at.is_(None), revocations.c.revision > 0)
     return list(connection.execute(found.limit(limit)).scalars())
 
 
 def late(connection: Connection, limit: int) -> list[str]:
-    """The revocations that reach tokens which came when their receipts were written already: of the oldest first."""
+    """Return the revocations that reach tokens which came after their receipts, looking at the oldest tokens first."""
     intents, columns = refresh_intents.c, withdrawals.c
     won = select(intents.account_id, intents.consented).where(KEPT).order_by(intents.opened)
     minted = select(columns.account_id, columns.consented).where(UNSAID).order_by(columns.created_at)
@@ -122,21 +123,21 @@ def late(connection: Connection, limit: int) -> list[str]:
 
 
 def _first_to_reach(connection: Connection, account: str, *, consented: int) -> str | None:
-    """The revocation that ended a consent, once it has come as far as its calls in flight."""
+    """Return the first revocation that ended a consent, if it has a receipt."""
     reaches = is_of_any(get_account(connection, account).key.scopes)
     ended = select(revocations.c.id).where(reaches, revocations.c.number >= consented, revocations.c.revision > 0)
     return connection.execute(ended.order_by(revocations.c.number).limit(1)).scalar_one_or_none()
 
 
 def newest_before(connection: Connection, account: AccountKey, number: int) -> int:
-    """The number of the last revocation before that one which ended an account's consents; 0: there is none."""
+    """Return the number of the last revocation before *number* that ended an account's consents; 0: there is none."""
     reaches = is_of_any(account.scopes)
     earlier = select(func.max(revocations.c.number)).where(reaches, revocations.c.number < number)
     return connection.execute(earlier).scalar_one() or 0
 
 
 def measure_withdrawals(store: Store) -> None:
-    """Set the gauges of what is pending and stuck; housekeeping alone does."""
+    """Set the gauges of pending and stuck withdrawals. Only housekeeping does."""
     with measuring(metrics.WITHDRAWALS):
         for state in (WithdrawalState.PENDING, WithdrawalState.STUCK):
             metrics.WITHDRAWALS.labels(str(state)).set(store.read(partial(_count, state=state)))

@@ -1,8 +1,8 @@
 """Asking the provider about a signal that may be a replay, after it was followed (docs/revocation.md).
 
-GitHub's `github_app_authorization` has no time and the same bytes each time. A repetition of it, or one that may be the
-echo of a request of ours, is a revocation all the same; then the provider is asked whether the token that was revoked
-here is alive there. If it is, the receipt says `replayed signal`, and the person may connect again.
+GitHub's `github_app_authorization` has no time and the same bytes each time. A repetition, or a possible echo of our
+own request, still revokes; then the provider is asked whether the revoked token is alive there. If it is, the receipt
+says `replayed signal`, and the person may connect again.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from pipeline.revocation.tables import revocations
 
 log = logging.getLogger(__name__)
 
-UNFINISHED = text("state <> 'quiesced'")  # word for word the condition of the partial index
+UNFINISHED = text("state <> 'quiesced'")  # must match the condition of the partial index word for word
 
 
 class SignalDoubt(StrEnum):
-    """Whether a revocation's signal was a replay."""
+    """The verdict on whether a revocation's signal was a replay."""
 
     OPEN = "open"  # the provider is to be asked
-    ALIVE = "alive"  # the provider still takes the token: it was a replay, or an echo of ours
-    DEAD = "dead"  # the provider does not take it: the signal was true
-    UNKNOWN = "unknown"  # it could not be found out
+    ALIVE = "alive"  # the provider still accepts the token: it was a replay, or an echo of our request
+    DEAD = "dead"  # the provider does not accept it: the signal was true
+    UNKNOWN = "unknown"  # could not be found out
 
 
 SAYS: Mapping[str, str] = {
@@ -55,7 +55,7 @@ SAYS: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Case:
-    """What there is to ask with."""
+    """Everything needed to ask the provider."""
 
     account: Account
     grant: Grant
@@ -87,9 +87,9 @@ class Inquirer:
         self._patience = patience
 
     def settle(self, revocation: str) -> bool:
-        """Ask about a revocation's signal if that is open. True: there is nothing to ask any more.
+        """Ask about a revocation's signal if it is in doubt. True: there is nothing left to ask.
 
-        While the installation is held the provider is not asked, however long that takes.
+        While the installation is held, the provider is not asked, however long that takes.
         """
         row = self._store.read(lambda c: load_without_receipt(c, revocation))
         if row.doubt != SignalDoubt.OPEN:
@@ -115,7 +115,7 @@ class Inquirer:
         return SignalDoubt.OPEN if case.asked_since < self._patience else SignalDoubt.UNKNOWN
 
     def _ask(self, case: _Case, liveness: Liveness, revocation: str) -> bool | None:
-        """Whether the token is alive; None: nobody says so now."""
+        """Return whether the token is alive; None: the provider gives no answer now."""
         account, grant = case.account, case.grant
         binding = token_binding(account.key.tenant, account.id, account.provider, ACCESS, grant.generation)
         token = self._vault.open(grant.access_sealed or b"", binding)
@@ -130,14 +130,17 @@ class Inquirer:
 
 
 def open_doubts(connection: Connection) -> list[str]:
-    """The revocations of which a provider is still to be asked whether their signal was a replay, the oldest first."""
+    """Return the revocations with a signal still in doubt, oldest first."""
     columns = revocations.c
     in_doubt = select(columns.id).where(UNFINISHED, columns.doubt == SignalDoubt.OPEN)
     return list(connection.execute(in_doubt.order_by(columns.effective_at, columns.id)).scalars())
 
 
 def _case(connection: Connection, key: AccountKey, *, number: int, since: timedelta, now: datetime) -> _Case | None:
-    """None: nothing is left to ask about, or with. A new consent's token says nothing of the one before."""
+    """Return the case to ask about. None: nothing is left to ask about, or with.
+
+    The token of a newer consent says nothing about the one before.
+    """
     account = find_account(connection, key)
     if account is None or account.state is not AccountState.REVOKED:
         return None
@@ -147,14 +150,14 @@ def _case(connection: Connection, key: AccountKey, *, number: int, since: timede
     if grant is None or grant.consented > number or grant.access_sealed is None:
         return None
     if grant.expires_at is not None and grant.expires_at <= now:
-        return None  # it would be dead either way
+        return None  # dead either way
     owner = get_connection(connection, key.connection)
     return _Case(account=account, grant=grant, owner=owner, secret=secrets[0], asked_since=since)
 
 
 def _note(connection: Connection, revocation: str, verdict: SignalDoubt, *, now: datetime) -> None:
     settled = update(revocations).where(revocations.c.id == revocation, revocations.c.doubt == SignalDoubt.OPEN)
-    # moved, so that housekeeping waits before it asks again
+    # moved_at is set, so that housekeeping waits before it asks again
     noted = connection.execute(settled.values(doubt=verdict, moved_at=database_now())).rowcount
     if noted and verdict != SignalDoubt.OPEN:
         row = load_without_receipt(connection, revocation)

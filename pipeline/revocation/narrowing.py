@@ -1,8 +1,8 @@
-"""The receipt of a narrowing: since when an account's scopes are fewer, and how each call that needed them ended.
+"""Narrowings: a signed receipt of when an account lost scopes, and how each call that needed them ended.
 
-It is kept, signed and shown with those of revocations, but nothing is revoked: no rule asks for its number, no job is
-cancelled and no credential ends. What it lists are the calls in flight at that number whose actions need a scope that
-was taken. Whoever carries it out finds them, since it knows the actions; the request that narrows need not.
+It is stored, signed and shown like those of revocations, but nothing is revoked: no rule reads its number, no job is
+cancelled and no credential ends. It lists the calls in flight at that number whose actions need a removed scope. The
+process that carries it out finds them, since it knows the actions; the request that narrows need not.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _Needs = Callable[[type[Action[Any]]], bool]
 def narrow_account(
     connection: Connection, account: Account, act: Act, *, id: str, keep: tuple[str, ...], source: str, reason: str
 ) -> Narrowed:
-    """Let an account keep these scopes alone, effective with this transaction. Raises BadInput as `narrow` does."""
+    """Let an account keep only these scopes, effective with this transaction. Raises BadInput as `narrow` does."""
     narrowed = narrow(connection, account, replace(act, why=reason), keep=keep)
     declare_narrowing(connection, account.key, narrowed, id=id, source=source, by=act.by, reason=reason)
     return narrowed
@@ -50,7 +50,7 @@ def declare_narrowing(
     reason: str,
     signal: str | None = None,
 ) -> None:
-    """Have a receipt made of what this transaction took. O(1); the rest is `Revoker.advance`'s."""
+    """Record a narrowing, so that a receipt is made of it. O(1); `Revoker.advance` does the rest."""
     row = {
         "id": id,
         "number": narrowed.number,
@@ -71,7 +71,7 @@ def declare_narrowing(
 
 
 def find_calls(connection: Connection, revocation: str, workflows: Registry) -> None:
-    """Write down which calls were in flight and needed a scope that was taken, and go on to wait for them.
+    """Store which calls in flight needed a removed scope, and start waiting for them.
 
     A call of an action that is not installed here counts: nobody knows that it did not need one.
     """
@@ -86,19 +86,19 @@ def find_calls(connection: Connection, revocation: str, workflows: Registry) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class NarrowingAtStake:
-    """What narrowing an account would meet, at the moment of reading."""
+    """The effect of narrowing an account, at the moment of reading."""
 
-    calls_in_flight: int  # that need a scope which would be taken
+    calls_in_flight: int  # that need a scope to be removed
     unknown_calls: int
-    jobs: dict[str, int]  # unfinished, by workflow: those of which an action needs one
+    jobs: dict[str, int]  # unfinished, by workflow: those with an action that needs one
 
 
 def preview_narrowing(
     connection: Connection, account: Account, had: Sequence[str], keep: Sequence[str], workflows: Registry
 ) -> NarrowingAtStake:
-    """What would be waited for, and what may come to wait for consent; nothing is locked or changed."""
+    """Count the calls to wait for, and the jobs that may come to need consent. Nothing is locked or changed."""
     needs, mine = _needing(had, keep), account.key.scope
-    # One after the other, and as their partial indexes say it: there may be millions that have ended.
+    # Two queries, each worded as its partial index: there may be millions of ended attempts.
     out, unknown = (
         connection.execute(select(attempts).where(under(mine, attempts), which)).all()
         for which in (IS_OPEN, is_one(attempts.c.state, AttemptState.UNKNOWN))
@@ -123,7 +123,7 @@ def preview_narrowing(
 
 
 def _needing(had: Iterable[str], keeps: Iterable[str]) -> _Needs:
-    """Whether an action needs a scope that was allowed by what it had, and is not by what it keeps."""
+    """Return a test of whether an action needs a scope that *had* allows and *keeps* does not."""
 
     def needs(action: type[Action[Any]]) -> bool:
         before, after = (covered(action.facts.provider, scopes) for scopes in (had, keeps))
@@ -133,7 +133,7 @@ def _needing(had: Iterable[str], keeps: Iterable[str]) -> _Needs:
 
 
 def _those(connection: Connection, calls: Sequence[Row[Any]], needs: _Needs, workflows: Registry) -> list[Row[Any]]:
-    """Those of the calls whose actions need it, or are not known."""
+    """Return the calls whose actions need a removed scope, or are not known."""
     known = {**workflows.actions}
     for declared in workflows:
         known |= {action.action_name(): action for action in declared.compensating.uses}

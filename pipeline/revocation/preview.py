@@ -1,4 +1,4 @@
-"""What a revocation would stop, and what would follow, read before anybody decides."""
+"""Previews of revocations: what one would stop, and what would follow, read before anybody decides."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ class JobsAtStake:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceAtStake:
-    """A service account that would end, and what runs as it: one tenant's workflows, whoever asked for them."""
+    """A service account that would end, and the workflows of its tenant that run as it."""
 
     account: str  # tenant/connection/principal
     provider: str
-    workflows: tuple[str, ...]  # switched on, and declared to act as it
+    workflows: tuple[str, ...]  # enabled, and declared to act as it
     unfinished_jobs: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """All of it, at the moment of reading; nothing is locked or changed."""
+    """The effect of a revocation, at the moment of reading; nothing is locked or changed."""
 
     jobs: tuple[JobsAtStake, ...]
     calls_in_flight: int
     unknown_calls: int
-    accounts: int  # active, and not ended by a wider revocation before
+    accounts: int  # active, and not already ended by a wider revocation
     services: tuple[ServiceAtStake, ...]
     to_undo: tuple[StepsToUndo, ...]
     provider: tuple[AskedOfProvider, ...]
@@ -69,7 +69,7 @@ class Preview:
 
 
 def preview(connection: Connection, scope: Scope, workflows: Registry, *, now: datetime) -> Preview:
-    """What revoking *scope* would stop now."""
+    """Return what revoking *scope* would stop now."""
     alive = _alive(connection, scope)
     return Preview(
         jobs=_jobs(connection, scope),
@@ -84,9 +84,9 @@ def preview(connection: Connection, scope: Scope, workflows: Registry, *, now: d
 
 
 def _alive(connection: Connection, scope: Scope) -> list[Row[Any]]:
-    """How many accounts would end, of each kind that is told apart.
+    """Count the accounts that would end, by kind.
 
-    Counted by the database: while a hundred thousand were read here, its server would end the idle transaction.
+    The database counts: reading a hundred thousand here takes so long that its server ends the idle transaction.
     """
     holds = or_(grants.c.access_sealed.is_not(None), grants.c.refresh_sealed.is_not(None))
     columns = (accounts.c.connection_id, accounts.c.credential, accounts.c.state, holds.label("holds"))
@@ -95,7 +95,7 @@ def _alive(connection: Connection, scope: Scope) -> list[Row[Any]]:
 
 
 def _would_end(scope: Scope) -> ColumnElement[bool]:
-    """Those below *scope*, without those whose consent a revocation has ended before: they end no more."""
+    """Match the accounts below *scope* whose consent no revocation has ended yet."""
     ended = or_(accounts.c.state == AccountState.REVOKED, is_revoked(accounts, grants.c.consented))
     return and_(below(scope), ~ended)
 
@@ -127,7 +127,7 @@ def _calls(connection: Connection, scope: Scope, state: AttemptState) -> int:
 
 
 def below(scope: Scope) -> ColumnElement[bool]:
-    """The accounts whose grants end with a scope; an agent has none."""
+    """Match the accounts whose grants end with a scope; an agent has none."""
     return under(scope, accounts)
 
 
@@ -153,7 +153,7 @@ def _service(connection: Connection, row: Any, workflows: Registry) -> ServiceAt
 
 
 def _goes_through(connection: Connection, row: Any) -> bool:
-    """Whether the tenant's work for that provider goes through this provider connection."""
+    """True if the tenant's work for that provider goes through this provider connection."""
     try:
         return bool(connection_for(connection, row.tenant_id, row.provider).id == row.connection_id)
     except Misconfigured:

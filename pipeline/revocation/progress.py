@@ -1,4 +1,4 @@
-"""How far revocations have come: which are unfinished, what is still in flight, what there is to tell."""
+"""Progress of revocations: unfinished ones, calls still in flight, and what the receipt is composed from."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from pipeline.tables import jobs
 
 
 def _ago(parameter: str) -> ColumnElement[datetime]:
-    """In a subquery: PostgreSQL looks nothing up by a clock that moves as it looks."""
+    """Return the time that long ago, as a subquery: PostgreSQL uses no index for a clock that moves as it looks."""
     return select(database_in_microseconds(parameter)).scalar_subquery()
 
 
-# Built once, as what housekeeping asks every second; the first two conditions are as their indexes say them.
+# Built once, as housekeeping asks every second. The first two conditions are worded as in their indexes.
 _GOES_ON = ~is_one(revocations.c.state, Stage.QUIESCED)
 _OPEN_ENDED = revocations.c.open_ends > literal_column("0")
 _REACHES_JOBS = revocations.c.state.in_(REACHING)
 _MOVED, _QUIET = (type_coerce(column, BigInteger) for column in (revocations.c.moved_at, revocations.c.quiesced_at))
 _UNMOVED_FOR = type_coerce(NOW, BigInteger) - _MOVED
-# An open end is looked at ever more seldom: after a tenth of the time that it has been open, and within an hour.
+# An open end is checked at growing intervals: a tenth of the time since the receipt, at most an hour.
 _HOUR = microseconds(timedelta(hours=1))
 _DUE = or_(_UNMOVED_FOR >= _HOUR, 10 * _UNMOVED_FOR >= _MOVED - _QUIET)
 _OLDEST = select(revocations.c.id).where(revocations.c.moved_at <= _ago("back")).limit(bindparam("most", type_=Integer))
@@ -59,7 +59,7 @@ def unfinished(connection: Connection, idle: float, pending: float, limit: int) 
 
 
 def drained(connection: Connection, revocation: str) -> bool:
-    """Whether every call in flight has ended, or is presumed to have: its deadline has passed without an answer."""
+    """True if every call in flight has ended, or is presumed to have: its deadline passed without an answer."""
     row = load(connection, revocation)
     if row.state != Stage.DRAINING:
         return bool(row.state == Stage.QUIESCED)
@@ -74,7 +74,7 @@ def drained(connection: Connection, revocation: str) -> bool:
 
 
 def _stopping(connection: Connection, revocation: str) -> bool:
-    """Whether a job that was told to stop has not ended yet."""
+    """True if a job that was told to stop has not ended yet."""
     for told in in_batches(stopping_jobs(connection, revocation)):
         still = select(jobs.c.id).where(jobs.c.id.in_(told), jobs.c.state == JobState.STOPPING)
         if connection.execute(still.limit(1)).first() is not None:
@@ -83,7 +83,7 @@ def _stopping(connection: Connection, revocation: str) -> bool:
 
 
 def jobs_to_compensate(connection: Connection, revocation: str, *, calls_only: bool) -> list[list[str]]:
-    """The jobs it reached, many at a time; or those of its calls in flight alone."""
+    """Return the jobs it reached, in batches; with *calls_only*, those of the calls in flight."""
     row = load(connection, revocation)
     flying = sorted({attempt.job_id for attempt in in_flight(connection, row)})
     if calls_only:
@@ -99,7 +99,10 @@ def jobs_to_compensate(connection: Connection, revocation: str, *, calls_only: b
 def compose(
     connection: Connection, *, revocation: str, side: receipt.ReadProviderSide
 ) -> tuple[Row[Any], receipt.Receipt, datetime] | None:
-    """What there is to say of a revocation that has a receipt, and when; None: it has none."""
+    """Compose the present receipt of a revocation. None: it has no receipt yet.
+
+    Returns its row, the receipt and the time of reading.
+    """
     row = load(connection, revocation)
     if row.receipt is None:
         return None
@@ -110,7 +113,7 @@ def compose(
 def conclude(
     connection: Connection, revocation: str, signer: Signer, provider_side: receipt.ReadProviderSide
 ) -> float | None:
-    """Write the first receipt, signed. Returns how long it took to be quiet, unless somebody else was quicker."""
+    """Write the first receipt, signed. Return the seconds until it was quiesced; None if another process was faster."""
     held = select(revocations).where(revocations.c.id == revocation).with_for_update()
     row = connection.execute(held).one()
     if row.state not in (Stage.DRAINING, Stage.QUIESCED):

@@ -1,4 +1,4 @@
-"""Whether a receipt is to be believed: by its signature alone, or held against the ledger that keeps it as well."""
+"""Verifying receipts: by the signature alone, or against the ledger that stores them as well."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pipeline.revocation.tables import revocations
 
 
 def holds(keys: TrustedKeys, receipt: Receipt, signature: str) -> bool:
-    """Whether the installation of these keys signed the receipt."""
+    """True if the installation with these keys signed the receipt."""
     number = receipt.get("number")
     return (
-        receipt.get("format") == FORMAT  # the same key signs other things too
+        receipt.get("format") == FORMAT  # the same key signs other documents as well
         and isinstance(number, int)
         and keys.verifies(receipt, signature, number=number)
     )
@@ -28,9 +28,9 @@ def holds(keys: TrustedKeys, receipt: Receipt, signature: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class OddPages:
-    """How the pages that are there differ from those whose digests a receipt has, by their numbers."""
+    """Differences between the pages at hand and the digests on a receipt, by page number."""
 
-    altered: tuple[int, ...] = ()  # or on no list of the receipt
+    altered: tuple[int, ...] = ()  # or not listed on the receipt
     missing: tuple[int, ...] = ()
     repeated: tuple[int, ...] = ()
 
@@ -43,7 +43,7 @@ class OddPages:
 
 
 def odd_pages(receipt: Receipt, pages: Iterable[Mapping[str, Any]]) -> OddPages:
-    """Hold *pages*, which have to be all of them, against the digests on a receipt that holds."""
+    """Compare *pages*, which must be all of them, with the digests on a verified receipt."""
     signed = {one["number"]: one["sha256"] for one in receipt["pages"]}
     there = [(page["number"], page_digest(page)) for page in pages]
     numbers = Counter(number for number, _ in there)
@@ -55,10 +55,10 @@ def odd_pages(receipt: Receipt, pages: Iterable[Mapping[str, Any]]) -> OddPages:
 
 
 def disproof(connection: Connection, keys: TrustedKeys, row: Mapping[str, Any]) -> str | None:
-    """Why the receipt in a revocation's *row* is not to be believed; None: it is its newest, and the row says the same.
+    """Return why the receipt in a revocation's *row* is not to be believed.
 
-    The row itself is not signed, so whatever is told of it beside the receipt is held against that. Which receipt is
-    the newest is in the audit, as long as that has not been pruned.
+    None: it is the newest one, and the row agrees with it. The row itself is not signed, so each of its columns is
+    compared with the receipt. Which receipt is the newest is in the audit, until that is pruned.
     """
     receipt = row["receipt"]
     if not holds(keys, receipt, row["signature"] or ""):
@@ -74,7 +74,7 @@ def disproof(connection: Connection, keys: TrustedKeys, row: Mapping[str, Any]) 
     recorded = connection.execute(select(audited.c.id, audited.c.detail).where(audited.c.id.in_(ids)))
     told = {record.id: record.detail for record in recorded}
     stands = select(revocations.c.receipt).where(revocations.c.id == row["id"])
-    # Else the next one was issued just now, after the row was read.
+    # Otherwise the next one was issued just now, after the row was read.
     if ids[1] in told and connection.execute(stands).scalar_one() == receipt:
         return f"the receipt is not the newest: the audit has revision {revision + 1}"
     if ids[0] in told and told[ids[0]]["receipt_sha256"] != digest(receipt):

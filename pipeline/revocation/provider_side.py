@@ -1,6 +1,6 @@
-"""The provider's side of a revocation: the revoked credentials end there too, and the receipt says how far that is.
+"""The provider's side of a revocation: end the revoked credentials there, and report the progress on the receipt.
 
-Which those are, `pipeline/revocation/collecting.py` says.
+`pipeline/revocation/collecting.py` says which credentials.
 """
 
 from __future__ import annotations
@@ -32,13 +32,12 @@ from pipeline.revocation.due_withdrawals import (
 from pipeline.revocation.receipt import ProviderAnswer, ProviderSide
 
 _LOOK = 1000  # withdrawals: as many as GitHub lets one request name
-_TOLD = tuple(
-    withdrawals.c[name] for name in ("account_id", "generation", "origin", "state", "reason", "finished_at")
-)  # on the receipt: not the ciphertext
+# The columns shown on the receipt, without the ciphertext.
+_TOLD = tuple(withdrawals.c[name] for name in ("account_id", "generation", "origin", "state", "reason", "finished_at"))
 
 
 class ProviderAsker:
-    """Takes what is to end and has it asked for. `advance` is safe to repeat, and to run in two processes at once."""
+    """Takes the credentials that must end, and asks for them. `advance` is safe to repeat and to run concurrently."""
 
     def __init__(
         self,
@@ -53,34 +52,35 @@ class ProviderAsker:
         self._collector = Collector(store=store, clock=clock, monotonic=monotonic)
         self._ask = ask  # about one, and those of others in its line that the same request can name
         self._clock = clock
-        self._within = within.total_seconds()  # no request begins after it: others have their turn, and then the rest
+        # no request begins later: other revocations have their turn, then the rest
+        self._within = within.total_seconds()
         self._monotonic = monotonic
 
     def advance(self, revocation: str) -> bool:
-        """Ask for all that is due of a revocation, and again for what a refresh that ended meanwhile has won.
+        """Ask for all that is due of a revocation, including what a refresh won meanwhile.
 
-        False: something of it is still pending. After half of the time no more are taken than a transaction takes, so
-        that a scope of very many accounts is asked about meanwhile.
+        False: something of it is still pending. After half of the time, each round takes only one transaction's worth
+        of accounts, so that a scope of very many accounts is asked about meanwhile.
         """
         until = self._monotonic() + self._within / 2
         self._ask_all(revocation, before=lambda: self._collector.collect(revocation, until))
         return not self._store.read(lambda c: is_pending(c, revocation))
 
     def due(self, *, limit: int = 100) -> list[str]:
-        """The revocations of which something is to be asked now, for housekeeping. O(pending)."""
+        """Return the revocations with something to ask now, for housekeeping. O(pending)."""
         now = self._clock()
         found = self._store.read(lambda c: [*late(c, limit), *overdue(c, now, limit), *uncollected(c, limit)])
         return list(dict.fromkeys(found))
 
     def ask_leftovers(self) -> None:
-        """Ask about what refused connects had won, which is of no revocation. For housekeeping, O(pending)."""
+        """Ask about what refused connects had won, which belongs to no revocation. For housekeeping, O(pending)."""
         self._ask_all(None, before=lambda: None)
 
     def _ask_all(self, revocation: str | None, *, before: Callable[[], None]) -> None:
-        """Ask about each that is due, once, until the time is over, and whatever becomes of the others.
+        """Ask about each due withdrawal once, until the time is over. A failure does not stop the rest.
 
-        Where a provider has no room for one, the others of its line stay as they are: to claim each of them, only to
-        put it off, would take all the time that those in other lines have.
+        If a provider has no room for one, the rest of its line is left alone: claiming each only to put it off would
+        use up the time of the other lines.
         """
         end = self._monotonic() + self._within
         asked: set[str] = set()
@@ -90,7 +90,7 @@ class ProviderAsker:
             while True:
                 try:
                     before()
-                except Exception as failure:  # noqa: BLE001 - told at the end: what was taken is asked about meanwhile
+                except Exception as failure:  # noqa: BLE001 - reported at the end: asking goes on meanwhile
                     failures.add("revocation", str(revocation), failure)
                 look = partial(
                     _due_unless_held, revocation=revocation, now=self._clock(), besides=full, limit=_LOOK + len(asked)
@@ -110,19 +110,19 @@ class ProviderAsker:
                         asked |= turn.also
                         if not turn.room:
                             full.add(one.line)
-                    except Exception as failure:  # noqa: BLE001 - told at the end, after the rest
+                    except Exception as failure:  # noqa: BLE001 - reported at the end, after the rest
                         failures.add("withdrawal", one.id, failure)
                 if not fresh or self._monotonic() >= end:
                     break
 
 
 def _due_unless_held(connection: Connection, **which: Any) -> Sequence[Due]:
-    """Nothing while the installation is held: each would be claimed in vain, under its account's lock."""
+    """Return what is due; nothing while the installation is held, as each claim would be in vain."""
     return [] if find_hold(connection) is not None else due_of(connection, **which)
 
 
 def provider_side(connection: Connection, revocation: str) -> ProviderSide:
-    """What the receipt says of it."""
+    """Return what the receipt says about the provider."""
     columns = withdrawals.c
     of_it = select(*_TOLD).where(columns.revocation_id == revocation)
     rows = connection.execute(of_it.order_by(columns.account_id, columns.id)).all()
@@ -135,7 +135,7 @@ def provider_side(connection: Connection, revocation: str) -> ProviderSide:
 
 
 def _withdrawal_document(row: Row[Any]) -> dict[str, Any]:
-    """One credential. While it is pending, only that: each try would be another receipt."""
+    """Return one credential as on the receipt. A pending one has no details: each try would need another receipt."""
     return {
         "account": row.account_id,
         "generation": row.generation,

@@ -1,7 +1,7 @@
-"""The receipt of a revocation or a narrowing: what it stopped, what was under way, and what followed, signed.
+"""The signed receipt of a revocation or narrowing: jobs stopped, calls in flight, and follow-up.
 
-A receipt is issued when nothing of the revocation is in flight any more. What it calls pending or unknown then may be
-known later: it is issued anew, with the next revision, and says the rest in the same words as before.
+A receipt is issued once nothing of the revocation is in flight. What it calls pending or unknown may be settled later:
+it is then issued again as the next revision, with everything else in the same words.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from pipeline.states import AttemptState, JobState
 from pipeline.tables import jobs, steps
 
 FORMAT = "aswhom.receipt.1"
-NAMED = 1_000  # cancelled jobs that a receipt names itself; the others are on its pages
+NAMED = 1_000  # cancelled jobs that a receipt names itself; the rest are on its pages
 
 Receipt = Mapping[str, Any]
 
 
 class ProviderAnswer(StrEnum):
-    """How far the provider's own revocation of the credentials has come."""
+    """The progress of the revocation of the credentials at the provider."""
 
     NOT_ASKED = "not_asked"  # the credentials stay valid there; Aswhom does not use them
     PENDING = "pending"  # asked, or to be asked again; or some accounts are still to be taken
@@ -48,32 +48,32 @@ class ProviderAnswer(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderSide:
-    """What there is to say about the provider's side of a revocation."""
+    """The provider's side of a revocation, as a receipt reports it."""
 
     answer: ProviderAnswer = ProviderAnswer.NOT_ASKED
-    accounts: tuple[Mapping[str, Any], ...] = ()  # one document an account, as JSON
+    accounts: tuple[Mapping[str, Any], ...] = ()  # one JSON document per account
 
     def document(self) -> dict[str, Any]:
         return {"answer": str(self.answer), "accounts": [dict(account) for account in self.accounts]}
 
 
-#: Of a revocation's id; a read, in the receipt's transaction.
+#: Reads it by the id of a revocation, in the receipt's transaction.
 ReadProviderSide = Callable[[Connection, str], ProviderSide]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """What there is to say of a revocation now, signed as the next revision of its receipt."""
+    """The next revision of a receipt, composed and signed but not yet written."""
 
     of: Row[Any]
     open_ends: int
-    signed: Receipt | None  # None: the receipt says so already
+    signed: Receipt | None  # None: the stored receipt says the same
     signature: str = ""
     sha256: str = ""
 
 
 def draft(row: Row[Any], said: Receipt, signer: Signer, *, now: datetime) -> Draft:
-    """The next revision of the receipt of *row*, of which there is *said*; see `compose`."""
+    """Return the next revision of the receipt of *row*. *said*: the result of `compose`."""
     open_ends = _open_ends(said)
     if row.receipt is not None and _without_revision(row.receipt) == said:
         return Draft(of=row, open_ends=open_ends, signed=None)
@@ -87,22 +87,23 @@ def issue(
 ) -> None:
     """Write the receipt, or the next revision if there is more to say.
 
-    The caller holds the revocation's row. Raises Misconfigured if *signer* is not the installation's any more.
+    The caller holds the revocation's row. Raises Misconfigured if *signer* is no longer the installation's.
     """
     hold_signing(connection, signer)
     _write(connection, draft(row, compose(connection, row, provider_side, now=now), signer, now=now), now=now)
 
 
 def issue_next(connection: Connection, drafted: Draft, signer: Signer, *, now: datetime) -> bool:
-    """Write a revision that was composed before this transaction. False: the receipt is another by now, or outdated.
+    """Write a revision composed before this transaction.
 
-    Raises Misconfigured if *signer* is not the installation's any more.
+    False: the receipt has changed since, or the revision is outdated. Raises Misconfigured if *signer* is no longer the
+    installation's.
     """
     columns = revocations.c
     held = select(columns.revision, columns.open_ends).where(columns.id == drafted.of.id).with_for_update()
     if tuple(connection.execute(held).one()) != (drafted.of.revision, drafted.of.open_ends):
         return False
-    hold_signing(connection, signer)  # after the row, as in `issue`: two orders could wait for each other in a ring
+    hold_signing(connection, signer)  # after the row, as in `issue`: two lock orders could deadlock
     _write(connection, drafted, now=now)
     return True
 
@@ -110,7 +111,7 @@ def issue_next(connection: Connection, drafted: Draft, signer: Signer, *, now: d
 def _write(connection: Connection, drafted: Draft, *, now: datetime) -> None:
     row, signed = drafted.of, drafted.signed
     if signed is None:
-        if drafted.open_ends or row.open_ends:  # if it has any yet, it is looked at again, later
+        if drafted.open_ends or row.open_ends:  # if it still has any, it is looked at again later
             looked = update(revocations).where(revocations.c.id == row.id)
             connection.execute(looked.values(moved_at=database_now(), open_ends=drafted.open_ends))
         return
@@ -149,26 +150,26 @@ def _write(connection: Connection, drafted: Draft, *, now: datetime) -> None:
 
 
 def outdate(connection: Connection, ids: Sequence[str]) -> None:
-    """Something that receipts told as it stood has changed: until they are issued anew, they have an open end more.
+    """Mark receipts as outdated, because something they reported has changed: add an open end until they are reissued.
 
-    By that a revision which is being composed meanwhile is seen to be outdated too.
+    This also outdates a revision that is being composed meanwhile.
     """
     told = revocations.c.id.in_(ids) & (revocations.c.state == Stage.QUIESCED)
     connection.execute(update(revocations).where(told).values(open_ends=revocations.c.open_ends + 1))
 
 
 def digest(receipt: Receipt) -> str:
-    """What the audit says of a receipt, as it was signed."""
+    """Return the digest that the audit keeps of a receipt, as it was signed."""
     return sha256(canonical(receipt)).hexdigest()
 
 
 def audited_as(revocation: str, revision: int) -> str:
-    """The id of the audit row of this revision."""
+    """Return the id of this revision's audit row."""
     return f"{revocation}.quiesced" if revision == 1 else f"{revocation}.receipt.{revision}"
 
 
 def _without_revision(receipt: Receipt) -> Receipt:
-    """A receipt without what is new in every revision."""
+    """Return a receipt without the fields that differ in every revision."""
     return {key: value for key, value in receipt.items() if key not in ("revision", "issued_at")}
 
 
@@ -180,7 +181,7 @@ def _open_ends(receipt: Receipt) -> int:
 
 
 def compose(connection: Connection, row: Row[Any], provider_side: ReadProviderSide, *, now: datetime) -> Receipt:
-    """What there is to say of the revocation *row* now."""
+    """Compose what there is to say about the revocation *row* now."""
     return {
         "format": FORMAT,
         "revocation": row.id,
@@ -189,7 +190,7 @@ def compose(connection: Connection, row: Row[Any], provider_side: ReadProviderSi
         **({} if row.narrowing is None else {"narrowing": row.narrowing}),
         "source": row.source,
         "signal": row.signal_id,
-        "doubt": row.doubt,  # pipeline.revocation.inquiry; None: nobody doubted the signal
+        "doubt": row.doubt,  # see pipeline.revocation.inquiry; None: the signal was never in doubt
         "requested_by": row.requested_by,
         "reason": row.reason,
         "effective_at": row.effective_at.isoformat(),
@@ -203,7 +204,7 @@ def compose(connection: Connection, row: Row[Any], provider_side: ReadProviderSi
 
 
 def _jobs(connection: Connection, row: Row[Any]) -> dict[str, Any]:
-    """What became of the jobs. A replay after the first receipt changes nothing of what was."""
+    """Return the outcome of the jobs. A replay after the first receipt does not change it."""
     if row.receipt is not None:
         told = ("cancelled_count", "cancelled_jobs", "finished_jobs", "skipping_jobs", "pages")
         return {key: row.receipt[key] for key in told}
@@ -231,14 +232,14 @@ def _ends_of(connection: Connection, ids: list[str]) -> dict[str, str]:
 
 
 def _calls(connection: Connection, row: Row[Any]) -> list[dict[str, Any]]:
-    """The calls in flight. What retention has forgotten since the last receipt is told in the words of that."""
+    """Return the calls in flight. Those that retention has removed keep the words of the last receipt."""
     now = {one.id: _call(one) for one in in_flight(connection, row)}
     told = row.receipt["in_flight"] if row.receipt is not None else []
     return [*(now.pop(call["attempt"], call) for call in told), *now.values()]
 
 
 def _token_requests(connection: Connection, row: Row[Any], now: datetime) -> dict[str, Any]:
-    """None for a revocation whose first receipt is older than this list of it, and none that a narrowing reaches."""
+    """Return the token requests. A narrowing has none, nor has a receipt first issued before receipts listed them."""
     if row.kind == NARROWING or (row.receipt is not None and "token_requests" not in row.receipt):
         return {}
     return {"token_requests": token_requests(connection, row, now=now)}
@@ -259,9 +260,9 @@ def _call(attempt: Row[Any]) -> dict[str, Any]:
 
 
 def _compensations(connection: Connection, row: Row[Any]) -> list[dict[str, Any]]:
-    """What followed the effects of the cancelled jobs, or why nothing did.
+    """Return the compensations of the cancelled jobs' effects, or why there were none.
 
-    The last receipt's words stay of what nothing followed, though a replay has it looked at anew.
+    The last receipt's words on a refused compensation stay, although a replay has it looked at again.
     """
     by = jobs.alias("by")
     its_end = by.c.state.label("by_state"), by.c.reason.label("by_reason")

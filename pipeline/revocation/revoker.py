@@ -1,8 +1,7 @@
-"""Carries revocations to their receipt: cancels queued jobs, stops running ones, waits for the calls in flight.
+"""Carries a revocation to its receipt: cancels queued jobs, stops running ones, waits for the calls in flight.
 
-Of a narrowing it waits for the calls alone.
-
-`advance` is idempotent, resumes after a crash, and may run for one revocation in two processes at once.
+A narrowing only waits for its calls. `advance` is idempotent, resumes after a crash, and may run for one revocation in
+two processes at once.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ from pipeline.workflow import OnRevoke, Registry
 
 
 class _ToldToStop(Exception):
-    """The process is to end. Another one resumes the revocation from the state it has reached."""
+    """The process must end. Another one resumes the revocation from the state it has reached."""
 
 
 def _unwatched() -> None:
-    """For callers that do not watch its progress."""
+    """Ignore progress."""
 
 
 class Revoker:
@@ -66,18 +65,18 @@ class Revoker:
         reached: Callable[[str], None] = none_reached,
     ) -> None:
         self._store = store
-        self._ahead = ahead  # the same ledger, for the chunks: here they need not queue with all other writes
+        self._ahead = ahead  # the same ledger, for the chunks: they need not queue behind all other writes here
         self._signer = signer
         self._workflows = workflows
         self._ids = ids
         self._provider_side = provider_side
         self._withdraw = withdraw  # asks the provider to end the revoked tokens; False: some are still pending
         self._inquire = inquire  # asks the provider whether the signal was genuine; False: no answer yet
-        self._stopping = stopping  # whether this process was told to stop
+        self._stopping = stopping  # True once this process was told to stop
         self._reached = reached
 
     def advance(self, revocation: str, *, moved: Callable[[], None] = _unwatched) -> bool:
-        """Do what can be done now. True: it is quiesced and has its receipt. False: it is not, and is to be resumed.
+        """Do what can be done now. True: it is quiesced and has its receipt. False: it must be resumed.
 
         *moved* is called after each part, such as a chunk of its jobs. If the process is told to stop, this returns
         False after the current part.
@@ -128,11 +127,11 @@ class Revoker:
             self.advance(revocation, moved=moved)
 
     def follow_up(self, revocation: str) -> None:
-        """Ask the provider what is due now, and revise the receipt once nothing is pending there any more.
+        """Ask the provider what is due now, and revise the receipt once nothing is pending there.
 
-        Until then the receipt is revised only when `advance` looks at its open ends. With very many credentials it is
+        Until then only `advance` revises it, when it looks at the open ends: with very many credentials the receipt is
         long, and should not be signed and audited after every few answers. A receipt without open ends is revised at
-        once: then it was a late answer that made something new to tell.
+        once, because only a late answer can have changed it.
         """
         row = self._store.read(lambda c: load_without_receipt(c, revocation))
         if row.state != Stage.QUIESCED:
@@ -141,21 +140,21 @@ class Revoker:
             self._issue_receipt(revocation)
 
     def unfinished(self, *, idle_seconds: float, pending_seconds: float = 15, limit: int = 500) -> list[str]:
-        """Revocations that have not moved for a while: lost bells, calls in flight, or a receipt with open ends.
+        """Return revocations that have not moved for a while: lost bells, calls in flight, or a receipt with open ends.
 
         Those with jobs still to cancel come first. At most *limit* that are not quiesced, and as many that are.
         """
         return self._store.read(lambda c: progress.unfinished(c, idle_seconds, pending_seconds, limit))
 
     def put_off(self, revocation: str) -> None:
-        """Mark a revocation that cannot go on now as moved, so that `unfinished` gives the others first."""
+        """Mark a revocation that cannot go on now as moved, so that `unfinished` returns others first."""
         moved = update(revocations).where(revocations.c.id == revocation).values(moved_at=database_now())
         self._store.write(lambda c: c.execute(moved).rowcount)
 
     def _issue_receipt(self, revocation: str) -> None:
         """Write the receipt, or its next revision. A revision may be long, so it is composed before the write's lock.
 
-        The first receipt is composed under the lock, which keeps out writers of the pages that it may name.
+        The first receipt is composed under the lock, which keeps out writers of the pages it names.
         """
         while (
             found := self._store.read(partial(progress.compose, revocation=revocation, side=self._provider_side))

@@ -1,6 +1,6 @@
-"""What a sender said about authority, in the sender's own ids, and what it asks of us.
+"""Signals: what a sender said about authority, in the sender's own ids, and what it asks of us.
 
-A signal is data, made by a pure function of a verified request. Whose accounts it means is looked up in the transaction
+A signal is data, made by a pure function of a verified request. The affected accounts are looked up in the transaction
 that accepts it (`pipeline.ledger.signals`).
 """
 
@@ -12,19 +12,19 @@ from enum import StrEnum
 
 
 class Asks(StrEnum):
-    """What a signal asks for."""
+    """The request that a signal makes."""
 
     REVOKE = "revoke"  # the authority was withdrawn
-    SUSPEND = "suspend"  # not for now: the account's jobs are parked
+    SUSPEND = "suspend"  # temporary: the account's jobs are parked
     RESUME = "resume"  # the suspension is over
-    RESCOPE = "rescope"  # what it may do is another now: `scopes` says all of it
-    RENEW = "renew"  # the present access token says what holds no more
-    NOTE = "note"  # nothing moves, and the record says why
+    RESCOPE = "rescope"  # the permissions changed: `scopes` is the complete new set
+    RENEW = "renew"  # the present access token states permissions that no longer hold
+    NOTE = "note"  # nothing moves; the record says why
 
 
 @dataclass(frozen=True, kw_only=True)
 class People:
-    """The accounts that these people consented to, by the provider's ids of them."""
+    """The accounts these people consented to, by the provider's ids of them."""
 
     ids: frozenset[str]
 
@@ -38,24 +38,24 @@ class Installation:
 
 @dataclass(frozen=True, kw_only=True)
 class Workspaces:
-    """Everything that was granted in these workspaces or organizations."""
+    """Everything granted in these workspaces or organizations."""
 
     ids: frozenset[str]
-    within: str | None = None  # the organization that they may be of, which counts where none of them is anybody's
+    within: str | None = None  # their possible organization, used if none of the workspaces is listed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bots:
-    """The services that act by tokens of these bots, in these workspaces."""
+    """The services that act with tokens of these bots, in these workspaces."""
 
     workspaces: frozenset[str]
     ids: frozenset[str]
-    within: str | None = None  # as of `Workspaces`
+    within: str | None = None  # as in `Workspaces`
 
 
 @dataclass(frozen=True, kw_only=True)
 class Holders:
-    """The accounts with this very refresh token, by one of the digests that are kept of it."""
+    """The accounts with this very refresh token, found by a stored digest of it."""
 
     digest: str = field(repr=False)
     of_prefix: bool = False
@@ -63,7 +63,7 @@ class Holders:
 
 @dataclass(frozen=True, kw_only=True)
 class Nobody:
-    """Nobody who can be known by it; *why* is for people."""
+    """A target that matches no account; *why* is for people."""
 
     why: str
 
@@ -73,14 +73,14 @@ Whom = People | Installation | Workspaces | Bots | Holders | Nobody
 
 @dataclass(frozen=True, kw_only=True)
 class Signal:
-    """One thing a sender said."""
+    """One statement of a sender."""
 
     source: str  # github.installation, slack.tokens_revoked, caep.session-revoked …
     asks: Asks
     whom: tuple[Whom, ...]
     reason: str
     happened_at: datetime | None = None  # by the sender's clock; None: the sender does not say
-    precision: timedelta = timedelta(seconds=1)  # of that time, which was cut down to it
-    of_account: bool = False  # of the person's account at the sender, not of what was begun by it until then
-    client: str | None = None  # the client registration it names, where it names one
-    scopes: frozenset[str] | None = None  # RESCOPE: all that it may do now
+    precision: timedelta = timedelta(seconds=1)  # of that time, which the sender truncates
+    of_account: bool = False  # about the person's account at the sender, not about sessions begun with it before then
+    client: str | None = None  # the client registration it names, if any
+    scopes: frozenset[str] | None = None  # RESCOPE: the complete new set

@@ -1,6 +1,6 @@
-"""Follows a signal that means more accounts than one transaction reaches, until it has reached them all.
+"""Follows a signal to more accounts than one transaction reaches, until all are reached.
 
-The request that accepted it does, so that it is answered when all of it holds; what that leaves, housekeeping does.
+The accepting request does as much as it can, so that its answer means that all of it holds; housekeeping does the rest.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pipeline.ledger.signal_chunks import Progress, follow_next, unfollowed
 from pipeline.model import Ring, Unfollowed
 
 _BATCH = 20  # signals that take turns
-_WITHIN = timedelta(seconds=10)  # of one tick
-_BUSY, _AGAIN = timedelta(seconds=5), timedelta(minutes=1)  # until one that could not go on has another turn
+_WITHIN = timedelta(seconds=10)  # per tick
+_BUSY, _AGAIN = timedelta(seconds=5), timedelta(minutes=1)  # delay before a signal that failed has another turn
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +33,15 @@ def follow_on(
     end: float,
     monotonic: Callable[[], float],
 ) -> Progress:
-    """Reach accounts, a few a transaction. Raises Unfollowed when *monotonic* says *end* and somebody is left."""
+    """Reach accounts, a few per transaction. Raises Unfollowed if accounts are left when *monotonic* reaches *end*."""
     made: tuple[str, ...] = ()
     while True:
         try:
             done = store.write(partial(follow_next, delivery=delivery, now=clock()))
-        except (CommitUnknown, Unavailable) as error:  # whoever goes on reads whom that transaction reached
+        except (CommitUnknown, Unavailable) as error:  # the next attempt reads which accounts that transaction reached
             raise Unfollowed(delivery, made) from error
-        except Exception as error:  # those that were reached are still to be rung for; housekeeping meets it again
+        # accounts already reached must still be rung for; housekeeping meets the error again
+        except Exception as error:
             log.exception("a signal could not go on", extra={"action": "signal.failed", "delivery": delivery})
             raise Unfollowed(delivery, made) from error
         made += done.revocations
@@ -51,7 +52,7 @@ def follow_on(
 
 
 class SignalFollower:
-    """Housekeeping's part. One thread."""
+    """The part of housekeeping. One thread."""
 
     def __init__(
         self,
@@ -65,12 +66,12 @@ class SignalFollower:
         self._ring = ring
         self._clock = clock
         self._monotonic = monotonic
-        self._again: dict[str, float] = {}  # deliveries whose signals could not go on, and when they have another turn
+        self._again: dict[str, float] = {}  # deliveries whose signals failed, and when they have another turn
 
     def run(self) -> None:
-        """Go on with the signals whose requests were cut short, a few accounts of each in turn.
+        """Continue the signals whose requests were cut short, a few accounts of each in turn.
 
-        What cannot go on holds up nothing else, and others have their turn first. Raises, after the rest, what it met.
+        A failing signal blocks nothing else, and others have their turn first. Raises its failures after the rest.
         """
         began = self._monotonic()
         end = began + _WITHIN.total_seconds()

@@ -1,7 +1,7 @@
-"""The requests for tokens that were in flight when a revocation became effective: refreshes, and mints.
+"""Token requests in flight when a revocation became effective: refreshes, and mints.
 
-Each was written down with a ledger number before it left, and its outcome with another. What they win after it is used
-by nobody, and has an end of its own at the provider (`pipeline.revocation.provider_side`).
+Each was recorded with a ledger number before it was sent, and its outcome with another. Tokens it wins after the
+revocation are never used, and are ended at the provider separately (`pipeline.revocation.provider_side`).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from identity.tables import accounts
 from pipeline.batches import in_batches
 from pipeline.revocation import scope_of, under
 
-# A mint's two requests and its commits take less, though the ledger be away for as long as its token is held on to.
-# Nobody but its own process writes its end.
+# A mint's two requests and its commits take less, even if the ledger is unavailable for as long as its token is kept.
+# Only its own process records its end.
 _MINTING = timedelta(minutes=2)
 
 
 class TokenRequest(StrEnum):
-    """What asked for a token."""
+    """The kind of a request for a token."""
 
-    REFRESH = "refresh"  # and whatever else brings an account its next token
+    REFRESH = "refresh"  # and any other request that brings an account its next token
     MINT = "mint"  # of a token for one repository
 
 
@@ -36,9 +36,9 @@ _TABLES = {TokenRequest.REFRESH: refresh_intents, TokenRequest.MINT: mints}
 
 
 def token_requests(connection: Connection, row: Row[Any], *, now: datetime) -> list[dict[str, Any]]:
-    """What the receipt of the revocation *row* says of them, oldest first.
+    """Return the token requests for the receipt of the revocation *row*, oldest first.
 
-    Its first receipt names them all; of what retention has forgotten since then, in the words of that.
+    The first receipt names them all. Those that retention has removed since then keep its words.
     """
     if row.receipt is None:
         found = [
@@ -54,9 +54,9 @@ def token_requests(connection: Connection, row: Row[Any], *, now: datetime) -> l
 
 
 def _in_flight(row: Row[Any], table: Table) -> ColumnElement[bool]:
-    """Those that began before the revocation, and whose outcome was not known before it."""
+    """Match requests begun before the revocation whose outcome was not known before it."""
     columns = table.c
-    # Looked up by what is in flight, which are few, and not by the accounts, which may be all there are.
+    # Looked up from the requests in flight, which are few; the scope may cover all accounts there are.
     of_scope = exists().where(accounts.c.id == columns.account_id, under(scope_of(row), accounts))
     unsettled = or_(columns.settled.is_(None), columns.settled > row.number)
     return and_(of_scope, columns.opened < row.number, unsettled)
@@ -79,5 +79,5 @@ def _told(kind: TokenRequest, one: Row[Any], now: datetime) -> dict[str, Any]:
 
 
 def _without_end(mint: Row[Any], now: datetime) -> IntentState:
-    """What a mint is called until it has an outcome, in the words for refreshes."""
+    """Return the state of a mint without an outcome, in the terms for refreshes."""
     return IntentState.OPEN if now < mint.started_at + _MINTING else IntentState.UNKNOWN

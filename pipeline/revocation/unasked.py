@@ -1,4 +1,4 @@
-"""Why a receipt says that no provider was asked."""
+"""Reasons why a receipt says that no provider was asked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.revocation.tables import NARROWING
 
 
 def why_not_asked(receipt: Mapping[str, Any]) -> str:
-    """The rest of a sentence."""
+    """Return the reason, as the rest of a sentence."""
     if receipt["scope"]["kind"] == ScopeKind.AGENT:
         return "an agent acts with credentials that others use too"
     if receipt["scope"]["kind"] == NARROWING:

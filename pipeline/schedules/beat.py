@@ -30,13 +30,13 @@ class Schedules(Protocol):
     def fire_due(self, now: datetime, ring: Callable[[Sequence[Bell]], object]) -> list[Bell]:
         """Insert a job for every due slot that has none yet, move schedules on, and return the bells of those jobs.
 
-        *ring* is called for those of each schedule as soon as they are committed, whatever becomes of the others.
+        *ring* is called for each schedule's bells as soon as they are committed, even if others fail.
         """
         ...
 
 
 class Scheduler(beat.Scheduler):
-    """`celery beat --scheduler pipeline.schedules.beat:Scheduler`."""
+    """The scheduler for `celery beat --scheduler pipeline.schedules.beat:Scheduler`."""
 
     app: App
 
@@ -56,7 +56,8 @@ class Scheduler(beat.Scheduler):
         error: str | None = None
         try:
             self._runtime.schedules.fire_due(datetime.now(UTC), self._ring)
-        except Exception as failure:  # beat must not end for a tick: counted, logged with its stack, and tried again
+        # beat must not end because of a tick: counted, logged with its stack, and tried again
+        except Exception as failure:
             metrics.BEAT_FAILURES.inc()
             log.exception("due slots could not be fired: the next tick tries again", extra={"action": "beat.failed"})
             error = type(failure).__name__
@@ -71,19 +72,19 @@ class Scheduler(beat.Scheduler):
         self._runtime.ring.jobs(bells)
 
     def _tell(self, error: str | None) -> None:
-        """Leave a heartbeat: that a beat ticks is known by it, and a beat that stopped by its age."""
+        """Leave a heartbeat: it shows that a beat ticks, and its age shows that one has stopped."""
         now = time.monotonic()
         if self._closed or (error == self._told and now - self._told_at < HEARTBEAT.total_seconds()):
             return
         try:
             self._runtime.heartbeat(BEAT, error)
-        except Exception:  # the schedule is kept all the same: a ledger that cannot be told shows as a heartbeat's age
+        except Exception:  # the schedule is kept all the same; an unwritable heartbeat shows by its age
             log.exception("no heartbeat of the schedule", extra={"action": "beat.unheard"})
         else:
             self._told, self._told_at = error, now
 
     def close(self) -> None:
-        """Beat calls this from its signal handler, maybe in the middle of a tick, and again on its way out."""
+        """Close once. Beat calls this from its signal handler, possibly in the middle of a tick, and again on exit."""
         super().close()
         if not self._ticking and not self._closed:
             self._closed = True

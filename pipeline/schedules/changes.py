@@ -1,4 +1,4 @@
-"""How schedules come and go: declared in code, added for a tenant, paused, resumed, removed."""
+"""Changes of schedules: declared in code, added for a tenant, paused, resumed, removed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DEFINITION = ("workflow", "origin", "catch_up", "at_most", "jitter_seconds", *_
 
 @dataclass(frozen=True, kw_only=True)
 class NewSchedule:
-    """A schedule as somebody wants it. Raises BadInput."""
+    """A schedule as requested. Raises BadInput."""
 
     tenant: str
     name: str
@@ -52,7 +52,7 @@ class NewSchedule:
         return f"{self.tenant}:{self.name}"
 
     def row(self, *, origin: str, now: datetime) -> dict[str, Any]:
-        """The row of a new schedule: its first slot is the next one."""
+        """Return the row of a new schedule, starting with its next slot."""
         return {
             "id": self.id,
             "tenant_id": self.tenant,
@@ -72,10 +72,9 @@ class NewSchedule:
 def ensure_schedule(
     connection: Connection, tenant: str, workflow: Workflow, *, now: datetime, owed_first: bool = False
 ) -> bool:
-    """The row of a workflow's own schedule, as the code has it now; whether it is. A pause stays.
+    """Bring a workflow's own schedule up to date with the code; True if it is. A pause stays, and due slots stay due.
 
-    What is due stays due. *owed_first*: keep the old cron line until its overdue slots have fired, unless that line is
-    invalid.
+    *owed_first*: keep the old cron line until its overdue slots have fired, unless that line is invalid.
     """
     said = workflow.schedule
     if said is None:
@@ -96,7 +95,7 @@ def ensure_schedule(
     if row.removed_at is None and all(getattr(row, name) == values[name] for name in _DEFINITION):
         return True
     if row.origin == TENANT and row.removed_at is None:
-        return True  # the tenant's own of that name came first, and is the tenant's to remove
+        return True  # the tenant's own schedule of that name came first, and only the tenant removes it
     del values["paused"]
     behind = False
     if row.removed_at is None:
@@ -114,13 +113,13 @@ def ensure_schedule(
 
 
 def remove_undeclared(connection: Connection, workflows: Sequence[str], *, now: datetime) -> None:
-    """These workflows have no schedule in code any more."""
+    """End the schedules in code of these workflows, which no longer declare any."""
     gone = schedules.c.workflow.in_(workflows) & (schedules.c.origin == CODE) & schedules.c.removed_at.is_(None)
     connection.execute(update(schedules).where(gone).values(removed_at=now))
 
 
 def end_for_tenant(connection: Connection, tenant: str, *, now: datetime) -> dict[str, int]:
-    """Nothing starts by itself for a deleted tenant, and no workflow is on for it; how many of each there were."""
+    """End all schedules and settings of a deleted tenant; return how many of each."""
     live = (schedules.c.tenant_id == tenant) & schedules.c.removed_at.is_(None)
     removed = connection.execute(update(schedules).where(live).values(removed_at=now)).rowcount
     off = connection.execute(delete(workflow_settings).where(workflow_settings.c.tenant_id == tenant)).rowcount
@@ -128,7 +127,7 @@ def end_for_tenant(connection: Connection, tenant: str, *, now: datetime) -> dic
 
 
 def add_schedule(connection: Connection, wanted: NewSchedule, *, now: datetime) -> datetime:
-    """Add a tenant's schedule; returns when it fires first. Raises BadInput if there is one of that name."""
+    """Add a tenant's schedule; return when it first fires. Raises BadInput if there is one of that name."""
     values = wanted.row(origin=TENANT, now=now)
     next_at: datetime = values["next_at"]
     if insert_new(connection, schedules, values):
@@ -141,7 +140,7 @@ def add_schedule(connection: Connection, wanted: NewSchedule, *, now: datetime) 
 
 
 def get_schedule(connection: Connection, id: str) -> Row[tuple[Any, ...]]:
-    """That schedule's row. Raises BadInput."""
+    """Return that schedule's row. Raises BadInput."""
     found = connection.execute(select(schedules).where(schedules.c.id == id, schedules.c.removed_at.is_(None))).first()
     if found is None:
         raise BadInput(f"there is no schedule {id}: `aswhom schedules list` shows them")
@@ -156,7 +155,7 @@ def pause_schedule(connection: Connection, id: str) -> Row[tuple[Any, ...]]:
 
 
 def resume_schedule(connection: Connection, id: str, *, now: datetime) -> datetime:
-    """Go on with the next slot; what passed during a pause is not caught up. Returns when it fires. Raises BadInput."""
+    """Resume with the next slot, without catching up on the pause; return when it fires. Raises BadInput."""
     row = get_schedule(connection, id)
     if not row.paused:
         raise BadInput(f"{id} is not paused: it fires next at {row.next_at:%Y-%m-%d %H:%M} UTC")
@@ -167,13 +166,13 @@ def resume_schedule(connection: Connection, id: str, *, now: datetime) -> dateti
 
 
 def skip_missed(connection: Connection, *, now: datetime) -> list[str]:
-    """Leave out every slot that has passed, of all schedules: each fires next at its next one. Whose that are."""
+    """Skip every missed slot: all due schedules move to their next slot. Return their ids."""
     skipped = []
     for row in connection.execute(select(schedules).where(LIVE, schedules.c.next_at <= now).order_by(schedules.c.id)):
         try:
             next_at = _next(row.id, Timetable(cron=row.cron, zone=row.zone), timedelta(seconds=row.jitter_seconds), now)
         except BadInput:
-            continue  # a line that cannot be kept fires nothing
+            continue  # an invalid line fires nothing
         _put(connection, row.id, {"next_at": next_at})
         skipped.append(row.id)
     return skipped

@@ -1,4 +1,4 @@
-"""Schedules that a clock far ahead moved on too far: they would be silent until then, and nothing call them late."""
+"""Schedules moved too far by a fast clock: they would be silent until then, and not count as late."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pipeline.schedules.changes import LIVE
 from pipeline.schedules.timetable import Timetable, offset
 from pipeline.tables import schedules
 
-#: By so much a beat's clock may be ahead: it fires early, and what it moved on is left alone.
+#: A beat's clock may be ahead by this much: it fires early, and the schedules it moved are left alone.
 SLACK = timedelta(minutes=5)
 
 
 def overshot(connection: Connection, *, now: datetime) -> list[tuple[Row[tuple[Any, ...]], datetime]]:
-    """Those that would fire later than their next slot, and when that is to be fired; O(schedules).
+    """Return schedules set later than their next slot, and when each should fire; O(schedules).
 
-    By *now* and by the ledger's clock: one that is behind must not have what was fired long ago fall due again.
+    Uses the later of *now* and the ledger's clock: a clock that is behind must not make fired slots due again.
     """
     now = max(now, ledger_now(connection))
 
@@ -30,7 +30,7 @@ def overshot(connection: Connection, *, now: datetime) -> list[tuple[Row[tuple[A
         try:
             return Timetable(cron=cron, zone=zone).after(now + SLACK)
         except BadInput:
-            return None  # a line that cannot be kept says so when it is due
+            return None  # an invalid line is reported when it is due
 
     found = []
     for row in connection.execute(select(schedules).where(LIVE, schedules.c.next_at > now + SLACK)):

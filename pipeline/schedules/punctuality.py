@@ -1,4 +1,4 @@
-"""Whether the schedules are kept: a beat that stopped is seen by its heartbeat, and by what it did not fire."""
+"""Punctuality of schedules: a stopped beat shows by its heartbeat, and by what it did not fire."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from pipeline.tables import heartbeats, schedules
 
 @dataclass(frozen=True, kw_only=True)
 class Punctuality:
-    """How the schedules are kept, at one moment."""
+    """The state of the schedules at one moment."""
 
     live: int  # schedules that are neither paused nor removed
     ticked_at: datetime | None  # by any beat
     error: str | None  # of the newest tick
-    late: timedelta  # the most overdue schedule that has no fault of its own
+    late: timedelta  # of the most overdue schedule without a fault of its own
     faults: dict[str, str]  # by schedule
 
 
 def look(connection: Connection, *, now: datetime) -> Punctuality:
-    """How the schedules are kept. *now*: by the ledger's clock, which dates heartbeats."""
+    """Return how the schedules are kept. *now*: by the ledger's clock, which dates heartbeats."""
     beat = select(heartbeats.c.at, heartbeats.c.error).where(heartbeats.c.duty == BEAT)
     newest = connection.execute(beat.order_by(heartbeats.c.at.desc()).limit(1)).first()
     sound = select(func.min(schedules.c.next_at)).where(LIVE, schedules.c.fault.is_(None))
@@ -45,13 +45,13 @@ def look(connection: Connection, *, now: datetime) -> Punctuality:
 
 
 def measure(store: Store) -> None:
-    """Set the gauges of the schedules; housekeeping alone does. A beat that never ticked is silent for ever."""
+    """Set the gauges of the schedules. Only housekeeping does. A beat that never ticked is infinitely silent."""
     with measuring(metrics.BEAT_SILENT_SECONDS, metrics.SCHEDULE_LATE_SECONDS, metrics.SCHEDULES_FAULTY):
         _set(*store.read(lambda c: ((now := ledger_now(c)), look(c, now=now))))
 
 
 def _set(now: datetime, found: Punctuality) -> None:
-    if not found.live:  # then a beat that does not run is missed by nobody
+    if not found.live:  # nobody needs a beat then
         silent = 0.0
     elif found.ticked_at is None:
         silent = math.inf

@@ -1,4 +1,4 @@
-"""Schedules in the ledger: a slot is a row, so however many beats run, it fires once."""
+"""Firing schedules in the ledger: a slot is a row, so it fires once, however many beats run."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ Fields = tuple[Any, ...]
 
 
 def _unheard(bells: Sequence[Bell]) -> None:
-    """Whoever fires without a broker leaves the jobs to housekeeping, which rings again."""
+    """Do not ring: without a broker, the jobs are left to housekeeping, which rings later."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Fired:
-    """What one due schedule came to, to be told of once that is committed."""
+    """The result of one due schedule, to be reported once it is committed."""
 
     row: Row[Fields]
     owed: Owed
-    bells: tuple[Bell, ...] | None  # None: its workflow is switched off
+    bells: tuple[Bell, ...] | None  # None: its workflow is not enabled
 
 
 class SlotFirer:
@@ -54,19 +54,19 @@ class SlotFirer:
     def __init__(self, store: Store, workflows: Registry, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._workflows = workflows
-        self._behind: Collection[tuple[str, str]] | None = None  # the code's lines still to take over; None: all
+        self._behind: Collection[tuple[str, str]] | None = None  # schedules in code still to take over; None: all
         self._monotonic = monotonic
-        self._again: dict[str, float] = {}  # schedules that cannot be kept, and when to look at them again
-        self._look_at = float("-inf")  # for those that were moved on too far
-        # Between the two no minute was without a tick: what fell due then was not missed, however many came before it.
+        self._again: dict[str, float] = {}  # schedules with a fault, and when to try them again
+        self._look_at = float("-inf")  # for schedules that were moved on too far
+        # Every minute between these two had a tick: a slot due then was not missed, however many came before it.
         self._kept = (_NEVER, _NEVER)
 
     def fire_due(self, now: datetime, ring: Callable[[Sequence[Bell]], object] = _unheard) -> list[Bell]:
-        """Start the jobs of every slot that is due and has none yet, and *ring* for those of a schedule at once.
+        """Start the jobs of every due slot that has none yet, and *ring* for each schedule at once.
 
-        What cannot be fired says why in its row, is looked at again after a minute, and holds up nothing else. What a
-        tick has no time for is due at the next one. While the installation is held nothing is fired: that is missed,
-        and caught up with after the release. Raises ExceptionGroup, after the rest, of what was not foreseen.
+        A schedule that cannot fire records why in its row, is tried again after a minute, and blocks no other. What a
+        tick has no time for is due at the next one. While the installation is held nothing is fired; those slots count
+        as missed and are caught up after the release. Raises an ExceptionGroup of unexpected failures after the rest.
         Raises Unavailable or CommitUnknown at once, in the group if there is one.
         """
         if self._store.read(find_hold) is not None:
@@ -95,7 +95,7 @@ class SlotFirer:
             try:
                 fired = self._store.write(partial(self._fire, id=id, now=now, late=late))
             except (CommitUnknown, Unavailable):
-                raise  # it is the ledger's, not this schedule's
+                raise  # the ledger's failure, not this schedule's
             except (BadInput, Misconfigured) as fault:
                 self._set_aside(id, str(fault), now)
             except Exception as failure:  # noqa: BLE001 - raised below: one schedule's bug must not stop the others
@@ -113,7 +113,7 @@ class SlotFirer:
         return found
 
     def _bring_back(self, now: datetime) -> None:
-        """Have what a clock far ahead moved on fire when it should; a slot that was fired is not fired again."""
+        """Correct schedules that a clock far ahead moved on. A slot that was fired is not fired again."""
         if self._monotonic() < self._look_at:
             return
         moved: list[str] = []
@@ -125,7 +125,7 @@ class SlotFirer:
         self._look_at = self._monotonic() + _LOOK.total_seconds()
 
     def _follow_code(self, now: datetime) -> None:
-        """Take over what the code declares; what owes something by its old line follows once that was fired."""
+        """Take over the schedules in code; one with slots owed by its old line follows once they have fired."""
         faults, self._behind = self._store.write(partial(self._take_over_code, which=self._behind, now=now))
         for tenant, name, fault in faults:
             note = {"action": "schedule.faulty", "tenant": tenant, "workflow": name}
@@ -134,9 +134,9 @@ class SlotFirer:
     def _take_over_code(
         self, connection: Connection, *, which: Collection[tuple[str, str]] | None, now: datetime
     ) -> tuple[list[tuple[str, str, str]], set[tuple[str, str]]]:
-        """What the code declares now is what is kept, for whom its workflow is switched on.
+        """Keep what the code declares now, for tenants that have enabled its workflow.
 
-        Returns what cannot be, and why; and what owes something first. *which*: these alone, by tenant and workflow.
+        Returns those with a fault, and those that still owe slots. *which*: only these, by tenant and workflow.
         """
         if which is None:
             _end_for_gone_tenants(connection, now=now)
@@ -153,7 +153,7 @@ class SlotFirer:
                 try:
                     if not ensure_schedule(connection, tenant, declared[name], now=now, owed_first=True):
                         behind.add((tenant, name))
-                except BadInput as fault:  # one workflow's must not stop the others
+                except BadInput as fault:  # one workflow's fault must not stop the others
                     faults.append((tenant, name, str(fault)))
         return faults, behind
 
@@ -183,7 +183,7 @@ class SlotFirer:
     def _start(
         self, connection: Connection, row: Row[Fields], workflow: Workflow, due: tuple[datetime, ...], now: datetime
     ) -> tuple[Bell, ...] | None:
-        """The bells of the jobs of these slots; None: the workflow is switched off."""
+        """Start the jobs of these slots and return their bells; None: the workflow is not enabled."""
         config = pins.enabled(connection, row.tenant_id, workflow.name)
         if config is None:
             return None
@@ -206,7 +206,7 @@ class SlotFirer:
         return bells.ring_due(connection, row.tenant_id, workflow.pattern, most=max(len(due), 1))
 
     def _set_aside(self, id: str, fault: str, now: datetime) -> None:
-        """Have a schedule say why it is not kept; it stays due, and catches up as it is set to once that is mended."""
+        """Record why a schedule cannot fire. It stays due, and catches up as configured once the fault is mended."""
         self._again[id] = self._monotonic() + _AGAIN.total_seconds()
         if self._store.write(partial(_say_fault, id=id, fault=fault, now=now)):
             log.error("a schedule cannot be kept: %s", fault, extra={"action": "schedule.faulty", "schedule": id})
@@ -215,23 +215,23 @@ class SlotFirer:
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _AGAIN = timedelta(minutes=1)
 _LOOK = timedelta(minutes=1)
-_TICK = timedelta(seconds=10)  # no schedule is fired after it: a heartbeat follows each tick
+_TICK = timedelta(seconds=10)  # no schedule is fired after it, because a heartbeat follows each tick
 
 
 def _end_for_gone_tenants(connection: Connection, *, now: datetime) -> None:
-    """Until a deletion ended a tenant's schedules itself, it left them to fire for ever."""
+    """End leftover schedules of tenants deleted before deletion ended them itself."""
     for gone in connection.execute(select(tenants.c.id).where(tenants.c.deleted_at.is_not(None))).scalars().all():
         end_for_tenant(connection, gone, now=now)
 
 
 def _say_fault(connection: Connection, *, id: str, fault: str, now: datetime) -> bool:
-    """Whether that was not said yet."""
+    """Store a fault. True if it was not stored yet."""
     row = connection.execute(select(schedules).where(schedules.c.id == id, LIVE, schedules.c.next_at <= now)).first()
     return row is not None and row.fault != fault and _move(connection, row, {"fault": fault})
 
 
 def _move(connection: Connection, row: Row[Fields], values: Mapping[str, Any]) -> bool:
-    """Compare and set: of all beats that read this row, one moves it on."""
+    """Compare-and-set: of all beats that read this row, one moves it on."""
     mine = (schedules.c.id == row.id) & (schedules.c.next_at == row.next_at) & LIVE
     return connection.execute(update(schedules).where(mine).values(**values)).rowcount == 1
 

@@ -1,4 +1,4 @@
-"""Whether a beat still comes round, for whoever ends one that does not."""
+"""Detects a beat that no longer ticks, so that it can be restarted."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-#: A tick that fires the slots of very many schedules may take minutes; one that hangs does so for good.
+#: A tick that fires the slots of very many schedules may take minutes; one that hangs never returns.
 STUCK_AFTER = timedelta(minutes=10)
 
 
 class Ticks:
-    """Of one process. Before its first has ended, a beat is not ready, and not stuck: it waits for its ledger, say."""
+    """The ticks of one process.
+
+    Before the first has ended, a beat is not ready but not stuck either: its ledger may be away.
+    """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._at: float | None = None
 
     def ended(self) -> None:
-        """One is over, whatever came of it."""
+        """Note the end of a tick, whatever its result."""
         self._at = self._monotonic()
 
     def have_begun(self) -> bool:

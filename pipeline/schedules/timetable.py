@@ -1,4 +1,4 @@
-"""When a cron line falls due in a time zone, and which of the slots that passed are made up for."""
+"""Due times of cron lines in a time zone, and catching up on missed slots."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from cronsim import CronSim, CronSimError
 
 from identity.errors import BadInput
 
-#: Later than this, a slot was missed.
+#: A slot later than this was missed.
 ON_TIME = timedelta(minutes=1)
 MOST = 1000  # slots that one catch-up may fire
 LONGEST_JITTER = timedelta(days=1)
 
 
 class CatchUp(StrEnum):
-    """What becomes of slots that passed while nothing could fire them."""
+    """The treatment of slots that passed while nothing could fire them."""
 
-    SKIP = "skip"  # nothing: the next slot is the next to fire
+    SKIP = "skip"  # none: the next slot is the next to fire
     ONCE = "once"  # one job stands for all of them, with the newest slot
-    ALL = "all"  # a job each, oldest first, the newest so many of them
+    ALL = "all"  # a job for each of the newest `at_most`, oldest first
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timetable:
     """A cron line of five fields in a zone of the IANA database. Raises BadInput.
 
-    Changes of daylight saving as in Debian's cron(8): a fixed time that a day skips falls due when the clocks have
-    moved, one that a day has twice falls due the first time; `*` in minutes or hours goes by the hours that pass.
+    Daylight saving works as in Debian's cron(8): a fixed time that a day skips falls due when the clocks have moved,
+    one that a day has twice falls due the first time; `*` in minutes or hours follows elapsed hours.
     """
 
     cron: str
@@ -50,14 +50,14 @@ class Timetable:
             raise BadInput(f"{self.zone!r} is no time zone: use a name like Europe/Berlin") from fault
 
     def after(self, moment: datetime) -> datetime:
-        """The first slot later than *moment*. Raises BadInput if there is none in fifty years."""
+        """Return the first slot later than *moment*. Raises BadInput if there is none in fifty years."""
         try:
             return next(self._since(moment))
         except StopIteration:
             raise BadInput(f"{self.cron!r} never falls due") from None
 
     def latest(self, after: datetime, until: datetime, *, limit: int) -> list[datetime]:
-        """The newest *limit* slots later than *after* and not later than *until*, oldest first."""
+        """Return the newest *limit* slots later than *after* and not later than *until*, oldest first."""
         window = timedelta(hours=1)
         while True:
             start = max(after, until - window)
@@ -71,7 +71,7 @@ class Timetable:
             window *= 4
 
     def _since(self, moment: datetime) -> Iterator[datetime]:
-        # From a start inside a repeated hour CronSim gives times of the hour's first pass, which are over.
+        # From a start inside a repeated hour, CronSim yields times of the hour's first pass, which are over.
         for local in CronSim(self.cron, moment.astimezone(ZoneInfo(self.zone))):
             slot: datetime = local.astimezone(UTC)
             if slot > moment:
@@ -82,8 +82,8 @@ class Timetable:
 class Daily:
     """A schedule in code: a cron line in a time zone, read by Celery Beat's scheduler. Raises TypeError.
 
-    *catch_up* says what becomes of slots that passed while no beat ran, *at_most* how many of them `ALL` fires;
-    *jitter* spreads the tenants' jobs: each fires later than its slots by a time of its own below it, always the same.
+    *catch_up*: the treatment of slots that passed while no beat ran. *at_most*: how many of them `ALL` fires. *jitter*
+    spreads the tenants' jobs: each fires later than its slots by a constant offset below *jitter*.
     """
 
     cron: str
@@ -104,7 +104,7 @@ class Daily:
 
 @dataclass(frozen=True, kw_only=True)
 class Owed:
-    """What a schedule that is due fires, and how many of the slots it looked at it leaves out."""
+    """The slots that a due schedule fires, and how many it leaves out."""
 
     slots: tuple[datetime, ...]
     left_out: int
@@ -113,7 +113,7 @@ class Owed:
 def owed(
     timetable: Timetable, first: datetime, *, until: datetime, late: timedelta, catch_up: CatchUp, at_most: int
 ) -> Owed:
-    """Which slots to fire, of those from *first* to *until*. *late*: by how much the newest of them may be late."""
+    """Choose the slots to fire from *first* to *until*. *late*: how late the newest may be under SKIP."""
     found = timetable.latest(first, until, limit=at_most + 1)
     if len(found) <= at_most:
         found.insert(0, first)
@@ -128,7 +128,7 @@ def owed(
 
 
 def check_jitter(jitter: timedelta) -> None:
-    """Raises BadInput."""
+    """Raise BadInput if the jitter is negative or longer than a day."""
     if jitter < timedelta():
         raise BadInput("a jitter cannot be negative: nothing fires before its slot")
     if jitter > LONGEST_JITTER:
@@ -136,7 +136,7 @@ def check_jitter(jitter: timedelta) -> None:
 
 
 def offset(schedule: str, jitter: timedelta) -> timedelta:
-    """How much later than its slots this schedule fires: always the same, below *jitter*, spread over schedules."""
+    """Return the delay of a schedule's firing after its slots: constant, below *jitter*, spread over schedules."""
     seconds = int(jitter.total_seconds())
     if seconds < 1:
         return timedelta()

@@ -16,16 +16,16 @@ TESTS = ROOT / "tests" / "failure_cases"
 HEAD = """\
 # Failure cases
 
-Thirty ways in which real systems lost the grants they were given, from their public issue trackers. What a provider
-does in each can be had as a process of its own, to aim at a profile, a client or a system of yours:
+Thirty ways in which real systems lost the grants they were given, from their public issue trackers. A sandbox process
+plays the provider of each case, so that you can point a profile, a client or a system of your own at it:
 
 ```sh
 aswhom sandbox list
 aswhom sandbox provider --case 10
 ```
 
-The test of each case drives the coordinator, or a worker, against that process, on SQLite and on PostgreSQL. This page
-is made from the cases and the tests: `python -m tests.docs.failure_cases` writes it, and a test compares it.
+The test of each case runs the coordinator, or a worker, against that process, on SQLite and on PostgreSQL. This page is
+generated from the cases and the tests with `python -m tests.docs.failure_cases`, and a test compares it.
 
 | | case | what the provider does | what Aswhom does | seen at |
 |---|---|---|---|---|

@@ -47,8 +47,8 @@ def needs_a_person(rig: Rig, account: str, *, because: str) -> None:
 
 
 def test_case_09_no_lifetime_at_connect(rig: Rig) -> None:
-    """A token whose end is not known is neither old nor eternal news: it is used as it is, nothing is refreshed at
-    connect, and one that is refused upstream is refreshed then.
+    """A token without a known end is neither expired nor everlasting: it is used as it is, nothing is refreshed at
+    connect, and a token that is refused upstream is refreshed then.
     """
     account = rig.consent()
     assert rig.grant(account).expires_at is None
@@ -75,8 +75,8 @@ def test_case_10_a_gateway_time_out_after_the_rotation(rig: Rig) -> None:
 
 
 def test_case_11_no_replay_inside_the_grace_window(rig: Rig) -> None:
-    """Where the provider's window was verified and is in its profile, the same token is presented once more inside it,
-    counted, and never a third time. No provider's has been yet: the 30 s are of a profile of the test's own.
+    """If the provider's window was verified and is in its profile, the same token is presented once more inside it,
+    counted, and never a third time. No provider's has been verified yet: the 30 s are from a profile of the test's own.
     """
     account = rig.consent()
     assert rig.coordinator(grace=30).refresh(account, after_generation=1) == 2
@@ -87,8 +87,8 @@ def test_case_11_no_replay_inside_the_grace_window(rig: Rig) -> None:
 
 
 def test_case_12_an_ambiguous_time_out_and_death_of_idleness(rig: Rig) -> None:
-    """Without a verified window an answer that was lost fails closed: it was presented once, and a person is
-    needed. A grant that nobody uses is touched before the provider's limit, time after time.
+    """Without a verified window a lost answer fails closed: the token was presented once, and a person is needed. A
+    grant that nobody uses is refreshed before the provider's idle limit, each time.
     """
     account = rig.consent()
     with pytest.raises(ReauthRequired):
@@ -115,9 +115,7 @@ def test_case_12_an_ambiguous_time_out_and_death_of_idleness(rig: Rig) -> None:
 
 
 def test_case_13_a_refusal_with_status_200(rig: Rig) -> None:
-    """The body is read before the status: bad_refresh_token is the end of the grant, and nothing of that answer becomes
-    a token.
-    """
+    """The body is read before the status: bad_refresh_token ends the grant, and no part of it becomes a token."""
     account = rig.consent()
     with pytest.raises(ReauthRequired, match="bad_refresh_token"):
         rig.coordinator().refresh(account, after_generation=1)
@@ -127,7 +125,7 @@ def test_case_13_a_refusal_with_status_200(rig: Rig) -> None:
 
 
 def test_case_14_a_form_where_json_was_asked_for(rig: Rig) -> None:
-    """JSON is asked for, and a form is read as well, unless it may have been cut."""
+    """JSON is asked for, and a form-encoded answer is read as well, unless it may have been cut."""
     account = rig.consent()
     assert rig.coordinator().refresh(account, after_generation=1) == 2
     assert rig.works(account)
@@ -147,8 +145,8 @@ def test_case_15_a_success_without_a_token(rig: Rig) -> None:
 
 
 def test_case_16_a_rate_limit_is_taken_for_a_dead_grant(rig: Rig) -> None:
-    """429 says nothing of the grant, whatever its body says. The token serves while it lives, Retry-After is kept, and
-    then the same refresh token is good.
+    """429 says nothing about the grant, whatever its body says. The current token serves while it lives, Retry-After is
+    respected, and then the same refresh token works.
     """
     account = rig.consent()
     rig.age(account)
@@ -180,7 +178,7 @@ def test_case_17_a_rotated_client_secret_wipes_user_tokens(rig: Rig) -> None:
 
 
 def test_case_18_an_empty_refresh_token_overwrites_the_old_one(rig: Rig) -> None:
-    """An empty, null or absent refresh token never overwrites the one that is there."""
+    """An empty, null or absent refresh token never overwrites the stored one."""
     account = rig.consent()
     kept = rig.token(account, REFRESH)
     for generation in (1, 2, 3):
@@ -192,8 +190,8 @@ def test_case_18_an_empty_refresh_token_overwrites_the_old_one(rig: Rig) -> None
 
 
 def test_case_19_a_refresh_without_a_lifetime_is_the_last_one(rig: Rig) -> None:
-    """The last known lifetime stands in, so the token is renewed when that ends; one that is refused upstream before is
-    renewed then.
+    """The last known lifetime is used, so the token is renewed when that ends. A token that is refused upstream earlier
+    is renewed then.
     """
     account = rig.consent()
     assert rig.coordinator().refresh(account, after_generation=1) == 2
@@ -205,7 +203,7 @@ def test_case_19_a_refresh_without_a_lifetime_is_the_last_one(rig: Rig) -> None:
 
 
 def test_case_20_a_lifetime_that_cannot_be_read(rig: Rig) -> None:
-    """Whatever comes for a lifetime, the tokens beside it are kept, and they are taken to end."""
+    """Whatever the lifetime is, the tokens beside it are kept, and they are assumed to expire."""
     account = rig.consent()
     lives = []
     for generation in range(1, 5):
@@ -218,8 +216,8 @@ def test_case_20_a_lifetime_that_cannot_be_read(rig: Rig) -> None:
 
 
 def test_case_21_clocks_that_differ(rig: Rig) -> None:
-    """Lifetimes count from the start of the request, moments are read against the answer's own Date, and a token is
-    renewed some time before its end.
+    """Lifetimes count from the start of the request, absolute times are read against the answer's own Date, and a token
+    is renewed some time before its end.
     """
     rig.provider.play(21, seconds=0.6)
     account, asked = rig.consent(), rig.clock()
@@ -235,8 +233,8 @@ def test_case_21_clocks_that_differ(rig: Rig) -> None:
 
 
 def test_case_22_two_rotations_that_end_at_the_same_moment(rig: Rig) -> None:
-    """The generation orders tokens, never their end. Whoever still holds the older one finds the newer one, and nothing
-    is presented for that.
+    """Tokens are ordered by generation, never by their end. A holder of the older token finds the newer one, and
+    nothing is presented for that.
     """
     account = rig.consent()
     ends, tokens = [], []

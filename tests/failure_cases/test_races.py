@@ -58,8 +58,8 @@ def overtaken(rig: Rig, pool: ThreadPoolExecutor, account: str, locks: redis.Red
 
 
 def test_case_01_many_waiters_refresh_in_turn(rig: Rig, locks: redis.Redis) -> None:
-    """Waiters look again after the lock and after their time-out. The token is presented once for all of them, and one
-    that lost patience finds the new generation when it comes back.
+    """Waiters look again after they get the lock and after their time-out. The token is presented once for all of them,
+    and a waiter that gave up finds the new generation when it comes back.
     """
     account = rig.consent()
     with ThreadPoolExecutor(1) as pool:
@@ -80,8 +80,8 @@ def test_case_01_many_waiters_refresh_in_turn(rig: Rig, locks: redis.Redis) -> N
 
 
 def test_case_02_a_lock_time_out_is_taken_for_bad_credentials(rig: Rig, locks: redis.Redis) -> None:
-    """Contention has an error of its own, `Unavailable`: try again. The account, its grant and the audit know nothing
-    of it.
+    """Contention has an error of its own, `Unavailable`: try again. The account, its grant and the audit do not change
+    because of it.
     """
     account = rig.consent()
     with ThreadPoolExecutor(1) as pool:
@@ -98,8 +98,8 @@ def test_case_02_a_lock_time_out_is_taken_for_bad_credentials(rig: Rig, locks: r
 
 
 def test_case_03_a_database_lock_is_held_across_the_request(rig: Rig, locks: redis.Redis) -> None:
-    """No transaction is open and no lock held while the provider is asked: a revocation, which takes the account's lock
-    alone, commits meanwhile. The late answer is kept, sealed, only to be revoked.
+    """No transaction is open and no lock is held while the provider is asked: a revocation, which takes only the
+    account's lock, commits meanwhile. The late answer is kept, sealed, only to be revoked.
     """
     account = rig.consent()
     scope = Scope(kind=ScopeKind.ACCOUNT, key=str(ADA))
@@ -119,8 +119,8 @@ def test_case_03_a_database_lock_is_held_across_the_request(rig: Rig, locks: red
 
 
 def test_case_04_the_lock_is_shorter_than_the_refresh(rig: Rig, locks: redis.Redis) -> None:
-    """The lock is set to outlive the whole refresh. If it lapses all the same, the intent's row lets nobody present the
-    token again.
+    """The lock is set to outlive the whole refresh. If it lapses all the same, the intent's row prevents a second
+    presentation of the token.
     """
     budget = RefreshBudget()
     assert budget.lock_ttl > budget.send + budget.http + budget.store
@@ -135,7 +135,7 @@ def test_case_04_the_lock_is_shorter_than_the_refresh(rig: Rig, locks: redis.Red
 
 def test_case_05_a_slow_provider_at_the_top_of_the_hour(rig: Rig, locks: redis.Redis) -> None:
     """A second worker whose lock is free while the first one's refresh is slow does not kill the first one's token: it
-    waits for that commit. Tokens that were issued in one moment are refreshed ahead in moments of their own.
+    waits for that commit. Tokens that were issued in one moment are refreshed ahead at different moments.
     """
     account = rig.consent()
     with ThreadPoolExecutor(2) as pool:
@@ -188,8 +188,8 @@ def test_case_06_a_waiter_goes_on_without_a_token(rig: Rig, locks: redis.Redis) 
 
 @pytest.mark.parametrize("with_redis", [True, False])
 def test_case_07_parallel_items_burn_a_rotating_token(rig: Rig, locks: redis.Redis, with_redis: bool) -> None:
-    """Whatever asks for the grant at once presents its token once, also without Redis. A refusal is never stored as if
-    it were a token.
+    """Callers that ask for the grant at the same time present its token once, also without Redis. A refusal is never
+    stored as if it were a token.
     """
     account = rig.consent()
     everyone = [
@@ -206,8 +206,8 @@ def test_case_07_parallel_items_burn_a_rotating_token(rig: Rig, locks: redis.Red
 
 
 def test_case_08_a_rotated_token_has_nowhere_to_be_saved(rig: Rig, ledger_url: str) -> None:
-    """Saving is part of the refresh: the raw answer is committed before it is read, and no token is used before it is.
-    Processes that know nothing but the ledger go on from there, also after one that died in between.
+    """Saving is part of the refresh: the raw answer is committed before it is read, and no token is used before it is
+    committed. A process that knows only the ledger can go on from there, also after the first one died in between.
     """
     account = rig.consent()
     for generation, die_at in ((1, None), (2, "after_answer_stored"), (3, None)):
@@ -224,8 +224,8 @@ def test_case_08_a_rotated_token_has_nowhere_to_be_saved(rig: Rig, ledger_url: s
 
 
 def test_case_26_a_loser_deletes_the_winners_token(rig: Rig, locks: redis.Redis) -> None:
-    """A refusal ends only the generation that was presented. If that has moved meanwhile, it was a race and no death:
-    the winner's token stays, and the loser uses it.
+    """A refusal ends only the generation that was presented. If the generation has moved meanwhile, it was a race: the
+    winner's token stays, and the loser uses it.
     """
     account = rig.consent()
     with ThreadPoolExecutor(1) as pool:
@@ -241,7 +241,7 @@ def test_case_26_a_loser_deletes_the_winners_token(rig: Rig, locks: redis.Redis)
 
 
 def test_case_27_a_dead_grant_is_asked_for_again_and_again(rig: Rig, locks: redis.Redis) -> None:
-    """Death is remembered in the account's state: a hundred calls, in any process, learn it there and present
+    """A dead grant is remembered in the account's state: a hundred calls, in any process, find it there and present
     nothing.
     """
     account = rig.consent()
@@ -266,8 +266,8 @@ def test_case_27_a_dead_grant_is_asked_for_again_and_again(rig: Rig, locks: redi
 
 
 def test_case_30_a_lease_that_is_taken_for_a_fence(rig: Rig, locks: redis.Redis) -> None:
-    """Safety is a conditional write, not the lock: with every lock lost in the middle of a refresh, eight others still
-    present nothing, and the family of tokens lives.
+    """A conditional write keeps the grant safe, not the lock: with every lock lost in the middle of a refresh, eight
+    others still present nothing, and the family of tokens survives.
     """
     account = rig.consent()
     with ThreadPoolExecutor(1) as pool:

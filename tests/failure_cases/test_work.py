@@ -93,7 +93,7 @@ def states(rig: Rig, *accounts: str) -> list[AccountState]:
 
 
 def test_case_23_signals_that_arrive_after_the_re_install(rig: Rig, hook: str) -> None:
-    """What was said to happen before the present consent changes nothing, in whatever order it arrives, and however
+    """A signal about something before the present consent changes nothing, in whatever order it arrives, and however
     often.
     """
     rig.provider.play(23, hook=hook)
@@ -108,8 +108,8 @@ def test_case_23_signals_that_arrive_after_the_re_install(rig: Rig, hook: str) -
 
 
 def test_case_24_a_signal_that_names_only_some_tokens(rig: Rig, hook: str) -> None:
-    """A signal reaches whom it names: one person's tokens leave the bot alone, and the end of an organization's
-    installation, which names no workspace, ends all that was granted in it.
+    """A signal reaches only those it names: one person's tokens leave the bot alone, and the end of an organization's
+    installation, which names no workspace, ends everything that was granted in it.
     """
     rig.provider.play(24, hook=hook)
     ada, service = rig.consent(key=AT_SLACK, provider="slack", person="1"), bot(rig)
@@ -121,8 +121,8 @@ def test_case_24_a_signal_that_names_only_some_tokens(rig: Rig, hook: str) -> No
 
 
 def test_case_25_an_installation_that_is_gone(rig: Rig) -> None:
-    """A suspended installation is asked again later; one that is gone is not. Its account needs a person, and no id is
-    kept anywhere else that could be asked for again.
+    """A suspended installation is asked again later; one that is gone is not. Its account needs a person, and its id is
+    kept nowhere else from which it could be asked for again.
     """
     rig.add_secret(PRIVATE_KEY, pem())
     account = connect_service(
@@ -152,8 +152,8 @@ def test_case_25_an_installation_that_is_gone(rig: Rig) -> None:
 
 
 def test_case_28_the_user_kept_only_some_scopes(rig: Rig) -> None:
-    """The scopes of each answer are stored and looked at before a step is sent: the job waits for the consent that
-    lacks, and posts once it is there.
+    """The scopes of each answer are stored and checked before a step is sent: the job waits for the missing consent,
+    and posts once it is there.
     """
     account = rig.consent()
     assert rig.grant(account).scopes == ("read", "write")
@@ -175,7 +175,7 @@ def test_case_28_the_user_kept_only_some_scopes(rig: Rig) -> None:
 
 def test_case_29_a_revoke_that_no_worker_heard(rig: Rig) -> None:
     """A revocation is a commit in the ledger, not a message: workers that were off when it came, and start with jobs
-    still before them, send nothing of these.
+    still in the queue, send nothing of those jobs.
     """
     rig.consent()
     accepted = [rig.job() for _ in range(5)]

@@ -33,8 +33,7 @@ CONTROLS = (
     Control(
         name="a client is not corrected while a consent of it is stored",
         file="identity/accounts/consent_ledger.py",
-        guard="lock_connection(connection, consent.key.connection)  # who corrects its client waits, and finds the "
-        "account",
+        guard="lock_connection(connection, consent.key.connection)",
         without="pass",
         test=f"{CHANGES}::test_a_consent_beside_a_correction",
     ),
@@ -48,7 +47,7 @@ CONTROLS = (
     Control(
         name="of two workspaces that are taken back at once one is the last",
         file="pipeline/desk/tenants.py",
-        guard="lock_connection(connection, connection_id)  # of a tenant's last two, one is found to be the last",
+        guard="lock_connection(connection, connection_id)  # of a tenant's last two, one sees that it is the last",
         without="pass",
         test=f"{CHANGES}::test_of_two_workspaces",
     ),

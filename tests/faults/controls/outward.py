@@ -41,7 +41,7 @@ CONTROLS = (
     Control(
         name="another key is found before anything is shown",
         file="identity/keys/vault.py",
-        guard="if self._proven is None:  # before a token is shown, rather than when its answer is to be sealed",
+        guard="if self._proven is None:  # before a token is presented rather than when its answer is to be sealed",
         without="if False:",
         test="tests/identity/test_proven_keys.py::test_it_is_found_when_a_secret_is_opened and sqlite",
     ),

@@ -211,7 +211,7 @@ CONTROLS = (
     Control(
         name="a person's second revocation is told by the same bytes",
         file="webhooks/sources/github.py",
-        guard="dedupe_by_body=signal is None,  # a person's second revocation is the same bytes as the first",
+        guard="dedupe_by_body=signal is None,  # a person's second revocation has the same bytes as the first",
         without="dedupe_by_body=True,",
         test="tests/webhooks/test_github_source.py::test_a_revoked_authorization_is_a_signal",
     ),
