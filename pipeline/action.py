@@ -1,8 +1,8 @@
-"""Actions: typed upstream operations with declared facts and pure request and answer functions.
+"""Typed upstream operations: declared facts, and pure functions for the request and the answer.
 
-An action is a frozen pydantic model. It never sees a token, a socket or a clock: `request(call)` says what to send,
-`judge(response)` says what the answer means, `read(response)` turns a success into the result. The one sender
-(`pipeline.upstream`) adds the credential and the attempt's id.
+An action is a frozen pydantic model. It never sees a token, a socket or a clock: `request(call)` builds what to send,
+`judge(response)` interprets the answer, and `read(response)` turns a success into the result. `pipeline.upstream` is
+the only sender; it adds the credential and the attempt's id.
 """
 
 from __future__ import annotations
@@ -50,54 +50,55 @@ __all__ = [
 
 
 class Result(BaseModel):
-    """What a done step returns; it is stored as JSON and read back on every run."""
+    """The return value of a finished step, stored as JSON and read back on every run."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)  # JSON has none
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)  # JSON has no NaN or infinity
 
 
 R = TypeVar("R", bound=Result)
 
 
 class Recovery(StrEnum):
-    """How an attempt without an answer is resolved. Never by blind repetition."""
+    """Ways to resolve an attempt without an answer; none repeats it blindly."""
 
-    IDEMPOTENT = "idempotent"  # repeat: twice is once
-    KEYED = "keyed"  # repeat with the same idempotency key, while the upstream knows it (`key_kept`)
-    CLIENT_ID = "client_id"  # we choose the id, the upstream refuses it twice: look it up, then send
-    PROBE = "probe"  # search for our marker: adopt what is found, else send
+    IDEMPOTENT = "idempotent"  # repeat: doing it twice equals doing it once
+    KEYED = "keyed"  # repeat with the same idempotency key, while the upstream remembers it (`key_kept`)
+    CLIENT_ID = "client_id"  # we choose the id and the upstream rejects a duplicate: look it up, then send
+    PROBE = "probe"  # search for our marker: adopt what is found, otherwise send
     ASK = "ask"  # nothing can be looked up: park for an operator
 
     @property
     def searches(self) -> bool:
-        """Whether what an attempt did can be looked up at the upstream."""
+        """True if the upstream can be searched for the effect of an attempt."""
         return self in (Recovery.CLIENT_ID, Recovery.PROBE)
 
     @property
     def repeats(self) -> bool:
-        """Whether an attempt may simply be made again: the upstream does it once."""
+        """True if an attempt may simply be repeated, because the upstream does it once."""
         return self in (Recovery.IDEMPOTENT, Recovery.KEYED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What policy and recovery need to know about an action before it runs."""
+    """Facts about an action that policy and recovery need before it runs."""
 
     provider: str
     scopes: frozenset[str]
     effect: Effect
     attribution: bool  # must this be traceable to a person?
     recovery: Recovery
-    capability: bool = False  # its upstream takes capability tokens, and no others
-    endpoints: EndpointClass | None = None  # whose budget its requests draw on; None: no limit is known
-    additive: bool = False  # does it add alone, and change nothing that is there? Who asks before it does goes by that
-    key_kept: timedelta = timedelta(days=1)  # `keyed`: so long its upstream knows a key, from when it was sent first
-    tool: bool = True  # may agents ask for it by the API? Not for what speaks in Aswhom's own name
+    capability: bool = False  # the upstream takes capability tokens and no other
+    endpoints: EndpointClass | None = None  # the rate budget that its requests draw on; None: no known limit
+    # it only adds and changes nothing that exists; clients use this to decide whether to ask before calling
+    additive: bool = False
+    key_kept: timedelta = timedelta(days=1)  # KEYED: how long the upstream remembers a key, from its first use
+    tool: bool = True  # whether agents may call it through the API; False for actions that speak in Aswhom's own name
 
     @property
     def repeats_for(self) -> timedelta | None:
-        """How long after a call without an answer it may be made again; None: whenever, if its recovery repeats at all.
+        """Return how long a call without an answer may be repeated; None: always, if its recovery mode repeats at all.
 
-        A write whose key was forgotten would be done twice, so that ends well before.
+        A write whose key the upstream has forgotten would be done twice, so this ends well before `key_kept` does.
         """
         keyed = self.recovery is Recovery.KEYED and self.effect is not Effect.READ
         return self.key_kept * 0.9 if keyed else None
@@ -105,12 +106,13 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """What makes the requests of one step recognisable: the same at every attempt to do the same."""
+    """Identifiers that make a step's requests recognisable; the same for every attempt at the same request."""
 
-    idempotency_key: str  # H(job, step), and what is asked for once a replay may have changed that; hexadecimal
-    client_id: str  # a UUID in version 4's form from the same hash, for upstreams that take ids
+    idempotency_key: str  # hex hash of job and step, and of the request if a replay may have changed it
+    client_id: str  # a UUID in version 4's form from the same hash, for upstreams that take client-chosen ids
     marker: str  # an HTML comment that a probe can search for
-    opened_at: datetime  # when it first opened, or opened for something else: a probe looks no further back
+    # when the step first opened, or first opened with a changed request: a probe looks no further back
+    opened_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,37 +123,37 @@ class Request:
     path: str
     params: Mapping[str, str | int | float] = field(default_factory=dict)
     json: Any = None
-    form: Mapping[str, str | int | float] | None = None  # instead of `json`, where an upstream wants fields
+    form: Mapping[str, str | int | float] | None = None  # instead of `json`, for upstreams that take form fields
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
-    """One whole HTTP answer. Header names are lower case."""
+    """One complete HTTP answer. Header names are lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def json(self) -> Any:
-        """The body as JSON; raises UnreadableAnswer."""
+        """Return the body as JSON. Raises UnreadableAnswer."""
         try:
             return json.loads(self.body)
-        except (ValueError, RecursionError) as error:  # too deep, too: nothing that can be read
+        except (ValueError, RecursionError) as error:  # RecursionError: nested too deeply to be read
             raise UnreadableAnswer(f"the answer (status {self.status}) is not JSON") from error
 
 
 class UnreadableAnswer(Exception):
-    """An answer that says success but cannot be read, or a search that cannot tell: the effect stays unknown."""
+    """A successful answer that cannot be read, or an inconclusive search: the effect stays unknown."""
 
 
 class Verdict(StrEnum):
-    """What an answer means for the attempt."""
+    """The meaning of an answer for the attempt."""
 
     SUCCESS = "success"
-    UNAUTHORIZED = "unauthorized"  # the token was refused; nothing was done, and nothing is revoked by it
+    UNAUTHORIZED = "unauthorized"  # the token was refused and nothing was done; this alone revokes nothing
     RETRY = "retry"  # nothing was done; try again, after `retry_after` if given
-    SUSPENDED = "suspended"  # nothing was done: the provider holds the account back, until it says otherwise
+    SUSPENDED = "suspended"  # nothing was done; the provider has suspended the account until further notice
     FAILED = "failed"  # nothing was done, and trying again will not help
     UNKNOWN = "unknown"  # it may have been done
 
@@ -159,18 +161,18 @@ class Verdict(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
     verdict: Verdict
-    reason: str = ""  # in words, without the body
+    reason: str = ""  # in words, without the response body
     retry_after: timedelta | None = None
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    """Retry-After in seconds (RFC 9110 §10.2.3), a day at most; the date form is not used by the upstreams here."""
+    """Return Retry-After in seconds (RFC 9110 §10.2.3), capped at a day. The upstreams here never use the date form."""
     seconds = count(headers.get("retry-after", ""))
     return None if seconds is None else min(timedelta(seconds=seconds), LONGEST_WAIT)
 
 
 def judge_status(response: Response, *, effect: Effect) -> Judgement:
-    """The meaning of a plain HTTP status: what most upstreams follow."""
+    """Interpret a plain HTTP status by the conventions that most upstreams follow."""
     status = response.status
     if 200 <= status < 300:
         return Judgement(verdict=Verdict.SUCCESS)
@@ -187,8 +189,8 @@ def judge_status(response: Response, *, effect: Effect) -> Judgement:
 class Action(BaseModel, Generic[R]):
     """The base of all actions. Subclasses set `facts` and `result`, and implement `request` and `read`.
 
-    What raises NotImplementedError here is never reached: a workflow whose action lacks what its recovery mode needs,
-    or has what its mode must not have, is refused when it is registered.
+    The methods that raise NotImplementedError are never reached: registering a workflow is refused if one of its
+    actions lacks a method that its recovery mode needs, or defines one that its mode must not have.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -198,72 +200,72 @@ class Action(BaseModel, Generic[R]):
 
     @classmethod
     def action_name(cls) -> str:
-        """`github.CreateIssue`: the provider and the class."""
+        """Return the provider and the class, for example `github.CreateIssue`."""
         return f"{cls.facts.provider}.{cls.__name__}"
 
     def request(self, call: Call) -> Request:
-        """What to send. Pure: the same call gives the same request."""
+        """Return the request to send. Pure: the same call gives the same request."""
         raise NotImplementedError
 
     def judge(self, response: Response) -> Judgement:
-        """What the answer means; override where an upstream answers errors with 200."""
+        """Interpret the answer. Override this where an upstream answers errors with 200."""
         return judge_status(response, effect=self.facts.effect)
 
     def limits(self, response: Response) -> Limits:
-        """What the answer says of the upstream's limits; a wait it asks for is `judge`'s `retry_after`."""
+        """Return the rate limits that the answer states. A wait it asks for belongs in `judge`'s `retry_after`."""
         return Limits()
 
     def read(self, response: Response) -> R:
-        """The result of a success. May raise UnreadableAnswer."""
+        """Return the result of a success. May raise UnreadableAnswer."""
         raise NotImplementedError
 
     def probe(self, call: Call) -> Request:
-        """The search that tells whether an earlier attempt had its effect (`probe` and `client_id` modes)."""
+        """Return the search that finds the effect of an earlier attempt (PROBE and CLIENT_ID modes)."""
         raise NotImplementedError
 
     def found(self, response: Response, call: Call) -> R | None:
-        """The result of the earlier attempt, or None: it had no effect. Raises UnreadableAnswer if it cannot tell.
+        """Return the result of the earlier attempt; None: it had no effect. Raises UnreadableAnswer if inconclusive.
 
-        Asked only when `judge` calls the probe's answer a success.
+        Called only when `judge` calls the probe's answer a success.
         """
         raise NotImplementedError
 
     def external_id(self, result: R) -> str | None:
-        """The upstream's id of what was made, for the audit."""
+        """Return the upstream's id of the thing made, for the audit."""
         return None
 
     def money(self) -> Money | None:
-        """How much money it moves, which policies set limits on; None: none, or it is not known beforehand.
+        """Return the amount of money moved, which policy limits; None: no money, or unknown beforehand.
 
-        In whichever direction: what comes back is not less than nothing. A Money that cannot be is BadInput, and the
+        The direction does not matter: a refund counts as its positive amount. An invalid Money is BadInput, and the
         step is not opened.
         """
         return None
 
     def acts_on(self) -> str | None:
-        """What it acts on, as a person would name it: who approves it reads this."""
+        """Return the target as a person would name it; approvers read this."""
         return None
 
     def resource(self) -> str | None:
-        """What it acts on, as the upstream names it: `invoices/inv_7`. A capability is for that alone."""
+        """Return the target as the upstream names it, such as `invoices/inv_7`; a capability covers only that."""
         return None
 
     def confined_to(self) -> str | None:
-        """The one repository, owner/name, that an installation's token for this is minted for; None: the account's."""
+        """Return the one repository (owner/name) to mint an installation's token for; None: use the account's token."""
         return None
 
     def request_hash(self) -> str:
-        """SHA-256 of the action and its parameters: what a replay, a once key and an approval are compared by."""
+        """Return the SHA-256 of the action and its parameters, as compared by replays, once keys and approvals."""
         return hash_of(self.action_name(), self.model_dump(mode="json"))
 
 
 def hash_of(action: str, parameters: Mapping[str, Any]) -> str:
-    """`request_hash` of an action by its name and its parameters as they are stored."""
+    """Return the `request_hash` of an action, from its name and its stored parameters."""
     return json_digest({"action": action, "parameters": parameters})
 
 
 def is_action(member: object) -> TypeGuard[type[Action[Any]]]:
-    """Whether *member* is an action that can be carried out, and no base of some."""
+    """True if *member* is a concrete action, not an abstract base class."""
     return (
         isinstance(member, type)
         and issubclass(member, Action)
@@ -274,7 +276,7 @@ def is_action(member: object) -> TypeGuard[type[Action[Any]]]:
 
 
 def check_action(action: Any) -> None:
-    """Refuse a declaration that could not be carried out, or recovered. Raises TypeError."""
+    """Refuse an action that could not be carried out or recovered. Raises TypeError."""
     if not (isinstance(action, type) and issubclass(action, Action)):
         raise TypeError(f"{action!r} is no action: it takes a class below Action")
     _check_sides(action)
@@ -295,7 +297,7 @@ def check_action(action: Any) -> None:
 
 
 def _check_sides(action: type[Action[Any]]) -> None:
-    """Its facts, and one word about its result: without them a call has its effect, and the run that made it dies."""
+    """Check `facts` and that the result types agree; otherwise a run would fail only after the call had its effect."""
     for name, kind in (("facts", Facts), ("result", type)):
         if not isinstance(getattr(action, name, None), kind):
             raise TypeError(f"{action.__name__} needs {name}, as a ClassVar")
@@ -309,7 +311,7 @@ def _check_sides(action: type[Action[Any]]) -> None:
 
 
 def _type_arguments(action: type[Action[Any]]) -> list[type]:
-    """`Made` of `Action[Made]`; of a base that is generic in two results it cannot be told which one it is."""
+    """Return the result types in `Action[Made]`; nothing for a base generic in two results, which is ambiguous."""
     arguments = action.__pydantic_generic_metadata__["args"]
     results = [one for one in arguments if isinstance(one, type) and issubclass(one, Result)]
     return results if len(results) == 1 else []

@@ -1,4 +1,4 @@
-"""Batches: many ids or rows, so many at a time, since a statement that names each can name only so many."""
+"""Batches of ids or rows, for statements that can name only a limited number."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ T = TypeVar("T")
 
 
 def in_batches(items: Sequence[T], size: int = 500) -> Iterator[Sequence[T]]:
-    """All of them in order, at most *size* at a time."""
+    """Yield all items in order, at most *size* at a time."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

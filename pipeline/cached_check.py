@@ -1,4 +1,4 @@
-"""One look for all who ask whether something is as it should be."""
+"""A check whose result is shared by all callers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 
 class CachedCheck:
-    """What was found when it was last looked, once for all who ask meanwhile.
+    """Runs *look* and shares the result with every caller until it expires.
 
-    What was found well is believed for *believed* seconds, and a fault for *doubted*; whoever waited for a look takes
-    its outcome in either case. For *patience* seconds more who asks does not wait for a look under way, but goes on
-    believing: not for longer, since a look that takes so long may be about to find a fault.
+    Success is trusted for *believed* seconds and a fault for *doubted* seconds; a caller that waited for a running
+    check takes its result in either case. For *patience* seconds after a success has expired, callers do not wait for a
+    running check but keep trusting the old result. They do no longer than that, because a check that takes so long may
+    be about to find a fault.
     """
 
     def __init__(
@@ -31,11 +32,11 @@ class CachedCheck:
         self._patience = patience
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._ended = -math.inf  # when the last look did
+        self._ended = -math.inf  # when the last check ended
         self._fault: Exception | None = None
 
     def result(self) -> None:
-        """Return, or raise, as the look did."""
+        """Return or raise as the check did."""
         asked = self._monotonic()
         believes = self._fault is None and asked < self._ended + self._believed + self._patience
         if believes and asked < self._ended + self._believed:
@@ -46,7 +47,7 @@ class CachedCheck:
             if self._ended < asked and not self._is_doubted(asked):
                 try:
                     self._look()
-                except Exception as fault:  # noqa: BLE001 - raised below, to each who asks
+                except Exception as fault:  # noqa: BLE001 - raised below, to every caller
                     self._fault = fault
                 else:
                     self._fault = None

@@ -1,4 +1,4 @@
-"""What is known of provider connections beside their rows: their live secrets but for what these are, their rivals."""
+"""Facts about provider connections beyond their rows: live secrets (without their values) and rivals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.ledger.paging import Record, rows_of
 
 
 def whole(connection: Connection, id: str) -> Record:
-    """One, with its live secrets but for what they are."""
+    """Return one connection with its live secrets, without their values."""
     row = operator_queries.provider_connection(connection, id)
     retires = select(connection_secrets.c.id, connection_secrets.c.retired_at).where(
         connection_secrets.c.connection_id == id
@@ -40,13 +40,13 @@ def whole(connection: Connection, id: str) -> Record:
 
 
 def rivalry(provider: str, tenant: str | None, ids: Sequence[str]) -> str:
-    """The sentence for several connections that fit the same tenant."""
+    """Return the sentence about several connections that fit the same tenant."""
     whose = f"tenant {tenant}" if tenant is not None else "every tenant without one of its own"
     return f"{' and '.join(ids)} fit {whose}, so no work for {provider} goes through any, until {ALL_BUT_ONE}"
 
 
 def rivals_of(connection: Connection, id: str) -> str | None:
-    """The same sentence for connection *id*; None: it has no rival."""
+    """Return that sentence for connection *id*; None: it has no rival."""
     row = operator_queries.provider_connection(connection, id)
     ids = running_by_place(connection).get((row["provider"], row["tenant_id"]), ())
     if row["provider"] not in PROFILES or len(ids) < 2 or id not in ids:
@@ -55,7 +55,7 @@ def rivals_of(connection: Connection, id: str) -> str | None:
 
 
 def all_rivals(connection: Connection) -> list[tuple[str, str]]:
-    """The providers for which several fit some tenant, and what that means."""
+    """Return the providers for which several connections fit some tenant, with the sentence that says so."""
     found = []
     for (provider, tenant), ids in sorted(running_by_place(connection).items(), key=lambda one: one[1]):
         if provider not in PROFILES or len(ids) < 2:
@@ -70,7 +70,7 @@ def all_rivals(connection: Connection) -> list[tuple[str, str]]:
 
 
 def refused_secrets(connection: Connection) -> list[Record]:
-    """Those that the provider did not accept while another was live."""
+    """Return the live secrets that a provider refused while another one was live."""
     columns = connection_secrets.c
     refused = select(columns.id, columns.connection_id, columns.name).where(
         columns.refused_at.is_not(None), or_(columns.retired_at.is_(None), columns.retired_at > database_now())
@@ -79,7 +79,7 @@ def refused_secrets(connection: Connection) -> list[Record]:
 
 
 def secret_ends(connection: Connection, id: str, name: str) -> list[datetime | None]:
-    """When each live secret of that name ends; None: not before somebody says so."""
+    """Return when each live secret of that name ends; None: it has no end yet."""
     columns = connection_secrets.c
     live = select(columns.retired_at).where(
         columns.connection_id == id,

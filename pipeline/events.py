@@ -1,4 +1,4 @@
-"""What starts a workflow and what it is told: triggers, and the typed events that they read from deliveries."""
+"""Triggers, which start workflows, and the typed events that they read from deliveries."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Event(BaseModel):
-    """What a workflow is told about what happened: frozen, and the same on every run."""
+    """The input of a workflow, describing what happened. Frozen, and the same on every run."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)  # JSON has none
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)  # JSON has no NaN or infinity
 
 
 class ExternalUser(BaseModel):
-    """A person as a provider names them; who they are here is only ever an alias's say-so."""
+    """A person as a provider names them; only a principal alias maps them to a user here."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -26,7 +26,7 @@ class ExternalUser(BaseModel):
 
     @property
     def name_for_good(self) -> str:
-        """`github:1001`: a login can be renamed, and taken by another."""
+        """Return a permanent name such as `github:1001`; a login can be renamed and taken by somebody else."""
         return f"{self.provider}:{self.id}"
 
 
@@ -35,19 +35,20 @@ E = TypeVar("E", bound=Event)
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger(Generic[E]):
-    """Which deliveries start a workflow: `read` gives the typed event, or None when it is not meant.
+    """Selects the deliveries that start a workflow.
 
-    `read` raises pydantic's ValidationError for a body that is not of the sender's published shape.
+    `read` returns the typed event, or None if the delivery is not meant for the workflow. It raises pydantic's
+    ValidationError for a body that does not have the sender's published shape.
     """
 
     source: str
     event: str
     read: Callable[[Mapping[str, Any]], E | None]
-    usage: str = ""  # what a person types to be meant, where people do
+    usage: str = ""  # the text a person types to start it, where people do
 
 
 class Tick(Event):
     """The event of a scheduled job."""
 
     slot: str  # ISO time of the slot
-    schedule: str = ""  # its name: a tenant may have several of one workflow
+    schedule: str = ""  # its name; a tenant may have several for one workflow

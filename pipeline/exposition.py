@@ -1,4 +1,4 @@
-"""What a process that is no web server answers on its own port: Prometheus, and whoever asks whether it is well."""
+"""The port of a process that is not a web server: Prometheus metrics, liveness and readiness."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _OnIPv6(ThreadingWSGIServer):
 
 class _Silent(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """A line for each scrape helps nobody."""
+        """Log nothing: a line per scrape helps nobody."""
 
 
 def _well() -> bool:
@@ -32,9 +32,10 @@ def serve(
     is_well: Callable[[], bool] = _well,
     is_ready: Callable[[], bool] = _well,
 ) -> Callable[[], None]:
-    """Answer `/metrics`, `/healthz` and `/readyz` on *port*, from a thread, until what is returned is called.
+    """Answer `/metrics`, `/healthz` and `/readyz` on *port* from a thread, until the returned function is called.
 
-    Who is not well is to be ended. Who is not ready has not begun, and what it is to stand for has to stay until then.
+    A process that is not well should be ended. One that is not ready has not started, and its predecessor must stay
+    until it has.
     """
     exposed = make_wsgi_app()
     asked = {"/healthz": (is_well, b"not well\n"), "/readyz": (is_ready, b"not begun\n")}

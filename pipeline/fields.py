@@ -1,4 +1,4 @@
-"""The fields of events, configurations, actions and results, which are stored as JSON and read back by any process."""
+"""Checks on fields of events, configurations, actions and results, which must survive storage as JSON."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _SECRETS = (Secret, SecretBytes, SecretStr)
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """One field, of a model or of what it holds."""
+    """One field of a model, or of a type nested in it."""
 
-    where: str  # `Opened.number`
+    where: str  # for example `Opened.number`
     name: str
     types: tuple[type, ...]  # every class in its hint
-    info: FieldInfo | ComputedFieldInfo | None  # None: it is nothing that pydantic made
+    info: FieldInfo | ComputedFieldInfo | None  # None: not made by pydantic
     config: Mapping[str, Any]
 
 
 def misfitting(error: ValidationError, *, at: tuple[str, ...] = (), most: int | None = 5, whole: str = "it") -> str:
-    """The fields that do not fit, by their names and without a value: the first of them, and how many more."""
+    """Return the names, without values, of the first *most* invalid fields, and the count of the rest."""
     places = [".".join(map(str, (*at, *fault["loc"]))) or whole for fault in error.errors()]
     named = list(dict.fromkeys(places))
     more = f" and {len(named[most:])} more" if most is not None and named[most:] else ""
@@ -33,7 +33,7 @@ def misfitting(error: ValidationError, *, at: tuple[str, ...] = (), most: int | 
 
 
 def check_kept(model: type[BaseModel]) -> None:
-    """Refuse what is stored as something else, or not read back as it was stored. Raises TypeError."""
+    """Refuse fields that are stored as something else or not read back as stored. Raises TypeError."""
     for field in _held(model):
         if any(issubclass(one, _SECRETS) for one in field.types):
             raise TypeError(f"{field.where} would be stored as asterisks: secrets belong to provider connections")
@@ -47,14 +47,14 @@ def check_kept(model: type[BaseModel]) -> None:
 
 
 def check_ordered(model: type[BaseModel]) -> None:
-    """Refuse sets: processes write them in different orders, so what has one has no hash. Raises TypeError."""
+    """Refuse sets: processes write them in different orders, so their hash is not stable. Raises TypeError."""
     for field in _held(model):
         if any(issubclass(one, collections.abc.Set) for one in field.types):
             raise TypeError(f"{field.where} is a set, which has no order: use a tuple, sorted where that is the same")
 
 
 def _is_read_by_its_name(field: Held) -> bool:
-    """Whether the name it is stored under is one that it is read by."""
+    """True if the field is read back under the name it is stored by."""
     info, config = field.info, field.config
     if info is None:
         return True
@@ -69,7 +69,7 @@ def _is_read_by_its_name(field: Held) -> bool:
 
 
 def _held(model: type[BaseModel]) -> Iterator[Held]:
-    """The fields of a model, and of the models, dataclasses and typed dicts in it."""
+    """Yield the fields of a model, and of the models, dataclasses and typed dicts in it."""
     seen: set[type] = set()
     left: list[type] = [model]
     while left:
@@ -86,12 +86,12 @@ def _held(model: type[BaseModel]) -> Iterator[Held]:
 
 def _own(one: type) -> dict[str, tuple[Any, FieldInfo | ComputedFieldInfo | None]]:
     if issubclass(one, BaseModel):
-        one.model_rebuild(raise_errors=False)  # what it names may have been defined after it
+        one.model_rebuild(raise_errors=False)  # resolves references to classes defined later
         own = {name: (info.annotation, info) for name, info in one.model_fields.items()}
         return own | {name: (info.return_type, info) for name, info in one.model_computed_fields.items()}
-    # A TypedDict, be it of typing or of typing_extensions; a NamedTuple.
+    # TypedDict (from typing or typing_extensions) or NamedTuple.
     if is_dataclass(one) or hasattr(one, "__total__") or (issubclass(one, tuple) and hasattr(one, "_fields")):
-        infos = getattr(one, "__pydantic_fields__", {})  # of a dataclass of pydantic's
+        infos = getattr(one, "__pydantic_fields__", {})  # of a pydantic dataclass
         return {name: (hint, infos.get(name)) for name, hint in get_type_hints(one, include_extras=True).items()}
     return {}
 
@@ -104,7 +104,7 @@ def _config(one: type) -> Mapping[str, Any]:
 
 
 def _types(hint: Any, aliases: set[Any]) -> Iterator[type]:
-    """Every class in a hint; *aliases* are the named ones that were gone into, which may name themselves."""
+    """Yield every class in a hint. *aliases* holds the type aliases already expanded, since they may be recursive."""
     if hasattr(hint, "__value__") and hint not in aliases:
         aliases.add(hint)
         yield from _types(hint.__value__, aliases)

@@ -1,4 +1,4 @@
-"""What the web asks of the ledger: whose secret signs, and acceptance in one transaction."""
+"""Intake of deliveries for the web: signing secrets, and acceptance in one transaction."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollow
 from pipeline.revocation.signal_following import follow_on
 from pipeline.workflow import Match, Registry
 
-_BELIEVED = 60.0  # seconds
-_PATIENCE = 5.0  # of those who come while it is looked again
-ACCEPT_WITHIN = timedelta(seconds=2.5)  # Slack waits 3 s for its answer
+_BELIEVED = 60.0  # seconds that a successful check is trusted
+_PATIENCE = 5.0  # further seconds in which callers trust it rather than wait for a running check
+ACCEPT_WITHIN = timedelta(seconds=2.5)  # Slack waits 3 s for an answer
 
 
 @dataclass(frozen=True, kw_only=True)
 class SigningSecrets:
-    """What verifies the deliveries of one provider connection."""
+    """Secrets and facts to verify the deliveries of one provider connection."""
 
     provider: str
     tenant: str | None
@@ -66,11 +66,11 @@ class Intake:
         self._accept_within = accept_within
         self._follow_within = follow_within
         self._monotonic = monotonic
-        self._fitted = False  # at the last look
+        self._fitted = False  # result of the last check
         self._fit = CachedCheck(self._look_whether_it_fits, believed=_BELIEVED, patience=_PATIENCE, monotonic=monotonic)
 
     def connection_secrets(self, connection: str) -> SigningSecrets | None:
-        """The live webhook secrets of a connection, two while one is rotated. None: there is no such connection."""
+        """Return a connection's live webhook secrets, two during a rotation. None: there is no such connection."""
         found = self._store.read(lambda c: find_with_secrets(c, connection, WEBHOOK_SECRET))
         if found is None:
             return None
@@ -85,9 +85,9 @@ class Intake:
         )
 
     def tenant_of(self, connection: str, installation: str | None, workspace: str | None = None) -> str | None:
-        """The tenant of a delivery that came through *connection* and names *installation*.
+        """Return the tenant of a delivery that came through *connection* and names *installation*.
 
-        None: nobody's, or it is refused.
+        None: no tenant has it, or it is refused.
         """
         return self._store.read(lambda c: whose_delivery(c, connection, installation, workspace).tenant)
 
@@ -100,10 +100,12 @@ class Intake:
         reason: str,
         began: float | None = None,
     ) -> Acceptance:
-        """Commit a delivery and what follows from it. *began* is since when its sender waits; None: just now.
+        """Commit a delivery and its consequences.
 
-        Raises Unavailable if nothing was committed, and Unfollowed if the delivery was but its signal means more
-        accounts than were reached in time: sent again, it is answered once all of them were.
+        *began* is when its sender started to wait, on the monotonic clock; None: now.
+
+        Raises Unavailable if nothing was committed. Raises Unfollowed if the delivery was committed, but its signal
+        covers more accounts than were reached in time; sent again, it succeeds once all have been reached.
         """
         end = self._monotonic() + self._follow_within.total_seconds()
         accepted = self._accept(delivery, matches, outcome=outcome, reason=reason, began=began)
@@ -133,16 +135,17 @@ class Intake:
         def accept(c: Connection) -> Acceptance:
             return deliveries.accept(c, delivery, matches, ids=ids, outcome=outcome, reason=reason, now=now)
 
-        store = self._ahead  # a signal waits for its locks: late is better than not at all
+        store = self._ahead  # a signal waits for its locks: better late than never
         if delivery.signal is None:
-            # What Slack gave up on must not be stored: a person who is told so gives the command again, newly named.
+            # Do not store what Slack has given up on: told of the failure, a person gives the command again, with a new
+            # id.
             since = time.monotonic() if began is None else began
             store = WithTurn(self._store, until=since + self._accept_within.total_seconds())
-        # The sender's delivery id is the key: a second try says what was made.
+        # The sender's delivery id is the key, so a repeated write reports what the first one made.
         return write_idempotent(store, accept)
 
     def usages(self, delivery: SignedDelivery, workflows: Registry) -> list[str]:
-        """What could be typed where *delivery* is from: usages of what listens to it and is on for its tenant."""
+        """Return the usages of workflows that listen to such a delivery and are enabled for its tenant."""
         known = workflows.usages(delivery.source, delivery.event)
 
         def switched_on(c: Connection) -> set[str]:
@@ -153,27 +156,28 @@ class Intake:
         return sorted({usage for name in here for usage in known[name]})
 
     def held(self) -> bool:
-        """Whether the installation is held: what is taken now waits."""
+        """True if the installation is on hold, so that accepted work waits."""
         return self._store.read(find_hold) is not None
 
     def ready(self) -> None:
-        """Return if a delivery can be accepted now. Raises Unavailable, for tables of another version too."""
+        """Return if a delivery can be accepted now. Raises Unavailable, also for tables of another version."""
         self.fits()
-        self._store.check_fit()  # what the next line writes is nothing, and takes none
-        # A write, since that is what a delivery needs: a ledger whose writer is stopped can still be read.
+        self._store.check_fit()  # the next write is empty and does not check this
+        # Try a write, as a delivery needs one: a ledger whose writer is stopped can still be read.
         self._store.write(rehearse)
 
     def not_installed(self, workflows: Registry) -> list[str]:
-        """The names of workflows that are on for somebody and not among those."""
+        """Return the names of enabled workflows that are missing from *workflows*."""
         return self._store.read(lambda c: missing_workflows.not_installed(c, workflows))
 
     def fits(self) -> None:
-        """Return if the ledger's tables are this version's, and its sequence is ahead of its rows.
+        """Return if the ledger's tables are this version's and its sequence is ahead of its rows.
 
-        Looked at until both are seen: before that a delivery would fail, and GitHub repeats none, or a signal would
-        count as older than what it is to end, and be lost. And again each minute, since a failover may put another
-        ledger behind the same address: quickly, by one thread, for some seconds of which the others believe what was
-        seen. After a look that failed, as in a failover, nobody does, and the next one is thorough. Raises Unavailable.
+        Checked on every call until both hold: before that, deliveries would fail (GitHub repeats none), and signals
+        could get numbers lower than the grants they should end, and be lost. Then one thread repeats a quick check each
+        minute, since a failover may put another ledger behind the same address; for some seconds the other threads
+        trust the previous result. After a failed check nothing is trusted and the next check is thorough. Raises
+        Unavailable.
         """
         self._fit.result()
 

@@ -1,6 +1,6 @@
-"""What the pipeline counts. Labels come from closed sets: never a tenant, user or job id.
+"""Metrics of the pipeline. Labels come from closed sets: never a tenant, user or job id.
 
-The gauges about the ledger are set by housekeeping alone; in every other process they show no number.
+Only housekeeping sets the gauges about the ledger; in every other process they show no number.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MISCONFIGURED = Counter(
     "Runs that met an operator's mistake; the job is tried again until it is mended",
     ["pattern"],
 )
-for _pattern in AccessPattern:  # from nothing to one is no increase that Prometheus sees
+for _pattern in AccessPattern:  # Prometheus sees no increase when a series first appears at one
     DEAD.labels(str(_pattern))
     MISCONFIGURED.labels(str(_pattern))
 REVOCATION_SECONDS = Histogram(
@@ -75,7 +75,7 @@ BELLS_AGAIN = Counter(
 BELLS_LYING = Gauge(
     "aswhom_bells_lying", "Bells that lie in a queue of the broker", ["queue"], multiprocess_mode="mostrecent"
 )
-# livesum: the one kind of gauge here that goes up and down, and no web process has it.
+# livesum: the only gauge here that is summed over processes, and no web process has it.
 THREADS = Gauge(
     "aswhom_worker_threads", "Threads of this worker, and those that are busy", ["state"], multiprocess_mode="livesum"
 )
@@ -93,14 +93,14 @@ CONSUMER_TRIED = Gauge(
     "When this worker last listened, or tried to reach a broker that is away",
     multiprocess_mode="mostrecent",
 )
-# A process that leaves takes its counters along: this one shows if it was scraped during the grace. The alert is on
+# An exiting process takes its counters with it, so this shows only if scraped during the grace period. The alert uses
 # `process_start_time_seconds`, which every restart changes.
 WATCHDOG_EXITS = Counter("aswhom_watchdog_exits", "Processes that left because a task overstayed, or as they were deaf")
 SLOTS = Counter("aswhom_beat_slots", "Jobs that a schedule's slot started here")
 SLOTS_LEFT_OUT = Counter("aswhom_beat_slots_left_out", "Times that a catch-up left out missed slots", ["catch_up"])
 BEAT_FAILURES = Counter("aswhom_beat_failures", "Ticks of the schedule that failed and were tried again")
 
-# mostrecent: web processes share a directory, and a gauge must not be summed over them.
+# mostrecent: web processes share a directory, and these gauges must not be summed over them.
 QUEUE_DEPTH = Gauge("aswhom_queue_depth", "Jobs due now", ["pattern"], multiprocess_mode="mostrecent")
 OLDEST_DUE_SECONDS = Gauge(
     "aswhom_oldest_due_seconds", "How long the oldest due job has been due", ["pattern"], multiprocess_mode="mostrecent"
@@ -161,7 +161,7 @@ show_no_number(
     SCHEDULES_FAULTY,
     DATA_FREE_BYTES,
 )
-# Histograms and counters, since a gauge of all accounts together would say nothing and one an account is not allowed.
+# Histograms and counters: a gauge over all accounts would mean nothing, and one per account is not allowed.
 BUDGET_LEFT = Histogram(
     "aswhom_budget_left",
     "The share of an account's rate limit that an answer said was left",
@@ -186,7 +186,7 @@ DUTY_STUCK = Gauge("aswhom_duty_stuck", "1 while a duty is past its deadline", [
 
 
 def count_end(pattern: str, to: JobState | None, *, jobs: int = 1) -> None:
-    """Count *jobs* that a committed move has ended: *to* is what that very move changed them to, None if nothing."""
+    """Count *jobs* ended by a committed move; *to* is the state that this very move set, None if it changed nothing."""
     if to in ENDED:
         JOBS.labels(pattern, str(to)).inc(jobs)
     if to is JobState.DEAD:
@@ -198,5 +198,5 @@ def show_build(version: str, revision: str) -> None:
 
 
 def show_room(free: Callable[[], float]) -> None:
-    """*free* is asked at each scrape, in a process whose page is its own: several processes' files have no question."""
+    """Call *free* at each scrape. Only for a process with its own metrics page; multiprocess files cannot call it."""
     DATA_FREE_BYTES.set_function(free)

@@ -1,4 +1,4 @@
-"""The words of the pipeline: deliveries, bells and what acceptance says."""
+"""The pipeline's shared types: deliveries, bells and acceptances."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from identity.model import AccessPattern
 from pipeline.approvals.signed_answer import SignedAnswer
 from pipeline.revocation.signal import Signal
 
-#: The schedulers' name among the heartbeats.
+#: The name of the schedulers among the heartbeats.
 BEAT = "beat"
-#: What ticks says so this often; whatever else it has to say, it says at once.
+#: Longest interval between two heartbeats; a change is reported at once.
 HEARTBEAT = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SignedDelivery:
-    """A delivery whose signature was verified. What it says about its tenant is still only the sender's id."""
+    """A delivery whose signature was verified. Its tenant is only named by the sender's id so far."""
 
     source: str  # github, slack, …
     connection: str  # the provider connection whose secret signed it
@@ -31,9 +31,9 @@ class SignedDelivery:
     document: Mapping[str, Any]
     installation: str | None  # the sender's id of the installation, workspace or organization
     dedupe_by_body: bool  # the sender does not sign its delivery id
-    workspace: str | None = None  # of that organization: whose it is decides where the organization is nobody's
+    workspace: str | None = None  # the organization's workspace, whose owner decides if no tenant has the organization
     signal: Signal | None = None
-    answer: SignedAnswer | None = None  # to an approval
+    answer: SignedAnswer | None = None  # an answer to an approval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +42,12 @@ class SecurityEvent:
 
     transmitter: str
     jti: str
-    events: tuple[str, ...]  # the types it names
+    events: tuple[str, ...]  # the event types it names
     signals: tuple[Signal, ...]
-    note: str  # why nothing comes of what asks for nothing
-    token: bytes  # as it was signed
+    note: str  # why an event that asks for nothing has no consequence
+    token: bytes  # as signed
     issued_at: datetime | None = None
-    stream: str | None = None  # what it says of the stream: enabled, paused or disabled
+    stream: str | None = None  # the stream status it reports: enabled, paused or disabled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,31 +57,31 @@ class Bell:
     job: str
     tenant: str
     pattern: AccessPattern
-    rung_until: datetime | None = None  # what the ledger says of it while it is outstanding
-    again: bool = False  # nobody answered the one before it
+    rung_until: datetime | None = None  # the ledger's value while the bell is outstanding
+    again: bool = False  # the previous bell went unanswered
 
 
 class DeliveryOutcome(StrEnum):
-    """What became of a verified delivery."""
+    """The result of a verified delivery."""
 
     ACCEPTED = "accepted"  # jobs were committed, or an answer to an approval
-    IGNORED = "ignored"  # recorded; nobody wants it
-    UNRECOGNISED = "unrecognised"  # recorded, and not of the published shape: look at it
-    REFUSED = "refused"  # recorded, nothing follows: another tenant's installation, or an answer that does not count
+    IGNORED = "ignored"  # recorded; no workflow wants it
+    UNRECOGNISED = "unrecognised"  # recorded, but not of the published shape: a person should look at it
+    REFUSED = "refused"  # recorded without effect: another tenant's installation, or an answer that does not count
     SIGNAL = "signal"  # a revocation was committed
-    DUPLICATE = "duplicate"  # known already; nothing new is recorded
+    DUPLICATE = "duplicate"  # already known; nothing new is recorded
 
 
 class LeftOut(StrEnum):
-    """What a delivery came to nothing for: a place that is not listed. `doctor` tells of these."""
+    """Reasons why a delivery had no effect because its place is not listed; reported by `doctor`."""
 
-    UNLISTED = "unlisted"  # workflows wanted it, and its installation is none of those that its connection lists
-    UNREACHED = "unreached"  # a revocation, in a place that no tenant has
+    UNLISTED = "unlisted"  # workflows wanted it, but its connection does not list its installation
+    UNREACHED = "unreached"  # it asks for a revocation in a place that belongs to no tenant
 
 
 @dataclass(frozen=True, kw_only=True)
 class Acceptance:
-    """What became of a delivery, once it is committed."""
+    """The committed result of accepting a delivery."""
 
     delivery: str  # our id
     outcome: DeliveryOutcome
@@ -89,19 +89,19 @@ class Acceptance:
     jobs: tuple[str, ...] = ()
     revocations: tuple[str, ...] = ()
     bells: tuple[Bell, ...] = ()
-    unknown_user: bool = False  # a job that it started has a user whom nobody knows
-    nobodys: bool = False  # no tenant has the installation that it names, or the place of its signal
-    strangers: bool = False  # nor has anybody ever connected there
-    held: bool = False  # nothing goes out for now, so what it started waits; looked at where a person is told
-    told: str = ""  # what the person who did it may read of it: the reason is for operators
-    unfollowed: bool = False  # its signal means more accounts than were reached yet
+    unknown_user: bool = False  # the user of a job it started is unknown
+    nobodys: bool = False  # the installation it names, or the place of its signal, belongs to no tenant
+    strangers: bool = False  # in addition, nobody has ever connected there
+    held: bool = False  # the installation is on hold, so started jobs wait; only read where a person is told
+    told: str = ""  # text for the person who caused it; `reason` is for operators
+    unfollowed: bool = False  # its signal covers more accounts than have been reached
 
 
 class Unfollowed(Unavailable):
-    """The delivery is stored, and accounts that its signal means are still to be reached."""
+    """The delivery is stored, but its signal covers accounts that have not been reached yet."""
 
     def __init__(self, delivery: str, revocations: tuple[str, ...] = ()) -> None:
-        """*revocations*: what came of the accounts that were reached."""
+        """*revocations* are those declared for the accounts reached so far."""
         super().__init__(
             f"delivery {delivery} is stored, and its signal means more accounts than were reached in time: "
             "housekeeping reaches the others; send it again, and it is answered when all were",
@@ -112,12 +112,12 @@ class Unfollowed(Unavailable):
 
 
 class Ring(Protocol):
-    """Sends doorbells: best effort, never raises for a broker that is away."""
+    """Sends doorbells, best effort; never raises when the broker is away."""
 
     def jobs(self, bells: Sequence[Bell]) -> bool:
-        """Whether all of them were sent; False: some were not."""
+        """Return True if all of them were sent, False if some were not."""
 
     def revocations(self, ids: Sequence[str]) -> None: ...
 
     def unheard(self, queue: str) -> int | None:
-        """How many bells lie in a queue; None where that is not known, and to ring would fail as well."""
+        """Return the number of bells in a queue; None if it is unknown, in which case ringing would fail as well."""

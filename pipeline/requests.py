@@ -1,4 +1,4 @@
-"""The agents' API without HTTP: who calls, what is accepted from them, and what they may see."""
+"""The agents' API without HTTP: callers, accepted requests and visible results."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from pipeline.workflow import Registry
 
 T = TypeVar("T")
 
-FIRST_LOOK, LONGEST_LOOK = 0.02, 0.25  # seconds between two looks at a job that is waited for
-WAITERS = 12  # of a process's 32 threads: whoever comes when they are taken gets its job at once, and asks again
-WAITERS_OF_A_KEY = 4  # of those: no key keeps another's callers from waiting
+FIRST_LOOK, LONGEST_LOOK = 0.02, 0.25  # seconds between two looks at an awaited job
+WAITERS = 12  # of a process's 32 threads; further callers get their job at once and have to poll
+WAITERS_OF_A_KEY = 4  # of those, so that one key cannot use up every waiter
 
 
 @dataclass(frozen=True, kw_only=True)
 class Keyed:
-    """An idempotency key, where the caller gave one, and the request it stands for."""
+    """An idempotency key, if the caller gave one, and the request it stands for."""
 
     key: str | None
     document: Mapping[str, Any]
@@ -52,7 +52,7 @@ class Keyed:
 
 
 class Requests:
-    """What the web asks of the ledger for agents. Everything may raise Unavailable."""
+    """The web's requests to the ledger on behalf of agents. Every method may raise Unavailable."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Requests:
         self._waiting = _Waiting()
 
     def caller(self, secret: Secret, *, now: datetime) -> Caller | NoCaller:
-        """Who holds the key, or is the workload of the token, or why that lets nobody in."""
+        """Return the holder of the API key or the workload of the token, or the reason why access is denied."""
         if looks_like_one(secret):
             return self._workloads.caller(secret, now=now)
         return self._store.read(lambda c: find_caller(c, secret, now=now))
@@ -79,8 +79,9 @@ class Requests:
     def execute(
         self, caller: Caller, action: Action[Any], keyed: Keyed, *, identifier: str, request: str, now: datetime
     ) -> Made:
-        """Accept the job of one tool; *request* is the request's id. Raises BadInput, Misconfigured, PolicyDenied,
-        NotLetIn or KeyReused.
+        """Accept a job that runs one tool; *request* is the request's id.
+
+        Raises BadInput, Misconfigured, PolicyDenied, NotLetIn or KeyReused.
         """
         asked = self._asked(caller, "job", keyed, now)
         accept = partial(tool_requests.accept_tool, asked=asked, workflows=self._workflows, action=action)
@@ -89,20 +90,21 @@ class Requests:
     def usable(
         self, caller: Caller, offered: Sequence[type[Action[Any]]], *, identifier: str
     ) -> list[type[Action[Any]]]:
-        """Those of the tools that could be carried out as *identifier*. Raises UnknownIdentifier, BadInput or
-        PolicyDenied.
+        """Return the *offered* tools that *identifier* could use.
+
+        Raises UnknownIdentifier, BadInput or PolicyDenied.
         """
         return self._store.read(lambda c: tool_requests.usable(c, caller, offered, identifier=identifier))
 
     def job_before(self, caller: Caller, keyed: Keyed, *, now: datetime) -> Made | None:
-        """What `execute` made of this very request, if it came with this key before. Raises KeyReused."""
+        """Return the job that `execute` made earlier for this request and key, if any. Raises KeyReused."""
         if keyed.key is None:
             return None
         asked = self._asked(caller, "job", keyed, now)
         return self._store.read(lambda c: ledger.job_before(c, asked))
 
     def revoke(self, caller: Caller, scope: Scope, keyed: Keyed, *, reason: str, now: datetime) -> Made:
-        """Revoke: effective when this returns. Raises NotLetIn or KeyReused."""
+        """Revoke *scope*; effective when this returns. Raises NotLetIn or KeyReused."""
         asked = self._asked(caller, "rev", keyed, now)
         ahead = WithTurn(self._store, ahead=True)
         return write_idempotent(ahead, lambda c: ledger.accept_revocation(c, asked, scope, reason=reason))
@@ -110,7 +112,7 @@ class Requests:
     def narrow(
         self, caller: Caller, scope: Scope, keyed: Keyed, *, keeps: tuple[str, ...], reason: str, now: datetime
     ) -> Made:
-        """Narrow an account: effective when this returns. Raises BadInput, NotLetIn or KeyReused."""
+        """Narrow an account; effective when this returns. Raises BadInput, NotLetIn or KeyReused."""
         asked, act = self._asked(caller, "rev", keyed, now), self._act(caller, now)
         ahead = WithTurn(self._store, ahead=True)
         return write_idempotent(
@@ -118,7 +120,7 @@ class Requests:
         )
 
     def cancel(self, caller: Caller, job: str, keyed: Keyed, *, now: datetime) -> Changed:
-        """End a job: at once, or at its next step where it runs. Raises BadInput, NotLetIn or KeyReused."""
+        """End a job: at once, or at its next step if it runs. Raises BadInput, NotLetIn or KeyReused."""
         act = self._act(caller, now)
 
         def end(connection: Connection) -> Sequence[Bell]:
@@ -126,20 +128,21 @@ class Requests:
             return ()
 
         asked = replace(self._asked(caller, "job", keyed, now), id=job)
-        return self._change(asked, end, finds_itself_done=True)  # a job that stops or is cancelled is left as it is
+        # repeatable: a stopping or cancelled job is left as it is
+        return self._change(asked, end, finds_itself_done=True)
 
     def replay(self, caller: Caller, job: str, keyed: Keyed, *, now: datetime) -> Changed:
-        """Accept a dead or cancelled job anew. Raises BadInput, NotLetIn or KeyReused."""
+        """Accept a dead or cancelled job again. Raises BadInput, NotLetIn or KeyReused."""
         change = partial(acts.replay_one, id=job, act=self._act(caller, now), people=caller.people)
         asked = replace(self._asked(caller, "job", keyed, now), id=job)
         return self._change(asked, change, finds_itself_done=False)
 
     def read(self, fn: Callable[[Connection], T]) -> T:
-        """A plain read, of `pipeline.ledger.tenant_views`."""
+        """Run a plain read of `pipeline.ledger.tenant_views`."""
         return self._store.read(fn)
 
     def wait(self, caller: Caller, job: str, *, within: timedelta) -> None:
-        """Return once *job* has ended, or waits for somebody, or the time is over, or too many wait already."""
+        """Wait up to *within* until *job* has ended or needs somebody; return at once if too many callers wait."""
         if within <= timedelta() or not self._waiting.enter(caller.key):
             return
         try:
@@ -173,19 +176,19 @@ class Requests:
             return write_idempotent(self._store, fn)
         try:
             return self._store.write(fn)
-        except CommitUnknown as error:  # repeated, it would say that the job has moved already
+        except CommitUnknown as error:  # a retry would report that the job has moved already
             raise Unconfirmed("the ledger did not confirm the commit: look at the job") from error
 
 
 class _Waiting:
-    """How many wait, by their keys."""
+    """Counts the waiting callers by key."""
 
     def __init__(self) -> None:
         self._of: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def enter(self, key: str) -> bool:
-        """Whether one more with this key may wait, and does from here on."""
+        """Register one more waiter for *key*. Return False if too many wait already."""
         with self._lock:
             if self._of.total() >= WAITERS or self._of[key] >= WAITERS_OF_A_KEY:
                 return False
@@ -194,9 +197,9 @@ class _Waiting:
 
     def leave(self, key: str) -> None:
         with self._lock:
-            self._of -= Counter((key,))  # which keeps no key of nobody
+            self._of -= Counter((key,))  # Counter subtraction drops keys at zero
 
 
 def _settled(state: str, wait: str | None) -> bool:
-    """Whether looking again within seconds is of no use."""
+    """True if looking again within seconds is pointless."""
     return state in ENDED or (state == JobState.WAITING and wait != Wait.TIME)

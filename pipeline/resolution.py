@@ -1,4 +1,4 @@
-"""What an operator says of a call whose outcome nobody could look up."""
+"""An operator's statement about a call whose outcome could not be looked up."""
 
 from __future__ import annotations
 
@@ -40,12 +40,14 @@ def resolve_by_hand(
     calls: Collection[str],
     why: str | None = None,
 ) -> list[str]:
-    """Close calls of unknown outcome as *by* says, and let the job go on if it waits for nobody's word any more.
+    """Close calls of unknown outcome as the operator *by* states, and requeue the job unless another call is in doubt.
 
-    *result* is what the step then returns; it is held against the action's result. A job that has ended stays ended.
-    *calls* are the attempts that *by* was asked about, of one step; where others of it are unknown by now, none is
+    *result* becomes the step's result; it must fit the action's result type. A job that has ended stays ended. *calls*
+    are the attempts of one step that *by* was asked about; if further attempts of that step are unknown by now, none is
     closed.
-    Returns the revocations whose receipts say "unknown" of these calls: `advance` tells them better. Raises BadInput.
+
+    Returns the revocations whose receipts call these attempts unknown; `advance` then issues better ones. Raises
+    BadInput.
     """
     row = connection.execute(select(jobs).where(jobs.c.id == job).with_for_update()).one_or_none()
     if row is None:
@@ -69,7 +71,7 @@ def resolve_by_hand(
     for attempt in closing:
         returned = _returned(workflows.get(row.workflow), attempt.action, result) if effect else None
         _close(connection, attempt, returned, said=audit.said_by(by, why), now=now)
-    # What is unknown of a step that is over, such as a read that was refused, holds no job.
+    # An unknown attempt of a step that has ended, such as a refused read, does not hold the job.
     if waits and not any(attempt.step_state == StepState.UNKNOWN for attempt in found if attempt not in closing):
         reason = f"resolved by {by}"
         move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now(), reason=reason)
@@ -77,7 +79,7 @@ def resolve_by_hand(
 
 
 def _by_step(calls: Sequence[Row[Any]]) -> str:
-    """Calls in the order of their steps, as a person is to name them."""
+    """Name calls step by step, as a person must name them."""
     steps = groupby(calls, lambda call: (call.position, call.action))
     return "; ".join(
         f"step {position}, {action}: {', '.join(call.id for call in its)}" for (position, action), its in steps
@@ -85,8 +87,8 @@ def _by_step(calls: Sequence[Row[Any]]) -> str:
 
 
 def _receipts_of(connection: Connection, calls: set[str]) -> list[str]:
-    """The revocations whose receipt has one of these calls and open ends."""
-    # In the database first: one of very many credentials is long, and seldom the one.
+    """Return the revocations whose receipt lists one of these calls and has open ends."""
+    # Filter in the database first: a receipt for very many credentials is long, and seldom matches.
     names = (cast(revocations.c.receipt, Text).contains(call, autoescape=True) for call in calls)
     open_ended = select(revocations.c.id, revocations.c.receipt).where(
         revocations.c.open_ends > 0, or_(false(), *names)
@@ -99,7 +101,7 @@ def _receipts_of(connection: Connection, calls: set[str]) -> list[str]:
 
 
 def _returned(workflow: Workflow, action: str, result: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """*result* as the action would have returned it. Raises BadInput, which names what it lacks."""
+    """Return *result* as the action would have returned it. Raises BadInput, which names missing fields."""
     declared = next((one for one in workflow.uses if one.action_name() == action), None)
     if declared is None:
         raise BadInput(
@@ -121,7 +123,7 @@ def _close(
     to = AttemptState.NO_EFFECT if returned is None else AttemptState.EFFECT
     number = next_number(connection)
     if move_attempt(connection, attempt.id, to, closed=number, closed_at=now) is None:
-        return  # its late answer was first, and says more than a person could
+        return  # its late answer came first and is better than a person's word
     step_state = StepState.OPEN if returned is None else StepState.DONE
     close_step(connection, attempt.step_id, step_state, now=now, result=returned)
     issued.close(connection, attempt.step_id, Outcome.NO_EFFECT if returned is None else Outcome.EFFECT, now=now)

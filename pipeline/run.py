@@ -1,9 +1,9 @@
-"""What a workflow function is given: `run.do` is the one way out.
+"""The `Run` object passed to a workflow function; every effect goes through `run.do`.
 
-The function is run from the top after every wait or crash. A step that is done returns its stored result. Each step is
-compared with the stored one by position, action, occurrence, the principal as named, and the hash of its request. A
-difference is a divergence, and so is a function that returns before it reached every stored step, unless a replay
-allows that.
+The function is run from the top after every wait or crash. A finished step returns its stored result. Each step is
+compared with the stored one by position, action, occurrence, the principal as named, and the hash of its request. Any
+difference is a divergence, as is a function that returns before it reached every stored step, unless a replay allows
+it.
 """
 
 from __future__ import annotations
@@ -24,58 +24,57 @@ C = TypeVar("C", bound=BaseModel)
 R = TypeVar("R", bound=Result)
 T = TypeVar("T")
 
-LONGEST_ONCE = 200  # characters, of a once key
-LONGEST_SLEEP = timedelta(days=3650)  # what is stored as a date must be one
+LONGEST_ONCE = 200  # characters in a once key
+LONGEST_SLEEP = timedelta(days=3650)  # keeps the stored wake-up time a valid date
 
 
 class ActionFailed(Exception):
-    """The upstream refused the action and nothing was done; a workflow may catch it.
+    """The upstream refused the action and nothing was done; a workflow may catch this.
 
-    If an earlier call of the step may have had its effect, this is not raised: the job asks a person.
+    Not raised if an earlier call of the step may have had its effect: the job then asks a person.
     """
 
 
 class StepRefused(Exception):
-    """Policy, a missing principal or a used-up key forbids the step; a workflow may catch it.
+    """Policy, a missing principal or a used once key forbids the step; a workflow may catch this.
 
-    If an earlier call of the step may have had its effect, this is not raised: the job is dead until a person has
-    looked.
+    Not raised if an earlier call of the step may have had its effect: the job is then dead until a person has looked.
     """
 
 
 class StepSkipped(StepRefused):
-    """A revocation forbids the step, and its action is declared with SKIP: catch this, and the job goes on without it.
+    """A revocation forbids the step, and its action is declared with SKIP. Catch it to go on without the step.
 
-    Not caught, it cancels the job, as a revocation would without SKIP.
+    If the workflow does not catch it, the job is cancelled, as a revocation would do without SKIP.
     """
 
 
 class OnceUsed(StepRefused):
-    """Another job has used the step's once key, with other parameters.
+    """Another job used the step's once key with other parameters.
 
     Catch it if one call under that key is enough, whatever its parameters were.
     """
 
 
 class Diverged(Exception):
-    """The function asked for other steps than in an earlier run: between steps it must be deterministic."""
+    """The function asked for different steps than in an earlier run. Between steps it must be deterministic."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepSpec(Generic[R]):
-    """One step as the function asks for it, and its place in the run."""
+    """One step as the function asks for it, with its place in the run."""
 
     action: Action[R]
     position: int  # among the run's steps, from 1
-    occurrence: int  # among those of its action, from 1
-    named: Who | None  # None: policy picks
+    occurrence: int  # among the steps with the same action, from 1
+    named: Who | None  # None: policy chooses
     once: str | None
-    patience: timedelta  # how long an upstream may keep saying "later", whatever the number of attempts
-    on_revoke: OnRevoke | None  # None: as `uses` says
+    patience: timedelta  # how long to keep retrying while the upstream says "later", regardless of the attempt limit
+    on_revoke: OnRevoke | None  # None: as declared in `uses`
 
 
 class Steps(Protocol):
-    """What carries out the steps of one run; `pipeline.execution.step.StepRunner` does."""
+    """Carries out the steps of one run; implemented by `pipeline.execution.step.StepRunner`."""
 
     def perform(self, spec: StepSpec[R]) -> R: ...
 
@@ -85,8 +84,8 @@ class Steps(Protocol):
 class Run(Generic[C]):
     """One execution of a job's function.
 
-    *config* is the tenant's configuration as it was when the job was accepted, or when it was replayed if it had done
-    nothing by then. *user* and *service* are the values of `as_`. *has_user*: whether USER is a known principal.
+    *config* is the tenant's configuration from when the job was accepted, or from its replay if it had done nothing by
+    then. Pass *user* or *service* to `do` as `as_`. *has_user* is True if USER is a known principal.
     """
 
     def __init__(self, steps: Steps, *, job: str, tenant: str, config: C, has_user: bool) -> None:
@@ -112,24 +111,25 @@ class Run(Generic[C]):
     ) -> R:
         """Carry out *action* and return its result.
 
-        *as_* is `run.user`, `run.service` or None: policy picks. *once* makes it happen once for the tenant, across
-        jobs: others with the same key get the owner's result. While the upstream says "later", the step is tried as
-        often as the settings allow, and after that until *patience* has passed since the step first opened (after a
-        replay of the job: since it first opened again). Between two tries the job waits in the ledger. `on_revoke=STOP`
-        ends the job if a revocation refuses this step, even if `uses` declares its action with SKIP.
+        *as_* is `run.user`, `run.service`, or None to let policy choose. *once* is a key under which the action happens
+        at most once per tenant, across jobs: other jobs with the same key get the owning job's result. While the
+        upstream says "later", the step is retried up to the configured limit, and after that until *patience* has
+        passed since the step first opened (after a replay of the job, since it first opened again). Between tries the
+        job waits in the ledger. `on_revoke=STOP` ends the job if a revocation refuses this step, even if `uses`
+        declares its action with SKIP.
 
-        Raises ActionFailed and StepRefused (also as StepSkipped or OnceUsed). Any other error ends the run, even if the
-        function catches it: Diverged, Unavailable, and BadInput for a request that cannot be made or a bug in the
-        action.
+        Raises ActionFailed and StepRefused (including its subclasses StepSkipped and OnceUsed). Any other error ends
+        the run, even if the function catches it: Diverged, Unavailable, and BadInput for a request that cannot be made
+        or a bug in the action.
         """
         return self._guarded(lambda: self._do(action, named=as_, once=once, patience=patience, on_revoke=on_revoke))
 
     def sleep(self, duration: timedelta) -> None:
-        """Park the job for *duration*; it is kept in the ledger, no thread waits. Raises BadInput above ten years."""
+        """Park the job in the ledger for *duration*; no thread waits. Raises BadInput for more than ten years."""
         self._guarded(lambda: self._sleep(duration))
 
     def raise_how_it_ended(self) -> None:
-        """Raise the error by which a step ended the run, if one did, even if the function has caught it."""
+        """Raise the error with which a step ended the run, if one did, even if the function caught it."""
         if self._ended is not None:
             raise self._ended
 
@@ -162,7 +162,7 @@ class Run(Generic[C]):
         return self._position, self._occurrences[name]
 
     def _guarded(self, act: Callable[[], T]) -> T:
-        # Once the run has ended, an `except` or a `finally` of the function must not carry out further steps.
+        # Once the run has ended, an `except` or a `finally` in the function must not carry out further steps.
         self.raise_how_it_ended()
         try:
             return act()
@@ -174,7 +174,7 @@ class Run(Generic[C]):
 
 
 def _check(action: object, *, named: object, once: object, patience: object) -> None:
-    """Raise BadInput for arguments that no step can have: the function may never have been type-checked."""
+    """Raise BadInput for arguments that no step can have; the function may not have been type-checked."""
     if not isinstance(action, Action):
         raise BadInput("run.do takes an action with its parameters, as in run.do(github.GetPull(repo=…, number=…))")
     name = action.action_name()

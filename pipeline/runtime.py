@@ -1,4 +1,4 @@
-"""What a process that runs work holds open: opened in it (after any fork), closed by it."""
+"""The open resources of a process that runs work; opened in it (after any fork) and closed by it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _now() -> datetime:
 
 
 class Runtime:
-    """The opened parts, put together."""
+    """The assembled parts of a process."""
 
     def __init__(
         self,
@@ -90,10 +90,10 @@ class Runtime:
         self.workflows = workflows
         self.clock = clock
         self.ids = Ids()
-        self.stopping = threading.Event()  # set by who runs the duties or the jobs, before it closes this
+        self.stopping = threading.Event()  # set by the process that runs duties or jobs, before it closes the runtime
         self._reached = reached
 
-        # What is outside this process, and closed with it.
+        # External resources, closed with the runtime.
         self.database: Database = open_database(settings.database)
         self.http = Client(
             policy=AddressPolicy(allow_hosts=settings.allow_hosts, egress_hosts=settings.egress_hosts),
@@ -103,7 +103,7 @@ class Runtime:
         self.redis = _redis(settings.redis_url)
         self.redis_rest = RedisCooldown()
 
-        # Who may act.
+        # Identity and authority.
         self.vault = Vault(settings.keys.vault, secrets.token_bytes, proves=partial(proves, self.database))
         self.signer = Signer.from_seed(settings.keys.signing)
         self.issuer = Issuer(self.database, self.vault, url=settings.base_url, clock=clock)
@@ -112,20 +112,20 @@ class Runtime:
         self.coordinator = self._coordinator()
         self.connect_flow = self._connect_flow()
 
-        # How work moves, and what stops it.
+        # Moving and stopping work.
         self.ring = Doorbells(self.database, ring)
         self.worker = Worker(self._services(), workflows, self.ring, settings.jobs)
         self.asker = ProviderAsker(self.database, self._withdrawer().ask, clock=clock)
         self.revoker = self._revoker()
         self.schedules = SlotFirer(self.database, workflows)
 
-        # How the world comes in.
+        # Incoming requests.
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
         self.requests = Requests(self.database, workflows, self.ids, Workloads(self.database, self.http))
         keys = KeyRing(self.http)
         self.security_events = SecurityEventIntake(WithTurn(self.database, ahead=True), keys, self.ids, clock=clock)
 
-        # What people are asked for: consent, and a yes or a no.
+        # Requests to people: consent and approval.
         self.invitations = Invitations(
             self.database, self.connect_flow, workflows, self.ids, base_url=settings.base_url
         )
@@ -134,7 +134,7 @@ class Runtime:
             self.database, self.signer, base_url=settings.base_url, lifetime=settings.approval_lifetime
         )
 
-        # What is housekeeping's alone.
+        # For housekeeping only.
         self._pruned_to = Course()
         self.keepalive = Keepalive(
             self.database,
@@ -207,7 +207,7 @@ class Runtime:
         minter = ConfinedMinter(
             store=self.database,
             vault=self.vault,
-            # Half of it: a refused key's spare may be shown next, and the job's claim runs meanwhile.
+            # Half of it: after a refused key the spare may be tried next, while the job's claim keeps running.
             endpoint=self._token_endpoint(within=self.settings.refresh.http / 2),
             profiles=PROFILES,
             ids=partial(self.ids, "mnt"),
@@ -246,15 +246,15 @@ class Runtime:
         )
 
     def in_commit(self) -> Mapping[int, float]:
-        """Which threads wait for a COMMIT, and since when."""
+        """Return the threads waiting for a COMMIT, each with the time it began to wait."""
         return self.database.in_commit()
 
     def wind_down(self) -> None:
-        """The process was told to stop: its runs go back to the queue at their next step."""
+        """Note that the process was told to stop: its runs go back to the queue at their next step."""
         self.stopping.set()
 
     def duties(self) -> list[Duty]:
-        """What housekeeping does."""
+        """Return the duties of housekeeping."""
         store, ring = self.database, self.ring
         what: Mapping[str, Callable[[], object]] = {
             "dispatch": partial(reconcile.dispatch, store, ring, window=self.settings.window),
@@ -281,7 +281,7 @@ class Runtime:
         return [reconcile.in_rhythm(store, name, run) for name, run in what.items()]
 
     def _prune(self) -> None:
-        now = self.database.read(ledger_now)  # what is forgotten does not come back: never by a host's clock
+        now = self.database.read(ledger_now)  # forgetting is irreversible, so it never uses a host's clock
         kept, within = self.settings.retention, timedelta(seconds=10)
         prune(self.database, kept, self.signer, now=now, within=within, course=self._pruned_to)
 

@@ -1,4 +1,4 @@
-"""What a runtime is opened with."""
+"""Settings to open a runtime with."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ class Keys:
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeSettings:
-    """Everything a runtime is opened with."""
+    """Everything a runtime needs to be opened."""
 
     database: DatabaseSettings
     keys: Keys
     base_url: str
-    redis_url: Secret | None = None  # None: the intents alone serialize refreshes
+    redis_url: Secret | None = None  # None: refreshes are serialized by the intents only
     key_prefix: str = "aswhom:"
-    allow_hosts: frozenset[str] = frozenset()  # that may be private: the sandbox
-    egress_hosts: frozenset[str] = frozenset()  # that may be reached besides; none: whatever is public
-    ca_file: Path | None = None  # authorities that are trusted besides the public ones
+    allow_hosts: frozenset[str] = frozenset()  # hosts that may have private addresses: the sandbox
+    # the only hosts that may be reached, apart from `allow_hosts`; empty: every public host
+    egress_hosts: frozenset[str] = frozenset()
+    ca_file: Path | None = None  # certificate authorities trusted in addition to the public ones
     steps: StepSettings = field(default_factory=StepSettings)
     jobs: WorkerSettings = field(default_factory=WorkerSettings)
     refresh: RefreshBudget = field(default_factory=RefreshBudget)
     breaker: HostBreaker = field(default_factory=HostBreaker)
-    window: int = 128  # outstanding bells a queue
-    connect_lifetime: timedelta = timedelta(minutes=10)  # to open a connect link, and again to come back with consent
-    approval_lifetime: timedelta = timedelta(minutes=15)  # of a link to answer an approval by
+    window: int = 128  # outstanding bells per queue
+    connect_lifetime: timedelta = timedelta(minutes=10)  # to open a connect link, and then again to return with consent
+    approval_lifetime: timedelta = timedelta(minutes=15)  # lifetime of a link for answering an approval
     retention: Retention = field(default_factory=Retention)
     host: str = "localhost"

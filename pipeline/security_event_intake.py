@@ -1,4 +1,4 @@
-"""What the web asks of the ledger for Security Event Tokens: who sends, by which key, and acceptance in one commit."""
+"""Intake of Security Event Tokens for the web: the transmitter, its key, and acceptance in one commit."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ class SecurityEventIntake:
         self._clock = clock
 
     def transmitter(self, transmitter: str) -> Transmitter | None:
-        """The registered transmitter of that id."""
+        """Return the registered transmitter with that id."""
         return self._store.read(lambda c: find_transmitter(c, transmitter))
 
     def key(self, transmitter: Transmitter, token: Signed) -> Key | None:
-        """The transmitter's key that *token* names. Raises Unavailable."""
+        """Return the transmitter's key that *token* names. Raises Unavailable."""
         return self._keys.key(transmitter.jwks_url, token)
 
     def accept(self, event: SecurityEvent, transmitter: Transmitter) -> Acceptance | None:
-        """Commit a token and what follows from it; None: its transmitter was removed meanwhile. Raises Unavailable."""
+        """Commit a token and its consequences; None: its transmitter was removed meanwhile. Raises Unavailable."""
         id, now = self._ids("rev"), self._clock()
 
         def accept(c: Connection) -> Acceptance | None:
             if not hold_transmitter(c, transmitter.id):
-                return security_events.taken_before(c, event, transmitter)  # by a first try, before the removal
+                return security_events.taken_before(c, event, transmitter)  # by an earlier try, before the removal
             accepted = security_events.accept(c, event, transmitter, id=id, now=now)
             if event.stream is not None and accepted.outcome is not DeliveryOutcome.DUPLICATE:
                 note_stream(c, transmitter.id, event.stream, told_at=event.issued_at or now)
             return accepted
 
-        # The jti is the key: a second try finds out what became of the first.
+        # The jti is the key, so a repeated write reports the result of the first.
         return write_idempotent(self._store, accept)

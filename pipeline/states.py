@@ -1,6 +1,6 @@
-"""The states of jobs, steps and attempts, and the moves each may make.
+"""The states of jobs, steps and attempts, and the moves that each may make.
 
-docs/reference/states.md draws these tables; a test compares the two.
+Comments name what brings about a state. docs/reference/states.md draws these tables; a test compares the two.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from identity.sql.state_machine import Moves
 class JobState(StrEnum):
     QUEUED = "queued"  # acceptance, a retry, a yield, a lapsed claim, a wake-up, a replay
     RUNNING = "running"  # a worker's claim
-    STOPPING = "stopping"  # a revocation or an operator, while it runs
-    WAITING = "waiting"  # the run that parks
-    DONE = "done"  # the run
-    CANCELLED = "cancelled"  # a revocation, an operator, or an opening that the rule refused
-    DEAD = "dead"  # N spent runs, an error that every run would meet again, or an expired wait
+    STOPPING = "stopping"  # a revocation or an operator, during a run
+    WAITING = "waiting"  # a run that parks
+    DONE = "done"  # a run that completes
+    CANCELLED = "cancelled"  # a revocation, an operator, or an opening refused by the rule
+    DEAD = "dead"  # N spent runs, an error that would recur in every run, or an expired wait
 
 
-CUT_SHORT = frozenset({JobState.CANCELLED, JobState.DEAD})  # over before it was done: a person may have it replayed
+CUT_SHORT = frozenset({JobState.CANCELLED, JobState.DEAD})  # ended before it was done; a person may replay it
 ENDED = CUT_SHORT | {JobState.DONE}
 
 
 class Wait(StrEnum):
-    """Why a job waits."""
+    """The reason why a job waits."""
 
     TIME = "time"
     CONSENT = "consent"
@@ -35,46 +35,46 @@ class Wait(StrEnum):
     UPSTREAM = "upstream"
 
 
-FOR_A_PERSON = frozenset({Wait.CONSENT, Wait.APPROVAL, Wait.UNKNOWN})  # what they wait for is somebody
+FOR_A_PERSON = frozenset({Wait.CONSENT, Wait.APPROVAL, Wait.UNKNOWN})  # waits for a person to act
 
 
 class StepState(StrEnum):
     OPEN = "open"  # the opening transaction
-    DONE = "done"  # the result's commit
+    DONE = "done"  # the commit of its result
     REFUSED = "refused"  # policy, identity or scope; a replay opens it again
     FAILED = "failed"  # no effect, and no retry left; a replay opens it again
-    UNKNOWN = "unknown"  # sent, outcome not known; resolved by the action's recovery mode
+    UNKNOWN = "unknown"  # sent, outcome unknown; resolved by the action's recovery mode
     SKIPPED = "skipped"  # on_revoke=skip
 
 
 class AttemptState(StrEnum):
-    OPEN = "open"  # intent committed
+    OPEN = "open"  # the commit of its intent
     EFFECT = "effect"  # the upstream did it
     NO_EFFECT = "no_effect"  # the upstream certainly did not
-    UNKNOWN = "unknown"  # sent, no answer
-    ADOPTED = "adopted"  # an unknown whose effect a probe found
+    UNKNOWN = "unknown"  # sent without an answer
+    ADOPTED = "adopted"  # a probe found the effect of an unknown
 
 
 class Purpose(StrEnum):
-    """What an attempt is for."""
+    """The purpose of an attempt."""
 
     CALL = "call"  # to have the step's effect
-    PROBE = "probe"  # to find out whether an earlier call had it
+    PROBE = "probe"  # to find out whether an earlier call had that effect
 
 
 class CountsAs(StrEnum):
-    """What an attempt counts as that is not simply one of its step's tries."""
+    """The exceptions to counting an attempt as an ordinary try of its step."""
 
-    UNSENT = "unsent"  # it was taken back before it was sent
-    UNSPENT = "unspent"  # it was sent: its upstream is away, or said when to come
+    UNSENT = "unsent"  # withdrawn before it was sent
+    UNSPENT = "unspent"  # sent, but free: the upstream is away or asked for a later retry
 
 
 class ApprovalState(StrEnum):
-    OPEN = "open"  # the run that parks for it
+    OPEN = "open"  # a run that parks for it
     APPROVED = "approved"  # the answer that completes every quorum
-    DENIED = "denied"  # one approver's no
-    EXPIRED = "expired"  # nobody answered in time, or the step did not open in time: that is a no
-    VOID = "void"  # what was asked is no longer what would be done, or an approver lost their authority
+    DENIED = "denied"  # one approver's refusal
+    EXPIRED = "expired"  # no answer in time, or the step did not open in time; counts as a refusal
+    VOID = "void"  # the action to be done has changed, or an approver lost their authority
 
 
 JOB_MOVES: Moves[JobState] = Moves(
@@ -87,7 +87,7 @@ JOB_MOVES: Moves[JobState] = Moves(
         JobState.STOPPING: frozenset({JobState.CANCELLED, JobState.DONE}),
         JobState.WAITING: frozenset({JobState.QUEUED, JobState.CANCELLED, JobState.DEAD}),
         JobState.DONE: frozenset(),
-        # Only a person brings these back: `aswhom jobs replay`.
+        # Only a person brings these back, with `aswhom jobs replay`.
         JobState.CANCELLED: frozenset({JobState.QUEUED}),
         JobState.DEAD: frozenset({JobState.QUEUED}),
     },
@@ -101,7 +101,7 @@ STEP_MOVES: Moves[StepState] = Moves(
         ),
         StepState.UNKNOWN: frozenset({StepState.DONE, StepState.FAILED, StepState.OPEN}),
         StepState.DONE: frozenset(),
-        # Open only with their job: `aswhom jobs replay`. Done: a call turns out to have had its effect after all.
+        # They open again only with their job: `aswhom jobs replay`. DONE: a call turned out to have had its effect.
         StepState.REFUSED: frozenset({StepState.OPEN, StepState.DONE}),
         StepState.FAILED: frozenset({StepState.OPEN, StepState.DONE}),
         StepState.SKIPPED: frozenset({StepState.OPEN, StepState.DONE}),

@@ -1,4 +1,4 @@
-"""The built-in workflows of tools: one step each, so that what an agent asks for is a job like any other."""
+"""Built-in one-step workflows for tools, which turn an agent's request into an ordinary job."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from pipeline.tools import check_tool
 
 
 class ToolCall(Event):
-    """An agent asked for one tool."""
+    """An agent's request for one tool."""
 
     parameters: Mapping[str, Any]
-    requested_by: str  # the key it called with
-    held_by: str | None = None  # the user whom that key was said to be held by
+    requested_by: str  # the API key it called with
+    held_by: str | None = None  # the user that the key was stated to be held by
 
 
 def tool_workflow_name(action: type[Action[Any]], who: Who) -> str:
-    """`tool:github.Comment:user`."""
+    """Return a name such as `tool:github.Comment:user`."""
     return _named(action.action_name(), who)
 
 
 def workflows_of_tool(tool: str) -> list[str]:
-    """The names of the workflows that carry out the tool of that name, whether it is there yet or not."""
+    """Return the names of the workflows that carry out the named tool, whether or not it exists yet."""
     return [_named(tool, who) for who in (USER, SERVICE)]
 
 
@@ -39,20 +39,20 @@ def _named(tool: str, who: Who) -> str:
 
 
 def is_of_a_tool(workflow: str) -> bool:
-    """Whether a workflow of that name is a tool's."""
+    """True if the name is that of a tool's workflow."""
     return workflow.startswith(TOOL)
 
 
 def tool_of(workflow: str) -> str | None:
-    """The name of the tool that a workflow of that name carries out; None: it is no tool's."""
+    """Return the tool that the named workflow carries out; None: it is not a tool's workflow."""
     return workflow.removeprefix(TOOL).rpartition(":")[0] if is_of_a_tool(workflow) else None
 
 
 def tool_workflow(action: type[Action[Any]], who: Who) -> Workflow:
-    """The built-in workflow of a tool: one step, as the user or as the service.
+    """Return the built-in workflow of a tool: one step, as the user or as the service.
 
-    Its jobs are jobs like any other, so the ledger, policy, audit and revocation hold for them as well. Whose agent
-    asked is put in at acceptance.
+    Its jobs are ordinary jobs, so the ledger, policy, audit and revocation apply to them. The requesting agent is
+    filled in at acceptance.
     """
 
     def execute(run: Run[Any], call: ToolCall) -> None:
@@ -77,14 +77,14 @@ def tool_workflow(action: type[Action[Any]], who: Who) -> Workflow:
 
 
 def derived(actions: Iterable[type[Action[Any]]]) -> dict[tuple[type[Action[Any]], Who], Workflow]:
-    """The workflows of these tools, as each whom."""
+    """Return the workflows of these tools, one as the user and one as the service for each."""
     return {(action, who): tool_workflow(action, who) for action in actions for who in (USER, SERVICE)}
 
 
 def by_name(actions: Iterable[type[Action[Any]]]) -> dict[str, type[Action[Any]]]:
-    """The actions by their names, sorted.
+    """Return the actions by name, sorted.
 
-    Raises TypeError if two have the same name, or one could not be carried out, recovered, described or called.
+    Raises TypeError if two share a name, or one could not be carried out, recovered, described or called.
     """
     found: dict[str, type[Action[Any]]] = {}
     for action in actions:
@@ -93,7 +93,7 @@ def by_name(actions: Iterable[type[Action[Any]]]) -> dict[str, type[Action[Any]]
             where = f"in {other.__module__} and in {action.__module__}"
             raise TypeError(f"two actions are named {action.action_name()}, {where}")
     for action in found.values():
-        check_action(action)  # some are no workflow's, and some name what was defined after their workflow
+        check_action(action)  # some belong to no workflow, and some refer to classes defined after their workflow
         if action.facts.tool:
             check_tool(action)
     return dict(sorted(found.items()))

@@ -1,4 +1,4 @@
-"""Tools: actions as agents and language models are told of them, derived from the actions themselves."""
+"""Tools: descriptions of actions for agents and language models, derived from the actions themselves."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from pipeline.action import Action, Recovery
 if TYPE_CHECKING:
     from pipeline.authoring.registry import Registry
 
-SEPARATOR = "__"  # for the dot, which models do not take in a tool's name
+SEPARATOR = "__"  # replaces the dot, which models' APIs do not allow in a tool's name
 _MODEL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # OpenAI's and Anthropic's rule
 
 
 def named(workflows: Registry, name: str) -> type[Action[Any]] | None:
-    """The tool of that name, or of that which models call it by."""
+    """Return the tool with this name, in the plain form or the form that models use."""
     return workflows.tools.get(plain_name(name))
 
 
 def plain_name(name: str) -> str:
-    """The name of a tool, which a model writes with two underscores for the dot."""
+    """Return a tool's plain name; models write two underscores for the dot."""
     return name if "." in name else name.replace(SEPARATOR, ".", 1)
 
 
 @cache
 def check_tool(action: type[Action[Any]]) -> None:
-    """Refuse what models could not be told of, or not call by its name. Raises TypeError.
+    """Refuse an action that cannot be described to models or called by its name. Raises TypeError.
 
-    In a catalogue it would take the others with it: models' APIs refuse the whole list.
+    One bad tool would spoil the whole catalogue, because the models' APIs reject the entire list.
     """
     name, models = action.action_name(), _model_name(action)
     if not _MODEL_NAME.fullmatch(models) or plain_name(models) != name:
@@ -51,7 +51,7 @@ def check_tool(action: type[Action[Any]]) -> None:
 
 
 def described(action: type[Action[Any]]) -> dict[str, Any]:
-    """A tool as the API tells of it: what it does, what it needs, and JSON Schemas (2020-12) of both sides."""
+    """Return a tool's API description: its purpose, its needs, and JSON Schemas (2020-12) of both sides."""
     facts = action.facts
     return {
         "name": action.action_name(),
@@ -66,25 +66,25 @@ def described(action: type[Action[Any]]) -> dict[str, Any]:
 
 
 def for_openai(action: type[Action[Any]]) -> dict[str, Any]:
-    """As `tools` of OpenAI's Chat Completions take it (platform.openai.com/docs/guides/function-calling)."""
+    """Return an entry of `tools` for OpenAI's Chat Completions (platform.openai.com/docs/guides/function-calling)."""
     return {"type": "function", "function": _function(action)}
 
 
 def for_openai_responses(action: type[Action[Any]]) -> dict[str, Any]:
-    """As `tools` of OpenAI's Responses take it (platform.openai.com/docs/api-reference/responses/create).
+    """Return an entry of `tools` for OpenAI's Responses (platform.openai.com/docs/api-reference/responses/create).
 
-    They are strict where nothing else is said, and a strict schema requires every parameter: ours have defaults.
+    Responses default to strict, and a strict schema requires every parameter; ours have defaults.
     """
     return {"type": "function", **_function(action), "strict": False}
 
 
 def for_anthropic(action: type[Action[Any]]) -> dict[str, Any]:
-    """As `tools` of Anthropic's Messages take it (docs.anthropic.com/en/docs/build-with-claude/tool-use)."""
+    """Return an entry of `tools` for Anthropic's Messages (docs.anthropic.com/en/docs/build-with-claude/tool-use)."""
     return {"name": _model_name(action), "description": _said(action), "input_schema": _parameters(action)}
 
 
 def for_mcp(action: type[Action[Any]]) -> dict[str, Any]:
-    """As MCP's `tools/list` answers it (modelcontextprotocol.io/specification, Server Features, Tools)."""
+    """Return an entry of MCP's `tools/list` (modelcontextprotocol.io/specification, Server Features, Tools)."""
     reads = action.facts.effect is Effect.READ
     return {
         "name": _model_name(action),
@@ -109,7 +109,7 @@ FORMS: Mapping[str, Callable[[type[Action[Any]]], dict[str, Any]]] = {
 
 
 class _AsStored(GenerateJsonSchema):
-    """Fields by the names that a result is stored with: an alias only where its model says `serialize_by_alias`."""
+    """Names fields as a stored result does: by alias only where the model sets `serialize_by_alias`."""
 
     def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
         around, self.by_alias = self.by_alias, bool(schema["cls"].model_config.get("serialize_by_alias"))
@@ -120,7 +120,7 @@ class _AsStored(GenerateJsonSchema):
 
 
 class _AsFilled(GenerateJsonSchema):
-    """Without titles, which say a name twice: a model is sent all of it with each request."""
+    """Omits titles, which only repeat names: the whole schema is sent to the model with each request."""
 
     def field_title_should_be_set(self, schema: object) -> bool:
         return False
@@ -131,7 +131,7 @@ class _AsFilled(GenerateJsonSchema):
 
 @cache
 def _parameters(action: type[Action[Any]]) -> dict[str, Any]:
-    """The schema of what it takes; the tool says beside it what it is."""
+    """Return the schema of the parameters without its description, which the tool carries itself."""
     schema = action.model_json_schema(schema_generator=_AsFilled)
     return {name: value for name, value in schema.items() if name != "description"}
 
@@ -150,6 +150,6 @@ def _model_name(action: type[Action[Any]]) -> str:
 
 
 def _said(action: type[Action[Any]]) -> str:
-    # `Action`'s own docstring is about how to write one.
+    # `Action`'s own docstring tells authors how to write one.
     said = action.__doc__ if action.__doc__ != Action.__doc__ else None
     return inspect.cleandoc(said or action.__name__)

@@ -1,4 +1,4 @@
-"""The one way to an upstream: an action's request with a token, an attempt's id and a total deadline."""
+"""The only sender of upstream requests: adds a token and the attempt's id, under a total deadline."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from pipeline.action import Request, Response
 
 ATTEMPT_HEADER = "X-Aswhom-Attempt"
 
-# What stays at an address that it is joined to. RFC 3986 §5.2.4 takes segments of dots away, and %2E is a dot to most.
+# A relative reference that stays below the base address. RFC 3986 §5.2.4 removes dot segments, and most servers read
+# %2E as a dot.
 _BELOW = re.compile(r"(?P<path>(/(?!/)[^?#]*)?)(?P<query>\?[^#]*)?", re.DOTALL)
 _DOTS = re.compile(r"(\.|%2e){1,2}", re.IGNORECASE)
 
-# https://www.rfc-editor.org/rfc/rfc9110#section-5, as h11 has it, which writes the requests
+# https://www.rfc-editor.org/rfc/rfc9110#section-5, as implemented by h11, which writes the requests
 _TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"(?:[^\0\s]+(?:[ \t]+[^\0\s]+)*)?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """A request as it goes over the wire, without what says who sends it."""
+    """A request as sent over the wire, without the sender's credentials."""
 
     method: str
     url: str
@@ -38,19 +39,19 @@ class Written:
     body: bytes = field(repr=False)
 
     def sha256(self) -> str:
-        """What a capability is bound to: `identity.capability.verifier.request_hash`."""
+        """Return the hash that a capability is bound to: `identity.capability.verifier.request_hash`."""
         return request_hash(self.method, httpx.URL(self.url).raw_path.decode("ascii"), self.body)
 
 
 def write(request: Request, *, api_url: str) -> Written:
-    """An action's request, below *api_url*. Pure: the same request is the same bytes.
+    """Write an action's request, below *api_url*. Pure: the same request gives the same bytes.
 
     Raises BadInput for a path that would lead elsewhere, for fields that are neither text nor a number, and for a
     method or header that no request can have.
     """
     below = _BELOW.fullmatch(request.path)
     if below is None or any(map(_DOTS.fullmatch, below["path"].split("/"))) or (below["query"] and request.params):
-        # Not quoted: a link that an upstream gave may hold a secret.
+        # Not quoted: a link from an upstream may contain a secret.
         raise BadInput(
             "an action's path begins with one slash, or is empty, and has no #, no segment . or .. and no ? beside "
             "params: it is joined to the connection's API address. Quote ids with urllib.parse.quote(id, safe=''), put "
@@ -67,7 +68,7 @@ def write(request: Request, *, api_url: str) -> Written:
     elif request.form is not None:
         headers["Content-Type"] = "application/x-www-form-urlencoded"
         body = _urlencoded(request.form).encode()
-    # What the client could not send is found out here: for the client the attempt is open.
+    # Find what cannot be sent now: when the client runs, the attempt is already open.
     httpx.URL(url)
     httpx.Headers(headers)
     _check(request.method, headers)
@@ -75,7 +76,7 @@ def write(request: Request, *, api_url: str) -> Written:
 
 
 def _check(method: str, headers: Mapping[str, str]) -> None:
-    """Raise BadInput for what no line of a request can hold. Header values are not quoted: they may be secret."""
+    """Raise BadInput for an invalid method or header. Header values are not quoted: they may be secret."""
     if not _TOKEN.fullmatch(method):
         raise BadInput(f"the method of an action's request is one word, as in GET, and not {method!r}")
     for name, value in headers.items():
@@ -99,7 +100,7 @@ def _urlencoded(fields: Mapping[str, object]) -> str:
 
 
 class Upstream:
-    """Sends one request and says what came back; it decides nothing."""
+    """Sends one request and returns the outcome; makes no decisions."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -115,10 +116,10 @@ class Upstream:
         send_before: float,
         fresh: bool,
     ) -> Response | NotSent | NoAnswer:
-        """The whole answer, or that nothing was sent, or that something was sent and no whole answer came.
+        """Send the request and return the whole answer, NotSent, or NoAnswer if it was sent but no whole answer came.
 
-        *authorization* is the header, name and value, that shows the token. *send_before* is a moment of the monotonic
-        clock, checked last before the socket.
+        *authorization* is the header's name and value. *send_before* is a time on the monotonic clock, checked last
+        before the socket.
         """
         headers = {
             **written.headers,

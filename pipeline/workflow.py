@@ -1,4 +1,4 @@
-"""The workflow API: `@workflow`, and what is imported with it to declare one."""
+"""The workflow API: the `@workflow` decorator and the names needed to declare one."""
 
 from __future__ import annotations
 
@@ -68,10 +68,11 @@ def workflow(
 ) -> Callable[[Callable[[Run[Any], Any], None]], Workflow]:
     """Declare a workflow. Raises TypeError for a declaration that could not be carried out.
 
-    *agent* names the software that acts (in every audit row). *uses* says as whom each action runs, and what a
-    revocation does to it (`USER.on_revoke(SKIP)`). *event* is the type its triggers read; without triggers, a Tick.
-    *user* reads from the event whom USER means. *triggered_by* reads who sent the event: that person may never approve
-    the job's steps. Return the person where the sender knows one, not a login, which may be somebody else's tomorrow.
+    *agent* names the software that acts; it appears in every audit row. *uses* maps each action to the principals it
+    may run as, and optionally to its behaviour on revocation (`USER.on_revoke(SKIP)`). *event* is the type that the
+    triggers read; without triggers it is Tick. *user* reads from the event the person that USER stands for.
+    *triggered_by* reads the event's sender, who can never approve the job's steps. Return an ExternalUser where the
+    sender provides a stable id: a login may belong to somebody else tomorrow.
     """
 
     def declare(function: Callable[[Run[Any], Any], None]) -> Workflow:

@@ -1,1 +1,1 @@
-"""Behind `@workflow`: declarations checked at import, the registry, and what each delivery matches."""
+"""Implementation of `@workflow`: declarations checked at import, the registry, and matching of deliveries."""

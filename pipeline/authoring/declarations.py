@@ -1,4 +1,4 @@
-"""What `@workflow` is told, looked at where it is told: what could not be carried out is a TypeError at import."""
+"""Checks of the arguments to `@workflow`: a declaration that could not work is a TypeError at import."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from pipeline.events import Event, Tick, Trigger
 from pipeline.fields import check_kept
 from pipeline.schedules.timetable import Daily
 
-LONGEST_NAME = 64  # characters, of a workflow, of its agent and of a schedule
+LONGEST_NAME = 64  # characters, for the names of workflows, agents and schedules
 
 
 def checked_name(what: str, name: Any) -> str:
-    """*name*, or TypeError: rows are named so for each tenant, in the transaction that accepts everybody's jobs."""
+    """Return *name*, or raise TypeError.
+
+    Rows with this name are written for each tenant in the transaction that accepts everybody's jobs, so it must not
+    fail there.
+    """
     try:
         checked_id(name if isinstance(name, str) else "")
     except BadInput as fault:
@@ -31,8 +35,8 @@ def checked_name(what: str, name: Any) -> str:
 
 
 def check_function(what: str, function: Any, *takes: str) -> None:
-    """It is called with those, and what it does is done when it returns."""
-    for one in (function, getattr(function, "__call__", None)):  # noqa: B004 - an object's may be `async def`
+    """Check that *function* accepts these arguments and has done its work when it returns. Raises TypeError."""
+    for one in (function, getattr(function, "__call__", None)):  # noqa: B004 - an object's __call__ may be `async def`
         if iscoroutinefunction(one) or isgeneratorfunction(one) or isasyncgenfunction(one):
             raise TypeError(f"{what} is neither `async def` nor a generator: called, those do nothing yet")
     try:
@@ -40,11 +44,11 @@ def check_function(what: str, function: Any, *takes: str) -> None:
     except TypeError as fault:
         raise TypeError(f"{what} takes ({', '.join(takes)}): {fault}") from fault
     except ValueError:
-        return  # of what is written in C it is not always known what it takes
+        return  # the signature of a function written in C is not always known
 
 
 def checked_uses(uses: Any, user: object) -> Mapping[type[Action[Any]], Use]:
-    """Which action runs as whom, and what a revocation means for it; *user* says whom USER means."""
+    """Return the declaration for each action in `uses`; *user* defines USER. Raises TypeError."""
     if not isinstance(uses, Mapping):
         raise TypeError(
             f"uses= says of each action as whom it runs, {{action: SERVICE}}, and is no {type(uses).__name__}"
@@ -62,7 +66,7 @@ def checked_uses(uses: Any, user: object) -> Mapping[type[Action[Any]], Use]:
 
 
 def _check_use(action: str, use: Use) -> None:
-    """As whom, and what then, are those words themselves: a text that reads like one is not looked for anywhere."""
+    """Require the constants themselves: a string that looks like one would match nothing."""
     who: Any = use.who
     then: Any = use.on_revoke
     if not isinstance(who, Who):
@@ -74,10 +78,10 @@ def _check_use(action: str, use: Use) -> None:
 
 
 def checked_triggers(on: Any) -> tuple[Trigger[Any], ...]:
-    """What starts it, one or several."""
+    """Return the triggers as a tuple."""
     triggers = on if isinstance(on, tuple) else (on,)
     for one in triggers:
-        # Every delivery is held against it, of every tenant: not only this workflow's would fail.
+        # Every delivery of every tenant is matched against it, so a bad one would break more than this workflow.
         if not isinstance(one, Trigger):
             raise TypeError(
                 f"on= takes a trigger or a tuple of them, and not {one!r}: a function that gives one is called"
@@ -86,7 +90,7 @@ def checked_triggers(on: Any) -> tuple[Trigger[Any], ...]:
 
 
 def checked_event(event: Any, on: tuple[Trigger[Any], ...]) -> type[Event]:
-    """The class of what it is told; what none is said of, and no delivery starts, is told of a Tick."""
+    """Return the class of the event; a workflow without one, and without triggers, takes a Tick."""
     if event is None:
         if on:
             raise TypeError("what its triggers read is not said: event=, the class of it")
@@ -98,17 +102,17 @@ def checked_event(event: Any, on: tuple[Trigger[Any], ...]) -> type[Event]:
 
 
 def check_start(event: type[Event], on: tuple[Trigger[Any], ...], schedule: Any) -> None:
-    """Something starts it, and a schedule does so with a Tick."""
+    """Check that something starts the workflow, and that a scheduled one takes a Tick."""
     if schedule is not None and not isinstance(schedule, Daily):
         raise TypeError(f"schedule= takes a Daily, Daily(cron=…), and not {schedule!r}")
     if schedule is not None and not issubclass(Tick, event):
         raise TypeError(f"a scheduled workflow is told of a Tick, and this one takes {event.__name__}")
-    if not on and not issubclass(Tick, event):  # what takes a Tick, a tenant may give a schedule
+    if not on and not issubclass(Tick, event):  # a tenant may give a schedule to a workflow that takes a Tick
         raise TypeError(f"nothing starts it: on=, the triggers that read {event.__name__}")
 
 
 def check_config(config: Any) -> None:
-    """A model, which a tenant's configuration is stored and read by."""
+    """Check that *config* is a model, as which a tenant's configuration is stored and read."""
     if not (isinstance(config, type) and issubclass(config, BaseModel)):
         raise TypeError(f"config= is a class below pydantic's BaseModel, and not {config!r}")
     check_kept(config)

@@ -1,4 +1,4 @@
-"""A declared workflow: what `@workflow` makes of a function, with what is known about it before it runs."""
+"""A declared workflow: the function under `@workflow` and everything known about it before it runs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pipeline.run import Run
 
 PLATFORM_AGENT = "aswhom"  # the agent of every compensation
-TOOL = "tool:"  # how the workflows of tools are named; no function has such a name
-COMPENSATION = ".compensation"  # how the workflow of its compensations is named, after its own name
+TOOL = "tool:"  # prefix of the names of tools' workflows; no function can have such a name
+COMPENSATION = ".compensation"  # suffix of the name of a workflow's compensations
 
 
 class NoConfig(BaseModel):
@@ -42,7 +42,7 @@ class Undone(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Workflow:
-    """A declared workflow: a plain function and what is known about it before it runs."""
+    """A plain function and everything known about it before it runs."""
 
     name: str
     agent: str
@@ -54,12 +54,12 @@ class Workflow:
     uses: Mapping[type[Action[Any]], Who]
     config: type[BaseModel]
     event: type[Event]
-    on_revoke: Mapping[type[Action[Any]], OnRevoke] = field(default_factory=dict)  # an action that is not in it: STOP
+    on_revoke: Mapping[type[Action[Any]], OnRevoke] = field(default_factory=dict)  # STOP for an action not listed
     compensations: Mapping[type[Action[Any]], Compensation] = field(default_factory=dict)
 
     @property
     def pattern(self) -> AccessPattern:
-        """The tag of its jobs, by the actions it declares and whom they run as."""
+        """Return the tag of its jobs, derived from the declared actions and their principals."""
         if any(action.facts.capability or action.facts.effect is Effect.HIGH_RISK for action in self.uses):
             return AccessPattern.CAPABILITY
         whole = Who(0)
@@ -71,7 +71,7 @@ class Workflow:
 
     @property
     def compensating(self) -> Workflow:
-        """The workflow of its compensations: as the service alone, by the platform's own agent."""
+        """Return the workflow of its compensations: run only as the service, by the platform's own agent."""
         return Workflow(
             name=f"{self.name}{COMPENSATION}",
             agent=PLATFORM_AGENT,
@@ -97,7 +97,7 @@ class Workflow:
 
     @property
     def providers(self) -> Mapping[str, Who]:
-        """The providers it calls, and as whom."""
+        """Return the providers it calls, with the principals it calls them as."""
         found: dict[str, Who] = {}
         for action, who in self.uses.items():
             found[action.facts.provider] = found.get(action.facts.provider, Who(0)) | who

@@ -1,4 +1,4 @@
-"""What a workflow that listens to a kind of event makes of one delivery: a match, or why not."""
+"""Matching of one delivery against a workflow that listens to its kind of event."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """A workflow that a delivery starts, with its typed event, and that as the ledger keeps it."""
+    """A workflow that a delivery starts, with the typed event and its stored form."""
 
     workflow: Workflow
     event: Event
@@ -35,18 +35,18 @@ class Match:
 
 @dataclass(frozen=True, kw_only=True)
 class Considered:
-    """What a workflow that listens to a kind of event makes of one: a match, or why not."""
+    """The result of offering a delivery to a workflow: a match, or the reason why not."""
 
     workflow: Workflow
     match: Match | None
     refusal: str = ""
-    misfit: bool = False  # the body is not of the sender's published shape, or the workflow failed to read it
+    misfit: bool = False  # the body does not have the sender's published shape, or the workflow failed to read it
 
 
 def by_hand(declared: Workflow, document: object) -> Match:
-    """What an operator starts, by the event as its workflow takes it. Raises BadInput.
+    """Return the match for a job that an operator starts, with the event given as JSON. Raises BadInput.
 
-    Nobody sent it, so nobody is taken for whoever the event names as its sender.
+    Nobody sent this event, so no sender is recorded, whatever the event says.
     """
     try:
         match = _matched(declared, declared.event.model_validate(document))
@@ -64,9 +64,9 @@ def by_hand(declared: Workflow, document: object) -> Match:
 
 
 def consider(declared: Workflow, triggers: Iterable[Trigger[Any]], body: Mapping[str, Any]) -> Considered:
-    """What *declared* makes of a body by those of its triggers that listen to its event.
+    """Offer *body* to *declared* through its triggers for this event.
 
-    Raises nothing, whatever the functions of *declared* do: what it cannot read is its misfit.
+    Never raises, whatever the functions of *declared* do: what it cannot read is a misfit.
     """
     misfit = ""
     for trigger in triggers:
@@ -75,9 +75,9 @@ def consider(declared: Workflow, triggers: Iterable[Trigger[Any]], body: Mapping
             unfit = _unfit(match) if match is not None else ""
         except ValidationError as error:
             misfit = f"the {trigger.source} {trigger.event} body lacks or mistypes: {misfitting(error)}"
-        # Its trigger, its event, `user` and `triggered_by` are the workflow's own code, and may raise anything. It must
-        # not take the delivery from other workflows, nor from the ledger. Only the class is told: a message of
-        # theirs may quote a body.
+        # The trigger, the event, `user` and `triggered_by` are the workflow's own code and may raise anything. They
+        # must not take the delivery from other workflows or from the ledger. Only the class is reported: the message
+        # may quote a body.
         except Exception as fault:  # noqa: BLE001 - said above
             kind = type(fault).__name__
             misfit = (
@@ -100,7 +100,7 @@ def _match(declared: Workflow, trigger: Trigger[Any], body: Mapping[str, Any]) -
 
 
 def _matched(declared: Workflow, typed: Any) -> Match:
-    # Here, and not where it is stored: what cannot be written down would fail the acceptance of everybody's jobs.
+    # Checked here, not when it is stored: an event that cannot be stored would fail the acceptance of everybody's jobs.
     document = typed.model_dump(mode="json")
     json.dumps(document, allow_nan=False)  # PostgreSQL's JSON has no infinity
     user = declared.user(typed) if declared.user else None
@@ -109,7 +109,7 @@ def _matched(declared: Workflow, typed: Any) -> Match:
 
 
 def _unfit(match: Match) -> str:
-    """Why its runs could not read its event, or the ledger not hold whom it names, or nothing."""
+    """Return why runs could not read the event, or why the ledger could not hold the people it names; "" if neither."""
     event = match.workflow.event
     try:
         event.model_validate(match.document)
@@ -125,7 +125,7 @@ def _unfit(match: Match) -> str:
             continue
         if not isinstance(text, str):
             return f"{match.workflow.name} takes for {what} what is no text"
-        # PostgreSQL's text takes no NUL, and UTF-8 no half of a surrogate pair: JSON can spell both.
+        # PostgreSQL's text does not allow NUL, and UTF-8 has no half surrogate pairs; JSON can spell both.
         if any(character == "\x00" or "\ud800" <= character <= "\udfff" for character in text):
             return (
                 f"{match.workflow.name} takes for {what} a text with a NUL or half a character, which cannot be stored"

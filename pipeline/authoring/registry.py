@@ -1,4 +1,4 @@
-"""The workflows of an installation, which a delivery is matched against, and their actions and tools."""
+"""The registry of an installation's workflows, with their actions and tools."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ log = logging.getLogger(__name__)
 
 
 class Registry:
-    """All workflows of an installation, by name, its actions, and its tools: the actions that agents may ask for."""
+    """All workflows of an installation by name, its actions, and its tools: the actions that agents may call."""
 
     def __init__(self, workflows: Iterable[Workflow], actions: Iterable[type[Action[Any]]] = ()) -> None:
-        """Its actions are those that its workflows use, and *actions*. Raises TypeError if one cannot be used."""
+        """Register *workflows*, the actions they use, and *actions*. Raises TypeError if one cannot be used."""
         self._by_name: dict[str, Workflow] = {}
         for declared in workflows:
             other = self._by_name.setdefault(declared.name, declared)
-            if other is not declared:  # the same object, imported by two modules, is no conflict
+            if other is not declared:  # the same object imported by two modules is no conflict
                 where = f"in {other.function.__module__} and in {declared.function.__module__}"
                 raise TypeError(f"two workflows are named {declared.name}, {where}")
         used = [action for declared in self._by_name.values() for action in declared.uses]
@@ -37,7 +37,7 @@ class Registry:
 
     @classmethod
     def load(cls, modules: Iterable[str]) -> Registry:
-        """The workflows and actions that the named modules declare at their top level. Raises Misconfigured."""
+        """Load the workflows and actions that the named modules declare at top level. Raises Misconfigured."""
         workflows: list[Workflow] = []
         actions: list[type[Action[Any]]] = []
         for name in modules:
@@ -66,7 +66,7 @@ class Registry:
         return iter(self._by_name.values())
 
     def get(self, name: str) -> Workflow:
-        """The workflow of that name; also that of a compensation or of a single tool. Raises BadInput."""
+        """Return the named workflow, including those of compensations and single tools. Raises BadInput."""
         found = self.find(name)
         if found is None:
             known = ", ".join(sorted(self._by_name)) or "none"
@@ -74,7 +74,7 @@ class Registry:
         return found
 
     def declared(self, name: str) -> Workflow:
-        """The workflow of that name, but none of a tool and none that undoes another's work. Raises BadInput."""
+        """Return the named workflow, excluding those of tools and compensations. Raises BadInput."""
         if name not in self._by_name and name.startswith(TOOL):
             raise BadInput(f"{name} is a tool's: the agents' API carries it out, for the key that asks for it")
         if name not in self._by_name and (undone := self.find(name)) is not None:
@@ -82,22 +82,22 @@ class Registry:
         return self.get(name)
 
     def find(self, name: str) -> Workflow | None:
-        """The workflow of that name, or None where `get` raises."""
+        """Return the named workflow, or None where `get` raises."""
         of = self._by_name.get(name.removesuffix(COMPENSATION))
         if of is not None and name != of.name:
             return of.compensating
         return of or next((one for one in self._of_tools.values() if one.name == name), None)
 
     def for_tool(self, action: type[Action[Any]], who: Who) -> Workflow:
-        """The one-step workflow that carries out a tool as *who*."""
+        """Return the one-step workflow that carries out a tool as *who*."""
         return self._of_tools[action, who]
 
     def knows(self, source: str, event: str) -> bool:
-        """Whether any workflow listens to this kind of event at all."""
+        """True if any workflow listens to this kind of event."""
         return any(t.source == source and t.event == event for w in self._by_name.values() for t in w.on)
 
     def usages(self, source: str, event: str) -> dict[str, tuple[str, ...]]:
-        """What a person could have typed, by the workflow that would have wanted it."""
+        """Return the commands a person could have typed, by the workflow that would have matched."""
         listened = ((w.name, t) for w in self for t in w.on if (t.source, t.event) == (source, event) and t.usage)
         found: dict[str, tuple[str, ...]] = {}
         for name, trigger in listened:
@@ -105,9 +105,9 @@ class Registry:
         return found
 
     def match(self, source: str, event: str, body: Mapping[str, Any]) -> list[Match]:
-        """Every workflow this delivery starts, with its typed event.
+        """Return every workflow this delivery starts, with its typed event.
 
-        Raises BadInput if some workflow could not read the body and none starts.
+        Raises BadInput if a workflow could not read the body and none starts.
         """
         considered = self.consider(source, event, body)
         matches = [one.match for one in considered if one.match is not None]
@@ -117,7 +117,7 @@ class Registry:
         return matches
 
     def consider(self, source: str, event: str, body: Mapping[str, Any]) -> list[Considered]:
-        """For each workflow that listens to this kind of event: whether this one starts it, and why not."""
+        """Offer the body to each workflow that listens to this kind of event, and return the results."""
         found = []
         for declared in self._by_name.values():
             triggers = [one for one in declared.on if (one.source, one.event) == (source, event)]
@@ -127,7 +127,7 @@ class Registry:
 
 
 def _imported(module: str) -> ModuleType:
-    """Import a module of workflows. Raises Misconfigured for any error: the module is the operator's own code."""
+    """Import a module of workflows, which is the operator's own code. Raises Misconfigured for any error."""
     try:
         return importlib.import_module(module)
     except Exception as fault:

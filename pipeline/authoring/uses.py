@@ -1,4 +1,4 @@
-"""What a workflow declares of each action: as whom it may run, and what a revocation means for it."""
+"""Declarations in `uses`: who each action may run as, and how it responds to a revocation."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pipeline.action import Action, check_action
 
 
 class Who(Flag):
-    """Whom a step may act as."""
+    """The principals that a step may act as."""
 
     USER = 1
     SERVICE = 2
 
     def on_revoke(self, then: OnRevoke | Compensation) -> Use:
-        """As these, and with *then* where the authority is revoked before the job has ended; without it, `STOP`."""
+        """Declare what happens if the authority is revoked before the job has ended; the default is `STOP`."""
         if isinstance(then, Compensation):
             return Use(who=self, on_revoke=OnRevoke.STOP, compensation=then)
         return Use(who=self, on_revoke=then)
@@ -30,9 +30,9 @@ USER, SERVICE = Who.USER, Who.SERVICE
 
 
 class OnRevoke(StrEnum):
-    """What becomes of a job when an account that an action of it runs as is revoked."""
+    """The effect on a job when an account that one of its actions runs as is revoked."""
 
-    STOP = "stop"  # the job is cancelled; what it has done stays
+    STOP = "stop"  # the job is cancelled; finished steps keep their effects
     SKIP = "skip"  # the step is skipped, and the job goes on without it
 
 
@@ -40,9 +40,9 @@ STOP, SKIP = OnRevoke.STOP, OnRevoke.SKIP
 
 
 def on_revoke_of(step: str, declared: OnRevoke, asked: OnRevoke | None) -> OnRevoke:
-    """What a revocation means for one *step*: what `uses` declares of its action, or stricter. Raises BadInput.
+    """Return the behaviour on revocation for one *step*: as declared in `uses`, or stricter. Raises BadInput.
 
-    A revocation finds its jobs by what is declared, so what is looser would come too late.
+    A revocation finds its jobs by the declaration, so a looser setting would come too late.
     """
     if asked not in (None, STOP, declared):
         raise BadInput(
@@ -54,17 +54,17 @@ def on_revoke_of(step: str, declared: OnRevoke, asked: OnRevoke | None) -> OnRev
 
 @dataclass(frozen=True, kw_only=True)
 class Compensation:
-    """The job is cancelled, and what this action of it has done is followed by another action, as the service.
+    """Cancels the job and follows each finished call of this action with another action, run as the service.
 
-    *make* is pure: from the done action and its result, as the ledger has them, it makes what follows. So nothing of
-    the workflow is run again to find out, and the answer is the same whenever it is asked for.
+    *make* is pure: it makes the following action from the finished action and its stored result. The workflow need not
+    run again, and the answer never changes.
     """
 
     by: type[Action[Any]]
     make: Callable[[Any, Any], Action[Any]]
 
     def of(self, action: type[Action[Any]], parameters: Mapping[str, Any], result: Mapping[str, Any]) -> Action[Any]:
-        """What follows a done *action*, of what is stored of it. Raises BadInput."""
+        """Return the action that follows a finished *action*, made from its stored fields. Raises BadInput."""
         name = action.action_name()
         try:
             done, had = action.model_validate(parameters), action.result.model_validate(result)
@@ -82,9 +82,9 @@ A = TypeVar("A", bound=Action[Any])
 
 
 def compensate(by: type[A], make: Callable[[Any, Any], A]) -> Compensation:
-    """What to do about an effect whose job was cancelled by a revocation: `make(action, result)` is a *by*.
+    """Undo an effect when a revocation cancels its job: `make(action, result)` returns a *by*.
 
-    It runs as the service, in a job of its own. Raises TypeError for an action that a service may not do.
+    It runs as the service, in its own job. Raises TypeError for an action that a service may not do.
     """
     check_action(by)
     if by.facts.attribution:
@@ -102,5 +102,5 @@ class Use:
 
 
 def as_use(declared: Who | Use) -> Use:
-    """A bare `USER` or `SERVICE` stops."""
+    """Return *declared* as a Use; a bare `USER` or `SERVICE` stops on revocation."""
     return declared if isinstance(declared, Use) else Use(who=declared)

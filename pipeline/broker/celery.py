@@ -1,7 +1,7 @@
-"""The Celery application: two tasks that carry ids, and the settings that were measured to matter.
+"""The Celery application: two tasks that carry ids, and settings that were measured to matter.
 
-A message is a doorbell. It authorises nothing: a worker claims what the ledger says is due, so a lost, repeated, forged
-or late message changes nothing but latency.
+A message is a doorbell. It authorizes nothing: a worker claims what the ledger says is due, so a lost, repeated, forged
+or late message affects only latency.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ QUEUES: tuple[str, ...] = (*(pattern.value for pattern in AccessPattern), REVOCA
 
 @dataclass(frozen=True, kw_only=True)
 class BrokerSettings:
-    """How the broker is reached. Everyone on one database must agree on the prefix."""
+    """Connection settings for the broker. All processes on one database must agree on the prefix."""
 
-    url: str = field(repr=False)  # it may hold a password
+    url: str = field(repr=False)  # may contain a password
     key_prefix: str = "aswhom:"
     socket_timeout: timedelta = timedelta(seconds=5)
     connect_timeout: timedelta = timedelta(seconds=3)
@@ -41,20 +41,20 @@ class BrokerSettings:
     publish_timeout: timedelta = timedelta(seconds=2)
     publish_connect_timeout: timedelta = timedelta(seconds=1)
     beat_interval: timedelta = timedelta(seconds=1)
-    transport_options: Mapping[str, Any] = field(default_factory=dict)  # master_name of Sentinel, and the like
+    transport_options: Mapping[str, Any] = field(default_factory=dict)  # such as Sentinel's master_name
 
     @property
     def is_redis(self) -> bool:
-        """Redis or Valkey in any guise (TLS, a unix socket, Sentinel); else RabbitMQ."""
+        """True for Redis or Valkey in any form (TLS, a unix socket, Sentinel); otherwise it is RabbitMQ."""
         return self.url.startswith(("redis", "sentinel"))
 
     def worker_options(self) -> dict[str, Any]:
-        """Kombu's options for a connection that consumes."""
+        """Return Kombu's options for a consuming connection."""
         if not self.is_redis:
             return {"confirm_publish": True, **self.transport_options}
         return {
             "global_keyprefix": self.key_prefix,
-            "priority_steps": [0],  # no priorities: one key a queue
+            "priority_steps": [0],  # no priorities: one key per queue
             "queue_order_strategy": "round_robin",
             "client_name": "aswhom",
             "socket_keepalive": True,
@@ -65,7 +65,7 @@ class BrokerSettings:
         }
 
     def publisher_options(self) -> dict[str, Any]:
-        """Kombu's options for a connection that rings while somebody waits for an answer."""
+        """Return Kombu's options for a connection that rings while somebody waits for an answer."""
         once = {"max_retries": 0, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1}
         if not self.is_redis:
             connect = self.publish_connect_timeout.total_seconds()
@@ -78,52 +78,53 @@ class BrokerSettings:
         }
 
     def _bound(self, opened: amqp.Connection) -> None:
-        """End what waits for a broker that hangs: a confirm, or a close.
+        """Limit the waits for a broker that hangs: for a confirm, or for a close.
 
-        What py-amqp has of its own is no end: it repeats a read that `read_timeout` broke off, other waits have none.
+        py-amqp's own settings do not: it repeats a read that `read_timeout` broke off, and its other waits have no
+        limit.
         """
         if opened.sock is not None:
             opened.sock.settimeout(self.publish_timeout.total_seconds())
 
     def request(self) -> str:
-        """The class of a task's request: on Redis nothing is acknowledged, as `no_ack` of `queues` says."""
+        """Return the class of a task's request. On Redis nothing is acknowledged, as set by `no_ack` in `queues`."""
         return "pipeline.broker.consumer:Request" if self.is_redis else "celery.worker.request:Request"
 
     def queues(self) -> list[Queue]:
-        """One queue an access pattern, and the one that work can never hold up."""
+        """Return one queue per access pattern, and one for revocations, which other work can never delay."""
         exchange = Exchange("aswhom", type="direct")
         if not self.is_redis:
             quorum = {"x-queue-type": "quorum"}
             return [Queue(name, exchange, routing_key=name, queue_arguments=quorum) for name in QUEUES]
-        # A bell needs no redelivery, and on Redis an ack that fails in an outage would hold a slot for good.
+        # A bell needs no redelivery, and on Redis an ack that fails during an outage would hold a slot for good.
         return [Queue(name, exchange, routing_key=name, no_ack=True) for name in QUEUES]
 
 
 class JobWorker(Protocol):
     def handle(self, job_id: str, /, *, lapses: int | None) -> object:
-        """Claim that job, or another due one of its tenant, or nothing; run what was claimed.
+        """Claim that job, another due job of its tenant, or nothing; run what was claimed.
 
-        *lapses*, in microseconds since 1970: from then on it is that job or nothing.
+        *lapses*, in microseconds since 1970, is the time from which it is that job or nothing.
         """
         ...
 
     @property
     def active_jobs(self) -> Mapping[int, str]:
-        """The job each thread has claimed, by the thread's ident: not always the one its bell named."""
+        """The job that each thread has claimed, by the thread's ident; not always the one its bell named."""
         ...
 
     def spend(self, overdue: Collection[str], /) -> None:
-        """The process is about to leave because of these jobs: each spends a run."""
+        """Spend a run of each of these jobs, because of which the process is about to exit."""
         ...
 
     def hand_back(self, *, besides: Collection[str]) -> None:
-        """The process leaves now: its claims go back unspent, but for those of these jobs."""
+        """Hand back this exiting process's claims without spending a run, except those of *besides*."""
         ...
 
 
 class AnswersRevocations(Protocol):
     def answer(self, revocation_id: str, /, *, moved: Callable[[], None]) -> object:
-        """Take a revocation as far as it goes now, if anything of it is open, and call *moved* after each part of it.
+        """Advance an open revocation as far as possible now, calling *moved* after each part.
 
         Safe to repeat.
         """
@@ -131,7 +132,7 @@ class AnswersRevocations(Protocol):
 
 
 class OpenedRuntime(Protocol):
-    """What a process that runs work holds open: opened in it, closed by it."""
+    """The open resources of a process that runs work: opened in it and closed by it."""
 
     @property
     def worker(self) -> JobWorker: ...
@@ -150,18 +151,18 @@ class OpenedRuntime(Protocol):
         ...
 
     def in_commit(self) -> Mapping[int, float]:
-        """Since when threads, by their idents, wait for a COMMIT that no limit ends; of `time.monotonic()`."""
+        """Return the threads (by ident) that wait for an unlimited COMMIT, with its start on `time.monotonic()`."""
         ...
 
     def wind_down(self) -> None:
-        """The process was told to stop: what runs begins nothing further. Called by a signal's handler."""
+        """Let running jobs begin nothing further: the process was told to stop. Called by a signal handler."""
         ...
 
     def close(self) -> None: ...
 
 
 class Loader(AppLoader):
-    """Which knows of no module that the environment names."""
+    """A loader that ignores modules named in the environment."""
 
     def read_configuration(self, env: str = "") -> dict[str, Any]:
         return {}
@@ -174,11 +175,11 @@ class App(Celery):
     open_runtime: Callable[[], OpenedRuntime]
     hearing: Hearing
     ticks: Ticks
-    listed = "worker"  # which of the process list it runs in, as far as it is one of those that open a runtime
-    backend_cls = "disabled"  # Celery would ask the environment first
+    listed = "worker"  # the entry of the process list it runs as, if that is one that opens a runtime
+    backend_cls = "disabled"  # otherwise Celery would ask the environment first
 
-    # Left to itself, Celery goes where the environment's CELERY_BROKER_URL says, or its like for reading and writing,
-    # and names that as the *url* itself where it prepares RabbitMQ for delays.
+    # By default Celery connects to the environment's CELERY_BROKER_URL, or its variants for reading and writing, and
+    # passes that as *url* when it prepares RabbitMQ for delays.
 
     def connection(self, hostname: str | None = None, *words: Any, **options: Any) -> Any:
         return super().connection(hostname or self.settings.url, *words, **options)
@@ -196,7 +197,7 @@ def make_celery(
     *,
     limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> App:
-    """The application of every process that rings, works or keeps the schedule. Nothing is opened yet."""
+    """Return the application for every process that rings, works or keeps the schedule. Nothing is opened yet."""
     app = App("aswhom", loader=Loader, set_as_current=False)
     app.settings, app.open_runtime, app.hearing, app.ticks = settings, open_runtime, Hearing(), Ticks()
     app.conf.update(configuration(settings))
@@ -212,7 +213,7 @@ def make_celery(
 
     app.finalize()
     for name in set(app.tasks) - {JOB, REVOCATION}:
-        app.tasks.unregister(name)  # Celery brings nine of its own that a forged message could run
+        app.tasks.unregister(name)  # Celery brings nine tasks of its own that a forged message could run
     worker_init.connect(process.open, weak=False)
     worker_shutting_down.connect(process.wind_down, weak=False)
     worker_shutdown.connect(process.close, weak=False)
@@ -220,13 +221,13 @@ def make_celery(
 
 
 def configuration(settings: BrokerSettings) -> dict[str, Any]:
-    """Celery's settings: each one was measured to matter, or closes a door."""
+    """Return Celery's settings; each one was measured to matter, or closes a door."""
     return {
         "broker_url": settings.url,
         "broker_transport_options": settings.worker_options(),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # Redis refuses commands after a failover, or with a full disk: that ends a stock worker.
+        # Redis refuses commands after a failover or with a full disk, which ends a stock worker.
         "broker_channel_error_retry": True,
         "broker_pool_acquire_timeout": 5,
         "task_queues": settings.queues(),
@@ -244,7 +245,7 @@ def configuration(settings: BrokerSettings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "worker_enable_prefetch_count_reduction": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "worker_enable_remote_control": False,  # whoever can write to the broker could stop workers by it
+        "worker_enable_remote_control": False,  # anyone who can write to the broker could stop workers with it
         "worker_send_task_events": False,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,

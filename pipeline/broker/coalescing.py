@@ -1,4 +1,4 @@
-"""Several bells for one revocation come to one thread at work on it, which looks once more when it is done."""
+"""Coalescing of bells for one revocation: the thread at work repeats its look when it is done."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Callable
 
 
 class Coalescing:
-    """Does *act* for each id, in one thread of the process at a time for the same id.
+    """Does *act* for each id, in only one thread of the process at a time per id.
 
-    Whoever comes meanwhile goes away at once: the one at work does it once more, since what the bell was for may have
-    come after its look. If that fails, housekeeping does it.
+    A caller that arrives meanwhile returns at once, and the thread at work acts once more, since the event behind the
+    bell may have come after its look. If that fails, housekeeping does it.
     """
 
     def __init__(self, act: Callable[[str], object]) -> None:
         self._act = act
         self._lock = threading.Lock()
-        self._rung: dict[str, bool] = {}  # those under way, and whether somebody came meanwhile
+        self._rung: dict[str, bool] = {}  # ids in progress, and whether another call arrived meanwhile
 
     def __call__(self, id: str) -> None:
-        """Raises what *act* does."""
+        """Act for *id*, or leave it to the thread at work. Raises what *act* raises."""
         with self._lock:
             if id in self._rung:
                 self._rung[id] = True
@@ -34,7 +34,7 @@ class Coalescing:
             raise
 
     def _goes_on(self, id: str) -> bool:
-        """False: nobody came meanwhile, and who comes from here on finds nobody at work."""
+        """Return True to act (again). False: no call arrived meanwhile, and the next one will find nobody at work."""
         with self._lock:
             if self._rung[id]:
                 self._rung[id] = False

@@ -1,17 +1,18 @@
-"""Celery's consumer, which comes back to a broker quickly and does not die of what lies in a queue.
+"""Celery's consumer, changed to reconnect quickly and to survive unreadable items in a queue.
 
-The stock consumer waits 2, 4, 6 … 30 s between attempts to reconnect; this one 0.5, 1 … 3 s. And an item that is not a
-message (a person's LPUSH, a forger's) ends a stock worker's main process: whatever reading raises is fatal to its event
-loop. Here the item, which the broker has already handed out, is counted and dropped, and the consumer starts again as
-after a lost connection: the tasks that run keep running. So it does when the broker refuses a command: it has become a
-replica, or somebody's key has another type and a queue's name.
+The stock consumer waits 2, 4, 6 … 30 s between attempts to reconnect; this one 0.5, 1 … 3 s. An item that is not a
+message (somebody's LPUSH, a forgery) ends a stock worker's main process, because any error in reading is fatal to its
+event loop. Here the item, which the broker has already handed out, is counted and dropped, and the consumer restarts as
+after a lost connection, while running tasks continue. It also restarts when the broker refuses a command, because it
+became a replica or because a key of another type has a queue's name.
 
-It starts again, too, after what neither the connection nor a message is to blame for (no memory can be had, a library
-changed), later each time. Where that goes on for a minute and no bell is begun in between, the process ends. Not
-sooner: what a machine lacks may come back, and who ends within seconds of its start is taken for one that cannot run.
+It also restarts, later each time, after errors that neither the connection nor a message caused (out of memory, a
+changed library). If that goes on for a minute with no bell begun in between, the process ends. It does not end sooner:
+resources may become available again, and a process that exits within seconds of its start is taken for one that cannot
+run.
 
-And the stock worker acknowledges what it consumes without acknowledgements: a client of Redis is made and asked, each
-time, while every thread waits for the interpreter.
+A stock worker also acknowledges messages that it consumes without acknowledgement: it makes and calls a Redis client
+each time, while every thread waits for the interpreter.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _LOOKS_ROUND = 5.0  # seconds
 
 
 class UnreadableMessage(Exception):
-    """What came out of a queue could not be taken as a message."""
+    """An item from a queue could not be read as a message."""
 
 
 class ConsumerFailed(Exception):
@@ -52,27 +53,27 @@ class ConsumerFailed(Exception):
 
 
 class _NotBegun(Exception):
-    """A bell was read, and could not be handed to the pool."""
+    """A bell was read but could not be handed to the pool."""
 
 
-# What is raised over an item that is in order: nothing came, nothing could be begun, nothing can be had.
+# Errors that do not mean a bad item: nothing came, nothing could be begun, out of memory.
 _NO_ITEMS = (Empty, _NotBegun, MemoryError)
 
 
 class Request(request.Request):
-    """A task's `Request`: the broker kept nothing of the message that it could be told of."""
+    """A task's `Request` without acknowledgement: the broker keeps nothing of the message."""
 
     def acknowledge(self) -> None:
         self.acknowledged = True
 
 
 class Consumer(consumer.Consumer):
-    """`worker_consumer = "pipeline.broker.consumer:Consumer"`."""
+    """Set as `worker_consumer = "pipeline.broker.consumer:Consumer"`."""
 
-    #: So many failures in a row, over so many seconds at least, end the process.
+    #: The number of consecutive failures, and the least seconds they span, that end the process.
     FAILURES = 10
     FAILS_FOR = 60.0
-    #: Seconds before it starts again: so many for each failure in the row, and the most.
+    #: Seconds before a restart: the pause per consecutive failure, and the longest.
     PAUSE, LONGEST_PAUSE = 0.5, 5.0
 
     app: App
@@ -105,7 +106,7 @@ class Consumer(consumer.Consumer):
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         self.app.hearing.tries()
-        if isinstance(exc, self.channel_errors):  # Celery's own line names the class alone
+        if isinstance(exc, self.channel_errors):  # Celery's own line names only the class
             log.error("the broker refuses a command, and is asked again: %s", exc, extra={"action": "broker.refused"})
         super().on_connection_error_after_connected(exc)
 
@@ -120,10 +121,10 @@ class Consumer(consumer.Consumer):
         return take
 
     def loop(self, *args: Any) -> None:
-        """The event loop, over one connection."""
+        """Run the event loop over one connection."""
         channel = self.task_consumer.channel
         handlers = getattr(channel, "handlers", {})
-        if _REDIS_READS in handlers:  # it decodes the item as well
+        if _REDIS_READS in handlers:  # this also decodes the item
             handlers[_REDIS_READS] = partial(self._read, handlers[_REDIS_READS])
         self.app.hearing.listens()
         look = partial(self._look_round, channel, is_asked=_REDIS_READS in handlers)
@@ -151,13 +152,13 @@ class Consumer(consumer.Consumer):
         return found
 
     def _look_round(self, channel: Any, *, is_asked: bool) -> None:
-        """The loop turns, which is all there is to see where no thread is free, or nothing need be asked for."""
+        """Note that the loop turns: the only evidence when no thread is free or the broker need not be asked."""
         if not is_asked or not channel.qos.can_consume():
             self.app.hearing.listens()
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """What is raised in here is the item's fault, if it is not the connection's or the machine's."""
+        """Treat errors in this block as the item's fault, unless they are the connection's or the machine's."""
         others: tuple[type[BaseException], ...] = (*self.connection_errors, *self.channel_errors, *_NO_ITEMS)
         try:
             yield
@@ -167,14 +168,14 @@ class Consumer(consumer.Consumer):
             metrics.UNREADABLE.inc()
             note: dict[str, object] = {"action": "message.unreadable"}
             if isinstance(error, JSONDecodeError):
-                # What lies there may be anybody's secret: its length and hash are enough to recognise it by.
+                # The item may contain somebody's secret; its length and hash are enough to recognize it.
                 text = error.doc
                 note |= {"length": len(text), "sha256": sha256(text.encode(errors="replace")).hexdigest()}
             log.exception("an item in a queue is not a message: it was taken out, and is gone", extra=note)
             raise UnreadableMessage(type(error).__name__) from error
 
     def _failed(self, error: Exception) -> None:
-        """Count it, and wait. Raises WorkerShutdown, a warm one, where it was one too many, or told to stop."""
+        """Count a failure and wait. Raises WorkerShutdown (a warm one) after too many, or when told to stop."""
         now = time.monotonic()
         if self._failures == 0:
             self._fails_since = now
@@ -191,7 +192,7 @@ class Consumer(consumer.Consumer):
             exc_info=error,
             extra=note,
         )
-        # As a signal's handler says it: what runs begins nothing further.
+        # As a signal handler would: running jobs begin nothing further.
         worker_shutting_down.send(sender=self.hostname, sig=None, how="Warm", exitcode=os.EX_SOFTWARE)
         raise WorkerShutdown(os.EX_SOFTWARE) from error
 

@@ -1,4 +1,4 @@
-"""Rings, and takes back from the ledger what was not heard, so that the dispatcher need not wait for it."""
+"""Ringing with bookkeeping: failed bells are taken back in the ledger, so the dispatcher need not wait for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def measure_lying(ring: Ring) -> None:
-    """Set how many bells lie in each queue; no number while the broker does not say."""
+    """Set the number of bells in each queue; no number while the broker does not answer."""
     for queue in (*map(str, AccessPattern), "revocations"):
         lying = ring.unheard(queue)
         metrics.BELLS_LYING.labels(queue).set(nan if lying is None else lying)
@@ -31,21 +31,21 @@ class Doorbells:
         self._ring = ring
 
     def jobs(self, bells: Sequence[Bell]) -> bool:
-        """Ring; a bell that failed is outstanding no longer once this returns."""
+        """Ring; a bell that failed is no longer outstanding when this returns."""
         if self._ring.jobs(bells):
             return True
         try:
             self._store.write(lambda c: unring(c, bells))
-        except (CommitUnknown, Unavailable) as error:  # then they count as outstanding until they are replaced
+        except (CommitUnknown, Unavailable) as error:  # they count as outstanding until they are replaced
             log.warning(
                 "bells not taken back", extra={"action": "bells.outstanding", "bells": len(bells), "error": str(error)}
             )
         return False
 
     def revocations(self, ids: Sequence[str]) -> None:
-        """Ring for revocations; housekeeping goes on with them by itself."""
+        """Ring for revocations; housekeeping also advances them by itself."""
         self._ring.revocations(ids)
 
     def unheard(self, queue: str) -> int | None:
-        """How many bells lie in a queue; None where that is not known."""
+        """Return the number of bells in a queue; None if it is unknown."""
         return self._ring.unheard(queue)

@@ -1,9 +1,9 @@
-"""Whether this worker listens to the broker.
+"""Liveness of a worker's connection to the broker.
 
-A process that lives and takes no bells is seen by nobody: it answers Prometheus, and others do its work, later. So the
-consumer notes each answer it has to its question for bells (the broker has one within a second or two, an empty one
-too), and that it has no thread free to ask for. Who waits for a broker that is away tries, and is not deaf. RabbitMQ
-is not asked, it sends: there all that is seen is that the consumer's loop turns.
+Nobody notices a process that lives but takes no bells: it answers Prometheus, and others do its work, later. So the
+consumer notes each answer to its request for bells (the broker sends one within a second or two, even if empty), and
+each time that no thread is free to ask for one. A worker that waits for an absent broker is trying and not deaf.
+RabbitMQ pushes instead of being asked: there the only evidence is that the consumer's loop turns.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from datetime import timedelta
 
 from pipeline import metrics
 
-#: From then on it is told of, and its process is to be ended.
+#: After this time it is reported, and its process should be ended.
 DEAF_AFTER = timedelta(seconds=60)
 
 
 class Hearing:
-    """Of one process. What has not begun (it waits for its ledger, say), or has been ended, is not deaf."""
+    """The liveness of one process. It is not deaf before it begins (it may await its ledger) or after it is ended."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -27,21 +27,21 @@ class Hearing:
         self._ended = False
 
     def begin(self) -> None:
-        """The process has all that it works with: from now on it is to listen."""
+        """Note that the process has everything it works with and must listen from now on."""
         self.listens()
 
     def listens(self) -> None:
-        """The broker answered, or is not asked because every thread is busy."""
+        """Note that the broker answered, or is not asked because every thread is busy."""
         self.tries()
         metrics.CONSUMER_LISTENED.set_to_current_time()
 
     def tries(self) -> None:
-        """The broker is away, and asked again."""
+        """Note that the broker is away and is asked again."""
         self._at = self._monotonic()
         metrics.CONSUMER_TRIED.set_to_current_time()
 
     def end(self) -> None:
-        """The process was told to stop, and asks no more."""
+        """Note that the process was told to stop and asks no more."""
         self._ended = True
 
     def has_begun(self) -> bool:

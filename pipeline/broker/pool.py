@@ -1,10 +1,10 @@
-"""Celery's thread pool, cured of three ways to lose a slot.
+"""Celery's thread pool, with three fixes against lost slots.
 
-With prefetch off the event loop asks for a message only when a slot is free, and two things go wrong in the stock pool:
-nothing wakes the loop when a thread finishes (up to a second of latency at each turn), and a task that ends by a
-BaseException never tells the worker that it ended, so its slot is taken for ever. And its threads are started one by
-one, as tasks come: where the machine gives no more of them, a task lies behind those of the others, counted against no
-slot. Here all are there before the first bell is asked for.
+With prefetch off, the event loop asks for a message only when a slot is free. In the stock pool nothing wakes the loop
+when a thread finishes (up to a second of latency each time), and a task that ends with a BaseException never reports
+its end, so its slot is lost for good. The stock pool also starts threads one by one as tasks come: if the machine
+refuses one, the task queues behind others without counting against a slot. Here all threads exist before the first bell
+is asked for.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ log = logging.getLogger(__name__)
 
 
 def _nothing() -> None:
-    """What the loop is woken with."""
+    """Do nothing; scheduling this wakes the loop."""
 
 
 class TaskPool(thread.TaskPool):
-    """`worker_pool = "pipeline.broker.pool:TaskPool"`, with `worker_disable_prefetch`."""
+    """Set as `worker_pool = "pipeline.broker.pool:TaskPool"`, with `worker_disable_prefetch`."""
 
-    #: How long a machine that gives no more threads is waited for, in seconds.
+    #: Seconds to wait for a machine that refuses more threads.
     PATIENCE = 60.0
 
     executor: ThreadPoolExecutor
     _hub: Any = None
 
     def on_start(self) -> None:
-        """Start every thread. Raises SystemExit where they cannot be had.
+        """Start every thread. Raises SystemExit if that is impossible.
 
-        Not at once: who ends within seconds of its start is taken for one that cannot run.
+        It does not give up at once: a process that exits within seconds of its start is taken for one that cannot run.
         """
         until = time.monotonic() + self.PATIENCE
         while not self._has_every_thread():
@@ -60,11 +60,11 @@ class TaskPool(thread.TaskPool):
         together = threading.Event()
         try:
             for _ in range(self.limit):
-                self.executor.submit(together.wait)  # which holds a thread, so that the next one wants another
+                self.executor.submit(together.wait)  # holds a thread, so that the next one needs another
         except RuntimeError as refused:
             log.warning("a thread cannot be had, and is asked for again: %s", refused, extra={"action": "pool.refused"})
             together.set()
-            self.executor.shutdown()  # it has queued what it could start no thread for, and would count it as one
+            self.executor.shutdown()  # it has queued the work that got no thread, and would count it as a thread
             self.executor = ThreadPoolExecutor(max_workers=self.limit)
             return False
         together.set()

@@ -1,8 +1,8 @@
-"""Rings doorbells: puts ids of due work into Celery's queues.
+"""Ringing of doorbells: puts the ids of due work into Celery's queues.
 
-Best effort, and bounded: the work is in the ledger, the dispatcher rings again what was not heard, and whoever rings is
-answering a request. So nothing here raises for a broker that is away. A frozen broker costs one stall of two seconds;
-after that bells are skipped without touching the socket until one trial succeeds.
+Ringing is best effort and bounded: the work is in the ledger, the dispatcher repeats unanswered bells, and the caller
+is serving a request. So nothing here raises when the broker is away. A frozen broker costs one stall of two seconds;
+after that bells are skipped without touching the socket until a trial succeeds.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ log = logging.getLogger(__name__)
 JOB, REVOCATION = "aswhom.job", "aswhom.revocation"
 REVOCATIONS = "revocations"
 
-LIE_AT_MOST = 5_000  # bells of revocations, some 3 MB: no ledger's mark holds them back where nobody hears them
+LIE_AT_MOST = 5_000  # bells of revocations, some 3 MB: the ledger does not limit these when nobody answers
 
-_SENDERS = 4  # a connection each; a bell takes 0.2 ms of one
+_SENDERS = 4  # one connection each; a bell takes 0.2 ms of it
 _WAIT = 1.0  # seconds for a free sender
-_PAUSES = (0.5, 1.0, 2.0, 5.0)  # seconds of silence after the first, second … failure in a row
+_PAUSES = (0.5, 1.0, 2.0, 5.0)  # seconds of silence after the first, second … consecutive failure
 
 
 class _Message(NamedTuple):
     """A Celery message (protocol 2), ready to be sent.
 
-    With what a worker needs and no more: `as_task_v2` takes five times as long, and tells which host and process rang.
+    It holds only what a worker needs: `as_task_v2` takes five times as long, and reveals which host and process rang.
     """
 
     queue: str
@@ -63,14 +63,14 @@ def _message(task: str, arguments: Sequence[object], queue: str, **headers: str)
 
 
 class Outage:
-    """Whether the broker is worth trying: always while it is well, one trial after each pause while it is not."""
+    """A circuit breaker for the broker: passes all calls while it is well, one trial after each pause in an outage."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._failures = 0
         self._silent_until = 0.0
-        self._trial: int | None = None  # the thread that makes one
+        self._trial: int | None = None  # the thread that makes the trial
 
     def permits(self) -> bool:
         with self._lock:
@@ -78,12 +78,12 @@ class Outage:
                 return True
             if self._monotonic() < self._silent_until:
                 return False
-            self._silent_until = self._monotonic() + _PAUSES[-1]  # the others stay silent during this caller's trial
+            self._silent_until = self._monotonic() + _PAUSES[-1]  # other callers stay silent during this trial
             self._trial = threading.get_ident()
             return True
 
     def failed(self) -> bool:
-        """Note a failure; True if it begins an outage."""
+        """Note a failure; return True if it begins an outage."""
         with self._lock:
             self._failures += 1
             self._trial = None
@@ -91,13 +91,13 @@ class Outage:
             return self._failures == 1
 
     def undecided(self) -> None:
-        """Note that nothing was learnt of bells: if this was the trial, the next caller's is one, too."""
+        """Note that nothing was learnt about bells: if this was the trial, the next caller makes one."""
         with self._lock:
             if self._trial == threading.get_ident():
                 self._trial, self._silent_until = None, self._monotonic()
 
     def succeeded(self) -> bool:
-        """Note a success; True if it ends an outage."""
+        """Note a success; return True if it ends an outage."""
         with self._lock:
             ended, self._failures, self._trial = self._failures > 0, 0, None
             return ended
@@ -112,7 +112,7 @@ def _log_outage(error: BaseException) -> None:
 
 
 class CeleryRing:
-    """Implements `pipeline.model.Ring` over the broker of *app*. It may be made before a fork and used after it."""
+    """Implements `pipeline.model.Ring` over the broker of *app*. May be made before a fork and used after it."""
 
     def __init__(
         self,
@@ -121,18 +121,18 @@ class CeleryRing:
         monotonic: Callable[[], float] = time.monotonic,
         tell: Callable[[BaseException], None] = _log_outage,
     ) -> None:
-        """*tell* of what begins an outage of the broker."""
+        """*tell* is called with the error that begins an outage of the broker."""
         self._app = app
         self._tell = tell
         self._outage = Outage(monotonic)
         self._lock = threading.Lock()
         self._producers: ProducerPool | None = None
         self._errors: tuple[type[BaseException], ...] = (KombuError, RedisError, OSError)
-        self._odd: set[str] = set()  # queues that the broker has something against
+        self._odd: set[str] = set()  # queues whose length the broker refuses to tell
         self._pid = 0
 
     def jobs(self, bells: Sequence[Bell]) -> bool:
-        """Ring for jobs. The headers are for people and dashboards: a worker trusts the job's row alone."""
+        """Ring for jobs. The headers are for people and dashboards: a worker trusts only the job's row."""
         rung = ((b, None if b.rung_until is None else in_microseconds(b.rung_until)) for b in bells)
         sent = self._send(
             [_message(JOB, (b.job, until), b.pattern, tenant=b.tenant, pattern=b.pattern) for b, until in rung]
@@ -142,7 +142,7 @@ class CeleryRing:
         return sent
 
     def revocations(self, ids: Sequence[str]) -> None:
-        """Ring for revocations to be advanced, while there is room: who is not rung for, housekeeping advances."""
+        """Ring for revocations while there is room; housekeeping advances the others."""
         if not ids:
             return
         lying = self.unheard(REVOCATIONS)
@@ -151,10 +151,10 @@ class CeleryRing:
         self._send([_message(REVOCATION, (revocation,), REVOCATIONS) for revocation in ids[:room]])
 
     def unheard(self, queue: str) -> int | None:
-        """How many bells lie in a queue: 0 in one that there is not yet.
+        """Return the number of bells in a queue, 0 for one that does not exist yet.
 
-        None: the broker is away, or busy, or will not say it of this one: that is no outage, since other queues may be
-        in order. An answer ends no outage: one that is full, or a replica, answers and takes no bells.
+        None: the broker is away or busy, or refuses to tell for this queue. A refusal is no outage, since other queues
+        may be in order. An answer does not end an outage: a full broker or a replica answers but takes no bells.
         """
         if not self._outage.permits():
             return None
@@ -176,10 +176,10 @@ class CeleryRing:
         return found
 
     def close(self) -> None:
-        """Close its connections to the broker; whoever rings afterwards opens them anew."""
+        """Close the connections to the broker; a later ring opens new ones."""
         with self._lock:
             producers, self._producers = self._producers, None
-            is_ours = self._pid == os.getpid()  # a parent's sockets are not ours to end
+            is_ours = self._pid == os.getpid()  # a parent's sockets are not ours to close
         if producers is not None and is_ours:
             _close(producers)
 
@@ -192,7 +192,7 @@ class CeleryRing:
         producers = self._open()
         try:
             self._publish(producers, messages)
-        except LimitExceeded:  # all senders are in use, which is no fault of the broker's: one that hangs fails theirs
+        except LimitExceeded:  # all senders are in use, which is not the broker's fault: a hanging one fails by itself
             self._outage.undecided()
             metrics.BELLS.labels("skipped").inc(len(messages))
             return False
@@ -205,7 +205,7 @@ class CeleryRing:
         return True
 
     def _note_odd(self, queue: str, refused: ResponseError) -> None:
-        """Told once, until the broker answers of it again."""
+        """Log the refusal once, until the broker answers for that queue again."""
         if queue not in self._odd:
             self._odd.add(queue)
             log.error(
@@ -229,7 +229,8 @@ class CeleryRing:
         try:
             with producer.batch() if len(messages) > 1 else nullcontext():
                 for message in messages:
-                    # The nameless exchange puts straight into the queue of that name: no bindings that could be lost.
+                    # The nameless exchange delivers directly to the queue of that name, without bindings that could be
+                    # lost.
                     producer.publish(
                         message.body,
                         exchange="",
@@ -241,22 +242,23 @@ class CeleryRing:
                     )
         finally:
             producer.release()
-            if self._producers is not producers:  # forgotten meanwhile
+            if self._producers is not producers:  # it was dropped meanwhile
                 _close(producers, speechless=True)
 
     def _length(self, producers: ProducerPool, queue: str) -> int:
         connection: Any = producers.connections.acquire(block=True, timeout=_WAIT)
         try:
             if isinstance(connection.transport, virtual.Transport):
-                # This declares nothing to a Redis, and asked passively kombu forgets the prefix of its keys.
+                # On Redis this declares nothing; with passive=True kombu would forget the key prefix.
                 return int(connection.default_channel.queue_declare(queue).message_count)
-            with connection.channel() as channel:  # of its own: RabbitMQ closes one that asks for a queue there is not
+            # a separate channel, because RabbitMQ closes one that asks for a missing queue
+            with connection.channel() as channel:
                 return int(channel.queue_declare(queue, passive=True).message_count)
         except ChannelError:
             return 0
         finally:
             connection.release()
-            if self._producers is not producers:  # forgotten meanwhile
+            if self._producers is not producers:  # it was dropped meanwhile
                 _close(producers, speechless=True)
 
     def _open(self) -> ProducerPool:
@@ -275,7 +277,7 @@ class CeleryRing:
             return self._producers
 
     def _forget(self, producers: ProducerPool) -> None:
-        """Close connections that may be dead; one that is in use elsewhere is closed by its user."""
+        """Close connections that may be dead; one in use elsewhere is closed by its user."""
         with self._lock:
             if self._producers is producers:
                 self._producers = None
@@ -283,9 +285,10 @@ class CeleryRing:
 
 
 def _close(producers: ProducerPool, *, speechless: bool = False) -> None:
-    """Close the connections that nobody uses. All are taken first: one that was put back would be taken again.
+    """Close the idle connections. All are taken first, as one that was put back would be taken again.
 
-    *speechless*: without a word to RabbitMQ, which may hang; else its channels and each connection wait for its answer.
+    *speechless*: close without telling RabbitMQ, which may hang; otherwise each connection and channel waits for its
+    answer.
     """
     pool, idle = producers.connections, []
     with suppress(pool.LimitExceeded):
@@ -297,4 +300,4 @@ def _close(producers: ProducerPool, *, speechless: bool = False) -> None:
                 connection.connection.collect()
             connection.close()
         finally:
-            connection.release()  # somebody may be waiting for one, who then opens it anew
+            connection.release()  # a waiting caller then reopens it

@@ -1,15 +1,15 @@
-"""Leaves the process when a task overstays, or when it takes no bells any more.
+"""The watchdog: ends the process if a task overruns its limit or the process no longer takes bells.
 
-Time limits do not bind threads: a thread that hangs keeps its slot, and a process told to stop waits for it for ever.
-So one thread watches the others. Past the limit it writes every stack to the log, asks the process to stop, has each
-job that overstays spend a run, waits until nothing runs any more but what overstays, for a grace at most, and leaves
-without asking. The supervisor starts the next one. What runs still when the grace is nearly over goes back to the queue
-unspent, and not before: a run whose call was answered could not end any more, and whoever claimed its job would wait
-until that call's outcome is settled. The same happens to a process that is deaf for twice as long as its health tells
-of it.
+Time limits do not bind threads: a hanging thread keeps its slot, and a process told to stop waits for it for ever. So
+one thread watches the others. When a task is past the limit, it logs every stack, asks the process to stop, spends a
+run of each overdue job, waits (for the grace period at most) until only overdue tasks are left, and exits the process.
+The supervisor starts the next one. Jobs still running when the grace period is nearly over go back to the queue
+unspent. This does not happen sooner: a run whose call was answered could no longer end, and the next worker would wait
+until that call's outcome is settled. The same happens to a process that is deaf for twice the time after which its
+health reports it.
 
-It does not leave for a task that stands in a COMMIT, which may wait for a standby for as long as that is away: another
-process would come to stand there too, and the server keeps the session of the one that left.
+A task that stands in a COMMIT is no reason to exit. It may wait for as long as a standby is away; another process would
+soon wait there as well, and the server keeps the session of the one that exited.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from pipeline.broker.liveness import DEAF_AFTER
 log = logging.getLogger(__name__)
 
 _LOOKS_AGAIN = 0.1  # seconds
-_STANDS = 5.0  # seconds in one COMMIT; where no standby is waited for, none takes so long
-_FROZEN = 10.0  # seconds without a look: a container was paused, a machine suspended
+_STANDS = 5.0  # seconds in one COMMIT; without a standby to wait for, none takes this long
+_FROZEN = 10.0  # seconds without a check: a paused container, a suspended machine
 
-#: Of the grace, to hand back what still runs.
+#: The part of the grace period for handing back jobs that still run.
 HANDS_BACK = timedelta(seconds=3)
 
 _UNTOLD = "the ledger could not be told of what overstays or still runs: the claims of this process will lapse"
 
-#: What a supervisor sees.
+#: The exit code that a supervisor sees.
 EXIT_CODE = os.EX_SOFTWARE
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How long a task may take without moving, and how long a process that must leave waits for the others' calls.
+    """Time limits: for a task without progress, and for other calls before a process exits.
 
-    The grace is longer than a call, from its opening on, and than a token request: cut on the wire, the outcome of
-    either is unknown.
+    The grace period is longer than a call, counted from its opening, and than a token request: if either is cut off on
+    the wire, its outcome is unknown.
     """
 
     task: timedelta = timedelta(minutes=5)
@@ -58,7 +58,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One task that runs in one thread. *job* is the bell's job, or None for a revocation."""
+    """One task running in one thread. *job* is the bell's job, or None for a revocation."""
 
     job: str | None
     thread: int
@@ -74,14 +74,14 @@ def _nobody() -> Mapping[int, float]:
 
 
 def terminate_self() -> None:
-    """SIGTERM to this process: Celery's warm shutdown."""
+    """Send SIGTERM to this process, Celery's warm shutdown."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Watchdog:
     """Watches the tasks of this process.
 
-    `spend(late tasks)` is told the ledger at once, `hand_back(late tasks)`, of all others, before the process leaves.
+    `spend(late tasks)` is called at once, and `hand_back(late tasks)`, for all other tasks, before the process exits.
     """
 
     def __init__(
@@ -99,9 +99,9 @@ class Watchdog:
         self._limits = limits
         self._spend = spend
         self._hand_back = hand_back
-        self._hears = hears  # whether it did, within so long
-        self._in_commit = in_commit  # since when which threads are, by the same clock
-        self._stand = False  # some do for long, which was told
+        self._hears = hears  # whether the process heard the broker within a given time
+        self._in_commit = in_commit  # the start of each thread's COMMIT, on the same clock
+        self._stand = False  # True while long COMMITs have been reported
         self._monotonic = monotonic
         self._terminate = terminate
         self._leave = leave
@@ -113,7 +113,7 @@ class Watchdog:
 
     @contextmanager
     def watch(self, job: str | None) -> Iterator[Callable[[], None]]:
-        """Count this thread's work from now until the block ends, or anew from each call of what it is given."""
+        """Time this thread's work until the block ends; calling the yielded function restarts the clock."""
         thread = threading.get_ident()
 
         def moved() -> None:
@@ -128,7 +128,7 @@ class Watchdog:
                 del self._tasks[thread]
 
     def overstaying(self) -> list[Task]:
-        """The tasks past the limit, the oldest first."""
+        """Return the tasks past the limit, oldest first."""
         with self._lock:
             tasks = list(self._tasks.values())
         oldest = self._monotonic() - self._limits.task.total_seconds()
@@ -141,7 +141,7 @@ class Watchdog:
         self._stopped.set()
 
     def check(self) -> bool:
-        """Leave if there is a reason; True if this process still stands, because it is stopping cleanly."""
+        """Exit if there is a reason; return True if this process remains because it is stopping cleanly."""
         late = self.overstaying()
         if late:
             reason = f"{len(late)} task(s) ran longer than {self._limits.task}"
@@ -160,7 +160,7 @@ class Watchdog:
                 stacks(),
                 extra={"action": "watchdog.exit", "jobs": [task.job for task in late]},
             )
-            self._terminate()  # first: what is spent or handed back, and rung for, must not be taken here again
+            self._terminate()  # first, so that work spent, handed back or rung for is not taken here again
             if late:
                 self._tell(self._spend, late, until=last_calls)
             if not self._stops(late, last_calls) and not self._runs_only(late):
@@ -171,7 +171,7 @@ class Watchdog:
         return True
 
     def _stops(self, late: list[Task], until: float) -> bool:
-        """Whether the process stops cleanly. While nothing runs but what is *late*, it does not."""
+        """Return True if the process stops cleanly. It does not while only *late* tasks run."""
         while (left := until - time.monotonic()) > 0 and not self._runs_only(late):
             if self._stopped.wait(min(left, _LOOKS_AGAIN)):
                 break
@@ -182,7 +182,7 @@ class Watchdog:
             return bool(self._tasks) and all(task in late for task in self._tasks.values())
 
     def look(self) -> bool:
-        """`check`, as the process goes on. What it could not do while it was frozen, nobody is late with."""
+        """Run `check`, ignoring time in which the process was frozen."""
         now = self._monotonic()
         missed, self._looked = now - self._looked, now
         if missed >= _FROZEN:
@@ -194,7 +194,7 @@ class Watchdog:
         return self.check()
 
     def _count_anew_in_commit(self, now: float) -> None:
-        """From the end of a long COMMIT on, each task has its whole time."""
+        """Restart the clock of tasks in a long COMMIT, so that each has its whole time afterwards."""
         standing = {thread for thread, since in self._in_commit().items() if now - since >= _STANDS}
         with self._lock:
             standing &= set(self._tasks)
@@ -211,7 +211,7 @@ class Watchdog:
         self._stand = bool(standing)
 
     def _has_just_thawed(self) -> bool:
-        """Whether what the broker said meanwhile may not have been read yet."""
+        """True if answers from the broker may not have been read yet since a freeze."""
         return self._thawed is not None and self._monotonic() - self._thawed < DEAF_AFTER.total_seconds()
 
     def _run(self) -> None:
@@ -221,26 +221,26 @@ class Watchdog:
                 return
 
     def _tell(self, of: Callable[[Sequence[Task]], None], late: list[Task], *, until: float) -> None:
-        """Beside us, since the ledger may be what hangs."""
+        """Call *of* in another thread, since the ledger may be what hangs."""
         jobs = [task.job for task in late]
 
         def tell() -> None:
             try:
                 of(late)
-            except Exception:  # whatever it is: the process leaves next
+            except Exception:  # any error: the process exits next
                 log.exception(_UNTOLD, extra={"action": "watchdog.untold", "jobs": jobs})
 
         told = threading.Thread(target=tell, name="watchdog-ledger", daemon=True)
         try:
             told.start()
-        except RuntimeError:  # no thread can be had: the others' calls are waited for all the same
+        except RuntimeError:  # out of threads: other calls are waited for all the same
             log.exception(_UNTOLD, extra={"action": "watchdog.untold", "jobs": jobs})
         else:
             told.join(max(0.0, until - time.monotonic()))
 
 
 def stacks() -> str:
-    """Where every thread is: source lines only, never the values of variables."""
+    """Return the stack of every thread: source lines only, never the values of variables."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     parts = [
         f"thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"

@@ -1,4 +1,4 @@
-"""What one worker process holds, and what its two tasks do: the ids that bells carry go to the ledger's worker."""
+"""The state of one worker process and its two tasks, which pass the ids from bells to the ledger's worker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BUSY = metrics.THREADS.labels("busy")
 
 
 class Process:
-    """What one worker process holds between `worker_init` and `worker_shutdown`."""
+    """Everything one worker process holds between `worker_init` and `worker_shutdown`."""
 
     def __init__(self, app: App, limits: Limits) -> None:
         self._app = app
@@ -45,7 +45,7 @@ class Process:
             self._advance(_an_id(revocation_id))
 
     def _advance_now(self, revocation: str) -> None:
-        # However long it is: it hangs once no part of it ends any more.
+        # Long revocations are fine; one hangs when no part of it completes any more.
         with self._watchdog.watch(None) as moved:
             self._opened().revoker.answer(revocation, moved=moved)
 
@@ -54,7 +54,7 @@ class Process:
             return
         try:
             self._runtime = self._app.open_runtime()
-        # Celery logs what a signal's receiver raises and starts all the same, unless it is a SystemExit.
+        # Celery logs exceptions of a signal's receiver and starts all the same, except for SystemExit.
         except Misconfigured as fault:
             log.critical("the worker cannot start: %s", fault, extra={"action": "worker.misconfigured"})
             raise SystemExit(os.EX_CONFIG) from fault
@@ -65,7 +65,10 @@ class Process:
         self._watchdog.start()
 
     def wind_down(self, **_: Any) -> None:
-        """Celery names the host here, not the application; a process that only rings has nothing open."""
+        """Stop listening and let jobs begin nothing further.
+
+        Celery passes the host here, not the application. In a process that only rings nothing is open.
+        """
         self._app.hearing.end()
         if self._runtime is not None:
             self._runtime.wind_down()
@@ -84,7 +87,7 @@ class Process:
         return self._runtime
 
     def _terminate(self) -> None:
-        self.wind_down()  # a main thread that hangs runs no signal's handler
+        self.wind_down()  # a hanging main thread runs no signal handlers
         terminate_self()
 
     def _jobs(self, late: Sequence[Task]) -> list[str]:
@@ -93,14 +96,14 @@ class Process:
 
 
 def _an_id(argument: object) -> str:
-    """Whoever can write to the broker chooses a message's arguments. Raises TypeError."""
+    """Check an id from a message, whose arguments anyone with access to the broker can choose. Raises TypeError."""
     if not isinstance(argument, str) or not 0 < len(argument) <= 64:
         raise TypeError("a bell carries one id")
     return argument
 
 
 def _a_time(argument: object) -> int | None:
-    """Microseconds since 1970, or nothing. Raises TypeError."""
+    """Check a time from a message: microseconds since 1970, or None. Raises TypeError."""
     if argument is not None and not isinstance(argument, int):
         raise TypeError("a bell carries one id and until when it is outstanding")
     return argument

@@ -1,7 +1,7 @@
-"""The ledger database behind the one seam for writes.
+"""The ledger database behind a single seam for writes.
 
-`open_database` gives a `Database` for an SQLAlchemy URL: SQLite for one machine, PostgreSQL for many hosts. A
-transaction is a function handed to `write`, so none can be open across HTTP and any can be repeated.
+`open_database` returns a `Database` for an SQLAlchemy URL: SQLite for one machine, PostgreSQL for many hosts. A
+transaction is a function passed to `write`, so none can be open across HTTP and any can be repeated.
 """
 
 from __future__ import annotations
@@ -20,31 +20,35 @@ T = TypeVar("T")
 
 
 class Database(Protocol):
-    """A ledger database; see `identity.sql.store.Store` for what `write` and `read` promise."""
+    """A ledger database; see `identity.sql.store.Store` for the guarantees of `write` and `read`."""
 
     engine: Engine
 
     def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
-        """With *until*, of `time.monotonic()`: not written if *fn* returned after it, and who waits for a turn is told.
+        """Write *fn*'s transaction.
 
-        In a group of SQLite's writer the COMMIT comes after the group's other functions. *ahead*: before whatever waits
-        for its turn in this process, and on SQLite in others.
+        *until* is a time of `time.monotonic()`: if *fn* returns later, nothing is written and the caller is told so,
+        also while it waits for its turn. In a group commit on SQLite, the COMMIT follows the group's other functions.
+        *ahead* goes before everything waiting for its turn in this process, and on SQLite in other processes.
         """
         ...
 
     def read(self, fn: Callable[[Connection], T], *, ahead: bool = False) -> T:
-        """*ahead*: on PostgreSQL, by a connection that ordinary reads and writes leave to revocations."""
+        """Run *fn* in a read transaction.
+
+        *ahead*, on PostgreSQL, uses a connection that ordinary reads and writes leave to revocations.
+        """
         ...
 
     def check_fit(self) -> None:
-        """Return if there is room for what writes add and no damage was met, as far as this process can see.
+        """Return if there is disk space for writes and no damage has been seen, as far as this process knows.
 
-        Raises Unavailable, and LedgerDamaged from the first damage to the process's end.
+        Raises Unavailable; after any damage raises LedgerDamaged until the process ends.
         """
         ...
 
     def in_commit(self) -> Mapping[int, float]:
-        """Since when threads, by their idents, wait for a COMMIT that no limit ends; of `time.monotonic()`."""
+        """Return the threads (by ident) that wait for an unlimited COMMIT, with its start on `time.monotonic()`."""
         ...
 
     def close(self) -> None: ...
@@ -52,21 +56,21 @@ class Database(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseSettings:
-    """Where the ledger is and how long a caller waits for its turn."""
+    """The location of the ledger, and the limits on callers and waits."""
 
     url: str
-    threads: int = 34  # callers at once
-    connections: int | None = None  # on PostgreSQL: how many are open at most; None: one for each of the threads
-    writes_at_once: int | None = None  # on PostgreSQL: how many of them have a write's transaction; None: all
+    threads: int = 34  # concurrent callers
+    connections: int | None = None  # PostgreSQL: the most to open; None: one per thread
+    writes_at_once: int | None = None  # PostgreSQL: the most concurrent write transactions; None: no limit
     turn_timeout: timedelta = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
 class WithTurn:
-    """A ledger as `identity.sql.store.Store` whose writes have another turn than most.
+    """A ledger, as `identity.sql.store.Store`, whose reads and writes take a different turn.
 
-    *ahead* is for a revocation, which must not wait its turn; *until*, of `time.monotonic()`, for somebody who waits no
-    longer than that.
+    *ahead* is for a revocation, which must not wait its turn; *until* (of `time.monotonic()`) is for a caller that
+    waits no longer than that.
     """
 
     database: Database
@@ -82,13 +86,13 @@ class WithTurn:
 
 
 def raise_if_late(until: float | None) -> None:
-    """Raises Unavailable when *until* has passed: whoever asked is told that it was not written, and is not waiting."""
+    """Raise Unavailable if *until* has passed: the caller is told that nothing was written, and no longer waits."""
     if until is not None and time.monotonic() > until:
         raise Unavailable("the ledger could not write this in time")
 
 
 def open_database(settings: DatabaseSettings) -> Database:
-    """Open the ledger. Call it after any fork. Raises Misconfigured for another kind, or without its driver."""
+    """Open the ledger; call this after any fork. Raises Misconfigured for another database or a missing driver."""
     # Imported here so that SQLite installations need no psycopg.
     backend = make_url(settings.url).get_backend_name()
     if backend == "sqlite":

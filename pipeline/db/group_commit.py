@@ -1,11 +1,11 @@
-"""One write to SQLite at a time in a process, and what waits meanwhile in one COMMIT.
+"""Group commit for SQLite: one write at a time per process, and waiting writes share a COMMIT.
 
-The laws:
-- one thread at a time has the connection: a caller's that had to wait for nobody, or else the writer's own, which
-  runs what is queued, up to GROUP of it, inside one BEGIN IMMEDIATE … COMMIT;
-- nobody is answered before the group's COMMIT, not even a caller whose function raised or found a duplicate;
-- if COMMIT fails or the transaction ended early, or anything else goes wrong, every caller of the group gets
-  CommitUnknown, the gate is released, the connection is opened anew, and the next group is served.
+The rules:
+- One thread at a time has the connection: a caller that did not have to wait, or the writer thread, which runs up to
+GROUP queued functions inside one BEGIN IMMEDIATE … COMMIT.
+- Nobody is answered before the group's COMMIT, not even a caller whose function raised or found a duplicate.
+- If COMMIT fails, the transaction ended early, or anything else goes wrong, every caller of the group gets
+CommitUnknown, the gate is released, the connection is reopened, and the next group is served.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from pipeline.db.turnstile import WriteGate
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-GROUP = 32  # writes in one COMMIT at the most
+GROUP = 32  # the most writes in one COMMIT
 
 
 class _Write(Generic[T]):
-    """A function and what came of it."""
+    """A function and its outcome."""
 
     __slots__ = ("fn", "outcome", "raised", "until")
 
@@ -45,15 +45,15 @@ class _Write(Generic[T]):
 
     def result(self) -> T:
         if self.raised is None:
-            return self.outcome  # type: ignore[no-any-return]  # *fn* has returned it
+            return self.outcome  # type: ignore[no-any-return]  # returned by *fn*
         try:
             raise self.raised
         finally:
-            self.raised = None  # its traceback holds us
+            self.raised = None  # its traceback refers to this object
 
 
 class _Queued(_Write[T]):
-    """One whose caller waits for a future."""
+    """A write whose caller waits for a future."""
 
     __slots__ = ("future",)
 
@@ -69,11 +69,11 @@ class _Queued(_Write[T]):
 
 
 class Writer:
-    """Writes, one group after the other, each of them when it has passed *gate*.
+    """Writes one group after another, each after passing *gate*.
 
-    Who finds nobody at work, nothing queued and the gate open writes in its own thread: to hand a function to another
-    and wake up again takes as long as the write. What has to wait is queued, and a thread writes it in groups. So is
-    what the main thread writes: handlers of signals run in that one, and what they raise would come out of any line.
+    A caller that finds nobody at work, nothing queued and the gate open writes in its own thread, because handing over
+    and waking up take as long as the write. Everything else is queued, and a thread writes it in groups. Writes of the
+    main thread are always queued: signal handlers run in that thread, and their exceptions could surface at any line.
     """
 
     def __init__(self, engine: Engine, gate: WriteGate, *, name: str, timeout: float) -> None:
@@ -81,7 +81,7 @@ class Writer:
         self._gate = gate
         self._timeout = timeout
         self._connection: Connection | None = None
-        self._changed = threading.Condition()  # of the three that follow
+        self._changed = threading.Condition()  # guards the next three
         self._queue: deque[_Queued[Any]] = deque()
         self._at_work = False
         self._ending = False
@@ -114,7 +114,7 @@ class Writer:
         try:
             return queued.future.result(patience)
         except FutureTimeout:
-            if queued.future.cancel():  # still in the queue: certainly not written
+            if queued.future.cancel():  # still queued, so certainly not written
                 raise Unavailable("the ledger had no turn for this write in time") from None
         # Its group is being committed: whatever comes now is the answer.
         try:
@@ -123,13 +123,13 @@ class Writer:
             raise CommitUnknown("the commit did not return in time") from None
 
     def end(self) -> None:
-        """Take nothing more after what is queued."""
+        """Accept nothing more; finish what is queued."""
         with self._changed:
             self._ending = True
             self._changed.notify()
 
     def close(self) -> bool:
-        """Wait for its end. Whether it came: another process may have been stopped with the gate in its hands."""
+        """Wait for the thread to end; return False if it does not, as a stopped process may hold the gate."""
         self._thread.join(2 * self._timeout)
         if self._thread.is_alive():
             return False
@@ -137,7 +137,7 @@ class Writer:
         return True
 
     def _write_at_once(self, write: _Write[Any]) -> bool:
-        """Whether there was nobody to wait for."""
+        """Write now and return True, if nobody has to be waited for."""
         if not self._gate.enter_at_once():
             return False
         try:
@@ -173,7 +173,7 @@ class Writer:
                 self._commit(group)
             finally:
                 self._leave(group)
-        except Exception as error:  # noqa: BLE001 - of flock, no memory: without this thread nobody writes
+        except Exception as error:  # noqa: BLE001 - flock failed, or out of memory: without this thread nobody writes
             group = group or self._group()
             _fail(group, error)
         self._go_on()
@@ -181,14 +181,14 @@ class Writer:
             write.answer()
 
     def _has_work(self) -> bool:
-        """Wait for it. False: there will be none."""
+        """Wait for work. Return False if there will be none."""
         with self._changed:
             self._changed.wait_for(lambda: not self._at_work and (self._queue or self._ending))
             self._at_work = bool(self._queue)
             return self._at_work
 
     def _group(self) -> list[_Queued[Any]]:
-        """What waits; a caller who gave up in time is left out."""
+        """Take the waiting writes, without those whose caller gave up in time."""
         group: list[_Queued[Any]] = []
         with self._changed:
             while self._queue and len(group) < GROUP:
@@ -198,7 +198,7 @@ class Writer:
         return group
 
     def _commit(self, group: Sequence[_Write[Any]]) -> None:
-        """Write *group*; what came of each stands in it, whatever happens."""
+        """Commit *group*; each write holds its own outcome afterwards, whatever happens."""
         try:
             if self._connection is None:
                 self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -206,7 +206,7 @@ class Writer:
         except BaseException as error:
             if self._connection is not None:
                 broken, self._connection = self._connection, None
-                broken.invalidate()  # closes it, which rolls back whatever is left
+                broken.invalidate()  # closes it, which rolls back anything left
                 broken.close()
             _fail(group, error)
             if not isinstance(error, Exception):
@@ -226,8 +226,8 @@ def _fail(group: Sequence[_Write[Any]], error: BaseException) -> None:
 def _run(connection: Connection, group: Sequence[_Write[Any]]) -> None:
     if not group:
         return
-    driver: Any = connection.connection.driver_connection  # SQLAlchemy takes longer over these than the database
-    alone = len(group) == 1  # and undone with the transaction
+    driver: Any = connection.connection.driver_connection  # SQLAlchemy takes longer for these than the database does
+    alone = len(group) == 1  # a single write is undone with the transaction
     driver.execute("BEGIN IMMEDIATE")
     for write in group:
         if not alone:
@@ -235,9 +235,9 @@ def _run(connection: Connection, group: Sequence[_Write[Any]]) -> None:
         try:
             write.outcome = write.fn(connection)
             raise_if_late(write.until)
-        except BaseException as error:  # noqa: BLE001 - handed to its caller: the others of the group are served
+        except BaseException as error:  # noqa: BLE001 - handed to its caller; the rest of the group is served
             write.raised = error
-            # Raises when the transaction has ended early (disk full): then nobody of the group was written.
+            # Raises if the transaction has ended early (disk full): then nothing of the group was written.
             driver.execute("ROLLBACK" if alone else "ROLLBACK TO one")
         if not alone:
             driver.execute("RELEASE one")

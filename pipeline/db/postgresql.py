@@ -1,8 +1,8 @@
-"""PostgreSQL behind `write(fn)`: one pooled READ COMMITTED transaction, repeated where that is certain to be safe.
+"""PostgreSQL behind `write(fn)`: one pooled READ COMMITTED transaction, repeated where that is certainly safe.
 
-A few threads of a worker write at once, and the others wait for a place with nothing in their hands: many would get no
-more done, since they wait for one interpreter, but each would hold its locks for as long as all of them take. Whoever
-waits for somebody's lock lets others have its place soon (docs/decisions/0025).
+Only a few threads of a worker write at once; the others wait for a place without holding anything. More writers would
+get no more done, because they share one interpreter, but each would hold its locks for as long as all of them take. A
+writer waiting for a lock soon gives up its place (docs/decisions/0025).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from pipeline.db.postgresql_pool import KeptSessions
 
 T = TypeVar("T")
 
-# Serialization failure, deadlock, lock timeout: PostgreSQL has undone the transaction.
+# Serialization failure, deadlock, lock timeout: PostgreSQL has rolled back the transaction.
 _UNDONE = {"40001", "40P01", "55P03"}
-_ATTEMPTS = 8  # apart from those that waited for a lock
+_ATTEMPTS = 8  # not counting those that waited for a lock
 _BUSY = "the ledger's locks were busy or its server away too long"
 
-# By their code, what somebody is to see to there. The server's words may quote what was written, and are left out.
+# Advice to the operator by SQLSTATE. The server's own text is left out: it may quote written data.
 _SAID = {
     "53100": "the disk of the ledger's server is full: make room there",
     "25006": "the ledger's server is read-only: a standby, or default_transaction_read_only is on; "
@@ -42,29 +42,31 @@ _SAID = {
 
 _LOCK_TIMEOUT = 2.0  # seconds
 
-#: It looks like a server that is away, and is waited for like one.
+#: This looks like a server that is away, and is waited for in the same way.
 _CERTIFICATE = (
     "sslmode, sslrootcert and sslcert in ASWHOM_DATABASE_URL: a certificate is missing, or was not accepted. For a "
     "public authority sslrootcert is the system's list, /etc/ssl/certs/ca-certificates.crt on Debian"
 )
 
-#: Connections that reads and ordinary writes leave to what goes ahead of them: a revocation.
+#: Connections that reads and ordinary writes leave to those that go ahead of them: revocations.
 _AHEAD = 2
 
 _ALL_BUSY = "every connection to the ledger is busy"
-_WORDS = 400  # of a server's own, as many as say what it is
+_WORDS = 400  # characters of the server's own message, enough to identify it
 
-# A process stopped inside a transaction must not keep a revocation out: that is the idle timeout.
+# A process stopped inside a transaction must not block a revocation, hence the idle timeout.
 _STOPPED = "-c idle_in_transaction_session_timeout=2s"
-# The server, too, must notice in minutes that a host vanished: its pinned session would block a restore for two hours.
+# The server must also notice in minutes that a host vanished: its pinned session would block a restore for two hours.
 _PROBED = "-c tcp_keepalives_idle=60 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=6"
-_OPTIONS = f"-c timezone=UTC {_STOPPED} {_PROBED} -c statement_timeout=30s"  # behind the URL's own: the last one holds
+# After the URL's own options: the last one wins.
+_OPTIONS = f"-c timezone=UTC {_STOPPED} {_PROBED} -c statement_timeout=30s"
 
 # A standby that has the primary's address takes connections, and a pool would keep them after the address moved on.
 _WRITABLE = {"target_session_attrs": "read-write"}
 
-# A host that vanishes says nothing more, and TCP would go on asking it for a quarter of an hour. Seconds, but for
-# tcp_user_timeout, which is in milliseconds. https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+# A vanished host sends nothing more, and TCP would keep retrying for a quarter of an hour. All are seconds except
+# tcp_user_timeout, which is milliseconds.
+# https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 _NOTICED = {
     "connect_timeout": 5,
     "tcp_user_timeout": 10_000,
@@ -89,10 +91,11 @@ class PostgresqlDatabase:
         idle_after: timedelta = timedelta(seconds=1),
         given_back_after: timedelta = timedelta(minutes=5),
     ) -> None:
-        """*connections*: how many it opens at most; None: one for each of *threads*.
-        *gives_way_after*: with `writes_at_once`, how long a lock is waited for before another may have the place.
-        *idle_after*: how long a connection is believed to be alive after its last use.
-        *given_back_after*: how long one may be idle before the server ends it.
+        """Set up the pool; connections are opened on demand.
+
+        *connections* is the most to open; None: one for each of *threads*. *gives_way_after* is how long a write waits
+        for a lock before it gives up its place under *writes_at_once*. *idle_after* is how long an unused connection is
+        trusted to be alive. *given_back_after* is how long one may idle before the server ends it.
         """
         self._timeout = turn_timeout.total_seconds()
         self._lock_timeout = _LOCK_TIMEOUT if writes_at_once is None else gives_way_after.total_seconds()
@@ -117,12 +120,12 @@ class PostgresqlDatabase:
             pool_size=size,
             max_overflow=0,
             pool_timeout=self._timeout,
-            pool_use_lifo=True,  # few are in use as a rule, and those have prepared what they are asked
-            hide_parameters=True,  # an error's text must not carry what was written
+            pool_use_lifo=True,  # few are in use as a rule, and those have prepared statements
+            hide_parameters=True,  # error texts must not contain written data
             connect_args={"options": " ".join(options), **asked},
         )
 
-        # The server refuses what would write: `BEGIN READ ONLY` is no further round trip.
+        # The server refuses writes here; `BEGIN READ ONLY` costs no further round trip.
         self._reading = self.engine.execution_options(postgresql_readonly=True)
 
         @event.listens_for(self.engine, "connect")
@@ -137,8 +140,8 @@ class PostgresqlDatabase:
 
         @event.listens_for(self.engine, "checkin")
         def forget_how_it_was_begun(raw: Any, record: ConnectionPoolEntry) -> None:
-            # SQLAlchemy would have the next write say READ WRITE, which default_transaction_read_only does not stop,
-            # and which a standby refuses by another code.
+            # Otherwise SQLAlchemy would begin the next write with READ WRITE, which overrides
+            # default_transaction_read_only and fails with another code on a standby.
             if raw is not None and raw.read_only is not None:
                 raw.read_only = None
 
@@ -151,11 +154,11 @@ class PostgresqlDatabase:
         failures = 0
         while failures < _ATTEMPTS and (last is None or time.monotonic() < end):
             if last is not None:
-                # The rivals were told to try again, and would meet again at once. At most 2.5 s for those that the
-                # server undid; who has waited for a lock waits for a few ms more, until its time is up.
+                # The rivals were told to retry too, and would collide again at once. The pause is at most 2.5 s after a
+                # rollback by the server; after waiting for a lock it is only a few more ms, until time is up.
                 time.sleep(spread(timedelta(milliseconds=10 * 2**failures)).total_seconds())
             try:
-                # Ahead, it waits for those alone whose locks it needs.
+                # Ahead of the line, it waits only for holders of the locks it needs.
                 with ExitStack() as places:
                     if not ahead:
                         places.enter_context(self._place(end, last))
@@ -167,16 +170,16 @@ class PostgresqlDatabase:
                 if not _repeatable(error) and not _is_read_only(error):
                     raise
                 last = error
-                failures += not _was_locked(error)  # which takes its own time, and may be had the next time
+                failures += not _was_locked(error)  # a lock takes its own time and may be free next time
             except PoolTimeout as error:
                 raise Unavailable(_ALL_BUSY) from error
         raise self._refusal(last, _BUSY) from last
 
     @contextmanager
     def _place(self, end: float, last: DBAPIError | None) -> Iterator[None]:
-        """A place among those who write; of those who wait, any gets the next. Raises Unavailable.
+        """Hold one of the writers' places; waiters get them in any order. Raises Unavailable.
 
-        *last* is why an earlier try came to nothing.
+        *last* is the error of an earlier try.
         """
         if not self._places.acquire(timeout=max(end - time.monotonic(), 0)):
             none = "the ledger had no turn for this write in time"
@@ -188,7 +191,7 @@ class PostgresqlDatabase:
 
     @contextmanager
     def _connection_place(self, end: float) -> Iterator[None]:
-        """A place among those who use an ordinary connection. Raises Unavailable."""
+        """Hold one of the places for ordinary connections. Raises Unavailable."""
         if not self._ordinary.acquire(timeout=max(end - time.monotonic(), 0)):
             raise Unavailable(_ALL_BUSY)
         try:
@@ -202,13 +205,14 @@ class PostgresqlDatabase:
             transaction = connection.begin()
             try:
                 if until is not None and (left := until - time.monotonic()) < self._lock_timeout:
-                    wait = max(int(left * 1000), 1)  # 0 would be for ever
+                    wait = max(int(left * 1000), 1)  # 0 would mean no limit
                     connection.exec_driver_sql(f"set local lock_timeout = {wait}")
                 outcome = fn(connection)
                 raise_if_late(until)
-            except BaseException as error:  # a refusal by an Interruption too: nothing that raised was written
+            except BaseException as error:  # including an Interruption: nothing that raised was written
                 if _is_read_only(error):
-                    connection.invalidate()  # it works, so that nobody else would: the next try connects anew
+                    # the connection works, so the pool would keep it: the next try must reconnect
+                    connection.invalidate()
                 if not connection.invalidated:
                     transaction.rollback()
                 raise
@@ -230,8 +234,8 @@ class PostgresqlDatabase:
 
     def _read(self, fn: Callable[[Connection], T]) -> T:
         try:
-            # Begun here, since what is prepared goes past SQLAlchemy, which would not know of it. Ended by a COMMIT: at
-            # a ROLLBACK psycopg forgets all statements that it has prepared, and the server plans each anew.
+            # Begun here, since prepared statements bypass SQLAlchemy, which would not know of a transaction. Ended by
+            # COMMIT: on ROLLBACK psycopg forgets all prepared statements, and the server would plan each again.
             with self._reading.connect() as connection, connection.begin():
                 return fn(connection)
         except PoolTimeout as error:
@@ -244,15 +248,16 @@ class PostgresqlDatabase:
             raise self._refusal(error, "the ledger's server does not answer, or ended the transaction") from error
 
     def _refusal(self, error: DBAPIError | None, otherwise: str) -> Unavailable:
-        """What there is to say of the last try.
+        """Return the error that describes the last try.
 
-        If no connection was had, the server's words tell a wrong URL from its absence.
+        Without a connection, the server's own message tells a wrong URL from an absent server.
         """
         if error is None or not isinstance(error.orig, psycopg.Error):
             return Unavailable(otherwise)
         if error.statement is not None:
             return Unavailable(_SAID.get(error.orig.sqlstate or "", f"{otherwise} ({type(error.orig).__name__})"))
-        lines = (" ".join(line.split()) for line in str(error.orig).splitlines())  # libpq's never hold the password
+        # libpq's messages never contain the password
+        lines = (" ".join(line.split()) for line in str(error.orig).splitlines())
         words = " ".join(line for line in lines if not line.startswith("Is the server running"))[:_WORDS]
         host = self._url.host or self._url.query.get("host") or "localhost"
         place = f"{host}:{self._url.port or self._url.query.get('port') or 5432}"
@@ -260,10 +265,10 @@ class PostgresqlDatabase:
         return Unavailable(f"no connection to the ledger's server at {place}: {words}; see {what}")
 
     def check_fit(self) -> None:
-        """Nothing to check: the disk is the server's, which says by refusing that it is full."""
+        """Check nothing: the disk is the server's, which refuses writes when it is full."""
 
     def in_commit(self) -> Mapping[int, float]:
-        """A COMMIT waits for standbys for as long as they take: statement_timeout does not hold for that."""
+        """Return the waiting COMMITs. They wait for standbys without limit: statement_timeout does not apply."""
         return self._in_commit.copy()
 
     def close(self) -> None:
@@ -279,16 +284,16 @@ def _was_locked(error: DBAPIError) -> bool:
 
 
 def _is_read_only(error: BaseException) -> bool:
-    """Of a write; what only reads is told so by ourselves."""
+    """True for a write that the server refused; a read fails this way by our own setting."""
     return isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.errors.ReadOnlySqlTransaction)
 
 
 def _raise_if_slow(error: DBAPIError) -> None:
-    """The server gave a statement up, or somebody told it to: tried again at once, it would only take as long again."""
+    """Raise Unavailable if the server cancelled the statement: an immediate retry would only take as long again."""
     if isinstance(error.orig, psycopg.errors.QueryCanceled):
         raise Unavailable("a statement took too long, and the ledger's server ended it") from error
 
 
 def _repeatable(error: DBAPIError) -> bool:
-    """Undone by the server, or the connection broke before COMMIT was sent: nothing was written."""
+    """True if nothing was written: rolled back by the server, or the connection broke before COMMIT was sent."""
     return _undone(error) or error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError)

@@ -1,4 +1,4 @@
-"""Which sessions at PostgreSQL a process keeps: those that it uses, that live, and one for as long as it does."""
+"""Pool hygiene for PostgreSQL: ping after idling, drop dead sessions, pin one session as a liveness mark."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from sqlalchemy.pool import ConnectionPoolEntry
 class KeptSessions:
     """Looks after the pool of *engine*.
 
-    A connection that nobody used for *believed* seconds answers before it is used; one that does not is replaced. To
-    ask each, as `pool_pre_ping` does, costs every transaction a round trip. A server that went away a moment ago takes
-    those along that are under way, which no question beforehand could prevent; after the first of them all others are
-    asked.
+    A connection unused for *believed* seconds is pinged before use, and replaced if it is dead. Pinging every time, as
+    `pool_pre_ping` does, costs each transaction a round trip. A server that has just gone away breaks the transactions
+    under way, which no ping could prevent; after the first such error every connection is pinged.
 
-    What a burst has opened is ended by the server after *given_back* seconds, since nothing here would look at it
-    again: `idle_session_timeout`, with which *engine* connects. One session stays: by it others see that the process
-    runs, under which no tables may change.
+    Connections opened in a burst are ended by the server after *given_back* seconds, as nothing here would look at them
+    again: *engine* connects with that `idle_session_timeout`. One session stays open. It shows others that the process
+    is running, so that no migration changes tables under it.
     """
 
     def __init__(self, engine: Engine, *, believed: float, given_back: float) -> None:
@@ -37,7 +36,7 @@ class KeptSessions:
         event.listen(engine, "close", self._forget)
 
     def learn(self, error: DBAPIError) -> None:
-        """Something went wrong with a connection."""
+        """Note an error of a connection."""
         if error.connection_invalidated:
             self._lost = time.monotonic()
 
@@ -55,15 +54,15 @@ class KeptSessions:
         record.info["used"] = time.monotonic()
 
     def _ask(self, raw: Any, record: ConnectionPoolEntry, proxy: object) -> None:
-        used = record.info.get("used")  # None: it was opened just now
+        used = record.info.get("used")  # None: just opened
         if used is None:
             return
         now = time.monotonic()
         if raw is not self._stays and used < now - self._given_back:
-            raise DisconnectionError("its server ended it, idle")  # of the others that tells nothing
+            raise DisconnectionError("its server ended it, idle")  # says nothing about other connections
         if used > max(self._lost, now - self._believed):
             return
         try:
             self._engine.dialect.do_ping(raw)
         except psycopg.Error as error:
-            raise InvalidatePoolError from error  # SQLAlchemy connects anew, and believes no older one
+            raise InvalidatePoolError from error  # SQLAlchemy reconnects and trusts no older connection

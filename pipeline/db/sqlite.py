@@ -1,4 +1,4 @@
-"""SQLite behind `write(fn)`: one write at a time in a process (`group_commit`), and turns between processes."""
+"""SQLite behind `write(fn)`: one write at a time per process (`group_commit`), and turns between processes."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from pipeline.db.turnstile import Turnstile, WriteGate
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-ROOM = 16_000_000  # bytes: what the log of changes grows to between two checkpoints, and large bodies beside
+ROOM = 16_000_000  # bytes: the size that the WAL reaches between two checkpoints, plus large bodies
 
 
 def _engine(url: str, *, readers: int = 0) -> Engine:
-    """For so many readers at once; 0: for the writer."""
-    # One more than are kept would be opened anew each time, and read the whole schema.
+    """Make the engine for that many concurrent readers; 0: for the writer."""
+    # A connection beyond the pool would be opened each time, and read the whole schema.
     pool = {"pool_size": readers, "max_overflow": 64, "pool_use_lifo": True} if readers else {"poolclass": NullPool}
     engine = create_engine(
         url,
-        hide_parameters=True,  # an error's text must not carry what was written
+        hide_parameters=True,  # error texts must not contain written data
         connect_args={"isolation_level": None, "cached_statements": 512, "timeout": 5.0, "check_same_thread": False},
         **pool,
     )
@@ -43,7 +43,7 @@ def _engine(url: str, *, readers: int = 0) -> Engine:
     def configure(raw: Any, record: Any) -> None:
         for pragma in (
             "journal_mode=WAL",
-            f"journal_size_limit={ROOM}",  # what the log has grown beyond that while somebody read is given back
+            f"journal_size_limit={ROOM}",  # shrinks a WAL that has grown beyond this during a long read
             "synchronous=FULL",
             "foreign_keys=ON",
             f"query_only={int(readers > 0)}",
@@ -77,7 +77,7 @@ class SqliteDatabase:
         self._writer = Writer(self._writer_engine, Turnstile(self.path), name="ledger-writer", timeout=timeout)
         self._ahead = Writer(self._writer_engine, WriteGate(self.path), name="ledger-ahead", timeout=timeout)
         self._pid = os.getpid()
-        self._damaged = False  # once met, it stays: nothing but a restart on another file mends it
+        self._damaged = False  # permanent once set: only a restart on another file helps
 
     def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
         if os.getpid() != self._pid:
@@ -96,7 +96,7 @@ class SqliteDatabase:
     def read(self, fn: Callable[[Connection], T], *, ahead: bool = False) -> T:
         try:
             with self.engine.connect() as connection:
-                driver: Any = connection.connection.driver_connection  # as for a write: SQLAlchemy takes longer
+                driver: Any = connection.connection.driver_connection  # as for a write, faster than through SQLAlchemy
                 driver.execute("BEGIN")  # one snapshot for all reads of a function
                 try:
                     return fn(connection)
@@ -109,7 +109,7 @@ class SqliteDatabase:
                 raise
             fault = error.orig if isinstance(error, OperationalError) else error
             if getattr(fault, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
-                raise  # the statement's own fault: a bug, or migrations that were not run
+                raise  # the statement's own fault: a bug, or missing migrations
             raise Unavailable(f"the ledger {self.path} cannot be read: {fault}") from error
 
     def _raise_if_damaged(self, error: Exception) -> None:
@@ -126,13 +126,13 @@ class SqliteDatabase:
     def check_fit(self) -> None:
         if self._damaged:
             raise LedgerDamaged(what_to_do(self.path))
-        # Not by a write: one that is taken back reaches no disk, and a commit a question is too dear.
+        # Not by a write: one that is rolled back never reaches the disk, and a commit per check is too expensive.
         free = self._free(self.path.parent)
         if free < ROOM:
             raise Unavailable(f"{free // 1_000_000} MB are free where {self.path} lies: make room")
 
     def in_commit(self) -> Mapping[int, float]:
-        """Nobody: the disk is this machine's, and a restart asks it again."""
+        """Return nothing: the disk is this machine's, and a restarted process would wait for it again."""
         return {}
 
     def close(self) -> None:
@@ -141,7 +141,7 @@ class SqliteDatabase:
             writer.end()
         stuck = [writer for writer in writers if not writer.close()]
         if stuck:
-            # Ours must be able to end all the same, and the kernel takes back what the thread waits for.
+            # This process must be able to end anyway; the kernel releases what the thread waits for.
             log.warning(
                 "the ledger's writer did not end", extra={"action": "ledger.writer_left", "path": str(self.path)}
             )

@@ -1,6 +1,6 @@
-"""The file of the embedded ledger: whether it is whole, and a copy of it that is.
+"""Integrity checks of the embedded ledger's file, and verified copies of it.
 
-SQLite notices damage when it reads the page that has it, and copies it as readily as anything else.
+SQLite notices damage only when it reads the damaged page, and copies it like anything else.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from pathlib import Path
 from identity.errors import Misconfigured, Unavailable
 
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_PRIMARY = (
-    0xFF  # of an extended code: https://www.sqlite.org/rescode.html#primary_result_codes_versus_extended_result_codes
-)
-_STEPS = 10_000  # of SQLite's machine, between two looks at the clock
-_TOLD = 20  # faults: whoever has more restores a backup as well
+# The primary part of an extended code:
+# https://www.sqlite.org/rescode.html#primary_result_codes_versus_extended_result_codes
+_PRIMARY = 0xFF
+_STEPS = 10_000  # SQLite VM instructions between two looks at the clock
+_TOLD = 20  # faults reported; with more than these, a backup is restored anyway
 
 
 class TookTooLong(Exception):
-    """The file was not looked through within the time that was given."""
+    """The file was not checked completely within the given time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Copied:
-    """What a copy has."""
+    """Facts about a copy."""
 
     size: int  # bytes
     revision: str | None  # of its tables
-    link: int  # the last of the audit's chain; 0: there is none
+    link: int  # the last link of the audit's chain; 0: there is none
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Whether SQLite, or SQLAlchemy for it, says by *error* that the file is damaged or is no database."""
+    """True if *error*, from SQLite directly or through SQLAlchemy, means that the file is damaged or no database."""
     fault = getattr(error, "orig", error)
     return (getattr(fault, "sqlite_errorcode", 0) & _PRIMARY) in _DAMAGE
 
@@ -50,7 +50,7 @@ def what_to_do(path: Path) -> str:
 
 
 def log_beside(path: Path) -> int:
-    """How many bytes of changes lie beside the file, which are taken for its own as soon as it is opened."""
+    """Return the size in bytes of the write-ahead log beside the file, which counts as part of it once opened."""
     try:
         return path.with_name(f"{path.name}-wal").stat().st_size
     except FileNotFoundError:
@@ -58,10 +58,10 @@ def log_beside(path: Path) -> int:
 
 
 def faults(path: Path, *, fully: bool = True, within: timedelta | None = None) -> list[str]:
-    """What is wrong with the file, in SQLite's words; nothing where it is whole.
+    """Return the file's faults in SQLite's words; none if it is intact.
 
-    *fully*: also whether each index agrees with its table: an index that misses a row of `scopes` hides a revocation.
-    Raises TookTooLong, and Unavailable where the file cannot be read at all.
+    *fully* also checks that each index agrees with its table: an index that misses a row of `scopes` hides a
+    revocation. Raises TookTooLong, or Unavailable if the file cannot be read at all.
     """
     with closing(_opened(path, "ro")) as connection:
         if within is not None:
@@ -72,21 +72,21 @@ def faults(path: Path, *, fully: bool = True, within: timedelta | None = None) -
         except sqlite3.DatabaseError as error:
             if is_damage(error):
                 return [str(error)]
-            # What Python's module says by itself, of a text that is none, has no code.
+            # Errors that Python's module raises by itself, such as for undecodable text, have no code.
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
                 raise TookTooLong from error
             raise Unavailable(f"the ledger {path} cannot be read: {error}") from error
 
 
 def copy_whole(path: Path, to: Path) -> Copied:
-    """Copy the ledger beside those who write it into the empty file *to*, and look through the copy.
+    """Copy a ledger in use into the empty file *to*, and check the copy.
 
-    Raises Misconfigured for one that is damaged, and Unavailable where it cannot be read or written.
+    Raises Misconfigured if it is damaged, and Unavailable if it cannot be read or written.
     """
     try:
         with closing(_opened(path, "ro")) as source, closing(_opened(to, "rw")) as copy:
-            source.backup(copy)  # in one step: by pages it would begin anew with each write of another process
-            copy.execute("pragma journal_mode=delete")  # one file, which needs none beside it
+            source.backup(copy)  # in one step: a copy by pages would restart with each write of another process
+            copy.execute("pragma journal_mode=delete")  # a single file that needs no other beside it
             if found := list(_faults(copy, "integrity_check")):
                 raise Misconfigured(f"{what_to_do(path)}. No copy was kept: {'; '.join(found)}")
             (revision,) = copy.execute("select max(version_num) from alembic_version").fetchone()
@@ -99,7 +99,7 @@ def copy_whole(path: Path, to: Path) -> Copied:
 
 
 def _opened(path: Path, mode: str) -> sqlite3.Connection:
-    """Raises Unavailable; no ledger is made where there is none."""
+    """Open the file without creating it. Raises Unavailable."""
     try:
         return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)
     except sqlite3.OperationalError as error:

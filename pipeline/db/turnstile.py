@@ -1,4 +1,4 @@
-"""Turns between the processes that write to one SQLite file: locks of the kernel, which end with their process."""
+"""Turns between processes that write to one SQLite file, by kernel locks, which end with their process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class WriteGate:
-    """Whoever has passed it writes. To come here without a turn is to go before all who wait for theirs."""
+    """The lock that a writer must hold. Entering without a turn goes ahead of all who wait for theirs."""
 
     def __init__(self, database: Path) -> None:
         self._gate = _lock_file(f"{database}.gate")
@@ -17,7 +17,7 @@ class WriteGate:
         fcntl.flock(self._gate, fcntl.LOCK_EX)
 
     def enter_at_once(self) -> bool:
-        """Enter if nobody has to be waited for."""
+        """Enter if that needs no waiting; return whether it did."""
         return _locked_at_once(self._gate)
 
     def leave(self) -> None:
@@ -28,7 +28,7 @@ class WriteGate:
 
 
 class Turnstile(WriteGate):
-    """First the turn, then the gate: fair between processes, where SQLite's own busy handler starves a waiter."""
+    """A turn, then the gate: fair between processes, where SQLite's busy handler starves a waiter."""
 
     def __init__(self, database: Path) -> None:
         super().__init__(database)
@@ -43,7 +43,7 @@ class Turnstile(WriteGate):
 
     def enter_at_once(self) -> bool:
         if not _locked_at_once(self._turn):
-            return False  # somebody waits for the gate
+            return False  # somebody is waiting for the gate
         try:
             return super().enter_at_once()
         finally:
@@ -57,11 +57,11 @@ class Turnstile(WriteGate):
 def _locked_at_once(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # or no lock can be had at all, which is found out again by who waits for it
+    except OSError:  # or locking fails altogether, which the waiting call will find out
         return False
     return True
 
 
 def _lock_file(path: str) -> int:
-    """A descriptor of its own, since `flock` keeps out other descriptors and not other threads."""
+    """Open a separate descriptor, since `flock` excludes other descriptors but not other threads."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,1 +1,1 @@
-"""Housekeeping: its duties, how often each runs, and what each does."""
+"""Housekeeping: its duties, and how often each runs."""

@@ -1,11 +1,12 @@
-"""Catching up with GitHub, which never repeats a delivery by itself: what failed is asked for as long as it is kept.
+"""Catching up with GitHub, which never repeats a delivery by itself: failed ones are requested while they are kept.
 
-What is in the ledger is not asked for, and what arrives twice is one delivery, so this may run twice and on several
-hosts. What it knows of failures is in memory: a process that starts looks at all that is kept anew.
+Deliveries in the ledger are not requested, and one that arrives twice counts once, so this may run twice and on several
+hosts. Failures are remembered in memory only: a new process looks at everything that GitHub keeps.
 
-In that first look it also asks for signals that arrived and are not in the ledger: one that was restored from a backup
-has forgotten them. Not for what starts jobs, which may have done their work before, at upstreams that cannot tell. And
-not for what somebody else has taken, before the connection could: it may be of consents that were renewed since.
+In that first look it also requests signals that arrived but are missing from the ledger, which a restore from a backup
+loses. It does not do so for deliveries that start jobs, because those may have done their work at upstreams that cannot
+tell. Nor does it for deliveries taken by somebody else before the connection existed: they may concern consents that
+were renewed since.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ from pipeline.tables import deliveries
 
 log = logging.getLogger(__name__)
 
-OVERLAP = timedelta(minutes=5)  # looked at again each time: rows come late, and clocks differ
-FIRST, LONGEST = timedelta(minutes=1), timedelta(hours=6)  # between two requests for one delivery
-_REFUSALS = 3  # then it is not this delivery that GitHub refuses
-MOST_PAGES = 50  # a tick and connection
-MOST_REQUESTS = 50  # for deliveries, a tick and connection
+OVERLAP = timedelta(minutes=5)  # looked at again each time, because rows come late and clocks differ
+FIRST, LONGEST = timedelta(minutes=1), timedelta(hours=6)  # between two requests for the same delivery
+_REFUSALS = 3  # after that many failures GitHub itself is at fault, not one delivery
+MOST_PAGES = 50  # per tick and connection
+MOST_REQUESTS = 50  # for deliveries, per tick and connection
 
 
 @dataclass(kw_only=True)
 class _Failed:
-    """A delivery that did not arrive, or was forgotten."""
+    """A delivery that did not arrive, or that the ledger lost."""
 
     guid: str
     row: int
@@ -51,30 +52,30 @@ class _Failed:
     is_signal: bool
     asked: int = 0
     ask_at: datetime
-    too_large: bool = False  # for what we take now
+    too_large: bool = False  # for the current limit on bodies
 
 
 @dataclass(kw_only=True)
 class _Listing:
-    """A list that GitHub gives page by page, the newest first; a long one takes several ticks."""
+    """A list that GitHub returns page by page, newest first; a long one takes several ticks."""
 
     began: datetime
     since: datetime
-    query: str  # for the next page
+    query: str  # of the next page
     decided: set[str] = field(default_factory=set)  # guids whose newest try was seen
 
 
 @dataclass(frozen=True, kw_only=True)
 class _App:
-    """A connection that receives an App's webhooks, since when, and the App's key."""
+    """A connection that receives an App's webhooks, with the App's key."""
 
     owner: ProviderConnection
     key: SealedSecret
     exists_since: datetime
-    hears_since: datetime  # it took no signed delivery before
+    hears_since: datetime  # when it could first take a signed delivery
 
     def wants(self, row: Row, *, first_look: bool) -> bool:
-        """Whether the ledger may lack what it should have; `_forget` looks whether it does. Clocks may differ."""
+        """True if the ledger may lack a delivery it should have; `_forget` checks. Allows for different clocks."""
         if row.arrived:
             return first_look and row.is_signal and row.delivered_at >= self.hears_since - OVERLAP
         return row.delivered_at >= self.exists_since - OVERLAP
@@ -82,16 +83,16 @@ class _App:
 
 @dataclass(kw_only=True)
 class _Known:
-    """What this process knows of one App's deliveries."""
+    """State of this process about one App's deliveries."""
 
-    seen_to: datetime  # everything before was looked at
-    looked: bool = False  # once at all that GitHub keeps
-    listing: _Listing | None = None  # what is left of the last one
+    seen_to: datetime  # everything before this was looked at
+    looked: bool = False  # at least once at everything that GitHub keeps
+    listing: _Listing | None = None  # the rest of the last list
     failed: dict[str, _Failed] = field(default_factory=dict)  # by guid
 
 
 class CatchUp:
-    """Lists what failed at GitHub, and asks for it again. One thread."""
+    """Lists deliveries that failed at GitHub and requests them again. Runs in one thread."""
 
     def __init__(
         self,
@@ -102,7 +103,7 @@ class CatchUp:
         clock: Callable[[], datetime],
         budget: timedelta = timedelta(seconds=10),
         most: int = MOST_REQUESTS,
-        page: int = 100,  # rows; GitHub gives no more
+        page: int = 100,  # rows; GitHub's maximum
         most_pages: int = MOST_PAGES,
     ) -> None:
         self._store = store
@@ -116,7 +117,7 @@ class CatchUp:
         self._known: dict[str, _Known] = {}
 
     def run(self) -> int:
-        """Look at every App once: how many deliveries were asked for. Raises Unavailable if one could not be seen."""
+        """Look at every App once and return how many deliveries were requested. Raises Unavailable if one failed."""
         asked, silent = 0, []
         for app in self._store.read(_apps):
             try:
@@ -130,7 +131,7 @@ class CatchUp:
         return asked
 
     def _catch_up(self, app: _App, key: Secret) -> tuple[int, list[Exception]]:
-        """How many deliveries were asked for, and what could not be: a page, or a delivery, holds up no other."""
+        """Return how many deliveries were requested, and the failures: a bad page or delivery holds up no other."""
         now, owner = self._clock(), app.owner
         known = self._known.setdefault(owner.id, _Known(seen_to=now - kept_for(owner)))
         asked, failures = 0, list[Exception]()
@@ -147,16 +148,16 @@ class CatchUp:
                 asked += 1
             except Unavailable as failure:
                 failures.append(failure)
-            if len(failures) == _REFUSALS:  # GitHub itself is away: the next tick asks for the others
+            if len(failures) == _REFUSALS:  # GitHub itself is away: the next tick requests the rest
                 break
         return asked, failures
 
     def _look(self, app: _App, key: Secret, known: _Known, now: datetime) -> None:
-        """Note what was delivered since the last time, or what is left of that; as many pages as a tick may ask for."""
+        """Note the deliveries since the last look, or the rest of its list; read at most a tick's number of pages."""
         owner = app.owner
         since = max(known.seen_to - OVERLAP, now - kept_for(owner))
         listing = known.listing or _Listing(began=now, since=since, query=f"per_page={self._page}")
-        known.listing = None  # should a page not come, the next tick begins anew: GitHub's cursors do not last
+        known.listing = None  # if a page fails, the next tick starts again: GitHub's cursors do not last
         for _ in range(self._most_pages):
             page = read_page(self._send(owner, list_request(owner, key, query=listing.query, now=self._clock())))
             for row in page.rows:
@@ -171,7 +172,7 @@ class CatchUp:
         log.warning("GitHub lists very many deliveries: the older ones are looked at in the next tick", extra=note)
 
     def _forget(self, owner: ProviderConnection, known: _Known, now: datetime) -> None:
-        """Those that arrived all the same, and those that GitHub keeps no longer."""
+        """Drop deliveries that have arrived after all, and those that GitHub no longer keeps."""
         arrived = self._store.read(lambda c: _recorded(c, owner.id, list(known.failed)))
         for guid in arrived:
             del known.failed[guid]
@@ -183,7 +184,7 @@ class CatchUp:
                 del known.failed[guid]
 
     def _ask(self, owner: ProviderConnection, key: Secret, one: _Failed, now: datetime) -> None:
-        if one.is_signal:  # should that fail, nothing was asked, and its next turn is as soon as it was
+        if one.is_signal:  # if this fails nothing was requested, and its next turn comes no later
             write_idempotent(self._store, lambda c: remember_asked(c, owner.id, one.guid, now=now))
         one.ask_at = now + (LONGEST if one.too_large else min(FIRST * 2**one.asked, LONGEST))
         one.asked += 1
@@ -194,7 +195,7 @@ class CatchUp:
         log.info("asked GitHub for a delivery that failed, or that the ledger has lost", extra=note)
 
     def _send(self, owner: ProviderConnection, request: HttpRequest) -> Answer:
-        """Raises Unavailable for any answer but 2xx."""
+        """Send a request. Raises Unavailable for any answer but 2xx."""
         answer = self._http.send(request, within=self._budget)
         if not isinstance(answer, Answer):
             raise Unavailable(f"{owner.provider} cannot be reached ({answer.reason})")
@@ -204,7 +205,7 @@ class CatchUp:
 
 
 def _apps(c: Connection) -> list[_App]:
-    """The connections with an App's key that receive webhooks: a key that cannot be opened is their own."""
+    """Return the connections that receive an App's webhooks. A key that cannot be opened affects only its own one."""
     found = []
     owners, secrets = provider_connections.c, connection_secrets.c
     first = select(func.min(secrets.created_at)).where(
@@ -222,7 +223,7 @@ def _apps(c: Connection) -> list[_App]:
 
 
 def _note(app: _App, known: _Known, listing: _Listing, row: Row, now: datetime) -> None:
-    """Of the tries of one delivery the newest decides, which comes first."""
+    """Note a row. The newest try of a delivery decides, and it comes first."""
     if row.guid in listing.decided:
         return
     listing.decided.add(row.guid)
@@ -233,13 +234,13 @@ def _note(app: _App, known: _Known, listing: _Listing, row: Row, now: datetime) 
     fresh = _Failed(guid=row.guid, row=row.id, delivered_at=at, is_signal=row.is_signal, ask_at=now)
     one = known.failed.setdefault(row.guid, fresh)
     if row.is_too_large and not one.too_large:
-        one.too_large, one.ask_at = True, now + LONGEST  # by then somebody may have let in longer ones
+        one.too_large, one.ask_at = True, now + LONGEST  # by then the limit may have been raised
         note = {"action": "catch_up.too_large", "connection": app.owner.id, "delivery": row.guid}
         log.error("a delivery is longer than is let in: raise ASWHOM_MAX_BODY, and what a proxy allows", extra=note)
 
 
 def _recorded(c: Connection, owner: str, guids: Sequence[str]) -> set[str]:
-    """Which of these deliveries the ledger has: GitHub may have missed our answer."""
+    """Return which of these deliveries the ledger has: GitHub may have missed our answer."""
     found: set[str] = set()
     for some in in_batches(guids):
         which = (deliveries.c.connection_id == owner) & deliveries.c.delivery_id.in_(some)

@@ -1,7 +1,7 @@
-"""What is old enough is forgotten kind by kind, each in its turn: one that has much to forget holds up no other.
+"""Retention in turns: each kind of old data is deleted in its turn, so that a large one does not hold up the others.
 
-Chunk by chunk, so that nobody waits for it. Where some of a kind must stay however old it is, it is looked through in
-reads: a write waits for no such look.
+Deletion goes in chunks, so that nobody waits for it. Kinds of which some rows must stay, however old, are searched in
+reads, so that no write waits for the search.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from pipeline.batches import in_batches
 
 log = logging.getLogger(__name__)
 
-CHUNK = 100  # rows, or jobs with all their steps, in one transaction
-_LOOKED_AT = 10  # chunks, in one read
-_IN_VAIN = 100  # chunks that have to stay, in one tick
-Progress = Callable[[str, int], object]  # hears of what, and how much of it, each chunk forgot
+CHUNK = 100  # rows, or jobs with all their steps, per transaction
+_LOOKED_AT = 10  # chunks per read
+_IN_VAIN = 100  # chunks of rows that must stay, per tick
+Progress = Callable[[str, int], object]  # called with the kind and the number that each chunk deleted
 
 
 class ForgetFirst(Protocol):
-    """Forgets the first of what is from before then; how many."""
+    """Deletes the first *limit* items from before a time; returns how many."""
 
     def __call__(self, connection: Connection, /, *, before: datetime, limit: int) -> int: ...
 
 
 class Look(Protocol):
-    """Looks at the next of what is from before then, and says which may go."""
+    """Looks at the next *limit* items from before a time; returns which may be deleted."""
 
     def __call__(
         self, connection: Connection, /, *, before: datetime, after: Bookmark | None, limit: int
@@ -45,14 +45,14 @@ class Look(Protocol):
 
 
 class ForgetThese(Protocol):
-    """Forgets those of these that may go still; how many."""
+    """Deletes those of the given items that may still be deleted; returns how many."""
 
     def __call__(self, connection: Connection, /, *, before: datetime, ids: Sequence[str]) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class LookedThrough:
-    """How a kind is forgotten of which some must stay."""
+    """The deletion of a kind of which some items must stay."""
 
     look: Look
     forget: ForgetThese
@@ -60,7 +60,7 @@ class LookedThrough:
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """Something that is forgotten after so many days; 0: it is kept for good."""
+    """Data that is deleted after a number of days; 0: it is kept for good."""
 
     what: str
     days: int
@@ -69,11 +69,11 @@ class Kind:
 
 @dataclass(kw_only=True)
 class Course:
-    """How far a process has come, which goes on there at its next tick."""
+    """The progress of a process, for its next tick to continue."""
 
-    bookmarks: dict[str, Bookmark] = field(default_factory=dict)  # by what is looked through
-    first: int = 0  # the kind that begins: however long a chunk of one takes, each is the first once
-    finished: dict[str, float] = field(default_factory=dict)  # when nothing was left of a kind that was old enough
+    bookmarks: dict[str, Bookmark] = field(default_factory=dict)  # by kind, for those that are searched
+    first: int = 0  # the kind that begins the next tick, so that each comes first in turn, however long its chunks take
+    finished: dict[str, float] = field(default_factory=dict)  # when no item of the kind was overdue, by kind
 
 
 def forget_in_turn(
@@ -87,12 +87,13 @@ def forget_in_turn(
     progress: Progress,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Mapping[str, int]:
-    """Forget what is old enough, and begin no chunk after *within*; how much of what.
+    """Delete what is old enough, and begin no chunk after *within*. Return the numbers by kind.
 
-    Those that have something left share the time that is left, round after round. *course* is the one to go on, and is
-    changed: among what must stay a tick goes only so far, and the next one behind it. None: all is looked through.
+    Kinds with something left share the remaining time, round after round. *course* is the progress to continue, and is
+    changed: a tick searches only so many items that must stay, and the next one goes on behind them. None: search
+    everything.
 
-    What fails keeps nothing else from being forgotten. The first of it is raised in the end.
+    A failure does not keep other kinds from being deleted. The first one is raised at the end.
     """
     began = monotonic()
     end = began + within.total_seconds()
@@ -112,7 +113,7 @@ def forget_in_turn(
                     forgotten[what] += number
                     if number:
                         progress(what, number)
-            except Exception as error:  # raised when the others have had their turn
+            except Exception as error:  # raised after the others have had their turn
                 del left[what]
                 if failed:
                     extra = {"action": "retention.failed", "what": what}
@@ -133,7 +134,7 @@ def _in_order(kinds: Sequence[Kind], course: Course | None) -> Sequence[Kind]:
 
 
 def _tell(kinds: Sequence[Kind], course: Course, unfinished: set[str], *, began: float, now: float) -> None:
-    """Say for how long something of a kind has been left that was old enough, at the end of every tick."""
+    """Set for how long each kind has had overdue items, as of the end of this tick."""
     for kind in kinds:
         if kind.what not in unfinished:
             course.finished[kind.what] = now
@@ -149,7 +150,7 @@ def _chunks(store: Store, kind: Kind, now: datetime, chunk: int, course: Course 
 
 
 def _chunks_of_all(store: Store, forget: ForgetFirst, *, before: datetime, chunk: int) -> Iterator[int]:
-    """How much each chunk forgot, of a kind of which all goes that is old."""
+    """Yield the size of each deleted chunk, for a kind of which everything old goes."""
     while number := store.write(partial(forget, before=before, limit=chunk)):
         yield number
 
@@ -157,7 +158,7 @@ def _chunks_of_all(store: Store, forget: ForgetFirst, *, before: datetime, chunk
 def _chunks_of_some(
     store: Store, what: str, how: LookedThrough, *, before: datetime, chunk: int, course: Course | None
 ) -> Iterator[int]:
-    """How much each chunk forgot, of a kind of which some must stay."""
+    """Yield the size of each deleted chunk, for a kind of which some items must stay."""
     kept = {} if course is None else course.bookmarks
     stayed = 0
     while course is None or stayed < _IN_VAIN * chunk:

@@ -1,6 +1,6 @@
-"""Jobs and deliveries that are forgotten whole, where the settings say so: the row itself goes.
+"""Deletion of whole jobs and deliveries, if the settings ask for it: the row itself goes.
 
-Only what nothing can follow from any more, and what nothing that stays would answer otherwise without.
+Only rows that can have no further consequences, and without which nothing that stays would answer differently.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pipeline.workflow import PLATFORM_AGENT
 
 
 def look_at_whole_jobs(connection: Connection, *, before: datetime, after: Bookmark | None, limit: int) -> Looked:
-    """Which of the next jobs that were made before then may go: those that ended before it are all among them."""
+    """Look at the next jobs created before a time, which include all that ended before it, and return which may go."""
     old = jobs.c.created_at < before
     may_go = _forgettable_jobs(before)
     return look(connection, jobs, old, may_go=may_go, after=after, limit=limit, by="created_at")
 
 
 def prune_jobs(connection: Connection, *, before: datetime, ids: Sequence[str]) -> int:
-    """Delete those of these jobs that may go still, with what was asked of approvers for them; how many."""
+    """Delete those of these jobs that may still go, with their approvals; return how many."""
     found = _forgettable_jobs(before).where(jobs.c.id.in_(ids)).with_for_update(skip_locked=True)
     gone = connection.execute(found).scalars().all()
     if gone:
@@ -43,18 +43,19 @@ def prune_jobs(connection: Connection, *, before: datetime, ids: Sequence[str]) 
 
 
 def _forgettable_jobs(before: datetime) -> Select[str]:
-    """Those that ended before then and are pruned, but for these.
+    """Select the pruned jobs that ended before a time, with exceptions.
 
-    One with a step: that may own a once key, by which another job knows that its effect there was, or was compensated.
-    One whose delivery has its body: a replay of that would start the job a second time. What an idempotency key stands
-    for: the same request again would have no answer. One that a revocation may yet tell of, and what did a
-    compensation: receipts name how it ended. One with an approval that is open, or whose end nobody was told of.
+    Kept are: a job with a step, which may own a once key by which another job knows that the effect exists or was
+    compensated; a job whose delivery has its body, as a replay of that would start the job again; the job of an
+    idempotency key, as the same request would get no answer; a job that a revocation may still report, and any
+    compensation, as receipts name how they ended; a job with an open approval, or one whose end was not announced.
     """
     has_step = exists().where(steps.c.job_id == jobs.c.id)
     comes_again = exists().where(deliveries.c.id == jobs.c.delivery_id, func.length(deliveries.c.body) > 0)
     stands_for_request = exists().where(idempotency_keys.c.made_id == jobs.c.id)
-    # Also of another than the one that stopped it: each names what it reached, and none of that ended before it began.
-    # Of a sum, so that they are found by the index of those: by that of the times all are walked through, if none is.
+    # Applies to any unfinished revocation, not only the one that stopped the job: each names the jobs it reached, and
+    # none of those ended before it began. The sum makes the planner use the index of unfinished revocations; with
+    # the index on the times it would walk all rows if none is unfinished.
     began = type_coerce(revocations.c.effective_at, BigInteger) + 0
     unfinished = select(func.min(began)).where(~is_one(revocations.c.state, Stage.QUIESCED))
     told_anew = exists().where(revocations.c.id == jobs.c.revocation_id, revocations.c.open_ends > 0)
@@ -71,14 +72,14 @@ def _forgettable_jobs(before: datetime) -> Select[str]:
 
 
 def look_at_deliveries(connection: Connection, *, before: datetime, after: Bookmark | None, limit: int) -> Looked:
-    """Which of the next deliveries that came before then may go."""
+    """Look at the next deliveries received before a time, and return which may go."""
     old = deliveries.c.received_at < before
     may_go = _forgettable_deliveries(before)
     return look(connection, deliveries, old, may_go=may_go, after=after, limit=limit, by="received_at")
 
 
 def prune_deliveries(connection: Connection, *, before: datetime, ids: Sequence[str]) -> int:
-    """Delete those of these deliveries that may go still; how many. From here on the sender's id counts as new."""
+    """Delete those of these deliveries that may still go; return how many. A sender's id then counts as new again."""
     found = _forgettable_deliveries(before).where(deliveries.c.id.in_(ids)).with_for_update(skip_locked=True)
     gone = connection.execute(found).scalars().all()
     if gone:
@@ -88,7 +89,7 @@ def prune_deliveries(connection: Connection, *, before: datetime, ids: Sequence[
 
 
 def _forgettable_deliveries(before: datetime) -> Select[str]:
-    """Those that came before then, but for signals, which receipts name, and for those of jobs that there are.
+    """Select the deliveries received before a time, except signals, which receipts name, and those of existing jobs.
 
     A signal that came again years later would withdraw what was given since.
     """

@@ -1,4 +1,4 @@
-"""The gauges of the ledger: housekeeping alone sets them."""
+"""The gauges about the ledger, set only by housekeeping."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _GAUGES = (
 
 
 def measure(store: Store) -> None:
-    """Set them all."""
+    """Set all gauges."""
     with measuring(*_GAUGES):
         _set(store.read(troubles.look))
 

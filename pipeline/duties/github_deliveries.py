@@ -1,4 +1,4 @@
-"""How an App asks GitHub for its webhook deliveries, and for one of them again. Pure.
+"""Requests to GitHub for an App's webhook deliveries and for redelivering one. Pure.
 
 https://docs.github.com/en/rest/apps/webhooks
 https://docs.github.com/en/webhooks/using-webhooks/handling-failed-webhook-deliveries
@@ -20,7 +20,7 @@ from identity.oauth.assertions import app_assertion
 from identity.secret import Secret
 
 PATH = "/app/hook/deliveries"
-# What takes authority away, or gives it back, as `webhooks.sources.github_signals` reads it.
+# Events that take authority away or give it back, as read by `webhooks.sources.github_signals`.
 SIGNALS = frozenset(
     {
         ("github_app_authorization", "revoked"),
@@ -31,13 +31,14 @@ SIGNALS = frozenset(
         ("installation_repositories", "removed"),
     }
 )
-# docs.github.com, "Redelivering webhooks": of Enterprise Cloud and of Enterprise Server, whose API is below this path.
+# docs.github.com, "Redelivering webhooks": for Enterprise Cloud, and for Enterprise Server, whose API is under this
+# path.
 _KEPT, _KEPT_BY_SERVER, _SERVER = timedelta(days=3), timedelta(days=7), "/api/v3"
 _NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="next"')
 
 
 def kept_for(owner: ProviderConnection) -> timedelta:
-    """How long GitHub delivers again."""
+    """Return how long GitHub can redeliver."""
     return _KEPT_BY_SERVER if urlsplit(owner.api_url).path.rstrip("/") == _SERVER else _KEPT
 
 
@@ -53,23 +54,23 @@ class Row(BaseModel):
 
     @property
     def is_signal(self) -> bool:
-        """Whether it is about authority: followed twice it is followed once."""
+        """True if the event is about authority; following it twice has no further effect."""
         return (self.event, self.action) in SIGNALS
 
     @property
     def arrived(self) -> bool:
-        """Whether we took it. GitHub says it of an answer alone: none is 0, or its own 502 or 504."""
+        """True if we took it. GitHub records only answers: without one the status is 0, or its own 502 or 504."""
         return 200 <= self.status_code < 300
 
     @property
     def is_too_large(self) -> bool:
-        """Whether we, or what stands before us, take nothing so long: the next try ends alike."""
+        """True if we, or a proxy before us, refused it for its length; another try would end the same way."""
         return self.status_code == 413
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """Some rows, the newest first, and how to ask for the next ones."""
+    """Some rows, newest first, and the query for the next page."""
 
     rows: tuple[Row, ...]
     next_query: str | None
@@ -83,23 +84,23 @@ _ROWS = TypeAdapter(list[Row])
 
 
 def list_request(owner: ProviderConnection, key: Secret, *, query: str, now: datetime) -> HttpRequest:
-    """A page of the App's deliveries; *query* chooses it. Raises Misconfigured."""
+    """Return the request for a page of the App's deliveries, chosen by *query*. Raises Misconfigured."""
     return _request(owner, key, "GET", f"{PATH}?{query}", now)
 
 
 def redeliver_request(owner: ProviderConnection, key: Secret, row: int, *, now: datetime) -> HttpRequest:
-    """Ask for a delivery again, by the id of any try of it. Raises Misconfigured."""
+    """Return the request to redeliver, by the id of any try of the delivery. Raises Misconfigured."""
     return _request(owner, key, "POST", f"{PATH}/{row}/attempts", now)
 
 
 def read_page(answer: Answer) -> Page:
-    """The rows of an answer with 200. Raises UnreadableList."""
+    """Return the rows of an answer with status 200. Raises UnreadableList."""
     try:
         rows = _ROWS.validate_python(json.loads(answer.body))
     except (ValueError, ValidationError):
         raise UnreadableList("GitHub's list of deliveries is not of the published shape") from None
     following = _NEXT.search(answer.headers.get("link", ""))
-    # Its query alone: where the App's key is sent is the connection's to say, not an answer's.
+    # Only its query: the App's key is sent where the connection says, never where an answer says.
     return Page(rows=tuple(rows), next_query=urlsplit(following[1]).query if following else None)
 
 

@@ -1,8 +1,7 @@
-"""Runs duties: named callables, each in a thread of its own with an interval, a deadline and a heartbeat.
+"""Runs duties: named callables, each in its own thread with an interval, a deadline and a heartbeat.
 
-A duty that fails is logged with its stack and tried again at its next tick; one that hangs is visible (a heartbeat with
-an error, a gauge, its stack in the log) and holds up nobody else. Every duty is safe to run twice, so two hosts may run
-them.
+A duty that fails is logged with its stack and retried at its next tick. One that hangs is visible (a heartbeat with an
+error, a gauge, its stack in the log) and holds up no other. Every duty is safe to run twice, so two hosts may run them.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from pipeline.model import HEARTBEAT
 
 log = logging.getLogger(__name__)
 
-#: What a token request on the wire may take, and the commits around it; less than any supervisor waits.
+#: The time for a token request on the wire and the commits around it; less than any supervisor waits.
 PATIENCE = timedelta(seconds=30)
 
 Beat = Callable[[str, str | None], None]
@@ -33,7 +32,7 @@ Beat = Callable[[str, str | None], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Duty:
-    """Something to be done again and again. A tick that is not over by *deadline* is stuck."""
+    """A callable to run again and again. A tick not done by *deadline* is stuck."""
 
     name: str
     every: timedelta
@@ -42,7 +41,7 @@ class Duty:
 
 
 class _Keeper:
-    """One duty, its thread and the tick it is in."""
+    """One duty with its thread and its current tick."""
 
     def __init__(self, duty: Duty, beat: Beat, stopped: threading.Event, monotonic: Callable[[], float]) -> None:
         self.duty = duty
@@ -50,16 +49,16 @@ class _Keeper:
         self._stopped = stopped
         self._monotonic = monotonic
         self._began: float | None = None
-        self._reported: float | None = None  # the beginning of a tick that was called stuck
+        self._reported: float | None = None  # the start of a tick reported as stuck
         self._told: str | None = None
         self._told_at: float | None = None
         self.thread = threading.Thread(target=self._run, name=f"duty-{duty.name}", daemon=True)
         metrics.DUTY_STUCK.labels(duty.name).set(0)
-        for outcome in ("done", "failed"):  # from nothing to one is no increase that Prometheus sees
+        for outcome in ("done", "failed"):  # Prometheus sees no increase when a series first appears at one
             metrics.DUTY_SECONDS.labels(duty.name, outcome)
 
     def report_if_stuck(self) -> None:
-        """Tell once of a tick that is past its deadline, or that took its thread along."""
+        """Report once that a tick is past its deadline, or that it ended its thread."""
         began = self._began
         if began is None or began == self._reported:
             return
@@ -95,8 +94,8 @@ class _Keeper:
             error = f"Unavailable: {busy}"
             log.warning("housekeeping: %s must wait: %s", self.duty.name, busy, extra={"action": "duty.unavailable"})
         except Exception as failure:
-            # A duty outlives any fault of one tick: it is told of here, and tried again at the next.
-            # Only our own errors promise to name no token; of others the class is told, and the log has the stack.
+            # A duty survives any fault of one tick: it is reported here, and the next tick retries. Only our own errors
+            # promise not to contain a token; of others only the class is reported, and the log has the stack.
             error = (
                 f"{type(failure).__name__}: {failure}" if isinstance(failure, AswhomError) else type(failure).__name__
             )
@@ -114,7 +113,7 @@ class _Keeper:
 
     def _tell(self, error: str | None) -> None:
         now = self._monotonic()
-        # A heartbeat is a commit: one for each tick would be most of what an idle ledger writes.
+        # A heartbeat is a commit; one per tick would be most of the writes of an idle ledger.
         if self._told_at is not None and error == self._told and now - self._told_at < HEARTBEAT.total_seconds():
             return
         try:
@@ -122,16 +121,16 @@ class _Keeper:
         except (Unavailable, CommitUnknown) as away:
             extra = {"action": "duty.unheard", "duty": self.duty.name}
             log.warning("housekeeping: no heartbeat for %s: %s", self.duty.name, away, extra=extra)
-        except Exception:  # the duty goes on: a ledger that cannot be told shows as a heartbeat that is overdue
+        except Exception:  # the duty goes on: an unreachable ledger shows as an overdue heartbeat
             log.exception("housekeeping: no heartbeat for %s", self.duty.name, extra={"action": "duty.unheard"})
         else:
             self._told, self._told_at = error, now
 
 
 class Housekeeping:
-    """`start`, then `stop`; or `run` for a process that does nothing else. `beat(duty, error)` stores a heartbeat.
+    """Runs duties in threads: `start`, then `stop`, or `run` in a process that does nothing else.
 
-    *stopping* is set by `stop`, for duties whose tick can end early.
+    `beat(duty, error)` stores a heartbeat. *stopping* is set by `stop`, for duties whose tick can end early.
     """
 
     def __init__(
@@ -155,7 +154,7 @@ class Housekeeping:
         self._watch.start()
 
     def stop(self, patience: timedelta = PATIENCE) -> bool:
-        """End every duty after the tick it is in; False if one did not end within *patience* (it ends with us)."""
+        """End every duty after its current tick; return False if one outlasts *patience* (it ends with the process)."""
         self._stopped.set()
         deadline = time.monotonic() + patience.total_seconds()
         for thread in [keeper.thread for keeper in self._keepers] + [self._watch]:
@@ -164,7 +163,7 @@ class Housekeeping:
         return not any(keeper.thread.is_alive() for keeper in self._keepers)
 
     def run(self, patience: timedelta = PATIENCE) -> bool:
-        """Start, wait for SIGTERM or SIGINT, stop."""
+        """Start, wait for SIGTERM or SIGINT, then stop."""
         asked = threading.Event()
 
         def ask(_number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""How often housekeeping does each of its duties, and how long one tick may take."""
+"""The interval and the deadline of each duty of housekeeping."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from datetime import timedelta
 
 from pipeline.model import HEARTBEAT
 
-_SHORTEST = timedelta(minutes=1)  # an operator need not look sooner
+_SHORTEST = timedelta(minutes=1)  # no operator needs to know sooner
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rhythm:
-    """A tick *every* so often; one that is not over by *deadline* is stuck.
+    """The schedule of a duty: a tick *every* interval, which is stuck if not done by *deadline*.
 
-    *outward*: it asks others than the ledger and the broker, and does nothing while the installation is held.
+    *outward*: it calls services other than the ledger and the broker, and does nothing while the installation is held.
     """
 
     every: timedelta
@@ -24,12 +24,12 @@ class Rhythm:
 
     @property
     def silence(self) -> timedelta:
-        """The longest that can lie between two heartbeats of a duty that is done in time."""
+        """Return the longest time between two heartbeats of a duty that runs in time."""
         return self.every + self.deadline + HEARTBEAT
 
 
 def silence_of(duty: str) -> timedelta:
-    """For how long nothing may be heard of a duty; of one that only another version has, as of most."""
+    """Return how long a duty may be silent; for one known only to another version, the usual minimum."""
     return max(_SHORTEST, RHYTHMS[duty].silence) if duty in RHYTHMS else _SHORTEST
 
 

@@ -1,4 +1,4 @@
-"""Housekeeping's work on the ledger: what was lost is found again, whatever happened to the messages.
+"""Housekeeping's work on the ledger: finds what was lost, whatever happened to the messages.
 
 Every function is safe to run twice, on two hosts, at once: it moves rows by compare-and-set and rings after the commit.
 """
@@ -33,20 +33,20 @@ from pipeline.tables import heartbeats
 
 log = logging.getLogger(__name__)
 
-BATCH = 200  # rows in one transaction
-APPROVALS = 50  # that end in one: each is looked at by itself
-TICK = timedelta(seconds=10)  # no revocation is begun after it: each may ask its provider, and wait
+BATCH = 200  # rows per transaction
+APPROVALS = 50  # that end per transaction, as each is looked at by itself
+TICK = timedelta(seconds=10)  # no revocation is begun after it, since each may call its provider and wait
 
 
 def dispatch(store: Store, ring: Ring, *, window: int) -> None:
-    """Top up the bells of every queue, a fair share a tenant; bells that nobody answered are rung again."""
+    """Top up the bells of every queue, with a fair share per tenant; unanswered bells are rung again."""
     for pattern, busy in store.read(bells.busy_tenants).items():
         if shares := bells.share_out(busy, window=window, unheard=partial(ring.unheard, pattern)):
             ring.jobs(store.write(partial(bells.top_up, pattern=pattern, shares=shares)))
 
 
 def in_rhythm(store: Store, name: str, run: Callable[[], object]) -> Duty:
-    """The duty of that name; one that asks others does nothing while the installation is held."""
+    """Return the named duty. One that calls other services does nothing while the installation is held."""
 
     def unless_held() -> None:
         if store.read(find_hold) is None:
@@ -57,14 +57,14 @@ def in_rhythm(store: Store, name: str, run: Callable[[], object]) -> Duty:
 
 
 def end_approvals(store: Store) -> None:
-    """Open approvals end whose time is over, or whose job: nobody is asked what nobody needs to know."""
+    """End open approvals whose time or job is over, so that nobody is asked for nothing."""
     while store.read(approval_ends.some_are_over):
         if store.write(partial(approval_ends.end_some, at_most=APPROVALS)) < APPROVALS:
-            return  # else the next ones, in a transaction of their own
+            return  # otherwise the next ones, in another transaction
 
 
 def reclaim(store: Store, settings: WorkerSettings) -> None:
-    """Claims that ran out spend a run: their worker died, or was stopped for too long."""
+    """Spend a run for each expired claim: its worker died, or was stopped for too long."""
     found = store.read(lambda c: jobs.lapsed(c, limit=BATCH))
     if not found:
         return
@@ -86,7 +86,7 @@ def reclaim(store: Store, settings: WorkerSettings) -> None:
 
 
 def wake_due(store: Store) -> None:
-    """Waits whose time has come: sleepers and once-waiters look again, expired waits are dead."""
+    """End the waits that are due: sleepers and waiters for a once key look again, expired waits are dead."""
     found = store.read(lambda c: waits.due_waits(c, limit=BATCH))
     if not found:
         return
@@ -102,7 +102,7 @@ def wake_due(store: Store) -> None:
 
 
 def settle_attempts(store: Store) -> None:
-    """Calls without an answer by their deadline become unknown, whatever their job's state, and searches end."""
+    """Settle overdue attempts: unanswered calls become unknown, whatever their job's state, and searches end."""
     found = store.read(lambda c: ledger_steps.overdue(c, limit=BATCH))
     if not found:
         return
@@ -116,7 +116,7 @@ def settle_attempts(store: Store) -> None:
 
 
 def advance_revocations(revoker: Revoker, *, idle: timedelta, monotonic: Callable[[], float] = time.monotonic) -> None:
-    """Revocations that have not moved for a while go on without the queue."""
+    """Advance revocations that have not moved for a while, without the queue."""
     unfinished = revoker.unfinished(idle_seconds=idle.total_seconds())
     _each(unfinished, partial(_advance_or_put_off, revoker), monotonic)
 
@@ -124,14 +124,14 @@ def advance_revocations(revoker: Revoker, *, idle: timedelta, monotonic: Callabl
 def advance_withdrawals(
     revoker: Revoker, due: Callable[[], Sequence[str]], *, monotonic: Callable[[], float] = time.monotonic
 ) -> None:
-    """What is to end at a provider is asked for when it is due, and the receipt says what came of it."""
+    """Make the due requests to providers about revoked credentials, and update the receipts with their outcomes."""
     _each(due(), revoker.follow_up, monotonic)
 
 
 def _each(revocations: Sequence[str], act: Callable[[str], None], monotonic: Callable[[], float]) -> None:
-    """Each of them, whatever becomes of the others; those for which a tick has no time are due at the next one.
+    """Act on each revocation independently; those a tick has no time for are due at the next one.
 
-    Raises, after the rest, what those that failed come to.
+    Raises the failures after the rest is done.
     """
     end = monotonic() + TICK.total_seconds()
     failures = Failures()
@@ -140,7 +140,7 @@ def _each(revocations: Sequence[str], act: Callable[[str], None], monotonic: Cal
             break
         try:
             act(revocation)
-        except Exception as failure:  # noqa: BLE001 - raised below: what one meets must not hold up the others
+        except Exception as failure:  # noqa: BLE001 - raised below: one failure must not hold up the others
             failures.add("revocation", revocation, failure)
     failures.tell("revocations that could not go on")
 
@@ -149,14 +149,14 @@ def _advance_or_put_off(revoker: Revoker, revocation: str) -> None:
     try:
         revoker.advance(revocation)
     except Exception:
-        revoker.put_off(revocation)  # else it would be the first again at every tick
+        revoker.put_off(revocation)  # otherwise it would come first again at every tick
         raise
 
 
 def heartbeat(store: Store, *, duty: str, host: str, error: str | None, now: datetime) -> None:
-    """Store that a duty ticked, for `aswhom doctor`. *now*: by the host's clock, which is told and not relied on."""
+    """Store that a duty ticked, for `aswhom doctor`. *now* is on the host's clock: shown but not relied on."""
     said: dict[str, Any] = {"at": database_now(), "host_at": now, "error": error}
-    if error is not None:  # stays when later ticks are well: one in five may have met what always fails
+    if error is not None:  # kept when later ticks succeed: one in five may meet what always fails
         said |= {"last_error": error, "failed_at": database_now()}
 
     def beat(c: Connection) -> None:

@@ -1,7 +1,7 @@
-"""Retention: what the ledger forgets after so many days.
+"""Retention: the ledger's data that is deleted after a number of days.
 
-Never revocations with the signals that asked for them, once keys with their owners' steps and jobs, nor anything that
-is not settled.
+Never deleted are revocations with the signals that asked for them, once keys with their owners' steps and jobs, and
+anything that is not settled.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ from pipeline.tables import (
     steps,
 )
 
-_HEARTBEATS = 1  # day, of hosts that are gone
-_HASHES = BODY_WINDOW + timedelta(days=1)  # acceptance goes by its host's clock, which need not be the ledger's
+_HEARTBEATS = 1  # day; for hosts that are gone
+_HASHES = BODY_WINDOW + timedelta(days=1)  # acceptance uses its host's clock, which may differ from the ledger's
 
 
 @dataclass(frozen=True, kw_only=True)
 class Retention:
-    """For how many days each is kept; 0: for good."""
+    """The number of days that each kind is kept; 0: for good."""
 
     bodies: int = 30  # of deliveries
-    steps: int = 90  # of jobs that have ended, with their attempts and the job's event; and capabilities that expired
+    steps: int = 90  # of jobs that have ended, with their attempts and the job's event; also expired capabilities
     intents: int = 30  # of refreshes that have ended
     sessions: int = 7  # of connect links, after they expired
     idempotency_keys: int = 30  # of agents' requests
     api_keys: int = 90  # after they expired or were revoked
     slots: int = 90  # of schedules, after they were fired
     jobs: int = 0  # after they ended, once their steps are forgotten
-    deliveries: int = 0  # after they came: that long a repetition is recognised
+    deliveries: int = 0  # after they arrived; a repetition is recognised for that long
     audit: int = 0  # sealed rows, from the beginning of the chain
 
 
@@ -73,10 +73,10 @@ def prune(
     progress: Progress = lambda what, number: None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Mapping[str, int]:
-    """Forget what is old enough, chunk by chunk, and begin no chunk after *within*; how much of what.
+    """Delete what is old enough, chunk by chunk, and begin no chunk after *within*. Return the numbers by kind.
 
-    *course* is the one to go on; None: all is looked through. *signer* states how far the audit was pruned. What fails
-    is raised in the end: Misconfigured, say, if the audit's chain does not hold.
+    *course* is the progress to continue; None: search everything. *signer* signs how far the audit was pruned. Failures
+    are raised at the end, such as Misconfigured if the audit's chain does not hold.
     """
     kinds = (
         Kind(what="bodies", days=retention.bodies, how=prune_bodies),
@@ -111,32 +111,32 @@ def prune(
 
 
 def prune_bodies(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Empty the bodies of deliveries that came before then. Their rows stay: a repetition is still recognised."""
+    """Empty the bodies of deliveries received before a time. The rows stay, so a repetition is still recognised."""
     columns = deliveries.c
-    is_there = func.length(columns.body) > literal_column("0")  # in the words of its index: a bound value would hide it
+    is_there = func.length(columns.body) > literal_column("0")  # worded as in its index: a bound value would hide it
     old = select(columns.id).where(columns.received_at < before, is_there).order_by(columns.received_at).limit(limit)
     return connection.execute(update(deliveries).where(columns.id.in_(old)).values(body=b"")).rowcount
 
 
 def prune_hashes(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Delete hashes of bodies that were seen before then, when the same body counts as new anyhow; how many."""
+    """Delete hashes of bodies seen before a time, when the same body counts as new anyway; return how many."""
     columns = delivery_bodies.c
     key = tuple_(columns.connection_id, columns.body_sha256)
-    old = columns.seen_at < before  # said of the row itself too: one may be taken over while its lock is waited for
+    old = columns.seen_at < before  # repeated for the row itself, which may be taken over while its lock is waited for
     found = select(columns.connection_id, columns.body_sha256).where(old).order_by(columns.seen_at).limit(limit)
     return connection.execute(delete(delivery_bodies).where(key.in_(found), old)).rowcount
 
 
 def look_at_jobs(connection: Connection, *, before: datetime, after: Bookmark | None, limit: int) -> Looked:
-    """Of which of the next jobs that ended before then the steps may go."""
+    """Look at the next jobs that ended before a time, and return those whose steps may go."""
     old = (jobs.c.finished_at < before, jobs.c.pruned_at.is_(None))
     return look(connection, jobs, *old, may_go=_forgettable_jobs(before), after=after, limit=limit)
 
 
 def prune_steps(connection: Connection, *, before: datetime, ids: Sequence[str]) -> int:
-    """Forget the steps and the event of those of these jobs that may go still; how many. They cannot be replayed.
+    """Forget the steps and events of those of these jobs that may still go; return how many. They cannot be replayed.
 
-    A step that may own a once key stays: another job may yet adopt its result. So does one that was compensated.
+    A step that may own a once key stays, as another job may yet adopt its result. So does a compensated one.
     """
     found = _forgettable_jobs(before).where(jobs.c.id.in_(ids)).with_for_update(skip_locked=True)
     ended = connection.execute(found).scalars().all()
@@ -156,7 +156,7 @@ def prune_steps(connection: Connection, *, before: datetime, ids: Sequence[str])
 
 
 def _forgettable_jobs(before: datetime) -> Select[str]:
-    """Those that ended before then, without one with an outcome that is not known, or whose revocation still counts."""
+    """Select the jobs that ended before a time, except with an unknown outcome or a revocation that still counts."""
     unsettled = exists().where(
         attempts.c.step_id == steps.c.id, attempts.c.state.in_([AttemptState.OPEN, AttemptState.UNKNOWN])
     )
@@ -169,9 +169,9 @@ def _forgettable_jobs(before: datetime) -> Select[str]:
 
 
 def prune_idempotency_keys(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Forget the idempotency keys of requests that came before then, unless their job has not ended; how many.
+    """Forget idempotency keys of requests from before a time, unless their job has not ended; return how many.
 
-    A request that comes again with a forgotten key is a new one.
+    A request with a forgotten key is a new one.
     """
     columns = idempotency_keys.c
     key = tuple_(columns.tenant_id, columns.agent_id, columns.key)
@@ -186,10 +186,10 @@ def prune_idempotency_keys(connection: Connection, *, before: datetime, limit: i
 
 
 def prune_slots(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Forget slots that were fired before then; how many.
+    """Forget slots fired before a time; return how many.
 
-    One that its schedule has yet to pass stays: a clock that went back, or a schedule that was removed and added again,
-    comes to it once more.
+    A slot that its schedule has yet to pass stays: after a clock went back, or a schedule was removed and added again,
+    the schedule reaches it once more.
     """
     ahead = exists().where(schedules.c.id == slots.c.schedule_id, schedules.c.next_at <= slots.c.slot)
     old = (
@@ -202,7 +202,7 @@ def prune_slots(connection: Connection, *, before: datetime, limit: int) -> int:
 
 
 def prune_heartbeats(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Forget heartbeats from before then; how many. The newest of a duty that there is stays, and says when it was."""
+    """Forget heartbeats from before a time; return how many. The newest of each existing duty stays on record."""
     columns = heartbeats.c
     newest = select(columns.duty, func.max(columns.at)).where(columns.duty.in_([*RHYTHMS, BEAT])).group_by(columns.duty)
     old = (

@@ -1,1 +1,1 @@
-"""Carrying out a job: the worker, the steps of a run, and the attempts of a step."""
+"""Execution of a job: the worker, the steps of a run, and the attempts of a step."""

@@ -1,4 +1,4 @@
-"""What an upstream's refusal of a token says of its account, as the next opening is to find it."""
+"""Conclusions about an account from an upstream's refusal of its token, stored for the next opening."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.execution.services import Services
 
 
 def hold_back(services: Services, lease: Leased, *, began: float) -> bool:
-    """Hold back the account's steps, and say whether they are. *began*: monotonic, before the opening."""
+    """Hold back the account's steps, and return whether they are held. *began*: monotonic, before the opening."""
     now = datetime.now(UTC)
     infer = partial(
         infer_suspension,
@@ -28,11 +28,11 @@ def hold_back(services: Services, lease: Leased, *, began: float) -> bool:
     try:
         return services.store.write(infer)
     except CommitUnknown:
-        return False  # the next attempt sees whether it was
+        return False  # the next attempt sees whether it was stored
 
 
 def ask_to_reconnect(services: Services, lease: Leased) -> None:
-    """Have a person reconnect the account: its token was renewed because of a refusal, and was refused again."""
+    """Have a person reconnect the account: its token was renewed after a refusal and was refused again."""
     infer = partial(
         infer_death,
         account=lease.account,

@@ -1,10 +1,10 @@
-"""One attempt of a step: open it under the rule, send it before its time runs out, close it with its outcome."""
+"""One attempt of a step: opened under the rule, sent before its time runs out, closed with its outcome."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, NoReturn
@@ -13,7 +13,7 @@ from structlog.contextvars import bound_contextvars
 
 from identity.errors import AswhomError, GrantRevoked, ReauthRequired, Unavailable
 from identity.http.client import NoAnswer, NotSent
-from identity.model import Effect, LeaseRequest, NeedsRefresh
+from identity.model import Effect, Leased, LeaseRequest, NeedsRefresh
 from identity.sql.store import CommitUnknown
 from pipeline import metrics
 from pipeline.action import Recovery, Response, Verdict
@@ -43,11 +43,11 @@ from pipeline.throttle.budget_use import BudgetUse
 from pipeline.throttle.host_use import HostUse
 from pipeline.upstream import Written
 
-OPENINGS = 8  # of one attempt: refreshes and refused tokens in a row, before the job tries again later
+OPENINGS = 8  # per attempt: refreshes and refused tokens in a row, before the job tries again later
 
 
 def attempt(services: Services, step: StepAtHand, *, number: int) -> Any:
-    """Carry out the step and return its result; Adopted: another job's, by the once key.
+    """Carry out the step and return its result; Adopted: another job's result, under the once key.
 
     Raises ActionFailed, StepRefused, BadInput or an Interruption.
     """
@@ -56,7 +56,7 @@ def attempt(services: Services, step: StepAtHand, *, number: int) -> Any:
 
 
 def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
-    """Search for the effect of an earlier attempt. Returns its result; None: it had no effect."""
+    """Search for the effect of an earlier attempt. Return its result; None: it had no effect."""
     with bound_contextvars(step=step.id):
         made = _attempt(services, step, Purpose.PROBE, number, close_probe)
         return made.result if isinstance(made, Adopted) else made
@@ -65,7 +65,7 @@ def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
 def _attempt(
     services: Services, step: StepAtHand, purpose: Purpose, number: int, close: Callable[[OpenedAttempt], Any]
 ) -> Any:
-    """Open, send and close, with a place under the host's breaker and a share of its budget: both given back."""
+    """Open, send and close, using the host's breaker and the budget; give back what is left of either."""
     host_use, budget_use = HostUse(services, step), BudgetUse(services, step)
     try:
         made = _open_and_send(services, step, purpose, number, host_use, budget_use)
@@ -75,73 +75,95 @@ def _attempt(
         host_use.give_back()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Try:
+    """One opening of an attempt, with what the earlier ones found."""
+
+    step: StepAtHand
+    number: int
+    refresh_early: bool = True
+    refused: int = 0  # generation of the last token that the upstream refused; 0: none
+    renewed: bool = False  # the refused token was the newest and was refreshed for that reason
+
+
 def _open_and_send(
     services: Services, step: StepAtHand, purpose: Purpose, number: int, host_use: HostUse, budget_use: BudgetUse
 ) -> OpenedAttempt | Adopted:
     """Open the attempt and send it. If the token is too old, or is refused upstream, refresh it and open again."""
     written = step.written(purpose)  # before it opens: a request that cannot be written must leave no open attempt
-    refresh_early, after_generation, forced = True, 0, False
+    current = _Try(step=step, number=number)
     for _ in range(OPENINGS):
-        intent = intent_of(
-            services,
-            step,
-            purpose=purpose,
-            number=number,
-            written=written,
-            after_generation=after_generation,
-            refresh_early=refresh_early,
-        )
-        mint_ahead(services, step, intent.lease)
-        host_use.take()
-        budget_use.take()
-        began = time.monotonic()
-        match _open(services, intent):
-            case Adopted() as adopted:
-                metrics.STEPS.labels(step.name, str(step.decision.pattern), "adopted").inc()
-                return adopted
-            case NeedsRefresh(account=account, generation=generation):
-                forced = after_generation >= generation
-                host_use.give_back()  # a token endpoint may be slow: keep no place at the upstream meanwhile
-                refresh_early = _refresh(services, account, generation, refused=forced) > generation
-                continue
-            case Opened() as opened:
-                number += 1
-                step = replace(
-                    step, request_changed=False
-                )  # the step is stored with this request, so a further opening does not change it
-            case outcome:
-                _end_by(services, step, intent, outcome)
-        answer = _send(services, step, intent, opened, written, host_use, began=began)
-        conclusion = conclude(step.action, step.call, purpose, answer)
-        host_use.ended(answer, conclusion)
-        made = OpenedAttempt(
-            services=services,
-            step=step,
-            intent=intent,
-            began=began,
-            answer=answer,
-            conclusion=conclusion,
-            host_use=host_use,
-            budget_use=budget_use,
-        )
-        if conclusion.verdict not in (Verdict.UNAUTHORIZED, Verdict.SUSPENDED):
+        made = _try_once(services, current, purpose, written, host_use, budget_use)
+        if not isinstance(made, _Try):
             return made
-        lease = opened.lease
-        if lease is None:  # a capability is not renewed: the next attempt is issued another
-            return replace(made, conclusion=replace(conclusion, verdict=Verdict.RETRY))
-        if conclusion.verdict is Verdict.SUSPENDED:
-            if not hold_back(services, lease, began=began):
-                return replace(made, conclusion=replace(conclusion, verdict=Verdict.RETRY))
-            made.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
-            step = step.answered()
-            continue  # the next opening parks the job on the account
-        made.close(AttemptState.NO_EFFECT, StepState.OPEN, error="the token was refused")
-        step = step.answered()
-        if forced:
-            ask_to_reconnect(services, lease)
-        # A refused token that was not the newest died by another worker's refresh; the next opening leases the newest.
-        after_generation, forced = lease.generation, False
+        current = made
     raise Unavailable("the token was renewed again and again without success", retry_after=timedelta(seconds=30))
+
+
+def _try_once(
+    services: Services, current: _Try, purpose: Purpose, written: Written, host_use: HostUse, budget_use: BudgetUse
+) -> OpenedAttempt | Adopted | _Try:
+    """Open and send once. Returns the next try if the token is too old or was refused."""
+    step = current.step
+    intent = intent_of(
+        services,
+        step,
+        purpose=purpose,
+        number=current.number,
+        written=written,
+        after_generation=current.refused,
+        refresh_early=current.refresh_early,
+    )
+    mint_ahead(services, step, intent.lease)
+    host_use.take()
+    budget_use.take()
+    began = time.monotonic()
+    match _open(services, intent):
+        case Adopted() as adopted:
+            metrics.STEPS.labels(step.name, str(step.decision.pattern), "adopted").inc()
+            return adopted
+        case NeedsRefresh(account=account, generation=generation):
+            newest_refused = current.refused >= generation
+            host_use.give_back()  # a token endpoint may be slow: keep no place at the upstream meanwhile
+            refreshed = _refresh(services, account, generation, refused=newest_refused)
+            return replace(current, refresh_early=refreshed > generation, renewed=newest_refused)
+        case Opened() as opened:
+            step = replace(step, request_changed=False)  # it is stored now: another opening does not change it
+        case outcome:
+            _end_by(services, step, intent, outcome)
+    answer = _send(services, step, intent, opened, written, host_use, began=began)
+    conclusion = conclude(step.action, step.call, purpose, answer)
+    host_use.ended(answer, conclusion)
+    made = OpenedAttempt(
+        services=services,
+        step=step,
+        intent=intent,
+        began=began,
+        answer=answer,
+        conclusion=conclusion,
+        host_use=host_use,
+        budget_use=budget_use,
+    )
+    if conclusion.verdict not in (Verdict.UNAUTHORIZED, Verdict.SUSPENDED):
+        return made
+    return _after_refusal(made, opened.lease, current)
+
+
+def _after_refusal(made: OpenedAttempt, lease: Leased | None, current: _Try) -> OpenedAttempt | _Try:
+    """Close an attempt whose token or account was refused, and return the next try. Without one: retry it later."""
+    suspended = made.conclusion.verdict is Verdict.SUSPENDED
+    # A capability is not renewed: the next attempt is issued another.
+    if lease is None or (suspended and not hold_back(made.services, lease, began=made.began)):
+        return replace(made, conclusion=replace(made.conclusion, verdict=Verdict.RETRY))
+    error = made.conclusion.reason if suspended else "the token was refused"
+    made.close(AttemptState.NO_EFFECT, StepState.OPEN, error=error)
+    following = replace(current, step=made.step.answered(), number=current.number + 1)
+    if suspended:
+        return following  # its opening parks the job on the account
+    if current.renewed:
+        ask_to_reconnect(made.services, lease)
+    # A refused token that was not the newest died by another worker's refresh; the next opening leases the newest.
+    return replace(following, refused=lease.generation, renewed=False)
 
 
 def _end_by(
@@ -150,7 +172,7 @@ def _end_by(
     intent: Intent,
     outcome: Ended | Skipped | OnceMismatch | PolicyMoved | ApprovalMoved,
 ) -> NoReturn:
-    """Raise what the run needs to know of an opening that was not made."""
+    """Raise the error with which an attempt that was not opened ends the step or the run."""
     match outcome:
         case Ended(reason=reason, moved=moved):
             raise RunEnded(reason, moved=moved)
@@ -176,7 +198,7 @@ def intent_of(
     after_generation: int = 0,
     refresh_early: bool = True,
 ) -> Intent:
-    """A new attempt's intent, with ids of its own. *written* is the request; None: nothing will be sent."""
+    """Return a new attempt's intent with new ids. *written* is the request; None: nothing will be sent."""
     return Intent(
         step=step.id,
         attempt=services.ids("att"),
@@ -223,7 +245,7 @@ def intent_of(
 def record_refusal(
     services: Services, intent: Intent, reason: str, *, once_of: str | None = None
 ) -> StepRefused | RunAgain | RunEnded:
-    """Record that the step is refused. Returns what to raise: StepRefused for the workflow, or the end of this run."""
+    """Record that the step is refused. Return the exception to raise: StepRefused, or the end of this run."""
     match services.store.write(partial(refusals.refuse, intent=intent, reason=reason, once_of=once_of)):
         case PolicyMoved():
             return policy_moved()
@@ -241,7 +263,7 @@ def _open(services: Services, intent: Intent) -> OpenOutcome:
     try:
         return services.store.write(partial(openings.open_attempt, intent=intent))
     except CommitUnknown:
-        # Its commit may have happened, or may still happen, so nothing is sent by it.
+        # The commit may have happened, or may still happen, so nothing is sent under it.
         _close_unsent(services, intent)
         raise RunAgain("the opening's commit was not confirmed", delay=services.settings.backoff) from None
 
@@ -258,7 +280,7 @@ def _close_unsent(services: Services, intent: Intent) -> None:
 
 
 def _refresh(services: Services, account: str, generation: int, *, refused: bool) -> int:
-    """The generation after a refresh. If it is refused, the next opening finds that in the account's state."""
+    """Return the generation after a refresh. If the refresh is refused, the next opening sees the account's state."""
     try:
         return services.coordinator.refresh(account, after_generation=generation, refused=refused)
     except (ReauthRequired, GrantRevoked):
@@ -278,11 +300,11 @@ def _send(
     send_before = began + intent.send_within.total_seconds()
     try:
         shown = header(services, step, intent, opened, send_before=send_before)
-    except AswhomError:  # such as a vault key that this host does not have yet
+    except AswhomError:  # for example, a vault key that this host does not have yet
         _close_unsent(services, intent)
         raise
     if isinstance(shown, NotSent):
-        return replace(shown, untried=True)  # the upstream's host was not spoken to
+        return replace(shown, untried=True)  # the upstream's host was not contacted
     services.reached("before_call")
     host_use.sent()
     answer = services.upstream.send(
@@ -293,7 +315,7 @@ def _send(
         deadline=intent.deadline,
         send_before=send_before,
         # A server may close a kept-alive connection just as we send. The outcome is then unknown, and for such an
-        # action only a person can resolve it, so it gets a connection of its own.
+        # action only a person can resolve it, so it gets a fresh connection.
         fresh=step.action.facts.recovery is Recovery.ASK and not step.repeats,
     )
     services.reached("after_call")

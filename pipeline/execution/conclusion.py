@@ -1,4 +1,4 @@
-"""What came of an attempt, by the action, the purpose and what came back; nothing is done but to log a bug."""
+"""The conclusion from an attempt's answer. Nothing is done here except logging a bug."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pipeline.throttle.limits import LONGEST_WAIT
 
 log = logging.getLogger(__name__)
 
-#: GitHub's, Slack's, Stripe's (https://docs.stripe.com/api/request_ids), and everybody else's.
+#: GitHub, Slack, Stripe (https://docs.stripe.com/api/request_ids), and everybody else.
 _REQUEST_IDS = ("x-github-request-id", "x-slack-req-id", "request-id", "x-request-id")
 _LONGEST_REASON = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conclusion:
-    """The verdict, and the result of a success as it is stored; of a probe, None is "it had no effect"."""
+    """The verdict, and the result of a success in stored form; None from a probe means "it had no effect"."""
 
     verdict: Verdict
     reason: str = ""
@@ -34,11 +34,11 @@ class Conclusion:
     retry_after: timedelta | None = None
     status: int | None = None
     upstream_request_id: str | None = None
-    bug: bool = False  # the action's, in reading the answer: which says nothing of the upstream
+    bug: bool = False  # the action has a bug in reading the answer, which says nothing about the upstream
 
 
 def conclude(action: Action[Any], call: Call, purpose: Purpose, answer: Response | NotSent | NoAnswer) -> Conclusion:
-    """Turn an answer into a verdict. A read or a probe has no effect, so it is never unknown: it is asked again."""
+    """Turn an answer into a verdict. Reads and probes have no effect, so they are never unknown but asked again."""
     reads = purpose is Purpose.PROBE or action.facts.effect is Effect.READ
     if isinstance(answer, NotSent):
         return Conclusion(verdict=Verdict.FAILED if answer.final else Verdict.RETRY, reason=answer.reason)
@@ -48,8 +48,8 @@ def conclude(action: Action[Any], call: Call, purpose: Purpose, answer: Response
         conclusion = _read(action, call, purpose, answer)
     except UnreadableAnswer as error:
         conclusion = _unreadable(str(error))
-    # A bug of the action's own must not lose the answer, which is not written yet, and its text may quote it.
-    except Exception as bug:  # noqa: BLE001 - whatever it is
+    # A bug in the action must not lose the answer, which is not stored yet. The bug's text may quote the answer.
+    except Exception as bug:  # noqa: BLE001 - any error
         what = f"{action.action_name()} cannot read the answer (status {answer.status})"
         log_bug(log, what, bug, action="attempt.unreadable")
         conclusion = replace(_unreadable(f"{what}: {type(bug).__name__}"), bug=True)
@@ -59,7 +59,7 @@ def conclude(action: Action[Any], call: Call, purpose: Purpose, answer: Response
 
 
 def _read(action: Action[Any], call: Call, purpose: Purpose, answer: Response) -> Conclusion:
-    """What the action makes of the answer."""
+    """Let the action interpret the answer."""
     judgement = action.judge(answer)
     result: Result | None = None
     if judgement.verdict is Verdict.SUCCESS:
@@ -81,6 +81,6 @@ def _unreadable(reason: str) -> Conclusion:
 
 
 def _request_id(answer: Response) -> str | None:
-    """What the upstream calls the request, for whoever asks its support."""
+    """Return the upstream's id of the request, to quote to its support."""
     named = (answer.headers[name] for name in _REQUEST_IDS if answer.headers.get(name))
     return next((kept(name) for name in named), None)

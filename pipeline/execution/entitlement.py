@@ -1,4 +1,4 @@
-"""What authorises a step's call: an account's token, or a capability of our own for this one request."""
+"""The credential for a step's call: an account's token, or our own capability for this one request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.upstream import Written
 
 
 def wanted_capability(services: Services, step: StepAtHand, written: Written | None) -> CapabilityRequest | None:
-    """The capability that a call or a probe needs; None: it goes by an account's token, or nothing is to be sent."""
+    """Return the capability a call or probe needs; None: it uses an account's token, or nothing will be sent."""
     if step.audience is None or written is None:
         return None
     return CapabilityRequest(
@@ -46,7 +46,7 @@ def wanted_capability(services: Services, step: StepAtHand, written: Written | N
 
 
 def prohibition(action: Action[Any], audience: Audience | None) -> str | None:
-    """Why no capability can be issued for *action*, or None."""
+    """Return why no capability can be issued for *action*, or None."""
     if audience is None:
         return (
             f"{action.action_name()} needs a capability token, and {action.facts.provider} is not known to take any: "
@@ -58,7 +58,10 @@ def prohibition(action: Action[Any], audience: Audience | None) -> str | None:
 
 
 def mint_ahead(services: Services, step: StepAtHand, lease: LeaseRequest) -> None:
-    """Mint the token for its one repository, if it goes by one. Raises Misconfigured or Unavailable: nothing opens."""
+    """Mint the token for the action's one repository, if any, before the opening.
+
+    Raises Misconfigured or Unavailable.
+    """
     repository = step.action.confined_to()
     if repository is None or services.confiner is None or step.audience is not None:
         return
@@ -68,7 +71,7 @@ def mint_ahead(services: Services, step: StepAtHand, lease: LeaseRequest) -> Non
 def header(
     services: Services, step: StepAtHand, intent: Intent, opened: Opened, *, send_before: float
 ) -> tuple[str, str] | NotSent:
-    """The header that shows by what the call is allowed. After the commit: the token is made, or opened, here.
+    """Return the header that authorizes the call. Called after the commit: the token is made or decrypted here.
 
     NotSent: there is no token for it now. *send_before* is on the monotonic clock.
     """
@@ -86,7 +89,7 @@ def header(
 
 
 def _confined(services: Services, step: StepAtHand, lease: Leased, send_before: float) -> Secret | NotSent | None:
-    """The token for the one repository that the action is about, if it says one and the account can have such."""
+    """Return the token for the action's one repository, if it names one and the account supports that."""
     repository = step.action.confined_to()
     if repository is None or services.confiner is None:
         return None
@@ -98,7 +101,7 @@ def _confined(services: Services, step: StepAtHand, lease: Leased, send_before: 
     )
     token = services.confiner.token(confinement, send_before=send_before)
     if isinstance(token, NotSent) and token.final and _reads(step):
-        return None  # the installation does not have the repository, but the account reads public ones
+        return None  # the installation does not have the repository, but the account can read public ones
     return token
 
 
@@ -107,5 +110,5 @@ def _reads(step: StepAtHand) -> bool:
 
 
 def _limit(money: Money | None) -> Limit | None:
-    """The very amount: policy has held it to its limit, and nothing more than that is to be allowed."""
+    """Return exactly the amount: policy has checked it, and no more may be allowed."""
     return None if money is None else Limit(amount=money.amount, currency=money.currency)

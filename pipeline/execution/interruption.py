@@ -1,6 +1,6 @@
-"""How a run ends before its function returns.
+"""The ways in which a run ends before its function returns.
 
-These derive from BaseException, so that a workflow's `except Exception` cannot swallow them; only the worker catches
+These derive from BaseException, so that a workflow's `except Exception` cannot swallow them. Only the worker catches
 them.
 """
 
@@ -21,9 +21,9 @@ class Interruption(BaseException):
 
 
 class RunEnded(Interruption):
-    """The ledger has moved the job already: parked, stopped, given up or refused by the rule; or another has it.
+    """The ledger already moved the job (parked, stopped, given up, refused by the rule), or another worker has it.
 
-    *moved* is the state this run's own transaction moved it to; None: it moved nothing.
+    *moved* is the state that this run's own transaction moved it to; None: it moved nothing.
     """
 
     def __init__(self, reason: str, *, moved: JobState | None = None) -> None:
@@ -40,10 +40,10 @@ class RunAgain(Interruption):
 
 
 class UpstreamAway(RunAgain):
-    """The job waits in the ledger for *delay*, since its upstream is away: for that *step* no longer than *expires_in*.
+    """The upstream of *step* is away: the job waits in the ledger for *delay*, then tries again.
 
-    *over*: that has passed, and it looked in vain once more. Then it is dead; or, where a call of the step is in doubt,
-    a person is asked, with the words *asks*.
+    These waits last no longer than *expires_in* together. *over*: that time has passed and one more try failed. The job
+    is then dead, unless a call of the step is in doubt: then a person is asked, with the text *asks*.
     """
 
     def __init__(
@@ -57,4 +57,4 @@ class UpstreamAway(RunAgain):
 
 
 class AskOperator(Interruption):
-    """What became of a step is not known, and nothing can be looked up: the job waits for a person's word."""
+    """The outcome of a step is unknown and cannot be looked up, so the job waits for a person's word."""

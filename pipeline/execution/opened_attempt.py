@@ -1,4 +1,4 @@
-"""An attempt that was opened and what came of it: closed in the ledger as the answer says."""
+"""An opened attempt and its answer, and how they close in the ledger."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class OpenedAttempt:
-    """One opened attempt and what came of it."""
+    """One opened attempt, its answer and the conclusion."""
 
     services: Services
     step: StepAtHand
@@ -49,9 +49,9 @@ class OpenedAttempt:
         error: str | None = None,
         resolves: AttemptState | None = None,
     ) -> bool:
-        """Commit the attempt's outcome and its step's. False: it was settled, or the step ended, before: that stays.
+        """Commit the outcome of the attempt and its step. Return False if either had ended before; that outcome stays.
 
-        Whoever counts calls is told after that: a Redis that hangs must not make what is known here unknown.
+        The breaker and the budget are told afterwards: a hanging Redis must not lose an outcome that is known here.
         """
         closing = Closing(
             attempt=self.intent.attempt,
@@ -94,12 +94,12 @@ class OpenedAttempt:
 
     @property
     def tries(self) -> int:
-        """The attempts that were sent since the job was accepted, by its replay if it had one, this one included."""
+        """Attempts that count against the limit: made since the job's acceptance or replay, this one included."""
         return self.intent.number - self.step.earlier.former
 
     @property
     def spends_none(self) -> bool:
-        """Whether it counts for no try: its upstream is away, or refused it and said when to come. Not for ever."""
+        """True if this attempt does not count: the upstream is away, or asked for a later retry. Limited in time."""
         if self.host_use.meets_outage:
             return not self.step.waited_out
         told = self.conclusion.verdict is Verdict.RETRY and self.conclusion.retry_after is not None
@@ -107,7 +107,7 @@ class OpenedAttempt:
 
     @property
     def goes_on(self) -> bool:
-        """Whether there will be another attempt after one that did not settle the step."""
+        """True if another attempt follows one that did not settle the step."""
         if self.spends_none or (self.step.spec.patience and not self._fails_for_long):
             return True
         over = self._fails_for_long or self.step.waited_out
@@ -116,13 +116,13 @@ class OpenedAttempt:
 
     @property
     def _fails_for_long(self) -> bool:
-        """Whether as much time as an upstream has for coming back is over since its first attempt of no avail."""
+        """True if the upstream's time to recover has passed since the first attempt of the current failures."""
         since = self.step.earlier.since
         waited = datetime.now(UTC) - since if since else timedelta(seconds=time.monotonic() - self.began)
         return waited >= self.services.settings.waits_at_most(self.step.spec.patience)
 
     def again(self, reason: str, *, at_least: timedelta = timedelta()) -> RunAgain:
-        """The job's way back to the queue, later with every attempt."""
+        """Return the RunAgain that requeues the job, with a delay that grows with every attempt."""
         settings = self.services.settings
         at_least = max(at_least, self.conclusion.retry_after or timedelta())
         if self.host_use.away is not None:
@@ -139,15 +139,16 @@ class OpenedAttempt:
         return RunAgain(reason, delay=max(pause, at_least))
 
     def overtaken(self) -> RunAgain:
-        """The job's way back to the queue where its closing did not count."""
+        """Return the RunAgain that requeues the job after a closing that did not count."""
         what = "search for " if self.intent.purpose is Purpose.PROBE else "call of "
         return self.again(f"{what}{self.step.name}: it was settled, or its step ended, before its answer was written")
 
 
 def close_call(opened: OpenedAttempt) -> Any:
-    """The step's result. Raises ActionFailed, RunAgain for a further attempt, AskOperator, or BadInput for a bug.
+    """Close a call and return the step's result.
 
-    RunAgain also where the answer does not count: the next run goes by what is stored.
+    Raises ActionFailed, RunAgain for a further attempt, AskOperator, or BadInput for a bug. Also raises RunAgain if the
+    closing does not count: the next run uses what is stored.
     """
     step, conclusion, intent = opened.step, opened.conclusion, opened.intent
     match conclusion.verdict:
@@ -160,7 +161,7 @@ def close_call(opened: OpenedAttempt) -> Any:
         case Verdict.UNKNOWN:
             opened.close(AttemptState.UNKNOWN, StepState.UNKNOWN, error=conclusion.reason)
             reason = f"{step.name} was sent and its outcome is not known: {conclusion.reason}"
-            # A later run looks, and ends it: `close_probe`. While its capability lives it is sent again before that.
+            # A later run searches and ends it (`close_probe`), or sends it again while its capability is valid.
             searches = step.action.facts.recovery.searches
             if not opened.goes_on and not searches:
                 raise step.asks(f"{reason}, after {opened.tries} attempts")
@@ -172,25 +173,26 @@ def close_call(opened: OpenedAttempt) -> Any:
                 opened.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
                 raise opened.again(f"{step.name}: {conclusion.reason}")
             error = f"{conclusion.reason}, after {opened.tries} attempts"
-            if conclusion.bug:  # nobody refused it, which a workflow may catch
+            if conclusion.bug:  # nothing was refused, so a workflow must not catch it
                 if not opened.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason):
                     raise opened.overtaken()
                 raise BadInput(f"step {step.position}: {error}")
-    if step.earlier.in_doubt:  # this attempt had no effect, but one before it may have had, and nothing tells any more
+    # this attempt had no effect, but an earlier one may have had it, and nothing can tell any more
+    if step.earlier.in_doubt:
         opened.close(AttemptState.NO_EFFECT, StepState.UNKNOWN, error=error)
         raise step.asks(f"{step.name} was sent and no answer came, and sent again it failed: {error}")
-    resolves = AttemptState.NO_EFFECT if intent.reads else None  # of what only reads, no call leaves anything in doubt
+    resolves = AttemptState.NO_EFFECT if intent.reads else None  # a read leaves no call in doubt
     if not opened.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error, resolves=resolves):
         raise opened.overtaken()
     raise ActionFailed(f"{step.name} failed: {error}")
 
 
 def close_probe(opened: OpenedAttempt) -> Any | None:
-    """The result that the search found, None: the effect is not there, and the call may be made again.
+    """Close a search and return the result it found; None: there is no effect, and the call may be repeated.
 
-    Raises RunAgain or AskOperator where the search itself failed, ActionFailed once the step was tried often enough.
-    Of a search that was given up before its answer the ledger takes no word but that it found the effect, and of one
-    whose step has ended not even that: RunAgain.
+    Raises RunAgain or AskOperator if the search failed, and ActionFailed once the step was tried often enough. If the
+    search was given up before its answer, the ledger accepts only a found effect; if its step has ended, not even that.
+    Then this raises RunAgain.
     """
     step, conclusion = opened.step, opened.conclusion
     if conclusion.verdict is not Verdict.SUCCESS:
@@ -212,9 +214,10 @@ def close_probe(opened: OpenedAttempt) -> Any | None:
 
 
 def commit(services: Services, intent: Intent, closing: Closing) -> bool:
-    """Commit the outcome, and return whether it counts. Nobody else knows it: a ledger that is away is waited for.
+    """Commit the outcome and return whether it counts.
 
-    Raises Unavailable where that takes too long: housekeeping will settle the attempt.
+    Only this process knows the outcome, so an unavailable ledger is waited for. Raises Unavailable if that takes too
+    long; housekeeping then settles the attempt.
     """
     write = partial(close_attempt, intent=intent, closing=closing)
     where = {"action": "attempt.close_not_stored", "attempt": closing.attempt}

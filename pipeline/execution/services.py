@@ -1,4 +1,4 @@
-"""What the steps of every run need; opened once a process."""
+"""The services shared by the steps of every run; opened once per process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipeline.upstream import Upstream
 
 @dataclass(frozen=True, kw_only=True)
 class StepSettings:
-    """How long things may take, and how often they are tried."""
+    """Time limits and numbers of attempts."""
 
     send_within: timedelta = timedelta(seconds=5)  # from before the opening's commit to the socket
     call_deadline: timedelta = timedelta(seconds=20)  # total, of one HTTP call
@@ -32,28 +32,29 @@ class StepSettings:
     backoff: timedelta = timedelta(seconds=1)
     backoff_cap: timedelta = timedelta(minutes=5)
     yield_after: timedelta = timedelta(seconds=30)
-    upstream_wait: timedelta = timedelta(days=1)  # for one that is away, or says when to come: see `waits_at_most`
-    silent_calls: int = 16  # half of a worker's threads: what a host that does not answer may have of them
+    # if the upstream is away or asks for a later retry: see `waits_at_most`
+    upstream_wait: timedelta = timedelta(days=1)
+    silent_calls: int = 16  # half of a worker's threads: the most that a host that does not answer may hold
     consent_wait: timedelta = timedelta(days=14)  # how long a job waits for a person to connect
     capability_lifetime: timedelta = timedelta(seconds=120)  # of a capability token, at most three minutes
 
     def waits_at_most(self, patience: timedelta) -> timedelta:
-        """How long a step waits for its upstream without spending attempts; *patience* is its author's word, if any.
+        """Return how long a step waits for its upstream without spending attempts; *patience* is set by its author.
 
-        It is no less than what all attempts together take: patience only ever lengthens.
+        Patience only lengthens: it counts as no less than the time that all attempts together take.
         """
         pauses = (doubled(self.backoff, number, longest=self.backoff_cap) for number in range(self.attempts - 1))
         return max(patience, sum(pauses, timedelta())) if patience else self.upstream_wait
 
 
 def _never() -> bool:
-    """A process that nobody tells to stop."""
+    """Stand in for a process that is never told to stop."""
     return False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """The parts a step is carried out with."""
+    """The parts with which a step is carried out."""
 
     store: Store
     vault: Vault
@@ -65,8 +66,8 @@ class Services:
     budgets: Budgets = field(default_factory=lambda: Budgets(None))
     breakers: Breakers = field(default_factory=lambda: Breakers(None))
     in_flight: InFlight = field(default_factory=lambda: InFlight(StepSettings.silent_calls))
-    confiner: Confiner | None = None  # None: every step of an account shows the account's own token
+    confiner: Confiner | None = None  # None: every step of an account uses the account's own token
     policies: Policies = field(default_factory=Policies)
-    persistent: PersistentWrite = field(default_factory=PersistentWrite)  # of what is known to this process alone
-    stopping: Callable[[], bool] = _never  # whether this process was told to stop: its runs begin no further step
+    persistent: PersistentWrite = field(default_factory=PersistentWrite)  # for outcomes that only this process knows
+    stopping: Callable[[], bool] = _never  # True once this process was told to stop: its runs begin no further step
     reached: Callable[[str], None] = none_reached  # named crash points, for the tests that kill

@@ -1,4 +1,4 @@
-"""The steps of one run: what is stored is returned, what is new is decided, what was left open is recovered."""
+"""The steps of one run: stored results are returned, new steps decided, interrupted ones recovered."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ R = TypeVar("R", bound=Result)
 
 
 class Known(Enum):
-    """Whether it is known what became of a step's earlier attempts."""
+    """Knowledge about the outcomes of a step's earlier attempts."""
 
-    SETTLED = auto()  # every one has an outcome
-    CARRIED = auto()  # one has none, but its capability still lives: sent again it is the same spend, done once
+    SETTLED = auto()  # every attempt has an outcome
+    CARRIED = auto()  # one has none, but its capability is still valid: sending it again is the same spend, done once
     UNSETTLED = auto()  # one has none, and sending it again may do it twice
 
 
@@ -96,9 +96,9 @@ class StepRunner:
         return new_result_of(action, came, position=position)
 
     def _yield_if_due(self, *, is_new: bool) -> None:
-        """Raise RunAgain where the run is to end before the step that it has come to."""
+        """Raise RunAgain if the run must end before the step it has reached."""
         if self._services.stopping():
-            # A supervisor waits for the call that is on the wire, not for those that would follow it.
+            # A supervisor waits for the call on the wire, but not for further ones.
             raise RunAgain("its process was told to stop: yielded at a step boundary", delay=timedelta())
         worked = timedelta(seconds=time.monotonic() - self._began)
         if is_new and self._new_steps and worked > self._services.settings.yield_after:
@@ -118,7 +118,7 @@ class StepRunner:
             partial(
                 ledger_steps.sleep,
                 job=self._job,
-                step=stored.id if stored else self._services.ids("step"),  # which no upstream hears of
+                step=stored.id if stored else self._services.ids("step"),  # no upstream ever sees this id
                 position=position,
                 occurrence=occurrence,
                 request_hash=request_hash,
@@ -129,19 +129,19 @@ class StepRunner:
             raise RunEnded(asleep.reason, moved=asleep.moved)
 
     def raise_if_left_out(self) -> None:
-        """Raise Diverged if the function has returned without a step that is stored."""
+        """Raise Diverged if the function returned without reaching a stored step."""
         for position, stored in sorted(self._stored.items()):
             if position > self._reached and not self._may_be_left_out(stored):
                 raise left_out(stored, binds=self._binds(stored))
 
     def _binds(self, stored: Row[Any]) -> bool:
-        """Whether no replay lets the function leave out a step: something came of it, or may have."""
+        """True if no replay allows the function to leave out the step: it had an effect, or may have had one."""
         if stored.action == "run.sleep" or stored.state in (StepState.DONE, StepState.UNKNOWN):
             return True
         return self._services.store.read(partial(may_have_acted, step=stored.id))
 
     def _may_be_left_out(self, stored: Row[Any]) -> bool:
-        """Whether nothing came of a step, and since a replay of its job something else may be done in its stead."""
+        """True if the step had no effect, and a replay of its job allows something else in its place."""
         if may_change(stored):
             return True
         if stored.state != StepState.OPEN:
@@ -154,7 +154,7 @@ class StepRunner:
     def _prepare(
         self, spec: StepSpec[Any], *, request_hash: str, stored: Row[Any] | None, may_skip: bool
     ) -> StepAtHand:
-        """Decide as whom, and gather everything the step's attempts have in common. Raises as `record_refusal` says."""
+        """Decide the principal and gather what the step's attempts have in common. Raises as `record_refusal` says."""
         ground = self._decisions.ground_for(spec.action.facts.provider)
         decision = self._decisions.of(spec.action, spec.named)
         granted = _decision_of_refusal(decision) if isinstance(decision, Denied) else decision
@@ -177,7 +177,7 @@ class StepRunner:
             intent = intent_of(self._services, step, purpose=Purpose.CALL, number=1)
             raise record_refusal(self._services, intent, decision.reason)
         if stored is None and granted.constraints.approvals:
-            step.written(Purpose.CALL)  # nobody is asked to approve what cannot be sent
+            step.written(Purpose.CALL)  # nobody is asked to approve a request that cannot be sent
         return replace(step, approval=approved(self._services, step))
 
     def _carry_out(self, step: StepAtHand, stored: Row[Any] | None) -> Any:
@@ -195,32 +195,32 @@ class StepRunner:
         return attempt(self._services, step, number=made + 1)
 
     def _earlier(self, step: StepAtHand, tried: list[Row[Any]], known: Known) -> EarlierAttempts:
-        # since its replay, if it had one
+        # since the replay, if there was one
         sent = [row for row in tried if row.opened > self._job.accepted and row.counts_as != CountsAs.UNSENT]
         unspent = sum(row.counts_as == CountsAs.UNSPENT for row in sent)
         return EarlierAttempts(
             former=len(tried) - len(sent) + unspent,
             unspent=unspent,
             since=_failing_since(sent),
-            # `write_step` resets `opened_at` where a replayed step asks for something else: then it is later than the
-            # first attempt's.
+            # `write_step` resets `opened_at` if a replay changes the request: it is then later than the first
+            # attempt's.
             otherwise=bool(tried) and (step.request_changed or tried[0].opened_at < step.opened_at),
             resends=known is Known.CARRIED,
             in_doubt=known is not Known.SETTLED and step.action.facts.effect is not Effect.READ,
         )
 
     def _recover(self, step: StepAtHand, tried: list[Row[Any]]) -> Known:
-        """Whether an earlier attempt has no outcome. Waits until it is settled; asks where nothing can be looked up."""
+        """Settle earlier attempts. Raises RunAgain while one may still act, and asks if nothing can be looked up."""
         unsettled = (AttemptState.OPEN, AttemptState.UNKNOWN)
         open_ended = [row for row in tried if row.purpose == Purpose.CALL and row.state in unsettled]
-        # They are over before anything more is sent: what they find after that is late, and held against it.
+        # Searches must end before anything more is sent: their late findings would be held against it.
         searches = [row for row in tried if row.purpose == Purpose.PROBE and row.state == AttemptState.OPEN]
         if not open_ended and not searches:
             return Known.SETTLED
         now = self._services.store.read(ledger_now)
         for row in (*open_ended, *searches):
             if row.settled_by > now:
-                # It may still be on the wire, in a paused worker's hands.
+                # It may still be on the wire, in the hands of a paused worker.
                 raise RunAgain("an earlier attempt is not settled yet", delay=row.settled_by - now)
             if row.state == AttemptState.OPEN:
                 self._services.store.write(partial(ledger_steps.settle, attempt=row, now=now))
@@ -228,7 +228,7 @@ class StepRunner:
             return Known.SETTLED
         elsewhere = sorted({row.connection_id for row in open_ended} - {step.through.id})
         if elsewhere and step.action.facts.effect is not Effect.READ:
-            # Another workspace, maybe: it knows neither the key of that call nor, if searched, its effect.
+            # Possibly another workspace, which knows neither that call's key nor, in a search, its effect.
             raise step.asks(
                 f"{step.name} was sent through {', '.join(elsewhere)} and no answer came, and now goes through "
                 f"{step.through.id}, where nothing tells what became of it"
@@ -250,7 +250,7 @@ class StepRunner:
 
 
 def _failing_since(sent: list[Row[Any]]) -> datetime | None:
-    """Since when nothing comes of a step by its upstream's doing: its account waits for a person, who may take days."""
+    """Return when the upstream's current failures began. A 401 resets it: a person may take days to reconnect."""
     since: datetime | None = None
     for row in sent:
         by_account = row.account_id and row.status == HTTPStatus.UNAUTHORIZED
@@ -259,7 +259,7 @@ def _failing_since(sent: list[Row[Any]]) -> datetime | None:
 
 
 def _decision_of_refusal(denied: Denied) -> Decision:
-    """The principal of a step that nobody may do; it is stored with the refusal."""
+    """Make up a decision to store with the refusal of a step that nobody may do."""
     return Decision(
         kind=PrincipalKind.SERVICE,
         pattern=AccessPattern.SERVICE,

@@ -1,4 +1,4 @@
-"""The step at hand: what all attempts of a step have in common, and what makes its requests recognisable."""
+"""The state shared by all attempts of a step, and the identifiers that make its requests recognisable."""
 
 from __future__ import annotations
 
@@ -34,33 +34,32 @@ NAMES: Mapping[Who | None, str] = {None: "policy", USER: "user", SERVICE: "servi
 
 @dataclass(frozen=True, kw_only=True)
 class EarlierAttempts:
-    """What the earlier attempts of a step mean for the next."""
+    """Consequences of a step's earlier attempts for the next one."""
 
-    former: int = (
-        0  # which count for no limit: of before its job was replayed, taken back before they were sent, unspent
-    )
-    unspent: int = 0  # of those, which were sent since then: their upstream was away, or said when to come
-    since: datetime | None = None  # when the first was opened that came to nothing by the upstream's doing
-    otherwise: bool = False  # some asked for something else, and none of them had an effect
-    resends: bool = False  # one of unknown outcome carried a capability that lives
-    in_doubt: bool = False  # one that may have had the effect has no outcome
+    # attempts excluded from the limit: made before a replay, withdrawn before sending, or unspent
+    former: int = 0
+    unspent: int = 0  # those sent since then but unspent: their upstream was away or asked for a later retry
+    since: datetime | None = None  # when the first attempt of the current upstream failures was opened
+    otherwise: bool = False  # earlier attempts asked for something else, and none of them had an effect
+    resends: bool = False  # an attempt of unknown outcome carried a capability that is still valid
+    in_doubt: bool = False  # an attempt that may have had the effect has no outcome
 
 
 NONE_YET = EarlierAttempts()
 
 
 def step_id(job: str, spec: StepSpec[Any]) -> str:
-    """The id of a step that is not stored yet, by its place in its job alone.
+    """Return the id of a step that is not stored yet, derived only from its place in its job.
 
-    A ledger that was restored from a backup has lost the row, and its job comes to the step again: what follows from
-    the id is then what the upstream was sent before.
+    A ledger restored from a backup may have lost the row, and the job then reaches the step again. Everything derived
+    from this id then equals what was sent to the upstream before.
     """
     return following("step", job, spec.position, spec.action.action_name(), spec.occurrence)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepAtHand:
-    """What all attempts of a step have in common."""
+    """The state shared by all attempts of a step."""
 
     id: str
     job: ClaimedJob
@@ -70,11 +69,11 @@ class StepAtHand:
     principal: str
     through: ProviderConnection
     opened_at: datetime
-    request_changed: bool = False  # it asks for something else than before its job was replayed: `reopen_steps`
+    request_changed: bool = False  # a replay of the job changed its request: `reopen_steps`
     may_skip: bool = False
-    audience: Audience | None = None  # whom a capability is for, which the step runs by
+    audience: Audience | None = None  # of the capability that the step uses, if any
     approval: Approved | None = None
-    earlier: EarlierAttempts = NONE_YET  # until they are read, which is once it may be done
+    earlier: EarlierAttempts = NONE_YET  # not read before the step may be carried out
 
     @property
     def action(self) -> Action[Any]:
@@ -90,34 +89,34 @@ class StepAtHand:
 
     @property
     def named(self) -> str:
-        """Whom the function named, as it is stored."""
+        """The principal as the function named it, in stored form."""
         return NAMES[self.spec.named]
 
     @property
     def repeats(self) -> bool:
-        """Whether an attempt of unknown outcome may simply be made again."""
+        """True if an attempt of unknown outcome may simply be repeated."""
         return self.earlier.resends or self.action.facts.effect is Effect.READ or self.action.facts.recovery.repeats
 
     @property
     def waited_out(self) -> bool:
-        """Whether it has waited for its upstream for as long as it may: one clock, the ledger's, as its run began."""
+        """True if it has waited as long as it may for its upstream, by the ledger's clock when the run began."""
         return self.job.wait_is_over and self.job.waits_for == upstream_of(self.id)
 
     def answered(self) -> Self:
-        """The same after an answer that works: the ledger ended the wait for its upstream."""
+        """Return the step after an answer from a working upstream, for which the ledger ended the wait."""
         return replace(self, job=replace(self.job, waits_for=None, wait_is_over=False))
 
     def asks(self, why: str) -> AskOperator:
-        """For a person's word: nothing else tells what became of its call."""
+        """Return the request for a person's word, when nothing else can tell the call's outcome."""
         return AskOperator(f"{why}: {word_wanted(self.action.facts.provider)}")
 
     def written(self, purpose: Purpose) -> Written:
-        """What a call or a probe sends: the same at every attempt. Raises BadInput where the action has a bug there."""
+        """Return a call's or probe's request, the same at every attempt. Raises BadInput for a bug in the action."""
         make = self.action.probe if purpose is Purpose.PROBE else self.action.request
         name = f"{self.name}.{make.__name__}"
         try:
             return write(make(self.call), api_url=self.through.api_url)
-        except BadInput as fault:  # which says what to do
+        except BadInput as fault:  # its text says what to do
             raise BadInput(f"step {self.position}: {name}: {fault}{self._doubt}") from fault
         except Exception as bug:
             what = f"{name} has nothing that can be sent"
@@ -126,7 +125,7 @@ class StepAtHand:
 
     @property
     def _doubt(self) -> str:
-        """What a person is told whose job ends though a call of the step may have had its effect."""
+        """The warning for a job that ends although a call of the step may have had its effect."""
         if not self.earlier.in_doubt:
             return ""
         wanted = word_wanted(self.action.facts.provider)
@@ -134,9 +133,9 @@ class StepAtHand:
 
     @property
     def call(self) -> Call:
-        """What makes the step's requests recognisable: the same at every attempt to do the same.
+        """The identifiers of the step's requests; the same for every attempt at the same request.
 
-        An upstream refuses a key that it knows with other parameters (https://docs.stripe.com/api/idempotent_requests).
+        An upstream refuses a known key with other parameters (https://docs.stripe.com/api/idempotent_requests).
         """
         asked = f"\x00{self.request_hash}" if self.earlier.otherwise else ""
         digest = sha256(f"{self.job.id}\x00{self.id}{asked}".encode()).digest()

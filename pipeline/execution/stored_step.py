@@ -1,4 +1,4 @@
-"""A step that is stored, to the run that comes to it again: its result, what else it came to, or a divergence."""
+"""A stored step as a later run reaches it: its result, its other outcome, or a divergence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HOW_TO_AGREE = "a workflow must do the same between its steps on every run; fin
 
 
 def result_of(action: Action[R], stored: Any, *, position: int, owner: str | None = None) -> R:
-    """What a step returns, of what is stored of it, or of that of job *owner*, which did it once. Raises Diverged."""
+    """Return a step's stored result; *owner* is the job that did it, under a once key. Raises Diverged."""
     try:
         return action.result.model_validate(stored)  # type: ignore[return-value]
     except ValidationError as error:
@@ -30,7 +30,7 @@ def result_of(action: Action[R], stored: Any, *, position: int, owner: str | Non
 
 
 def new_result_of(action: Action[R], dumped: Any, *, position: int) -> R:
-    """What a step returns that was done just now, as every later run reads it. Raises BadInput."""
+    """Return the result of a step done just now, as every later run will read it. Raises BadInput."""
     try:
         return action.result.model_validate(dumped)  # type: ignore[return-value]
     except ValidationError as error:
@@ -41,19 +41,19 @@ def new_result_of(action: Action[R], dumped: Any, *, position: int) -> R:
 
 
 def may_change(stored: Row[Any]) -> bool:
-    """Whether the function may ask for something else in this step's place: `reopen_steps` says why."""
+    """True if the function may ask for something else in this step's place: see `reopen_steps`."""
     return stored.state == StepState.OPEN and not stored.request_hash
 
 
 def came_out_since(before: Row[Any], stored: Row[Any]) -> bool:
-    """Whether an earlier step ends anew after *stored* opened: by a replay, or by an answer that was late."""
+    """True if an earlier step ended after *stored* opened, or is open again: by a replay or by a late answer."""
     if before.position >= stored.position:
         return False
     return before.state == StepState.OPEN or (before.closed_at is not None and before.closed_at > stored.opened_at)
 
 
 def raise_if_ended(stored: Row[Any]) -> None:
-    """Raise what a stored step came to that ended without a result."""
+    """Raise the outcome of a stored step that ended without a result."""
     why = stored.error or stored.reason
     match StepState(stored.state):
         case StepState.SKIPPED:
@@ -77,7 +77,7 @@ def raise_if_diverged(stored: Row[Any], *, action: str, occurrence: int, named: 
 
 
 def left_out(stored: Row[Any], *, binds: bool) -> Diverged:
-    """For a function that has returned without a stored step; *binds*: something came of it, or may have."""
+    """Return the error for a function that left out a stored step. *binds*: it had an effect, or may have."""
     otherwise = "" if binds else ", or replay this one"
     return Diverged(
         f"step {stored.position} was {stored.action} as {stored.named}, and now the workflow ends without it: "

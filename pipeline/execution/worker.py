@@ -1,4 +1,4 @@
-"""The worker: a bell comes in, a job is claimed, its function runs, and the ledger is told how it ended."""
+"""The worker: answers a bell by claiming a job, runs its function, and records in the ledger how it ended."""
 
 from __future__ import annotations
 
@@ -36,24 +36,25 @@ from pipeline.workflow import Registry
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=BaseModel)
 
-# What says by its class how the job goes on; anything else is a bug, and spends a run.
+# Errors whose class decides how the job goes on. Any other error is a bug and spends a run.
 ENDINGS = (Unavailable, CommitUnknown, Misconfigured, ActionFailed, StepRefused, Diverged, BadInput, Interruption)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """How long a claim holds before its first opening, and how often a job may fail."""
+    """Time limits of claims, and the number of times that a job may fail."""
 
     claim_for: timedelta = timedelta(seconds=60)
     runs: int = 5
     backoff: timedelta = timedelta(seconds=2)
     misconfigured_delay: timedelta = timedelta(minutes=1)
     unknown_expires: timedelta = timedelta(days=14)
-    unknown_looked_at: timedelta = timedelta(minutes=1)  # for the first time: the call's answer may be late, not lost
+    # before the first check: the call's answer may be late, not lost
+    unknown_looked_at: timedelta = timedelta(minutes=1)
 
 
 class Worker:
-    """Runs jobs. One for all threads of a process."""
+    """Runs jobs. One instance serves all threads of a process."""
 
     def __init__(self, services: Services, workflows: Registry, ring: Ring, settings: WorkerSettings) -> None:
         self._services = services
@@ -61,18 +62,18 @@ class Worker:
         self._workflows = workflows
         self._ring = ring
         self._settings = settings
-        # As long as a claim stands, and the process was not told to stop. Then it lapses, which ends the run as well,
-        # and spends it.
+        # Retries while a claim stands, unless the process is told to stop. After that the claim lapses, which also ends
+        # the run, but spends it.
         self._insistent = replace(services.persistent, within=settings.claim_for, gives_up=services.stopping)
         self._lock = threading.Lock()
         self._active: dict[int, ClaimedJob] = {}  # by thread
 
     def handle(self, job_id: str, *, lapses: int | None = None) -> None:
-        """Answer a bell: claim what it permits and run it. The message authorises nothing."""
+        """Answer a bell: claim the work it permits and run it. The message authorizes nothing."""
         try:
             job = self._store.write(lambda c: jobs.claim(c, job_id, claim_for=self._settings.claim_for, lapses=lapses))
         except (CommitUnknown, Unavailable) as error:
-            # The reconciler finds the claim lapsed, or the bell lost; either way the job comes back.
+            # The reconciler finds the lapsed claim or the lost bell; either way the job comes back.
             log.warning(
                 "claim not confirmed", extra={"action": "job.claim_unknown", "job": job_id, "error": str(error)}
             )
@@ -99,7 +100,7 @@ class Worker:
             self._call(job)
         except ENDINGS as ending:
             self._conclude(job, ending)
-        except Exception as bug:  # ends the run as well; the ledger is told, and the log has the stack
+        except Exception as bug:  # a bug ends the run: the ledger gets its class, the log its stack
             log.exception("run failed", extra={"action": "job.run_failed", "error": type(bug).__name__})
             self._spend(job, reason=type(bug).__name__)
         else:
@@ -107,7 +108,7 @@ class Worker:
             self._end(job, partial(jobs.finish, job=job))
 
     def _conclude(self, job: ClaimedJob, ending: BaseException) -> None:
-        """The one place that acts on how a run ended before its function returned."""
+        """Act on how a run ended before its function returned; the only place that does."""
         settings, reason = self._settings, str(ending)
         log.info("run ended", extra={"action": "job.run_ended", "ending": type(ending).__name__, "reason": reason})
         match ending:
@@ -131,7 +132,7 @@ class Worker:
             case CommitUnknown():
                 self._end(job, partial(jobs.requeue, job=job, delay=settings.backoff, reason=reason))
             case AccountRefused(account=account, retry_after=delay):
-                # Perhaps its own organisation's doing: it looks again until that is undone, or given up.
+                # The account's own organization may have caused it: check again until it is undone or the wait expires.
                 log.warning("an account is refused", extra={"action": "job.account_refused", "reason": reason})
                 park = partial(
                     jobs.park,
@@ -144,7 +145,7 @@ class Worker:
                 )
                 self._end(job, park)
             case Misconfigured():
-                # The operator's fault spends no run: the job goes on once it is mended.
+                # An operator's fault spends no run: the job continues once it is fixed.
                 log.error("misconfigured", extra={"action": "job.misconfigured", "reason": reason})
                 metrics.MISCONFIGURED.labels(str(job.pattern)).inc()
                 self._end(job, partial(jobs.requeue, job=job, delay=settings.misconfigured_delay, reason=reason))
@@ -155,12 +156,12 @@ class Worker:
                 log.info("a skipped step ends the run", extra={"action": "job.cancelled", "reason": reason})
                 self._end(job, partial(jobs.cancel, job=job, reason=reason))
             case _:
-                # No further run of the same code would end otherwise.
+                # Another run of the same code would end the same way.
                 log.warning("job is dead", extra={"action": "job.dead", "reason": reason})
                 self._end(job, partial(jobs.bury, job=job, reason=f"{type(ending).__name__}: {reason}"))
 
     def _asking(self, job: ClaimedJob, reason: str) -> Callable[[Connection], JobState | None]:
-        """The move of a job that waits for a person's word."""
+        """Return the move of a job that waits for a person's word."""
         return partial(
             jobs.park,
             job=job,
@@ -174,11 +175,12 @@ class Worker:
     def _call(self, job: ClaimedJob) -> None:
         try:
             workflow = self._workflows.get(job.workflow)
-        except BadInput as error:  # the web may know what this process does not yet, and a deployment can be mended
+        # the web may know a workflow that this process does not know yet, and a deployment can be fixed
+        except BadInput as error:
             raise Misconfigured(f"{error} Who started before it was installed has to be restarted") from error
         event = _fitting("event", workflow.event, job.event, workflow.name)
         config = _fitting("configuration", workflow.config, job.config, workflow.name)
-        # Before its first claim nobody has written a step of it.
+        # No step is written before the job's first claim.
         stored = self._store.read(lambda c: ledger_steps.load(c, job.id)) if job.fence > 1 else {}
         runner = StepRunner(self._services, workflow, job, stored)
         run = Run(runner, job=job.id, tenant=job.tenant, config=config, has_user=job.user is not None)
@@ -189,7 +191,7 @@ class Worker:
         runner.raise_if_left_out()
 
     def _spend(self, job: ClaimedJob, *, reason: str, insist: bool = True) -> None:
-        """A run of *job* came to nothing: queue it again, or bury it."""
+        """Queue *job* again after a failed run, or bury it."""
         delay = scattered(doubled(self._settings.backoff, job.runs_spent, longest=LONGEST_WAIT))
         spend = partial(
             jobs.spend_run, job=job.id, fence=job.fence, limit=self._settings.runs, delay=delay, reason=reason
@@ -197,9 +199,9 @@ class Worker:
         self._end(job, spend, insist=insist)
 
     def _end(self, job: ClaimedJob, move: Callable[[Connection], JobState | None], *, insist: bool = True) -> None:
-        """Move the job and ring for its tenant's next, in one transaction; bells and counts follow the commit.
+        """Move the job and ring for its tenant's next one, in one transaction; bells and counts follow the commit.
 
-        *insist*: while the ledger is away it is waited for. The move goes by the fence, so it is made once at most.
+        *insist*: wait for an unavailable ledger. The move checks the fence, so it is made at most once.
         """
 
         def end(c: Connection) -> tuple[JobState | None, JobState, str | None, Sequence[Bell]]:
@@ -214,7 +216,7 @@ class Worker:
             else:
                 ended = self._store.write(end)
         except (CommitUnknown, Unavailable) as error:
-            # The claim lapses, and the stored steps say what was done.
+            # The claim will lapse, and the stored steps record what was done.
             log.warning("end of run not confirmed", extra={"action": "job.end_unknown", "error": str(error)})
             return
         moved, state, revocation, rung = ended
@@ -224,10 +226,10 @@ class Worker:
             self._ring_for_revocations(job, revocation)
 
     def _ring_for_revocations(self, job: ClaimedJob, revocation: str | None) -> None:
-        """Ring for those that waited for *job*, which has ended: to stop, or to compensate.
+        """Ring for the revocations that waited for *job* to end: the one that stopped it, and the one it compensates.
 
-        Not for one that is still reaching jobs: when it has reached them all it looks at this end, which is committed.
-        A bell would have another thread reach them beside it.
+        Skip a revocation that is still reaching jobs: it reads this committed end once it has reached them all. A bell
+        would make a second thread reach them at the same time.
         """
         told = [] if revocation is None or self._reaches_jobs(revocation) else [revocation]
         if (compensated := compensated_revocation(job.agent, job.event)) is not None:
@@ -247,16 +249,16 @@ class Worker:
         with self._lock:
             return {thread: job.id for thread, job in self._active.items()}
 
-    # Before the watchdog ends the process, which has little time left: a ledger that is away is not waited for.
+    # Called before the watchdog ends the process. Little time is left, so they do not wait for an unavailable ledger.
 
     def spend(self, overdue: Collection[str]) -> None:
-        """Spend a run of each of these jobs, which hang here."""
+        """Spend a run of each of these jobs, which hang in this process."""
         for job in self._held():
             if job.id in overdue:
                 self._spend(job, reason="the run did not end in time and its process was left", insist=False)
 
     def hand_back(self, *, besides: Collection[str]) -> None:
-        """Hand the claims back unspent, *besides* those of jobs that a run was spent of."""
+        """Hand back the claims without spending a run, except those of *besides*, for which one was spent."""
         for job in self._held():
             if job.id not in besides:
                 back = partial(jobs.requeue, job=job, delay=timedelta(), reason="handed back: its process was left")
@@ -268,11 +270,11 @@ class Worker:
 
 
 def _moved_already(connection: Connection) -> None:
-    """The step that ended the run moved the job in its own transaction, which was counted."""
+    """Move nothing: the step that ended the run moved the job, in a transaction that was counted."""
 
 
 def _fitting(what: str, model: type[M], stored: Mapping[str, Any], workflow: str) -> M:
-    """*stored*, as the workflow declares it now. Raises BadInput, which names the fields and no value."""
+    """Return *stored* as the workflow declares it now. Raises BadInput, which names the fields and no value."""
     try:
         return model.model_validate(stored)
     except ValidationError as error:

@@ -1,1 +1,1 @@
-"""Protecting upstreams: rate budgets, circuit breakers and shares of calls in flight."""
+"""Protection of upstreams: rate budgets, circuit breakers and limits on calls in flight."""

@@ -1,29 +1,29 @@
--- Lets a call through to an upstream's host, or says when to come back; and remembers how calls ended.
+-- Circuit breakers of one upstream host: admits a call or says when to come back, and records how calls ended.
 --
--- KEYS[1]  hash     what one tenant met at the host:
---                   failures  in a row
---                   last      whose failure was the last: here a job, for the host a tenant
---                   opened    how often the breaker opened in a row
---                   open      it lets nothing through before; after it, one probe
---                   since     when it opened for the first time in that row
---                   probe     until when that probe is waited for
---                   prober    the job that is the probe
---                   line      the next place of those who wait: of the tenant's jobs, for the host of the tenants
---                   seen      when it was asked about last: where that lies ahead, the clock was set back
--- KEYS[2]  hash     the same of all tenants together
--- ARGV[1]  "enter", "line", "answered", "back": it was not sent, "failed", or "away": for how long without a break
--- ARGV[2]  between two places of a line   ARGV[3] the longest line   ARGV[4] the job   ARGV[5] its tenant
--- ARGV[6]  threshold   ARGV[7] after so long who comes during a probe looks again
--- enter:   ARGV[8] time for a probe
+-- KEYS[1]  hash     one tenant's breaker for the host:
+--                   failures  consecutive failures
+--                   last      the source of the last failure: a job here, a tenant in KEYS[2]
+--                   opened    how often the breaker opened in this outage
+--                   open      no call passes before this time; after it, one probe does
+--                   since     when the breaker first opened in this outage
+--                   probe     how long the running probe is waited for
+--                   prober    the job that makes the probe
+--                   line      the next place in the waiting line: of the tenant's jobs here, of tenants in KEYS[2]
+--                   seen      time of the last query; if it lies ahead, the clock was set back
+-- KEYS[2]  hash     the same for all tenants together
+-- ARGV[1]  "enter", "line", "answered", "back" (it was not sent), "failed", or "away" (how long without a break)
+-- ARGV[2]  interval between two places of a line   ARGV[3] the longest line   ARGV[4] the job   ARGV[5] its tenant
+-- ARGV[6]  threshold   ARGV[7] retry interval of callers that arrive during a probe
+-- enter:   ARGV[8] time allowed for a probe
 -- line:    ARGV[8] when the line begins, from now
 -- failed:  ARGV[8] first cooling   ARGV[9] longest cooling   ARGV[10] "1": it may be the request's own fault
 --
--- All times are microseconds of this server's clock. Returns how long to wait; 0: go on, or of a failure: it is nobody
--- else's. Of who may go on, "enter" returns less than 0 where something is remembered: less by 1; by 2 more where a
--- failure now would be the last straw, and by 4 where one that may be the request's own would be this job's again.
+-- All times are microseconds of this server's clock. Returns how long to wait; 0: go on, or after "failed": the host
+-- does not count as away. If the call may go on but state exists, "enter" returns -1; minus 2 if a failure now would
+-- make the host count as away, and minus 4 if a failure that may be the request's own would be this job's again.
 -- pipeline/throttle/breaker_state.py is the same in Python, for when this server is away.
 
-local FORGOTTEN = 900000000 -- so long after its last date, what is remembered of failures is old, too
+local FORGOTTEN = 900000000 -- state is dropped this long after its last date
 
 local time = redis.call("TIME")
 local now = time[1] * 1000000 + time[2]
@@ -47,7 +47,7 @@ local function read(key)
     state[fields[i]] = named and fields[i + 1] or tonumber(fields[i + 1])
   end
   local set_back = (state.seen or now) - now
-  if set_back > 0 then -- what lay ahead lies as far ahead as before, and what lay back as far back
+  if set_back > 0 then -- keep the distance of every date from now
     for _, field in ipairs({ "open", "since", "probe", "line" }) do
       if state[field] then
         set(state, field, state[field] - set_back)
@@ -70,7 +70,7 @@ local function wait_of(state)
   return math.max(math.min((state.probe or now) - now, tonumber(ARGV[7])), 0)
 end
 
--- A place in the line that begins after *wait*: who waits for one moment comes one after the other.
+-- A place in the line that begins after *wait*; callers that arrive together get successive places.
 local function place(state, wait)
   local first = now + wait
   local at = math.max(state.line or first, first)
@@ -85,7 +85,7 @@ local function longest()
   return math.max(wait_of(whose), wait_of(host))
 end
 
--- The tenants' lines stand beside each other, each by its own number, and begin one after the other.
+-- A place in the tenant's line. The tenants' lines run in parallel, with staggered starts.
 local function stand(wait)
   local begins = 0
   if (whose.line or 0) < now + wait and wait_of(whose) < wait then
@@ -94,7 +94,7 @@ local function stand(wait)
   return place(whose, wait + begins)
 end
 
-local function is_own() -- a failure that may be the request's own: this job's again, and nobody says the host is away
+local function is_own() -- a failure now would be this job's again, while the host's breaker is closed
   return whose.last == ARGV[4] and not host.open
 end
 
@@ -102,7 +102,7 @@ local function is_last_straw(state, who)
   return state.open or (state.last ~= who and (state.failures or 0) + 1 >= tonumber(ARGV[6]))
 end
 
--- While it is open, what fails beside the probe was on its way before, and says nothing new.
+-- While the breaker is open, failures other than the probe's were sent earlier and say nothing new.
 local function fail(state, who, same)
   if state.open and state.prober ~= ARGV[4] then
     return

@@ -1,10 +1,11 @@
-"""The breakers before upstreams' hosts: while one is away, jobs wait for it in the ledger, and single probes look.
+"""Circuit breakers for upstreams' hosts: while a host is away, jobs wait in the ledger and single probes test it.
 
-A host has a breaker for each tenant that calls it, and one for all of them together, which only failures of different
-tenants open: one tenant's requests cannot close a provider to others, and an outage is not found out by each tenant
-anew. They are shared by all workers through Redis. Without Redis each process has its own.
+A host has one breaker per calling tenant, and one for all tenants together that opens only on failures of different
+tenants. So one tenant's requests cannot cut off a provider for others, and not every tenant has to discover an outage
+itself. All workers share the breakers through Redis; without Redis each process has its own.
 
-Nobody sleeps at a breaker: who is told to wait comes back by `due_at`, each at a place of its own in its tenant's line.
+Nobody sleeps at a breaker: a job that must wait gets a place in its tenant's line, and comes back at that time by
+`due_at`.
 """
 
 from __future__ import annotations
@@ -28,28 +29,27 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Errand:
-    """What a job calls, and for whom."""
+    """A job's call: its target and its tenant."""
 
     provider: str
-    host: (
-        str  # with its port; whoever shares it shares its fate: a provider's API all tenants, a tenant's server itself
-    )
+    # With its port. Callers of the same host share its fate: all tenants for a provider's API, one for its own server.
+    host: str
     tenant: str
     job: str
 
     @classmethod
     def of(cls, through: ProviderConnection, *, tenant: str, job: str) -> Self:
-        """What a call of that job's through a provider connection reaches."""
+        """Return the errand of a job's call through a provider connection."""
         return cls(provider=through.provider, host=urlsplit(through.api_url).netloc.lower(), tenant=tenant, job=job)
 
     @property
     def keys(self) -> tuple[str, str]:
-        """The names of what the tenant met at the host, and of what all did."""
+        """The keys of the tenant's breaker for the host and of the host's breaker for all tenants."""
         return f"{self.provider}:{self.host}/{self.tenant}", f"{self.provider}:{self.host}"
 
 
 class Breakers(SharedByRedis):
-    """Say when an upstream's host may be called."""
+    """Decides when an upstream's host may be called."""
 
     script = files("pipeline.throttle").joinpath("breaker.lua").read_text()
 
@@ -59,10 +59,10 @@ class Breakers(SharedByRedis):
         super().__init__(client, **sharing)
         self._breaker = breaker or HostBreaker()
         self._own: defaultdict[str, HostState] = defaultdict(HostState)
-        self._failed: dict[str, float] = {}  # when this process was last told of a failure at a host, lately
+        self._failed: dict[str, float] = {}  # when this process was last told of a failure, by host; only recent ones
 
     def enter(self, errand: Errand) -> timedelta | Passed:
-        """Passed: call now. Otherwise how long to wait before asking again."""
+        """Return Passed to call now; otherwise the time to wait before asking again."""
 
         def alone(states: States, now: int) -> int:
             return states.enter(now, self._breaker, job=errand.job, tenant=errand.tenant)
@@ -75,7 +75,7 @@ class Breakers(SharedByRedis):
         return Passed(at=at, known=told < 0, last_straw=bool(said & 2), own=bool(said & 4))
 
     def line(self, errand: Errand, *, after: timedelta) -> timedelta:
-        """A place in the tenant's line for the host, for a reason of this process's, not before *after*."""
+        """Take a place in the tenant's line, for a reason of this process's own. Return the wait, at least *after*."""
 
         def alone(states: States, now: int) -> int:
             return states.stand(now, after // _MICROSECOND, self._breaker)
@@ -83,31 +83,31 @@ class Breakers(SharedByRedis):
         return timedelta(microseconds=self._ask(errand, "line", after, alone=alone))
 
     def away_for(self, errand: Errand) -> timedelta:
-        """How long the host has been away without a break, as calls found; none: it may be back, as far as is known."""
+        """Return how long calls have found the host away without a break; zero: it may be back."""
         told = self._ask(errand, "away", alone=lambda states, now: states.away_for(now))
         return timedelta(microseconds=told)
 
     def knows(self, errand: Errand, passed: Passed) -> bool:
-        """Whether an answer that has just come to what had *passed* is to be told: failures may be remembered.
+        """Return True if the breaker must be told of an answer to a call that *passed*, as failures may be remembered.
 
-        Those since it passed are this process's own alone, so that nobody is asked where all is well.
+        For failures since then this looks only at this process's own, so that Redis is not asked while all is well.
         """
         with self._lock:
             failed = self._failed.get(errand.keys[1])
         return passed.known or (failed is not None and failed >= passed.at)
 
     def answered(self, errand: Errand) -> None:
-        """The host answered like something that works, whatever it said: the breakers close."""
+        """Close the breakers: the host gave an answer that only a working host gives, whatever it said."""
         self._ask(errand, "answered", alone=lambda states, _: self._forget(errand))
 
     def back(self, errand: Errand) -> None:
-        """What went through was not sent after all."""
+        """Take back a pass whose call was not sent."""
         self._ask(errand, "back", alone=lambda states, _: states.back(job=errand.job))
 
     def failed(self, errand: Errand, *, may_be_own: bool) -> timedelta | None:
-        """The host gave no connection, no answer, or a server's error. How long to wait, where it is taken for away.
+        """Note that the host gave no connection, no answer, or a server error. Return the wait if it counts as away.
 
-        *may_be_own*: such an answer may be the request's own fault; of one job, only the first in a row counts.
+        *may_be_own*: the request itself may be at fault, so only the first of a job's consecutive failures counts.
         """
         breaker = self._breaker
 
@@ -121,7 +121,7 @@ class Breakers(SharedByRedis):
     def _note_failure(self, host: str) -> None:
         now = self._monotonic()
         with self._lock:
-            lately = now - self._breaker.probe.total_seconds()  # what passed before that has ended
+            lately = now - self._breaker.probe.total_seconds()  # calls that passed before that have ended
             self._failed = {host: at for host, at in self._failed.items() if at > lately} | {host: now}
 
     def _ask(self, errand: Errand, what: str, *arguments: int | timedelta, alone: Callable[[States, int], int]) -> int:
@@ -136,7 +136,7 @@ class Breakers(SharedByRedis):
         return 0
 
     def _alone(self, errand: Errand, ask: Callable[[States, int], int], now: int) -> int:
-        """What this process says by itself; what says nothing any more is not kept."""
+        """Ask this process's own states, and drop those that hold nothing any more."""
         whose, host = errand.keys
         for key in errand.keys:
             if key in self._own and self._own[key].forgotten(now):

@@ -1,29 +1,30 @@
--- Lets a request of one endpoint class through, or says how long to wait; and learns from the answers.
+-- Rate budget of one endpoint class: admits a request or says how long to wait, and learns from answers.
 --
 -- KEYS[1]  hash     the class's state for one account or tenant:
---                   limit      requests a window, as last told
---                   remaining  how many may still go in this one; absent: nobody has told yet
+--                   limit      requests per window, as last stated
+--                   remaining  requests left in this window; absent: not stated yet
 --                   resets     when the window ends
---                   told       "1": an answer told of this very window; otherwise it is a guess
---                   flying     let through, and not answered yet
---                   held       nothing goes before: the upstream asked for a pause
---                   seen       when it was asked about last: where that lies ahead, the clock was set back
--- KEYS[2]  hash     the same account's or tenant's pause of everything: held, and seen
--- ARGV[1]  "enter", "back": it was not sent, or "told"
--- enter:   ARGV[2] how many may fly while nothing is known   ARGV[3] how long a guessed window lasts   ARGV[4] a little
+--                   told       "1": an answer stated this very window; otherwise it is a guess
+--                   flying     requests admitted and not answered yet
+--                   held       no request before this time: the upstream asked for a pause
+--                   seen       time of the last query; if it lies ahead, the clock was set back
+-- KEYS[2]  hash     the account's or tenant's pause for all classes: held and seen
+-- ARGV[1]  "enter", "back" (it was not sent), or "told"
+-- enter:   ARGV[2] most requests in flight while nothing is known   ARGV[3] length of a guessed window
+--          ARGV[4] wait when that many are in flight
 -- told:    ARGV[2] remaining, or ""   ARGV[3] limit   ARGV[4] time until it resets   ARGV[5] pause, or 0
---          ARGV[6] "1": the pause is of everything
+--          ARGV[6] "1": the pause is for all classes
 --
 -- All times are microseconds of this server's clock. Returns how long to wait; 0: go on.
 
-local SAME = 2000000 -- ends of one window, told by two answers whose Date has whole seconds, differ by less
-local DAY = 86400000000 -- of no window and no pause is more believed
-local LATE = 30000000 -- a window that ends sooner may have ended while the answer that tells of it was on the way
+local SAME = 2000000 -- two statements of the same window differ by less, as an answer's Date has whole seconds
+local DAY = 86400000000 -- cap on any window or pause
+local LATE = 30000000 -- a window that ends sooner than this may have ended while the answer was on its way
 
 local time = redis.call("TIME")
 local now = time[1] * 1000000 + time[2]
 
--- What a hash holds, seen from now.
+-- Reads a hash, with its dates corrected for a clock that was set back.
 local function read(key)
   local found = {}
   local fields = redis.call("HGETALL", key)
@@ -33,7 +34,7 @@ local function read(key)
   local set_back = math.max((found.seen or now) - now, 0)
   for _, field in ipairs({ "resets", "held" }) do
     local before = found[field]
-    if before then -- what lay ahead lies as far ahead as before, and a day at most
+    if before then -- keep its distance from now, a day at most
       found[field] = math.min(before - set_back, now + DAY)
       if found[field] ~= before then
         redis.call("HSET", key, field, string.format("%.0f", found[field]))
@@ -67,7 +68,7 @@ if ARGV[1] == "enter" then
   wait = math.max((state.held or 0) - now, (whole.held or 0) - now, 0)
   if wait == 0 then
     if (state.resets or 0) <= now then
-      -- A window that no answer has told of: as large as the last one. Requests that never got an answer are forgotten.
+      -- Guess a window as large as the last one, and forget requests that never got an answer.
       set("resets", now + tonumber(ARGV[3]))
       set("remaining", state.limit)
       set("told", nil)
@@ -96,16 +97,16 @@ else
   flying = math.max(flying - 1, 0)
   set("flying", flying)
   local said, resets = tonumber(ARGV[2]), now + (tonumber(ARGV[4]) or 0)
-  if said and tonumber(ARGV[3]) >= 1 then -- no limit lets nothing through: it would be one that nobody knows
+  if said and tonumber(ARGV[3]) >= 1 then -- a limit of 0 would block everything, so it is ignored
     set("limit", tonumber(ARGV[3]))
     local sooner = resets < (state.resets or 0) - SAME
     if not state.told or resets > state.resets + SAME or (sooner and resets > now + LATE) then
-      -- What flies may be counted in what was said, or not: it is taken as not.
+      -- Assume that the stated remainder does not count requests in flight yet.
       set("remaining", math.max(said - flying, 0))
       set("resets", resets)
       set("told", 1)
     elseif not sooner then
-      set("remaining", math.min(state.remaining, said)) -- others may draw on it, too
+      set("remaining", math.min(state.remaining, said)) -- others may draw on it as well
     end
   end
   local pause = tonumber(ARGV[5])
@@ -120,7 +121,7 @@ else
   end
 end
 
--- How large the windows are is worth knowing for a while.
+-- Remember the size of the windows for an hour.
 local last = math.max(now, state.resets or 0, state.held or 0)
 redis.call("PEXPIRE", KEYS[1], string.format("%.0f", (last - now) / 1000 + 3600000))
 return string.format("%.0f", wait)

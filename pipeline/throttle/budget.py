@@ -1,8 +1,9 @@
-"""Upstreams' rate limits as budgets that all workers share: nobody asks who would be refused.
+"""Upstreams' rate limits as budgets shared by all workers, so that no request is sent only to be refused.
 
-A budget is one endpoint class of one account (or tenant) through one provider connection. It is learned from the
-answers' headers, kept in Redis, and drawn on before a step opens. Who finds it empty comes back by `due_at`: no worker
-sleeps, and no other tenant waits. Without Redis nothing is drawn on: the upstream's own refusal rules, by `due_at` too.
+A budget covers one endpoint class of one account (or tenant) through one provider connection. It is learned from the
+headers of answers, kept in Redis, and drawn on before a step opens. A job that finds it empty comes back by `due_at`:
+no worker sleeps, and no other tenant waits. Without Redis there are no budgets, and jobs come back by `due_at` when the
+upstream itself refuses.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from identity.shared_by_redis import SharedByRedis
 from pipeline import metrics
 from pipeline.throttle.limits import LONGEST_WAIT, EndpointClass, Limits, Per
 
-UNKNOWN_FLYING = 4  # requests that may be on the way while no answer has said how large the budget is
+UNKNOWN_FLYING = 4  # requests that may be in flight while no answer has stated the budget's size
 GUESSED_WINDOW = timedelta(minutes=1)
 A_LITTLE = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What one request draws on."""
+    """The budget that one request draws on."""
 
     provider: str
     account: AccountKey
@@ -31,19 +32,19 @@ class Budget:
 
     @property
     def whose(self) -> str:
-        """Whose requests are counted together."""
+        """The account or tenant whose requests are counted together."""
         if self.endpoints.per is Per.TENANT:
             return f"{self.account.tenant}/{self.account.connection}"
         return str(self.account)
 
 
 class Budgets(SharedByRedis):
-    """What upstreams still let through. While Redis is away, nothing is drawn on, and nothing is learned."""
+    """The requests that upstreams still allow. While Redis is away, nothing is drawn and nothing is learned."""
 
     script = files("pipeline.throttle").joinpath("budget.lua").read_text()
 
     def enter(self, budget: Budget) -> timedelta | None:
-        """None: send now, it is counted. Otherwise how long to wait before asking again."""
+        """Return None to send now, which is then counted; otherwise the time to wait before asking again."""
         wait = self._ask(budget, "enter", UNKNOWN_FLYING, GUESSED_WINDOW, A_LITTLE)
         without = "unwatched" if self._client is not None else "unconfigured"
         outcome = without if wait is None else "waits" if wait else "passes"
@@ -51,13 +52,13 @@ class Budgets(SharedByRedis):
         return timedelta(microseconds=wait) if wait else None
 
     def give_back(self, budget: Budget) -> None:
-        """Take back a request that went through and was not sent after all."""
+        """Take back a request that passed but was not sent."""
         self._ask(budget, "back")
 
     def told(self, budget: Budget, limits: Limits, *, pause: timedelta | None) -> None:
-        """What the answer to a request that went through said; also that there was none: `Limits()`.
+        """Learn from the answer to a request that passed; `Limits()` if there was no answer.
 
-        *pause*: it refused, and asked not to be asked before.
+        *pause*: the upstream refused and asked for no requests for this long.
         """
         left = limits.left
         if left is not None and left.limit > 0:
@@ -70,6 +71,6 @@ class Budgets(SharedByRedis):
         self._ask(budget, "told", *said, held, int(limits.whole))
 
     def _ask(self, budget: Budget, *arguments: str | int | timedelta) -> int | None:
-        """What Redis says; None: it is away."""
+        """Return the answer of Redis; None: it is away."""
         whose = f"{self._prefix}budget:{budget.whose}"
         return self._together([f"{whose}:{budget.endpoints.name}", whose], *arguments)

@@ -1,4 +1,4 @@
-"""One step's draw on its upstream's budget: taken before it opens, told of after the answer, else given back."""
+"""One step's draw on its budget: taken before the step opens, then settled by the answer or given back."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pipeline.throttle.limits import Limits
 
 log = logging.getLogger(__name__)
 
-_SPREAD = timedelta(seconds=1)  # those who wait for one moment come back spread over so long
+_SPREAD = timedelta(seconds=1)  # jobs waiting for the same moment come back spread over this time
 
 
 class BudgetUse:
-    """The budget of one attempt's requests. An action whose facts name no endpoints draws on nothing."""
+    """The budget of one attempt's requests. An action whose facts name no endpoints draws on none."""
 
     def __init__(self, services: Services, step: StepAtHand) -> None:
         endpoints = step.action.facts.endpoints
@@ -36,7 +36,7 @@ class BudgetUse:
             self._budget = Budget(provider=step.through.provider, account=key, endpoints=endpoints)
 
     def take(self) -> None:
-        """Before each opening; what is taken already is kept. Raises RunAgain if there is nothing left."""
+        """Draw before each opening; an earlier draw is kept. Raises RunAgain if the budget is empty."""
         if self._budget is None or self._taken:
             return
         wait = self._budgets.enter(self._budget)
@@ -45,7 +45,7 @@ class BudgetUse:
         self._taken = True
 
     def tell(self, answer: Response | NotSent | NoAnswer, conclusion: Conclusion) -> None:
-        """What came of the request; one that was not sent is given back later."""
+        """Tell the budget the answer; a request that was not sent is given back later."""
         if self._budget is None or isinstance(answer, NotSent):
             return
         limits = self._read(answer) if isinstance(answer, Response) else Limits()
@@ -54,16 +54,16 @@ class BudgetUse:
         self._taken = False
 
     def _read(self, answer: Response) -> Limits:
-        """What the answer says of limits. A bug in reading that must not lose the answer, which is not written yet."""
+        """Return the limits that the answer states. A bug in reading them must not lose the answer, not yet stored."""
         try:
             return self._step.action.limits(answer)
-        except Exception as bug:  # noqa: BLE001 - whatever it is
+        except Exception as bug:  # noqa: BLE001 - any error
             what = f"the limits that {self._step.name} was told cannot be read"
             log_bug(log, what, bug, action="budget.unreadable")
             return Limits()
 
     def give_back(self) -> None:
-        """At the end, whatever it was."""
+        """Give back at the end what is still drawn, whatever happened."""
         if self._budget is not None and self._taken:
             self._taken = False
             self._budgets.give_back(self._budget)

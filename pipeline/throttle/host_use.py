@@ -1,4 +1,4 @@
-"""One step's way to its upstream's host: asked for before it opens, told once its answer is stored, else given back."""
+"""One step's use of its upstream's host: permitted before it opens, reported once its answer is stored."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from pipeline.throttle.breaker import Errand
 from pipeline.throttle.breaker_state import Passed
 from pipeline.throttle.in_flight import Call, Full
 
-_ASKED_AGAIN = timedelta(seconds=1)  # after a host had its share of a process's threads, at the soonest
-_MAY_BE_OWN = (500, 501, 504)  # what is also said of one request, which fails or takes too long, however well a host is
+_ASKED_AGAIN = timedelta(seconds=1)  # the soonest retry after a host had its share of a process's threads
+# statuses that may also be about one request, which fails or takes too long although the host is well
+_MAY_BE_OWN = (500, 501, 504)
 
 
 class HostUse:
-    """The breaker, and the share of threads, of the host that one attempt's requests go to."""
+    """The breaker and the share of threads of the host that one attempt's requests go to."""
 
     def __init__(self, services: Services, step: StepAtHand) -> None:
         self._services = services
         self._step = step
         self._errand = Errand.of(step.through, tenant=step.job.tenant, job=step.job.id)
-        self._passed: Passed | None = None  # what the breaker said; None: it is not to be told of this
+        self._passed: Passed | None = None  # from the breaker; None: nothing to report to it
         self._call: Call | None = None
         self._failed = self._may_be_own = self._known = False
-        self.works = False  # the host, by its answer
-        self.meets_outage = False  # by what was known before the call
-        self.away: timedelta | None = None  # how long the host is to be left alone: known once the breaker was told
+        self.works = False  # the host works, judging by its answer
+        self.meets_outage = False  # this failure means an outage, by what was known before the call
+        self.away: timedelta | None = None  # how long to leave the host alone; known once the breaker was told
 
     @property
     def host(self) -> str:
         return self._errand.host
 
     def take(self) -> None:
-        """Before each opening; what is taken already is kept. Raises UpstreamAway, or RunAgain if it hangs."""
+        """Ask before each opening; an earlier pass is kept. Raises UpstreamAway, or RunAgain if the host hangs."""
         if self._passed is not None:
             return
         errand, breakers = self._errand, self._services.breakers
@@ -60,19 +61,19 @@ class HostUse:
         raise upstream_away(self._services, self._step, reason, delay=told, over=self._others_looked)
 
     def sent(self) -> None:
-        """The request goes on the wire now."""
+        """Note that the request goes on the wire now."""
         if self._call is not None:
             self._services.in_flight.sent(self._call)
 
     def ended(self, answer: Response | NotSent | NoAnswer, conclusion: Conclusion) -> None:
-        """What came of the request, as far as this process goes: nobody else is asked, for its answer is not stored.
+        """Note the outcome of the request within this process. Redis is not told, as the answer is not stored yet.
 
-        What says nothing of the host is given back later.
+        A pass whose outcome says nothing about the host is given back later.
         """
         ours = isinstance(answer, NotSent) and (answer.untried or answer.final)
         self.works = False
         if self._passed is None or ours or (self._services.stopping() and not isinstance(answer, Response)):
-            return  # a process that stops breaks off its own calls
+            return  # a stopping process breaks off its own calls
         self._known = self._services.breakers.knows(self._errand, self._passed)
         status = answer.status if isinstance(answer, Response) else None
         self._leave(answered=status is not None)
@@ -82,7 +83,7 @@ class HostUse:
         self.meets_outage = self._failed and self._passed.meets_outage(may_be_own=self._may_be_own)
 
     def tell(self) -> None:
-        """Tell the breaker how it ended. It may be slow to listen: what is to be stored is stored before."""
+        """Report the outcome to the breaker. Redis may hang, so what must be stored is stored before."""
         if self._passed is None or self._call is not None:
             return
         self._passed = None
@@ -94,19 +95,19 @@ class HostUse:
         wait = breakers.failed(errand, may_be_own=self._may_be_own)
         if wait is not None:
             metrics.UPSTREAM_WAITS.labels(errand.provider, "away").inc()
-            self.away = wait + spread(wait)  # the next probe is another's
+            self.away = wait + spread(wait)  # another job makes the next probe
 
     def give_back(self) -> None:
-        """Before something else is waited for, and at the end, whatever it was."""
+        """Give back the pass before waiting for something else, and at the end, whatever happened."""
         self._leave(sent=False)
         if self._passed is not None:
             passed, self._passed = self._passed, None
-            if passed.known:  # else it can have been no probe
+            if passed.known:  # otherwise it cannot have been a probe
                 self._services.breakers.back(self._errand)
 
     @property
     def _others_looked(self) -> bool:
-        """Whether a wait that is over ends here, though this run may not look: calls of others did all the time."""
+        """True if an expired wait ends without a test by this run, since other calls kept testing the host."""
         step = self._step
         return step.waited_out and self._services.breakers.away_for(self._errand) >= _longest_wait(self._services, step)
 
@@ -119,7 +120,7 @@ class HostUse:
 def upstream_away(
     services: Services, step: StepAtHand, reason: str, *, delay: timedelta, over: bool, in_doubt: bool = False
 ) -> UpstreamAway:
-    """The wait for a step's upstream, or where it is *over* its end. *in_doubt*: a call of it is, as of just now."""
+    """Return the wait for a step's upstream, or its end if *over*. *in_doubt*: the call just made is in doubt."""
     asks = None
     if in_doubt or step.earlier.in_doubt:
         asks = step.asks(f"{step.name} was sent and no answer came, and its upstream did not come back in time").reason

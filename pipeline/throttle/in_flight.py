@@ -1,4 +1,4 @@
-"""The calls of one process that are on their way, by host: one that does not answer gets no more than its share."""
+"""A process's calls in flight by host; a host that does not answer gets no more than its share of threads."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-_SILENT = 2.0  # seconds after it was sent: of what was sent just now, or is not sent yet, no host says anything
+_SILENT = 2.0  # seconds after sending; a host's silence says nothing about a call sent later, or not yet
 
 
 @dataclass(eq=False, kw_only=True)
 class Call:
-    """One that is on its way, to a host for a tenant."""
+    """A call in flight, to a host for a tenant."""
 
     host: str
     tenant: str
-    sent_at: float | None = None  # None: it is not on the wire yet, and waits for nobody but us
+    sent_at: float | None = None  # None: not on the wire yet, so it does not wait for the host
 
 
 @dataclass(frozen=True, kw_only=True)
 class Full:
-    """There is no place for one more."""
+    """There is no place for another call."""
 
-    hangs: bool  # the host, as far as its silence tells; else they are many that have just begun
+    hangs: bool  # True: the host is silent; False: many calls have just begun
 
 
 @dataclass(kw_only=True)
 class _Calls:
     flying: set[Call] = field(default_factory=set)
-    unanswered: set[Call] = field(default_factory=set)  # of those, begun since one was answered last
-    lost: int = 0  # which were sent since then, too, and have ended without an answer
+    unanswered: set[Call] = field(default_factory=set)  # those begun since the last answer
+    lost: int = 0  # calls sent since then that ended without an answer
 
     def silent(self, now: float) -> int:
         return self.lost + sum(call.sent_at is not None and call.sent_at + _SILENT <= now for call in self.unanswered)
 
 
 class InFlight:
-    """A host may have *most* calls of a process's threads at once unless it answers meanwhile.
+    """Limits the calls to a host to *most* of a process's threads, unless the host answers in the meantime.
 
-    A tenant may have half of them, once calls of its are silent: a first burst tells nothing, but it must not get all
-    threads either. One for all threads, which are a process's own: this needs nobody else's word. *monotonic* is in
+    A tenant may have half of them once its calls are silent: a first burst proves nothing, but it must not get all
+    threads either. One instance serves all threads of a process and needs nothing outside it. *monotonic* is in
     seconds.
     """
 
@@ -52,7 +52,7 @@ class InFlight:
         self._lock = threading.Lock()
 
     def enter(self, host: str, tenant: str) -> Call | Full:
-        """Count one more, if it has a place."""
+        """Register one more call, if there is a place for it."""
         call, now = Call(host=host, tenant=tenant), self._monotonic()
         with self._lock:
             of_all, of_one = (self._calls.get(key) or _Calls() for key in _keys(call))
@@ -67,11 +67,14 @@ class InFlight:
         return call
 
     def sent(self, call: Call) -> None:
-        """It goes on the wire now: from here on, to wait for it is to wait for its host."""
+        """Note that the call goes on the wire now: from here on it waits for its host."""
         call.sent_at = self._monotonic()
 
     def leave(self, call: Call, *, sent: bool = True, answered: bool = False) -> None:
-        """One has ended; *answered*: by a whole answer, whatever it said. Not *sent*, it tells nothing of the host."""
+        """Note the end of a call.
+
+        *answered*: by a whole answer, whatever it said. A call that was not *sent* says nothing about the host.
+        """
         with self._lock:
             for key in _keys(call):
                 calls = self._calls[key]
@@ -87,5 +90,5 @@ class InFlight:
 
 
 def _keys(call: Call) -> tuple[tuple[str, str | None], tuple[str, str | None]]:
-    """By which it counts: among all that go to its host, and among its tenant's."""
+    """The keys a call counts under: all calls to its host, and those of its tenant."""
     return (call.host, None), (call.host, call.tenant)

@@ -1,4 +1,4 @@
-"""How upstreams limit requests: which of them are counted together, and what an answer says is left."""
+"""Rate limits of upstreams: the requests counted together, and the remainder stated by an answer."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-LONGEST_WAIT = timedelta(days=1)  # whoever was told to wait for longer asks again by then: it may have been a mistake
+LONGEST_WAIT = timedelta(days=1)  # cap on any wait an upstream asks for, in case it was a mistake
 
 
 class Per(StrEnum):
-    """Whose requests an upstream counts together, through one provider connection."""
+    """The scope in which an upstream counts requests together, through one provider connection."""
 
-    ACCOUNT = "account"  # each user's, and each installation's, by themselves
-    TENANT = "tenant"  # a workspace's, whoever asks
+    ACCOUNT = "account"  # each user and each installation separately
+    TENANT = "tenant"  # a workspace, for all its users together
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointClass:
-    """Endpoints that draw on one budget. The name is a metric's label: of a closed set."""
+    """Endpoints that share one budget. The name is a metric's label, so it comes from a closed set."""
 
     name: str
     per: Per = Per.ACCOUNT
@@ -26,7 +26,7 @@ class EndpointClass:
 
 @dataclass(frozen=True, kw_only=True)
 class Left:
-    """What an answer says of its window: *remaining* of *limit* requests, until it is full again in *resets_in*."""
+    """The window as an answer states it: *remaining* of *limit* requests, full again in *resets_in*."""
 
     remaining: int
     limit: int
@@ -35,8 +35,9 @@ class Left:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one answer says of limits. *whole*: a pause it asks for is the account's, for every class (GitHub's
-    secondary limits).
+    """The limits stated by one answer.
+
+    *whole*: a pause it asks for holds for all endpoint classes of the account (GitHub's secondary limits).
     """
 
     left: Left | None = None
