@@ -1,1 +1,1 @@
-"""How it runs: the `aswhom` command, settings, entry points and the sandbox upstreams."""
+"""Running Aswhom: the `aswhom` command, settings, process entry points and the sandbox providers."""

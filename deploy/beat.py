@@ -1,4 +1,4 @@
-"""`celery --app deploy.beat beat`: fires what the ledger's schedules say is due."""
+"""`celery --app deploy.beat beat`: fires due schedules from the ledger."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ app.listed = "beat"
 
 @setup_logging.connect(weak=False)
 def set_up_logging(**_: Any) -> None:
-    """Celery sets up logging unless someone listens here."""
+    """Set up the process here, which also keeps Celery from setting up logging."""
     process.set_up("beat", settings, is_well=app.ticks.is_well, is_ready=app.ticks.have_begun)
     process.tell_ignored(ignored)

@@ -1,4 +1,4 @@
-"""Which build this is: two of one version may differ, and whoever looks for a fault has to know which one runs."""
+"""The build's identity: version and commit, since two builds of one version may differ."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ def version() -> str:
 
 
 def revision(place: Path = _PLACE) -> str:
-    """The commit that an image was built of, which the image's build writes there; elsewhere nobody does: empty."""
+    """Return the commit an image was built from, as written by its build. Empty elsewhere."""
     return place.read_text(encoding="utf-8").strip() if place.is_file() else ""
 
 
 def told() -> str:
-    """The version, and of what commit it is where that is known."""
+    """Return the version, with the commit if known."""
     return f"{version()} ({of})" if (of := revision()) else version()
 
 
 def show() -> None:
-    """Have this process' metrics say it."""
+    """Export the build as a metric."""
     from pipeline.metrics import show_build
 
     show_build(version(), revision())

@@ -1,4 +1,4 @@
-"""Whether the console is served, and how people sign in: nobody gets at it from elsewhere without."""
+"""Serving of the console, and how people sign in. Without sign-in it is never reachable from elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OF_PROVIDER = ("console_issuer", "console_client_id", "console_client_secret")
 
 
 def console(settings: Settings, runtime: Runtime) -> Console | None:
-    """What the console is served from; None: it is not served."""
+    """Return the console's parts, or None if it is not served."""
     from identity.console.sign_in import SignIn
     from pipeline.db.database import WithTurn
     from webhooks.console.parts import Console
@@ -47,7 +47,7 @@ def console(settings: Settings, runtime: Runtime) -> Console | None:
 
 
 def new_link(at: Installation) -> tuple[str, datetime]:
-    """A link that signs an owner in, and until when it is good. Raises Misconfigured where no console is served."""
+    """Return a link that signs an owner in, and its expiry. Raise Misconfigured if no console is served."""
     from identity.console.sessions import make_link
 
     if not is_served(at.settings):
@@ -61,10 +61,10 @@ def new_link(at: Installation) -> tuple[str, datetime]:
 
 
 def way_in(settings: Settings, *, unrecorded: bool) -> str | None:
-    """How to get in, for whoever has just started everything; None: no console is served.
+    """Return how to open the console, for the person who has just started everything, or None if none is served.
 
-    A link that signs an owner in is made where the sentence is *unrecorded*. A journal is read by others as well, and
-    by machines that it is sent to.
+    Only if the output is *unrecorded* does it contain a sign-in link: logs are read by others, and sent to other
+    machines.
     """
     from deploy.installation import Installation
 
@@ -78,20 +78,20 @@ def way_in(settings: Settings, *, unrecorded: bool) -> str | None:
     try:
         with Installation(settings) as at:
             url, _ = new_link(at)
-    except (AswhomError, CommitUnknown) as fault:  # the ledger is busy: no reason to stop what runs
+    except (AswhomError, CommitUnknown) as fault:  # the ledger is busy, which is no reason to stop
         return f"{place}; `aswhom console link` prints a link that signs you in ({fault})"
     return f"the console: {url} signs you in once, within ten minutes; `aswhom console link` prints another"
 
 
 def is_served(settings: Settings) -> bool:
-    """Where it is set, as it is set; else wherever it is safe."""
+    """Return the setting, or by default whether serving the console is safe."""
     if settings.console is not None:
         return settings.console
     return settings.console_issuer is not None or stays_here(settings)
 
 
 def sign_in_of(settings: Settings) -> SignInSettings | None:
-    """The console's registration with the provider that people sign in at; None: there is none."""
+    """Return the console's registration with the OpenID provider, or None."""
     from identity.console.sign_in import SignInSettings
 
     if settings.console_issuer is None or settings.console_client_id is None or settings.console_client_secret is None:
@@ -107,7 +107,7 @@ def sign_in_of(settings: Settings) -> SignInSettings | None:
 
 
 def console_faults(settings: Settings) -> Iterator[str]:
-    """Each as a sentence that names the settings, what is wrong between them, and what to do."""
+    """Yield each fault as a sentence: the settings, the problem and the remedy."""
     missing = [name for name in _OF_PROVIDER if getattr(settings, name) is None]
     if 0 < len(missing) < len(_OF_PROVIDER):
         named = " and ".join(f"ASWHOM_{name.upper()}" for name in missing)

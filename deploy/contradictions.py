@@ -1,4 +1,4 @@
-"""Settings that are each in order and cannot be had together: durations that must hold one another."""
+"""Contradictions between settings that are each valid: durations that must fit into one another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.execution.worker import WorkerSettings
 
 
 def contradictions(steps: StepSettings, jobs: WorkerSettings, limits: Limits) -> Iterator[str]:
-    """Each as a sentence that names the settings, what is wrong between them, and what to do."""
+    """Yield each contradiction as a sentence: the settings, the problem and the remedy."""
     call = steps.send_within + steps.call_deadline
     if jobs.claim_for < steps.send_within:
         yield (
@@ -32,11 +32,11 @@ def contradictions(steps: StepSettings, jobs: WorkerSettings, limits: Limits) ->
         )
 
 
-_LEAST_OF_DELIVERIES = 30  # days; GitHub sends again for three, others by hand for as long as this
+_LEAST_OF_DELIVERIES = 30  # days; GitHub redelivers for three, and others can be resent by hand for this long
 
 
 def contradictions_of_retention(kept: Retention) -> Iterator[str]:
-    """Each as a sentence, as above."""
+    """Yield each contradiction between retention settings as a sentence."""
     if kept.jobs and not (kept.steps and kept.bodies):
         lasting = "ASWHOM_KEEP_BODIES" if kept.steps else "ASWHOM_KEEP_STEPS"
         yield (

@@ -1,4 +1,4 @@
-"""Room on the disk of the data directory, where a ledger on SQLite grows and keys are rotated."""
+"""Free space on the data directory's disk, which an SQLite ledger and key rotation need."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 import shutil
 from pathlib import Path
 
-ENOUGH = 500_000_000  # bytes: below that a ledger that grows will soon refuse
+ENOUGH = 500_000_000  # bytes; with less, a growing ledger will soon refuse writes
 
 
 def free(directory: Path) -> float:
-    """How many bytes are free there; NaN where the machine does not say."""
+    """Return the free bytes there, or NaN if the system does not tell."""
     try:
         return shutil.disk_usage(directory).free
     except OSError:
@@ -18,7 +18,7 @@ def free(directory: Path) -> float:
 
 
 def show(directory: Path) -> None:
-    """Have this process' metrics say it, anew each time that they are asked for."""
+    """Export the free space as a metric, measured at each scrape."""
     from pipeline.metrics import show_room
 
     show_room(lambda: free(directory))

@@ -1,6 +1,6 @@
-"""What the environment says that is no setting of ours: it is Celery's, PostgreSQL's, Prometheus' or sudo's.
+"""Environment variables that are not our settings but Celery's, PostgreSQL's, Prometheus' or sudo's.
 
-With `deploy.variables` the only reader of the environment.
+Only this module and `deploy.variables` read the environment.
 """
 
 from __future__ import annotations
@@ -18,42 +18,43 @@ _OUR_NAME = re.compile(r"(aswhom(-(command|web|beat|housekeeping|(worker|revocat
 
 
 def celerys_or_refuse() -> list[str]:
-    """Which variables of Celery's own are not heeded. Raises Misconfigured for one that was already."""
+    """Return Celery's own variables that are ignored. Raise Misconfigured for one that Celery has already acted on."""
     refuse(too_late(name for name, value in os.environ.items() if value))
     return celerys(os.environ)
 
 
 def inherited(*, besides: Collection[str] = ()) -> dict[str, str]:
-    """All of it that a process of ours hands on to another, *besides* these."""
+    """Return the environment that our processes pass on, without *besides*."""
     return {name: value for name, value in os.environ.items() if name not in {*TOO_LATE, *besides}}
 
 
 def name_connections(process: str) -> None:
-    """Have PostgreSQL's views and log call this process's connections by its name.
+    """Name this process's connections in PostgreSQL's views and log.
 
-    An `application_name` in the ledger's URL goes before, and so does a PGAPPNAME that is not a parent's of ours.
+    An `application_name` in the ledger's URL takes precedence, and so does a PGAPPNAME that no parent process of ours
+    set.
     """
     if _OUR_NAME.fullmatch(os.environ.get("PGAPPNAME", "aswhom")):
         os.environ["PGAPPNAME"] = f"aswhom-{process}"
 
 
 def libpq() -> Mapping[str, str]:
-    """What PostgreSQL's library is told besides the ledger's URL."""
+    """Return what libpq is told besides the ledger's URL."""
     return {name: value for name, value in os.environ.items() if name.startswith("PG") and value}
 
 
 def share_metrics(folder: Path) -> None:
-    """Have the processes forked from here on add up their metrics in *folder*. Before prometheus_client is imported."""
+    """Let processes forked from now on add up their metrics in *folder*. Call before prometheus_client is imported."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 
 def metrics_folder() -> Path | None:
-    """The folder that `share_metrics`, or whoever started us, named."""
+    """Return the folder set by `share_metrics` or by the parent process."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     return Path(folder) if folder else None
 
 
 def sudo_user(*, uid: int) -> str | None:
-    """Who became root (*uid* 0) by `sudo`, as it says in SUDO_USER; anybody else may have set that themselves."""
+    """Return the user who became root (*uid* 0) through `sudo`. Anyone else could have set SUDO_USER themselves."""
     name = os.environ.get("SUDO_USER", "")
     return name if uid == 0 and is_operator(name) else None

@@ -1,4 +1,4 @@
-"""Who reaches the web: this machine alone, or others, who then come over TLS."""
+"""Exposure of the web: local only, or reachable from elsewhere, which requires TLS."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 def stays_here(settings: Settings) -> bool:
-    """Whether only this machine reaches the web: it listens on a loopback address, and is known by one."""
+    """True if only this machine reaches the web: both its listen address and its URL are loopback."""
     listens = settings.listen.rpartition(":")[0].strip("[]")
     return is_loopback(listens) and is_loopback(urlsplit(settings.base_url).hostname or "")
 
 
 def is_in_the_clear(settings: Settings) -> bool:
-    """Whether others come, or can, without TLS: keys, codes, links and sessions are then anybody's on the way."""
+    """True if others can connect without TLS, exposing keys, codes, links and sessions on the network."""
     return urlsplit(settings.base_url).scheme == "http" and not stays_here(settings)
 
 
 def reach_faults(settings: Settings) -> Iterator[str]:
-    """Each as a sentence that names the settings, what is wrong between them, and what to do."""
+    """Yield each fault as a sentence: the settings, the problem and the remedy."""
     if is_in_the_clear(settings) and not settings.allow_http:
         yield (
             f"ASWHOM_BASE_URL is {settings.base_url}, ASWHOM_LISTEN is {settings.listen}, and keys, sign-ins and links "

@@ -1,7 +1,7 @@
 """Gunicorn's settings: `gunicorn --config python:deploy.gunicorn deploy.wsgi:app`.
 
-Threads, because a request waits on the ledger's commit; on SQLite one process, whose writer then groups what all of
-them write.
+It uses threads, because a request waits for the ledger's commit. On SQLite it uses one process, whose writer groups the
+writes of all threads.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from deploy.metrics_ports import web_metrics_address
 
 
 class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - the setting's name; Gunicorn has no types
-    """Gunicorn's, but for the log of access."""
+    """Gunicorn's logger without the access log."""
 
     def access(self, *_: object) -> None:
-        """Put no line together: with a configuration of logs Gunicorn would, for each request, and nobody writes it."""
+        """Skip the formatting that Gunicorn does for each request even if nothing writes the line."""
 
 
 _settings = process.settings_or_exit()
-_shared = Path("/dev/shm")  # noqa: S108 - Gunicorn makes an unlinked file there, as it would in /tmp
+_shared = Path("/dev/shm")  # noqa: S108 - Gunicorn creates an unlinked file there, as it would in /tmp
 
 bind = [_settings.listen]
-if _metrics := web_metrics_address(_settings):  # of every process at once: whichever answers adds up what all counted
+if _metrics := web_metrics_address(_settings):  # shared by all processes: the one that answers adds up all counts
     bind.append(_metrics)
 workers = _settings.web_processes or (1 if _settings.on_sqlite else 2)
-worker_class = "deploy.web_worker.Worker"  # of threads
+worker_class = "deploy.web_worker.Worker"
 threads = 32
 timeout = 60
 graceful_timeout = 25
-# Longer than a proxy or balancer keeps a connection that it may send the next request on (60 s with nginx and AWS):
-# one that we close just then costs a delivery, which a proxy may not repeat. An idle one is in the poller, in no
-# thread, and of more than 500 of them in a process those that are idle for the longest are closed.
+# Longer than a proxy or load balancer reuses a connection (60 s with nginx and AWS): if we closed it just as the proxy
+# sends a request, a delivery would be lost, which the proxy may not repeat. Idle connections occupy the poller but no
+# thread. If a process has more than 500 of them, the longest idle ones are closed.
 keepalive = 75
 preload_app = False
-worker_tmp_dir = str(_shared) if _shared.is_dir() else None  # a heartbeat on a slow disk looks like a hung worker
+worker_tmp_dir = str(_shared) if _shared.is_dir() else None  # on a slow disk, heartbeats would make workers look hung
 control_socket_disable = True
 proc_name = "aswhom-web"
 
@@ -47,34 +47,34 @@ limit_request_line = 8190
 limit_request_fields = 100
 limit_request_field_size = 8190
 
-accesslog = None  # an address can hold a code or a state
+accesslog = None  # a URL can contain an OAuth code or state
 logconfig_dict = logs.configuration("web", format=_settings.log_format, level=_settings.log_level)
 
 if workers > 1 and metrics_folder() is None:
     _folder = _settings.data_dir / "metrics" / "web"
     _folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for _left in _folder.glob("*.db"):
-        _left.unlink()  # counters of processes that are gone
+        _left.unlink()  # counters of earlier processes
     share_metrics(_folder)
 
-# Here, where it ends the server with its own exit code: a worker that could not start would be tried again.
+# Checked in the master, where a failure ends the server with its own exit code. A failing worker would be restarted.
 process.fit_or_exit(_settings)
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Before the application is imported."""
+    """Set up logging and naming in a new worker, before the application is imported."""
     logs.configure("web", format=_settings.log_format, level=_settings.log_level)
     name_connections("web")
     build.show()
 
 
 def post_worker_init(worker: Any) -> None:
-    """After the application is imported."""
+    """Exempt the imported application from garbage collection."""
     process.spare_what_is_loaded()
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Gauges of a process that is gone no longer count."""
+    """Drop an ended process's gauges."""
     if metrics_folder() is not None:
         from prometheus_client.multiprocess import mark_process_dead
 

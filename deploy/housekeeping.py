@@ -1,4 +1,4 @@
-"""`python -m deploy.housekeeping`: dispatches, reclaims, wakes, settles and seals until it is told to stop."""
+"""`python -m deploy.housekeeping`: dispatches, reclaims, wakes, settles and seals until it is stopped."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def main() -> int:
 
 
 def keep(housekeeping: Housekeeping, close: Callable[[], None], *, patience: timedelta = PATIENCE) -> None:
-    """Keep house until told to stop, then *close* what the duties use.
+    """Run housekeeping until told to stop, then *close* what the duties use.
 
-    Where one of them has not ended, the process leaves at once, with 1: to close a socket or the ledger under a request
-    that is on the wire loses what it was about, and the threads that would begin another end with us.
+    If a duty has not ended in time, exit immediately with 1. Closing a socket or the ledger under a request in flight
+    would lose its outcome, and exiting ends the threads that would begin another.
     """
     if not housekeeping.run(patience):
         logging.shutdown()

@@ -1,4 +1,4 @@
-"""An installation at hand, for one command: its settings, and its parts, each opened when it is first asked for."""
+"""An installation as one command sees it: its settings, and its parts, opened on first use."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ T = TypeVar("T")
 
 
 class Installation:
-    """A context manager; what was opened is closed at its end."""
+    """Settings and lazily opened parts. A context manager that closes whatever was opened."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.ids = Ids()
-        self.renumbers = False  # whether the command puts right a sequence that is behind its rows
-        self.note: Callable[[str], None] = lambda line: None  # what the operator reads beside the answer
+        self.renumbers = False  # True for the command that repairs a sequence behind its rows
+        self.note: Callable[[str], None] = lambda line: None  # remarks for the operator beside the answer
         self._close: list[Callable[[], None]] = []
 
     @classmethod
     def at(cls, **given: object) -> Installation:
-        """The installation of these settings and of the environment. Raises Misconfigured."""
+        """Return the installation of the given settings and the environment. Raise Misconfigured."""
         settings = load(**given)
         logs.configure("aswhom", format=settings.log_format, level="WARNING")
         name_connections("command")
@@ -67,7 +67,7 @@ class Installation:
 
     @property
     def operator(self) -> str:
-        """Who types, for the audit: as they say, else as the machine knows them."""
+        """Return the operator's name for the audit: the one they claim, or the machine's user."""
         uid = os.getuid()
         if (claimed := self.settings.operator or sudo_user(uid=uid)) is not None:
             return f"cli:{claimed}"
@@ -77,22 +77,22 @@ class Installation:
             return f"cli:{uid}"
 
     def act(self) -> Act:
-        """A new act of the operator, for what is written: made before the write, which may run twice."""
+        """Return a new act of the operator. Create it before a write, which may run twice."""
         from identity.audit import Act
 
         return Act(audit_id=self.ids("aud"), by=self.operator, now=self.now())
 
     @cached_property
     def ledger(self) -> Database:
-        """The ledger, at this version's tables, and with its sequence ahead of its rows but for who sees to that.
+        """Open the ledger, checking that its tables are this version's and its sequence is ahead of its rows.
 
-        Raises Misconfigured.
+        A command that repairs the sequence skips that check. Raise Misconfigured.
         """
         from pipeline.ledger.numbering import behind
         from pipeline.ledger.revision import misfit, revision_of
 
         if self.settings.data_dir.is_dir():
-            self.ledger_file  # noqa: B018 - says so if it is not there: to open it would make an empty one
+            self.ledger_file  # noqa: B018 - raises if there is no file, since opening would create an empty one
         database = self.unchecked_ledger
         found = revision_of(database)
         if found is None:
@@ -103,7 +103,7 @@ class Installation:
 
     @cached_property
     def unchecked_ledger(self) -> Database:
-        """The ledger, whatever tables it has. Raises Misconfigured."""
+        """Open the ledger at whatever version its tables are. Raise Misconfigured."""
         from pipeline.db.database import open_database
 
         if self.settings.database_url is None and not self.settings.data_dir.is_dir():
@@ -117,7 +117,7 @@ class Installation:
 
     @property
     def ledger_file(self) -> Path | None:
-        """The file of a ledger on SQLite, which may be damaged; else None. Raises Misconfigured if it is not there."""
+        """Return the file of an SQLite ledger, which may be damaged, or None. Raise Misconfigured if it is missing."""
         from sqlalchemy import make_url
 
         if not self.settings.on_sqlite:
@@ -127,16 +127,16 @@ class Installation:
             says = f"there is no ledger at {file}"
             if self.settings.key_files().missing():
                 raise Misconfigured(f"{says}: make it with `aswhom init`, or say with --data-dir where it is")
-            # Where it is lost, a new ledger under the old keys is the worst that could be made.
+            # If the ledger was lost, creating a new one under the old keys would only hide that.
             raise Misconfigured(
-                f"{says}, but its keys are there: put its backup there (docs/operations.md), or say with --data-dir "
-                "where it is; only where there never was one, make it with `aswhom init`"
+                f"{says}, but there are keys: restore its backup (docs/operations.md), or say with --data-dir where "
+                "it is; only if there never was a ledger, make one with `aswhom init`"
             )
         return file
 
     @property
     def place(self) -> str:
-        """Where the ledger is, without a password."""
+        """Return the ledger's location without the password."""
         from sqlalchemy import make_url
 
         url = make_url(self.settings.ledger_url())
@@ -147,7 +147,7 @@ class Installation:
 
     @property
     def which(self) -> str:
-        """Which installation it is, for a question that may be answered in the wrong window."""
+        """Identify the installation in a question, which could otherwise be answered in the wrong terminal."""
         return f"{self.settings.console_label or self.settings.base_url}, its ledger at {self.place}"
 
     def read(self, fn: Callable[[Connection], T]) -> T:
@@ -158,7 +158,7 @@ class Installation:
 
     @cached_property
     def http(self) -> Client:
-        """The guarded client, for the few commands that ask a provider."""
+        """Return the guarded HTTP client, for the few commands that contact a provider."""
         from identity.http.client import Client
 
         client = Client(policy=self.settings.addresses(), pool_size=2, ca_file=self.settings.ca_file)
@@ -190,23 +190,23 @@ class Installation:
 
     @cached_property
     def runtime(self) -> Runtime:
-        """All the parts of a process that runs work, for what needs them: the connect flow."""
+        """Open all the parts of a process that runs work, for the commands that need them."""
         from deploy.process import open_runtime
 
-        self.ledger  # noqa: B018 - says so if the tables are not there
+        self.ledger  # noqa: B018 - raises if the tables are missing
         runtime = open_runtime(self.settings)
         self._close.append(runtime.close)
         return runtime
 
     def ring_jobs(self, bells: Sequence[Bell]) -> None:
-        """Best effort: housekeeping rings again."""
+        """Ring the workers. Best effort: housekeeping rings again."""
         from pipeline.broker.doorbells import Doorbells
 
         if bells:
             Doorbells(self.ledger, self._ring).jobs(bells)
 
     def ring_revocations(self, ids: Sequence[str]) -> None:
-        """Best effort: housekeeping goes on without."""
+        """Ring for revocations. Best effort: housekeeping continues them without it."""
         self._ring.revocations(ids)
 
     @cached_property

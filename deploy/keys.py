@@ -1,8 +1,8 @@
-"""The installation's own secrets, a file each: the vault's keys and the signing seed.
+"""The installation's own secrets, one file each: the vault's keys and the signing seed.
 
-vault    `id:base64` a line; the highest id seals, every one of them opens. The environment may hold them in its place
-signing  32 bytes in base64: the Ed25519 seed that signs receipts and the audit; its successor, while it is rotated, in
-         signing.next
+vault    one `id:base64` per line. The highest id seals, all of them open. The environment may hold the keys instead
+signing  32 bytes in base64, the Ed25519 seed that signs receipts and the audit. During a rotation, signing.next holds
+         its successor
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _BYTES = 32
 
 @dataclass(frozen=True, kw_only=True)
 class KeyFiles:
-    """Where they are."""
+    """Locations of the key files."""
 
     vault: Path
     signing: Path
-    ring: Secret | None = field(default=None, repr=False)  # the vault's keys from the environment, for their file
+    ring: Secret | None = field(default=None, repr=False)  # the vault's keys from the environment, if not in their file
 
     def read(self) -> Keys:
-        """The keys themselves. Raises Misconfigured, with every fault at once."""
+        """Read the keys. Raise Misconfigured with every fault at once."""
         from identity.keys.vault import read_keys
         from pipeline.runtime_settings import Keys
 
@@ -64,11 +64,11 @@ class KeyFiles:
         return keys
 
     def missing(self) -> list[Path]:
-        """The files there are not."""
+        """Return the files that do not exist."""
         return [path for path in self._paths() if not path.exists()]
 
     def create(self) -> list[Path]:
-        """Write those that are missing, with new keys; returns them. One that exists is never touched."""
+        """Create missing files with new keys, and return them. Existing files are never touched."""
         from identity.keys.vault import new_key_line
 
         made = []
@@ -80,9 +80,9 @@ class KeyFiles:
         return made
 
     def add_vault_key(self) -> int:
-        """A further vault key, which seals from now on; the earlier ones still open. Returns its id.
+        """Add a vault key, which seals from now on while earlier ones still open. Return its id.
 
-        Raises Misconfigured where the keys are not in a file.
+        Raise Misconfigured if the keys are not in a file.
         """
         from identity.keys.vault import new_key_line, read_keys
 
@@ -92,9 +92,9 @@ class KeyFiles:
         return number
 
     def retire_vault_key(self, number: int) -> Path:
-        """Take a vault key out of the file, into one beside it, which is returned: a backup may need it yet.
+        """Move a vault key to a file beside the ring, because a backup may still need it. Return that file.
 
-        Raises Misconfigured for the newest key, and for one there is not.
+        Raise Misconfigured for the newest key and for an unknown one.
         """
         from identity.keys.vault import read_keys
 
@@ -109,28 +109,29 @@ class KeyFiles:
         (line,) = [line for line in lines if number in read_keys(line)]
         beside = self.vault.with_name(self.vault.name + ".retired")
         kept = _ended(_text(beside)) if beside.exists() else ""
-        # Before it leaves the ring: there is always one file that has it.
+        # Written before the key leaves the ring, so that one file always has it.
         _replace(beside, kept + _ended(line), like=self.vault)
         _replace(self.vault, "".join(other for other in lines if other is not line))
         return beside
 
     def next_signing_key(self) -> bytes:
-        """The seed that is to sign next, made unless an interrupted rotation left one. Raises Misconfigured."""
+        """Return the next signing seed, reusing the one an interrupted rotation left. Raise Misconfigured."""
         beside = self._next_signing
         if not beside.exists():
             _replace(beside, _new_line(), like=self.signing)
         return _one_key(beside)(_text(beside))
 
     def adopt_signing_key(self) -> None:
-        """Let the next seed take the place of the one that signs, which is gone then."""
+        """Replace the signing seed by the next one."""
         self._next_signing.replace(self.signing.resolve())
 
     def exposed(
         self, *, flags: Callable[[Path], int] = lambda folder: os.statvfs(folder).f_flag
     ) -> list[tuple[Path, bool]]:
-        """The folders of the keys that others may look into, and whether they may change them.
+        """Return the key folders that others can read, and whether they can also write to them.
 
-        One that is mounted read-only is left out, whatever its mode: an orchestrator's volume, which nobody can change.
+        Folders mounted read-only are left out whatever their mode: they are an orchestrator's volumes, which nobody can
+        change.
         """
         folders = {path.parent for path in self._paths() if path.parent.exists()}
         folders = {folder for folder in folders if not flags(folder) & os.ST_RDONLY}
@@ -140,7 +141,7 @@ class KeyFiles:
 
     @property
     def _next_signing(self) -> Path:
-        real = self.signing.resolve()  # a rename is whole in one folder
+        real = self.signing.resolve()  # a rename is atomic within one folder
         return real.with_name(real.name + ".next")
 
     def _vault_text(self, otherwise: str) -> str:
@@ -206,10 +207,10 @@ def _ended(text: str) -> str:
 
 
 def _replace(path: Path, text: str, *, like: Path | None = None) -> None:
-    """Whoever reads it meanwhile sees the old file or the new one, whole.
+    """Replace a file atomically: readers see either the old or the new contents.
 
-    A link stays one. The new file belongs to whom *like* belongs to, or the old one: a command that root runs must not
-    take the keys away from the processes. Raises Misconfigured.
+    A symbolic link stays one. The new file gets the owner and mode of *like*, or of the old file, so that a command run
+    as root does not lock the processes out of their keys. Raise Misconfigured.
     """
     real, owned = path.resolve(), (like or path).stat()
     beside = real.with_name(real.name + ".new")
@@ -231,21 +232,21 @@ def _replace(path: Path, text: str, *, like: Path | None = None) -> None:
 
 
 def _write_new(path: Path, text: str) -> None:
-    """Whole or not at all: a key file that is there is never written again, so one left empty would stay so."""
+    """Create a file completely or not at all. Existing key files are never rewritten, so a partial one would stay."""
     with NamedTemporaryFile("w", encoding="ascii", dir=path.parent, prefix=f".{path.name}.") as file:  # mode 0600
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
         try:
-            os.link(file.name, path)  # unlike a rename, it refuses a name that is taken
+            os.link(file.name, path)  # unlike a rename, a link fails if the name is taken
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise
-            _write_exclusively(path, text)  # no links on this file system
+            _write_exclusively(path, text)  # this file system has no hard links
 
 
 def _write_exclusively(path: Path, text: str) -> None:
-    """As a file of one's own that was not there before, and on the disk when it returns."""
+    """Create a private file that must not exist yet, and sync it to disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(text)

@@ -1,6 +1,6 @@
-"""How many connections to PostgreSQL each process of ours holds at most, by what it does or by the settings.
+"""Maximum PostgreSQL connections of each process, by its kind or by the settings.
 
-Each is a process of the server's own, of some MB, and there are as many as its `max_connections` and no more.
+Each connection is a server process of some MB, and `max_connections` limits their number.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from collections.abc import Mapping
 
 from deploy.variables import Variables
 
-_BESIDE_WRITES = 10  # in a worker: eight that read, and two for what goes ahead of the writes
+_BESIDE_WRITES = 10  # in a worker: eight for reads, and two for urgent writes
 _NEEDED = {"web": 16, "revocations": 10, "housekeeping": 12, "beat": 2}
-#: As many as have a use for one: threads, and two for what goes ahead.
+#: The most a process can use: one per thread, and two for urgent writes.
 _OF_USE = {"web": 34, "worker": 34, "revocations": 10, "housekeeping": 31, "beat": 2}
-_WEB = 2  # processes of it, unless the settings say so
+_WEB = 2  # the default number of web processes
 _NAMED = re.compile(r"aswhom-(web|worker|revocations|housekeeping|beat)\b")
 
 
 def most_connections(settings: Variables, process: str) -> int:
-    """Of one *process* by its name, `worker-2` say."""
+    """Return the maximum for one *process* by its name, such as `worker-2`."""
     kind = process.partition("-")[0]
     needed = _NEEDED.get(kind, settings.worker_writes + _BESIDE_WRITES)
     said = settings.database_connections
@@ -27,19 +27,19 @@ def most_connections(settings: Variables, process: str) -> int:
 
 
 def of_one_host(settings: Variables) -> int:
-    """Of all that these settings start on one host."""
+    """Return the maximum for everything that these settings start on one host."""
     return of_these(settings, {kind: settings.workers if kind == "worker" else 1 for kind in _OF_USE})
 
 
 def of_these(settings: Variables, started: Mapping[str, int]) -> int:
-    """Of so many of each kind as are *started*; a `web` is several processes by itself."""
+    """Return the maximum for *started* processes, counted by kind. One `web` consists of several processes."""
     return sum(number * _of_kind(settings, kind) for kind, number in started.items())
 
 
 def of_all_seen(settings: Variables, sessions: Mapping[tuple[str, str | None], int]) -> int:
-    """Of the processes whose *sessions* are there: how many of each name and address.
+    """Return the maximum for the processes seen in *sessions*, which counts connections by name and address.
 
-    Where there are more of them than one such process holds, several go by one name there.
+    More connections than one such process holds mean that several processes share a name and address.
     """
     return sum(max(_named(settings, name), there) for (name, _), there in sessions.items())
 

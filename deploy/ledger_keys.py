@@ -1,4 +1,4 @@
-"""The keys' files and the ledger belong together: keys are made for a new ledger alone, and used on their own."""
+"""Guards that key files and ledger belong together: new keys only for a new ledger, and no foreign keys."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ T = TypeVar("T")
 
 
 def is_unmade(settings: Settings) -> bool:
-    """Whether there is no file of a ledger on SQLite: to look into it would make one."""
+    """True if an SQLite ledger has no file yet. Opening it would create one."""
     return settings.on_sqlite and not Path(settings.ledger_url().removeprefix("sqlite:///")).exists()
 
 
 def refuse_new_keys(settings: Settings, files: KeyFiles, missing: Collection[Path]) -> None:
-    """Raises Misconfigured if one of the *missing* files is one that the ledger needs as it was."""
+    """Raise Misconfigured if the ledger depends on one of the *missing* key files."""
     from identity.keys.proven_keys import held
 
     if is_unmade(settings):
@@ -47,7 +47,7 @@ def refuse_new_keys(settings: Settings, files: KeyFiles, missing: Collection[Pat
 
 
 def tell_of_new_ledger(settings: Settings, made: Collection[Path], say: Callable[[str], None]) -> None:
-    """Say so where an empty ledger is about to be made under keys that are not among those *made* just now."""
+    """Warn when an empty ledger is about to be created under existing keys, that is, none *made* just now."""
     from pipeline.ledger.revision import revision_of
 
     files = settings.key_files()
@@ -55,13 +55,13 @@ def tell_of_new_ledger(settings: Settings, made: Collection[Path], say: Callable
         return
     if is_unmade(settings) or _with(settings, revision_of) is None:
         say(
-            "the keys are there and no ledger is, so a new and empty one is made. Where one was lost, take that away "
-            "again, and put the backup there (docs/operations.md)"
+            "there are keys but no ledger, so a new, empty one is created. If a ledger was lost, remove the new one "
+            "and restore the backup (docs/operations.md)"
         )
 
 
 def prove_keys(settings: Settings) -> None:
-    """Raises Misconfigured if the vault's keys are not those of the ledger, at whatever version its tables are."""
+    """Raise Misconfigured if the vault's keys are not the ledger's, at whatever version its tables are."""
     from identity.keys.proven_keys import kept_there, prove
     from identity.keys.vault import Vault
 

@@ -1,7 +1,7 @@
-"""Whether the ledger's PostgreSQL is another host, and what is said of TLS on the way to it.
+"""Check that the way to a PostgreSQL on another host is explicitly encrypted, or explicitly not.
 
-libpq's own default, `prefer`, speaks in clear text to whoever answers that it has no TLS, and asks nobody for a
-certificate. Whoever stands in between then reads the ledger and writes to it, which is everything: so it must be said.
+libpq's default, `prefer`, falls back to clear text if the server claims to have no TLS, and verifies no certificate. A
+man in the middle could then read and write the whole ledger, so the mode has to be set.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Mode(StrEnum):
 
 
 VERIFYING = frozenset({Mode.VERIFY_CA, Mode.VERIFY_FULL})
-_SOCKET = ("/", "@")  # what the name of a socket's folder, or of one without a file, begins with
+_SOCKET = ("/", "@")  # prefixes of a socket's directory, and of an abstract socket
 
 
 def other_hosts(url: str, libpq: Mapping[str, str]) -> list[str]:
-    """Of the URL's hosts, those that are neither this one nor a socket; where libpq's service says them, that.
+    """Return the URL's hosts that are neither local nor a socket, or the libpq service that names them.
 
-    *libpq* is what the environment tells libpq, which counts where the URL is silent.
+    *libpq* is libpq's environment, which applies where the URL says nothing.
     """
     from sqlalchemy import make_url
 
@@ -40,7 +40,7 @@ def other_hosts(url: str, libpq: Mapping[str, str]) -> list[str]:
         given = address.query.get(name) or libpq.get(variable) or ()
         return ",".join([given] if isinstance(given, str) else given).split(",") if given else []
 
-    reached = said("hostaddr", "PGHOSTADDR")  # goes before names, which certificates are compared with then
+    reached = said("hostaddr", "PGHOSTADDR")  # overrides the host names, which then only serve to check certificates
     named = [*address.host.split(","), *said("host", "")] if address.host else said("host", "PGHOST")
     hosts = [host.rpartition(":")[0] or host if host.count(":") == 1 else host for host in reached or named]
     if not hosts:
@@ -49,7 +49,7 @@ def other_hosts(url: str, libpq: Mapping[str, str]) -> list[str]:
 
 
 def said_mode(url: str, libpq: Mapping[str, str]) -> str | None:
-    """The sslmode that the URL says, or the environment does; None: nobody."""
+    """Return the sslmode from the URL or the environment, or None."""
     from sqlalchemy import make_url
 
     said = make_url(url).query.get("sslmode")
@@ -57,14 +57,14 @@ def said_mode(url: str, libpq: Mapping[str, str]) -> str | None:
 
 
 def ledger_faults(url: str, libpq: Mapping[str, str]) -> Iterator[str]:
-    """Each as a sentence that names the setting, what is wrong with it, and what to do. None on SQLite."""
+    """Yield each fault as a sentence with the setting, the problem and the remedy. Nothing on SQLite."""
     from sqlalchemy.exc import ArgumentError
 
     if not url.startswith("postgresql"):
         return
     try:
         hosts, mode = other_hosts(url, libpq), said_mode(url, libpq)
-    except (ArgumentError, ValueError):  # their texts quote the URL
+    except (ArgumentError, ValueError):  # their messages quote the URL
         yield "ASWHOM_DATABASE_URL: that is no URL: give sqlite:///path or postgresql://user@host/name"
         return
     if not hosts:

@@ -1,7 +1,7 @@
-"""Listens to supervisord's events: tells of processes that end, and ends all of it when one cannot be kept running.
+"""supervisord's event listener: logs processes that end, and stops everything when one cannot be kept running.
 
-supervisord itself would go on with what is left, and exit with 0. The protocol is lines on standard output:
-http://supervisord.org/events.html
+supervisord itself would go on with the remaining processes, and exit with 0. The protocol uses lines on standard
+output: http://supervisord.org/events.html
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from deploy import logs, process
 
 log = logging.getLogger(__name__)
 
-#: Its parent, whichever way this one ends.
+#: Our parent, read at start.
 _SUPERVISORD = os.getppid()
 
 
@@ -36,7 +36,7 @@ def main(fatal_file: Path) -> int:
         event = _words(_payload(sys.stdin, int(header["len"])))
         tell(header["eventname"], event)
         if header["eventname"] == "PROCESS_STATE_FATAL":
-            with suppress(OSError):  # a full disk may be why it cannot be kept running, and must not keep the rest up
+            with suppress(OSError):  # a full disk may be the cause, and must not prevent the stop
                 fatal_file.write_text(event["processname"], encoding="utf-8")
             os.kill(_SUPERVISORD, signal.SIGTERM)
         sys.stdout.write("RESULT 2\nOK")
@@ -44,7 +44,7 @@ def main(fatal_file: Path) -> int:
 
 
 def tell(name: str, event: dict[str, str]) -> None:
-    """A line of the log for one event; an exit that was asked for is none."""
+    """Log one event. A requested stop produces none."""
     of = event.get("processname", "")
     match name:
         case "PROCESS_STATE_EXITED":

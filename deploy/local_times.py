@@ -1,4 +1,4 @@
-"""How a command says when: by the clock of the machine it is given on, with that clock's offset from UTC."""
+"""Times in command output: local time with its offset from UTC."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from datetime import datetime
 
 
 def local_time(moment: datetime) -> str:
-    """A moment for people, as `--since` takes it. As JSON a document has it in full."""
+    """Format a moment for people, in a form that `--since` accepts. JSON output has it in full."""
     return moment.astimezone().isoformat(sep=" ", timespec="seconds")

@@ -1,8 +1,8 @@
-"""Logs: a line an event, JSON or for the eye, ours and the libraries' alike, with the name of the process in it.
+"""Logging: one line per event, as JSON or for people, with the process's name.
 
-No secret gets here because none is ever handed over: tokens are a type that masks itself, errors name ids, and a
-traceback shows source lines and never the values of variables. Libraries that log addresses with their queries, or a
-line for every message, are heard from WARNING on.
+It covers our loggers and libraries' alike. Secrets stay out because they are never passed in: tokens have a type that
+masks itself, errors name ids, and tracebacks show source lines without the values of variables. Libraries that log URLs
+with query strings, or a line per message, log from WARNING on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-#: They tell of every request, message or statement; our own lines say what it was for.
+#: Log every request, message or statement. Our own lines cover these, with their purpose.
 _TALKATIVE = (
     "alembic",
     "amqp",
@@ -29,27 +29,27 @@ _TALKATIVE = (
     "sqlalchemy",
 )
 
-#: What Gunicorn says of a request that it cannot read, or whose answer fails; behind it stands what was sent.
+#: Gunicorn's messages about unreadable or failed requests, which go on to quote the request.
 _QUOTING = re.compile(r"(Invalid request from ip=\S*: [^:]*|Error handling request)\b.*", re.DOTALL)
 
 Format = Literal["json", "console"]
 
 
 class Unquoted(logging.Filter):
-    """What is wrong with a request is told without it: its line or a header can hold a link or a key."""
+    """Filter that removes quoted requests from error messages, since they can contain links or keys."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Shorten what quotes a request."""
+        """Cut off the quoted request."""
         if quoting := _QUOTING.fullmatch(record.getMessage()):
             record.msg, record.args = quoting[1], ()
         return True
 
 
 def configure(process: str, *, format: Format, level: str) -> None:
-    """Send everything this process logs to its standard error."""
+    """Send this process's logs to standard error."""
     logging.config.dictConfig(configuration(process, format=format, level=level))
-    # Ours is logged through the standard library. A workflow's own package may use structlog, whose defaults write to
-    # standard output whatever the level, and with the values of variables where Rich is installed.
+    # We log through the standard library. A workflow's own package may use structlog, whose defaults write to standard
+    # output at every level, and show the values of variables if Rich is installed.
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -60,19 +60,19 @@ def configure(process: str, *, format: Format, level: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
     logging.captureWarnings(capture=True)
-    # As root on a machine of one's own is how newcomers start. What Celery fears of it, pickled messages, is refused.
+    # Newcomers often start as root on their own machine. Celery warns because of pickled messages, which we refuse.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
 
 
 def configuration(process: str, *, format: Format, level: str) -> dict[str, Any]:
-    """The same for whoever wants a dictionary of the standard library's: Gunicorn."""
+    """Return the same configuration as a dictionary of the standard library, for Gunicorn."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
             "line": {
                 "()": structlog.stdlib.ProcessorFormatter,
-                # Foreign to structlog: what comes by the standard library's logging.
+                # For records from the standard library's logging, which are foreign to structlog.
                 "foreign_pre_chain": _processors(process),
                 "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(format)],
             }
@@ -82,14 +82,14 @@ def configuration(process: str, *, format: Format, level: str) -> dict[str, Any]
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             **{name: {"level": "WARNING"} for name in _TALKATIVE},
-            # On DEBUG it tells each request's path, and some paths are links that sign in, connect or approve.
+            # At DEBUG it logs request paths, some of which are links that sign in, connect or approve.
             "gunicorn.error": {
                 "level": "INFO" if level == "DEBUG" else level,
                 "filters": ["unquoted"],
                 "handlers": [],
                 "propagate": True,
             },
-            # An address can hold a code or a state, and a delivery is in the ledger.
+            # URLs can contain an OAuth code or state, and deliveries are in the ledger anyway.
             "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
             "werkzeug": {"level": "WARNING"},
         },
@@ -97,7 +97,7 @@ def configuration(process: str, *, format: Format, level: str) -> dict[str, Any]
 
 
 def _processors(process: str) -> list[Processor]:
-    """What every line tells beside its words: what is bound where it was logged, its level and time, its extras."""
+    """Return the processors that add context, level, time, process name and extras to every line."""
 
     def name(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         event["process"] = process
@@ -115,7 +115,7 @@ def _processors(process: str) -> list[Processor]:
 def _renderer(format: Format) -> Processor:
     if format == "json":
         return _json
-    # The default shows the values of variables where Rich is installed.
+    # The default shows the values of variables if Rich is installed.
     return structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=0, sort_keys=False
     )

@@ -1,4 +1,4 @@
-"""The ports that processes answer Prometheus on: what one has, no other can have."""
+"""The processes' metrics ports, which must all be different."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _ON_ITS_OWN = ("WEB", "REVOCATIONS", "HOUSEKEEPING", "BEAT")
 
 
 def web_metrics_address(settings: Settings) -> str | None:
-    """Where the web answers them; None: where it listens anyway."""
+    """Return the address of the web's metrics, or None if they are served on its own port."""
     return metrics_address(settings, settings.web_metrics_port) if settings.web_metrics_port else None
 
 
 def metrics_address(settings: Settings, port: int) -> str:
-    """Where a process answers them on that *port*, as it is written for Gunicorn and for Prometheus."""
+    """Return the metrics address for a *port*, in the notation of Gunicorn and Prometheus."""
     host = settings.metrics_host.strip("[]")
     return f"{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def port_faults(settings: Settings) -> Iterator[str]:
-    """Each as a sentence that names the settings, what is wrong between them, and what to do."""
+    """Yield each conflict as a sentence: the settings, the problem and the remedy."""
     taken = {int(settings.listen.rpartition(":")[2]): f"ASWHOM_LISTEN ({settings.listen}), which others reach"}
     for name, port in _claimed(settings):
         if port and taken.setdefault(port, name) != name:
@@ -35,7 +35,7 @@ def port_faults(settings: Settings) -> Iterator[str]:
 
 
 def _claimed(settings: Settings) -> Iterator[tuple[str, int]]:
-    """Which settings give which ports to the processes of one machine."""
+    """Yield each metrics port of one machine's processes, with the setting it comes from."""
     for process in _ON_ITS_OWN:
         yield f"ASWHOM_{process}_METRICS_PORT", settings.metrics_port(process.lower())
     first = settings.worker_metrics_port

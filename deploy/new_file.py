@@ -1,4 +1,4 @@
-"""A file that is there as a whole or not at all, and never in the place of another."""
+"""Atomic creation of a new file, which never replaces an existing one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from identity.errors import BadInput
 
 @contextmanager
 def whole(output: Path, part: str) -> Iterator[Path]:
-    """An empty file beside *output*, for its owner alone, that takes its name once all is written.
+    """Yield an empty private file beside *output* that is renamed to it once it is completely written.
 
-    It goes if that is not. Raises BadInput, where *output* is there too: what a run that failed would have taken the
-    place of may be the last good one.
+    On failure the file is removed. Raise BadInput, also if *output* exists: a failed run must not replace the last good
+    file.
     """
     _refuse_old(output)
     written = output.with_name(f".{output.name}.{part}")
@@ -29,7 +29,7 @@ def whole(output: Path, part: str) -> Iterator[Path]:
     except OSError as error:
         raise BadInput(f"{output} cannot be written: {error.strerror}") from error
     finally:
-        with suppress(OSError):  # whatever kept it from being written may keep it from being looked for
+        with suppress(OSError):  # the same fault may prevent this too
             written.unlink()
 
 
@@ -39,7 +39,7 @@ def _refuse_old(output: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """A loss of power after the command's answer must not leave the name of a file without what is in it."""
+    """Sync to disk: a power failure after the command's answer must not leave a file name without its contents."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)

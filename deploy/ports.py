@@ -1,4 +1,4 @@
-"""Loopback ports for processes that are about to start."""
+"""Free loopback ports for processes that are about to start."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 
 def free_ports(number: int) -> list[int]:
-    """So many ports that were free a moment ago, all different."""
+    """Return *number* different ports that were free a moment ago."""
     with ExitStack() as held:
         probes = [held.enter_context(socket.socket()) for _ in range(number)]
         for probe in probes:

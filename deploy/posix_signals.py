@@ -1,4 +1,4 @@
-"""Signals that are somebody's for as long as something lasts."""
+"""Temporary signal handlers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 @contextmanager
 def handling(numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Have these signals call *handler* for as long as that."""
+    """Install *handler* for these signals within the context, and restore the earlier handlers afterwards."""
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

@@ -1,4 +1,4 @@
-"""What every entry point does first: settings, logs and metrics, and later the runtime."""
+"""Startup of every entry point: settings, logs and metrics first, the runtime later."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ LOOK_AGAIN = timedelta(seconds=2)
 
 
 def settings_or_exit() -> Settings:
-    """The settings. If some are wrong: print what is, and exit."""
+    """Return the settings, or print their faults and exit."""
     return _or_exit(load)
 
 
 def celerys_or_exit() -> list[str]:
-    """For what a `celery` command loads: which of Celery's own variables are ignored. If one is refused, exit."""
+    """Return Celery's own variables that are ignored, for a module `celery` loads. Exit if one must be refused."""
     celery_environment.take_no_options()
     return _or_exit(celerys_or_refuse)
 
 
 def workflows_or_exit(settings: Settings) -> Registry:
-    """The workflows and tools. If they cannot be loaded: print why, and exit."""
+    """Return the workflows and tools, or print why they cannot be loaded and exit."""
     return _or_exit(lambda: workflows(settings))
 
 
 def fit_or_exit(settings: Settings) -> None:
-    """Return if keys can be read and workflows loaded. If not: print why, and exit."""
+    """Check that keys can be read and workflows loaded, or print why not and exit."""
     _or_exit(settings.runtime)
     workflows_or_exit(settings)
 
@@ -74,10 +74,10 @@ def set_up(
     listed: str | None = None,
     is_well: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Name *process* in its logs and database connections, and serve its metrics, on the port of *listed* if given.
+    """Name *process* in its logs and database connections, and serve its metrics on the port of *listed*, if given.
 
-    *is_ready*: settings, keys, workflows and the ledger were found good. The memory is kept private first, because it
-    holds passwords already and will hold keys.
+    *is_ready* tells whether settings, keys, workflows and the ledger were found good. The memory is made private first,
+    because it holds passwords already and will hold keys.
     """
     keep_memory_private()
     logs.configure(process, format=settings.log_format, level=settings.log_level)
@@ -87,9 +87,9 @@ def set_up(
 
 
 def listed_as(name: str, queues: Collection[str]) -> str:
-    """The entry of a Celery worker in the process list, by its queues, because its name may be anything.
+    """Return a Celery worker's entry in the process list. It is found by its queues, because its name may be anything.
 
-    A numbered name (`worker-2`) counts only as `aswhom up` gives it: elsewhere a number may be a host's or a pod's.
+    A numbered name (`worker-2`) counts only as `aswhom up` assigns it: elsewhere the number may be a host's or a pod's.
     """
     if set(queues) == {"revocations"}:
         return "revocations"
@@ -120,10 +120,10 @@ def tell_ignored(names: Sequence[str]) -> None:
 
 
 def spare_what_is_loaded() -> None:
-    """Exempt everything loaded so far from garbage collection: it lives as long as the process.
+    """Exempt everything loaded so far from garbage collection, since it lives as long as the process.
 
-    These are some 140,000 objects. Going through them takes a tenth of a second in which no thread runs, and every
-    lock that a thread holds stays held.
+    These are some 140,000 objects. A collection that visits them stops every thread for a tenth of a second, including
+    threads that hold locks.
     """
     gc.collect()
     gc.freeze()
@@ -172,7 +172,7 @@ def serve_metrics(
 
 
 def workflows(settings: Settings) -> Registry:
-    """The workflows and tools of ASWHOM_WORKFLOWS, or else of all installed packages. Raises Misconfigured."""
+    """Return the workflows and tools of ASWHOM_WORKFLOWS, or of all installed packages. Raise Misconfigured."""
     from pipeline.workflow import Registry
 
     modules = settings.workflows
@@ -190,7 +190,7 @@ def workflows(settings: Settings) -> Registry:
 
 
 def celery_app(settings: Settings, registry: Registry) -> App:
-    """The Celery application of a process that rings, works or is beat. Opens nothing yet."""
+    """Return the Celery application of a process that rings, works or is beat. It opens nothing yet."""
     from deploy.shared_redis import tell_of_another
     from pipeline.broker.celery import make_celery
     from pipeline.broker.ring import CeleryRing
@@ -208,9 +208,9 @@ def celery_app(settings: Settings, registry: Registry) -> App:
 
 
 def open_runtime(settings: Settings, process: str | None = None) -> Runtime:
-    """The runtime of *process*, which is no Celery worker; None: of a command. Call it after any fork.
+    """Open the runtime of *process*, or of a command if None. Not for Celery workers. Call it after any fork.
 
-    Raises Misconfigured.
+    Raise Misconfigured.
     """
     from pipeline.broker.ring import CeleryRing
     from pipeline.runtime import Runtime
@@ -220,11 +220,11 @@ def open_runtime(settings: Settings, process: str | None = None) -> Runtime:
 
 
 def of_its_tables(runtime: Runtime) -> Runtime:
-    """*runtime*, once its ledger is fit for a process that moves jobs. Waits for a ledger that is away.
+    """Return *runtime* once its ledger is fit for a process that moves jobs. Wait for a ledger that is unavailable.
 
-    Raises Misconfigured for tables of another version (every statement would fail, and so bury jobs), for a ledger that
-    was restored without its sequence, and for secrets that other keys have sealed. The web does not check this: it is
-    not ready (`/readyz`) until the ledger fits.
+    Raise Misconfigured for tables of another version (every statement would fail, and jobs would die of it), for a
+    ledger that was restored without its sequence, and for secrets sealed by other keys. The web does not check this: it
+    stays unready (`/readyz`) until the ledger fits.
     """
     from identity.keys.proven_keys import LOOKED_THROUGH, prove
     from pipeline.ledger.numbering import behind
@@ -241,7 +241,7 @@ def of_its_tables(runtime: Runtime) -> Runtime:
 
 
 def wait_for_ledger(settings: Settings, *, tell: Callable[[str], None]) -> None:
-    """Return once the ledger's server answers; it may start later than we do. Raises Misconfigured."""
+    """Return once the ledger's server answers, since it may start later than we do. Raise Misconfigured."""
     from pipeline.db.database import open_database
     from pipeline.ledger.revision import revision_of
 
@@ -256,20 +256,20 @@ def _log_that_it_waits(why: str) -> None:
 
 
 def _awaited(read: Callable[[], T], *, tell: Callable[[str], None] = _log_that_it_waits) -> T:
-    """The result of *read*, once the ledger's server answers."""
+    """Return the result of *read*, once the ledger's server answers."""
     pause = threading.Event()
-    # Nothing handles these signals yet. Celery's beat does, but it would only make its scheduler, and wait here again.
+    # Usually nothing handles these signals yet. Celery's beat does, but would only create its scheduler and wait here.
     with handling((signal.SIGTERM, signal.SIGINT), _leave):
         while True:
             try:
                 return read()
             except LedgerDamaged as damaged:
-                raise Misconfigured(str(damaged)) from damaged  # do not wait: this process would not see a restore
+                raise Misconfigured(str(damaged)) from damaged  # no waiting: this process would not see a restore
             except Unavailable as away:
                 tell(f"the ledger is waited for: {away}")
             pause.wait(LOOK_AGAIN.total_seconds())
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
-    """Exit as for a clean end: no work was begun."""
+    """Exit cleanly, because no work was begun."""
     raise SystemExit(0)

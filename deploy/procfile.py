@@ -1,4 +1,4 @@
-"""The process list, `name: command` a line, which any process manager reads and `aswhom up` runs."""
+"""The process list: one `name: command` per line, readable by any process manager and run by `aswhom up`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 from identity.errors import Misconfigured
 
 _HERE = Path(__file__).parent
-#: In an installed package it lies beside this file, in a checkout at the root.
+#: Beside this file in an installed package, at the root of a checkout.
 _PLACES = (_HERE / "Procfile", _HERE.parent / "Procfile")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """One line of the list, or a process beside it. Words of *environment* are set for it alone."""
+    """A line of the list, or a process run beside it. *environment* is added for this process only."""
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def numbered(self, number: int) -> Process:
-        """One of several of a kind: `worker-2`, in its name and in its `--hostname`."""
+        """Return one of several processes of a kind, `worker-2`, with the number also in its `--hostname`."""
         name = f"{self.name}-{number}"
         renamed = tuple(
             f"{name}{word.removeprefix(self.name)}" if word.startswith(f"{self.name}@") else word
@@ -33,7 +33,7 @@ class Process:
 
 
 def read() -> list[Process]:
-    """The processes of an installation. Raises Misconfigured."""
+    """Return the processes of an installation. Raise Misconfigured."""
     for place in _PLACES:
         if place.is_file():
             return parse(place.read_text(encoding="utf-8"))
@@ -41,7 +41,7 @@ def read() -> list[Process]:
 
 
 def parse(text: str) -> list[Process]:
-    """The processes that a Procfile names."""
+    """Return the processes in a Procfile."""
     lines = (line.strip() for line in text.splitlines())
     found = []
     for line in lines:

@@ -1,4 +1,4 @@
-"""docs/providers.md, and the list of providers: what the rows say, and how far each value was verified."""
+"""docs/providers.md and the list of providers: each row's values, and how well they were verified."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ type is kept and shown to nobody) and
 
 
 def summary(profile: Profile) -> dict[str, object]:
-    """One line of the list."""
+    """Return a provider's line in the list."""
     kinds = [source.evidence for source in profile.sources.values()]
     return {
         "name": profile.name,
@@ -50,7 +50,7 @@ def summary(profile: Profile) -> dict[str, object]:
 
 
 def sourced(profile: Profile) -> frozenset[str]:
-    """The fields that must have a source: those that every row gives, and those that depart from the default."""
+    """Return the fields that need a source: those without a default, and those that differ from it."""
     named = set()
     for one in fields(Profile):
         given = getattr(profile, one.name)
@@ -61,7 +61,7 @@ def sourced(profile: Profile) -> frozenset[str]:
 
 
 def render(profiles: Mapping[str, Profile]) -> str:
-    """The whole page."""
+    """Return the whole page."""
     return "\n".join([_HEAD, *(_section(profile) for profile in sorted(profiles.values(), key=lambda one: one.name))])
 
 

@@ -1,4 +1,4 @@
-"""What the web of this machine says of itself at `/readyz`."""
+"""The answer of the local web process to `/readyz`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 
 
 def unready(listen: str) -> str | None:
-    """Why it could not accept a delivery now, as it says itself; None: it could."""
+    """Return why the web could not accept a delivery now, or None if it could."""
     host, _, port = listen.rpartition(":")
     name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))  # noqa: S104 - we connect
     connection = http.client.HTTPConnection(name, int(port), timeout=5)

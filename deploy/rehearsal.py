@@ -1,6 +1,7 @@
-"""What would keep every process of this version from starting, found while the ledger has its tables as they were.
+"""Pre-upgrade check: faults that would keep this version's processes from starting, found before any table changes.
 
-There is no way back from newer tables but the backup: so a key's mode or a missing package is told before.
+Only a backup leads back from newer tables, so problems such as a key file's mode or a missing package are reported
+first.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from identity.errors import Misconfigured
 
 
 def unfit(settings: Settings) -> list[str]:
-    """Each fault as a sentence. Nothing is changed, and what runs is not disturbed."""
+    """Return each fault as a sentence, without changing anything or disturbing running processes."""
     from pipeline.db.database import open_database
     from pipeline.ledger.revision import of_a_newer_version, revision_of
 
@@ -42,10 +43,7 @@ def unfit(settings: Settings) -> list[str]:
 
 
 def in_the_way(at: Installation) -> list[str]:
-    """What is unfit, also for Celery alone, and the addresses that this version sends nothing to.
-
-    For a look before the upgrade.
-    """
+    """Return all that would block an upgrade: `unfit`, faults only Celery has, and hosts this version refuses."""
     from pipeline.ledger.revision import of_a_newer_version, revision_of
 
     faults, found = unfit(at.settings), revision_of(at.unchecked_ledger)
@@ -53,18 +51,18 @@ def in_the_way(at: Installation) -> list[str]:
         return faults
     if found is None and not at.settings.key_files().missing():
         faults.append(
-            f"the keys are there, and {at.place} has no tables of a ledger. Where one was restored, it is elsewhere: "
-            "correct ASWHOM_DATABASE_URL. Only where there never was one, go on"
+            f"there are keys, but no tables of a ledger at {at.place}. If one was restored, it is elsewhere: correct "
+            "ASWHOM_DATABASE_URL. Go on only if there never was one"
         )
     in_ledger = at.unchecked_ledger.read(stored)
-    if not is_up(at.settings.data_dir):  # which takes it away for its own
+    if not is_up(at.settings.data_dir):  # `up` removes these variables for its own processes
         alone = "a worker, revocations or beat that is not started by `aswhom up` does not start where this is set"
         faults += [f"{alone}: {fault}" for fault in _told(celerys_or_refuse)]
     return faults + refused(at.settings, in_ledger) + hosts_left_out(at.settings, in_ledger)
 
 
 def refuse_unfit(settings: Settings) -> None:
-    """Raise Misconfigured with every fault, if there is one."""
+    """Raise Misconfigured with all faults, if there are any."""
     faults = unfit(settings)
     if len(faults) == 1:
         raise Misconfigured(faults[0])
@@ -74,7 +72,7 @@ def refuse_unfit(settings: Settings) -> None:
 
 
 def _untransferable(connection: Connection) -> list[str]:
-    """The rows that a migration does not take, whatever version the tables are of."""
+    """Return the rows that a migration cannot take, at whatever version the tables are."""
     ledger, table = inspect(connection), audiences
     if not ledger.has_table(table.name) or "removed_at" not in {c["name"] for c in ledger.get_columns(table.name)}:
         return []

@@ -1,4 +1,4 @@
-"""Whether anything of the installation runs, for a command under which nothing may. All of them look here."""
+"""Refuses a command such as migrate or restore while any process of the installation is running."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def refuse_beside_others(
     otherwise: str | None = None,
     by_up: bool = False,
 ) -> None:
-    """Return once nothing is seen to run. Raises Unavailable for an `aswhom up`, and for processes on the ledger.
+    """Return if nothing is seen running. Raise Unavailable for an `aswhom up`, and for processes on the ledger.
 
-    *store* opens the ledger, after the first was looked for. *because* says what is to be done, and *otherwise*, if
-    any, how it is done all the same. *by_up*: the lock of the data directory is our own.
+    *store* opens the ledger, once no `aswhom up` was found. *because* says what the command is about to do;
+    *otherwise*, if given, says how to do it anyway. *by_up* means that we hold the data directory's lock ourselves.
     """
     from pipeline.ledger.running_processes import refusal, refuse_beside_processes
 

@@ -1,6 +1,6 @@
-"""Secret settings that are given as files, as orchestrators mount them: ASWHOM_DATABASE_URL_FILE and its like.
+"""Secret settings read from files as orchestrators mount them, such as ASWHOM_DATABASE_URL_FILE.
 
-What stands in the environment is seen by whoever may look at the process, and by every child it has.
+Unlike a file, an environment variable is visible to anyone who may inspect the process, and to all its children.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Those that have such a setting beside them. The vault's keys have a file of their own form.
+#: Settings with a `*_file` variant. The vault's keys have a file format of their own.
 IN_FILES = ("database_url", "broker_url", "redis_url", "console_client_secret")
 
 
 @dataclass(frozen=True)
 class InFile:
-    """Where a setting is, and the setting that says so."""
+    """A file that holds a setting, and the variable that names the file."""
 
     path: Path
     named_by: str
 
 
 def in_file(name: str) -> Callable[[dict[str, Any]], Any]:
-    """The default of the setting *name*: what its file holds, if one is named. Reading is the validation's."""
+    """Return the default factory of setting *name*: its file, if one is named. Validation reads it."""
 
     def default(given: dict[str, Any]) -> InFile | None:
         path = given[f"{name}_file"]
@@ -34,7 +34,7 @@ def in_file(name: str) -> Callable[[dict[str, Any]], Any]:
 
 
 def text_of(value: object) -> object:
-    """What the file holds, without the end of its line, where *value* is one. Raises ValueError."""
+    """Return the file's contents without the trailing newline if *value* is an InFile. Raise ValueError."""
     if not isinstance(value, InFile):
         return value
     named = f"the file {value.path}, which {value.named_by} names,"
@@ -45,7 +45,7 @@ def text_of(value: object) -> object:
         raise ValueError(f"{named} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{named} is no text in UTF-8") from None
-    if mode & (stat.S_IWGRP | stat.S_IWOTH):  # others may read what orchestrators mount, in a container of its own
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):  # others may read it: orchestrators mount it so, in a private container
         raise ValueError(f"{named} can be written by others, who could put another there: run `chmod go-w` on it")
     text = text.removesuffix("\n").removesuffix("\r")
     if not text:
@@ -56,12 +56,12 @@ def text_of(value: object) -> object:
 
 
 def given_before(said: dict[str, Any]) -> dict[str, Any]:
-    """What is *said* on a command line goes before a file that the environment names for it."""
+    """Let settings from the command line override a file that the environment names for them."""
     return said | {f"{name}_file": None for name in IN_FILES if name in said}
 
 
 def twice_given(given: Collection[str]) -> Iterator[str]:
-    """A fault for each setting that is among those *given* itself and as a file: which one holds is nobody's guess."""
+    """Yield a fault for each setting given both directly and as a file, since neither clearly takes precedence."""
     for name in IN_FILES:
         if name in given and f"{name}_file" in given:
             variable = f"ASWHOM_{name.upper()}"

@@ -1,4 +1,4 @@
-"""The faults of settings: each in a line that names the variable, and all of them at once."""
+"""Faults in settings, one line per variable, reported all at once."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pydantic import ValidationError
 
 from identity.errors import Misconfigured
 
-# What an earlier version had: the name that is nearest is another thing, such as the vault's key file of the audit's.
+# Settings of earlier versions. The closest current name would be a wrong suggestion: VAULT_KEY_FILE for AUDIT_KEY_FILE.
 _FORMER = frozenset({"AUDIT_KEY_FILE", "VISIBILITY_TIMEOUT"})
-_FOLLOWS = "default_factory_not_called"  # pydantic's word for a default that another setting's fault left open
+_FOLLOWS = "default_factory_not_called"  # pydantic's error for a default that depends on another, faulty setting
 
 
 def unknown(environment: Mapping[str, str], *, known: Iterable[str], prefix: str) -> list[str]:
-    """A line for each variable that begins with *prefix* and is no setting; *known* are their names."""
+    """Return a line for each variable that begins with *prefix* but is not among the *known* names."""
     names = [prefix + name.upper() for name in known]
     faults = []
     for name in sorted(environment):
@@ -28,7 +28,7 @@ def unknown(environment: Mapping[str, str], *, known: Iterable[str], prefix: str
 
 
 def told(error: ValidationError, *, prefix: str) -> list[str]:
-    """A line for each fault that pydantic found, without the value, which may be a secret."""
+    """Return a line for each of pydantic's errors, without the value, which may be a secret."""
     details = error.errors(include_input=False, include_url=False)
     return [
         f"{prefix}{str(detail['loc'][0]).upper()}: {str(detail['msg']).removeprefix('Value error, ')}"
@@ -38,7 +38,7 @@ def told(error: ValidationError, *, prefix: str) -> list[str]:
 
 
 def refuse(faults: Sequence[str]) -> None:
-    """Raise Misconfigured with every one of *faults*, if there are any."""
+    """Raise Misconfigured with all *faults*, if there are any."""
     if faults:
         listed = "".join(f"\n  - {fault}" for fault in faults)
         raise Misconfigured(f"the settings cannot be used:{listed}")

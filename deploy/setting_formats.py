@@ -1,4 +1,4 @@
-"""The forms that settings come in, as text: what is refused says what would not be."""
+"""Parsing and validation of settings from text. Each error says what would be accepted."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from deploy.secret_files import text_of
 
 _BROKERS = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps")
-_WITH_SEVERAL = ("sentinel", "amqp", "amqps")  # whose members hold the same
+_WITH_SEVERAL = ("sentinel", "amqp", "amqps")  # accept several addresses, since their members replicate
 _REDISES = ("redis", "rediss", "unix")
-_CERTIFICATES = ("required", "optional", "none")  # what Kombu and redis-py both know
+_CERTIFICATES = ("required", "optional", "none")  # understood by both Kombu and redis-py
 
 
 def _seconds(value: object) -> timedelta:
@@ -49,7 +49,7 @@ def _allowed(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _instead(entry: str) -> str:
-    """What to write, where it can be seen what was meant."""
+    """Suggest what to write, if the intention is recognisable."""
     if entry != "".join(entry.split()):
         return ": separate several by commas"
     with suppress(ValueError):
@@ -71,7 +71,7 @@ def _reachable(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _is_host(entry: str, *, with_port: bool | None) -> bool:
-    """Whether it is a host as URLs write it; None: with a port or without."""
+    """True if *entry* is a host as written in URLs. *with_port* None accepts it with or without a port."""
     parts = urlsplit(f"//{entry}")
     try:
         has_port = parts.port is not None
@@ -87,7 +87,7 @@ def _origin(value: str) -> str:
     odd = parts.path.strip("/") or parts.query or parts.fragment or parts.username or parts.password
     if parts.scheme not in ("http", "https") or not parts.hostname or odd:
         raise ValueError("give the address others reach this by, without a path, such as https://aswhom.example")
-    # As a browser writes an Origin, which forms are compared with (RFC 6454 §6.1).
+    # The form in which browsers serialize an Origin (RFC 6454 §6.1), since forms are checked against it.
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     usual = {"http": 80, "https": 443}[parts.scheme]
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in (None, usual) else "")
@@ -101,7 +101,7 @@ def _issuer(value: str) -> str:
 
 
 def is_operator(name: str) -> bool:
-    """Whether the audit can name somebody so: a word, as logins and addresses are, that fits where it is stored."""
+    """True if *name* can identify an operator in the audit: one word, such as a login, short enough for its column."""
     return 0 < len(name) <= 64 and name.isprintable() and not set(name) & set(" /")
 
 
@@ -124,13 +124,13 @@ def _database(value: SecretStr) -> SecretStr:
         return SecretStr(f"postgresql+psycopg://{rest}")
     if scheme not in ("sqlite", "postgresql+psycopg"):
         raise ValueError("give sqlite:///path or postgresql://user@host/name")
-    if scheme == "sqlite":  # the processes work in another directory than the command line
+    if scheme == "sqlite":  # absolute, because processes run in another directory than the command line
         return SecretStr(f"sqlite:///{Path(rest.removeprefix('/')).absolute()}")
     return value
 
 
 def _broker(value: SecretStr) -> SecretStr:
-    addresses = value.get_secret_value().split(";")  # Kombu takes several
+    addresses = value.get_secret_value().split(";")  # Kombu accepts several
     schemes = {urlsplit(address).scheme for address in addresses}
     if len(addresses) > 1 and not schemes <= set(_BROKERS) and urlsplit(addresses[0]).scheme in _WITH_SEVERAL:
         raise ValueError("write each address in full, such as amqp://user:password@a;amqp://user:password@b")
@@ -148,13 +148,13 @@ def _redis(value: SecretStr) -> SecretStr:
     address = value.get_secret_value()
     if urlsplit(address).scheme not in _REDISES:
         raise ValueError(f"give an address that begins with one of: {', '.join(f'{name}://' for name in _REDISES)}")
-    if ";" in address:  # redis-py takes it into an option, and tells of that option with the second one's password
+    if ";" in address:  # redis-py would parse it as an option, and quote the second password in its error
         raise ValueError("give one address. A ; in a password is written %3B")
     return value
 
 
 def _verifying(address: str) -> str:
-    """Of `rediss://`, Kombu asks for no certificate unless it is told how, where redis-py does.
+    """Make Kombu verify the certificate of a `rediss://` broker. Unlike redis-py, it does not unless it is told to.
 
     See `_init_params` in https://github.com/celery/kombu/blob/main/kombu/connection.py.
     """
@@ -204,7 +204,7 @@ Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 AllowHosts = Annotated[Names, AfterValidator(_allowed)]
 EgressHosts = Annotated[Names, AfterValidator(_reachable)]
-# Where it was when it was read: processes work in another directory than the command line.
+# Made absolute when read, because processes run in another directory than the command line.
 Place = Annotated[Path, AfterValidator(Path.absolute)]
 Authorities = Annotated[Place, AfterValidator(_authorities)]
 Days = Annotated[int, Field(ge=0, le=36500)]
@@ -212,7 +212,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 def as_text(value: object) -> str:
-    """A setting as the text that it is read from."""
+    """Return a setting as the text it is parsed from."""
     forms: Mapping[type, Callable[[Any], str]] = {
         SecretStr: lambda secret: secret.get_secret_value(),
         timedelta: lambda duration: repr(duration.total_seconds()),

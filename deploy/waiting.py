@@ -1,4 +1,4 @@
-"""Looking again at what nobody here is woken by: what other processes do, and what a server answers."""
+"""Polling for changes that send no notification: other processes' progress, and servers' answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def looks(
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[None]:
-    """Once, and *every* so often until the time is over; None: without end. The loop leaves when it has seen enough."""
+    """Yield at once, then every interval until the time is over (None: never). The caller breaks out when done."""
     deadline = None if within is None else monotonic() + within.total_seconds()
     yield
     while deadline is None or monotonic() < deadline:

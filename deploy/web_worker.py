@@ -1,11 +1,12 @@
-"""Gunicorn's worker of threads, of which nobody holds one for ever by sending slowly, or by not reading or hanging up.
+"""A threaded Gunicorn worker on which slow or silent clients cannot occupy threads or connections for ever.
 
-A worker of threads waits in a thread for the rest of a request, without a limit, and in its one loop for whoever was
-answered to hang up. So a handful of clients that send a byte now and then, or nothing, would end all service. Nor does
-it end a connection that is kept and idle before its time, and with all places taken by such it accepts nobody.
+Gunicorn's own worker reads the rest of a request in a thread without a time limit, and waits in its single event loop
+for answered clients to hang up. A handful of clients that send a byte now and then, or nothing, could end all service.
+It also never closes an idle keep-alive connection early, so idle connections can use up all its slots.
 
-And whoever asks whether the process is well is answered without a thread where none is free: all may stand in a COMMIT
-that waits for a standby, and a process that is ended for it leaves its waiting sessions behind, and begins again.
+In addition, health probes are answered without a thread when none is free. All threads may be in a COMMIT that waits
+for a standby. If the process were restarted for that, its waiting sessions would remain, and the new one would get
+stuck again.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from webhooks.arrival import note_arrival
 
 log = logging.getLogger(__name__)
 
-_MOST = 65536  # bytes that are read of who was answered, as Gunicorn has it
-_SPARE = 64  # places for connections that are freed for whoever comes, so that one who asks for health is heard
+_MOST = 65536  # bytes read from a client that was answered, as in Gunicorn
+_SPARE = 64  # connection slots kept free for newcomers, so that a health probe gets through
 
 _TELLS_EACH = 60.0  # seconds
 
@@ -41,10 +42,10 @@ _FULL = b"503 Service Unavailable\r\nRetry-After: 5", b'{"title":"Service Unavai
 
 
 class Unreader(SocketUnreader):  # type: ignore[misc]  # Gunicorn has no types
-    """What a client sends, waited for until a deadline. After it only what is there already is taken."""
+    """A client's input, read with a deadline. After it, only bytes that have already arrived are returned."""
 
     deadline = 0.0
-    late = False  # what is left of the request may still come: nothing that follows is a request of its own
+    late = False  # the rest of the request may still arrive, so no new request may be parsed
 
     def chunk(self, size_hint: int | None = None) -> bytes:
         wait, before = max(0.0, self.deadline - time.monotonic()), self.sock.gettimeout()
@@ -53,82 +54,86 @@ class Unreader(SocketUnreader):  # type: ignore[misc]  # Gunicorn has no types
             return bytes(super().chunk(size_hint))
         except (TimeoutError, BlockingIOError):
             if before is not None and time.monotonic() < self.deadline:
-                raise  # whoever set that timeout knows what it is for
+                raise  # the caller's own, shorter timeout
             self.late = True
-            raise NoMoreData from None  # as of one who hung up
+            raise NoMoreData from None  # as if the client had hung up
         finally:
             self.sock.settimeout(before)
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    """`worker_class` of the web."""
+    """The web's `worker_class`."""
 
-    seconds = 20.0  # for a whole request, once a thread has it. GitHub gives up after 10, Linear after 5, Slack after 3
-    silence = 5.0  # for who connects and has sent nothing yet; who was answered once is a proxy, or is closed sooner
-    goodbye = 2.0  # seconds for who was answered to hang up, as Gunicorn has it
+    seconds = 20.0  # for a whole request, once in a thread. GitHub gives up after 10, Linear after 5, Slack after 3
+    silence = 5.0  # seconds for a new connection to send its first byte; reused ones are a proxy's, or close sooner
+    goodbye = 2.0  # seconds for an answered client to hang up, as in Gunicorn
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._handed = 0  # connections that a thread has, or that wait for one
+        self._handed = 0  # connections in a thread or waiting for one
         self._places = self.worker_connections - _SPARE
         self._refused = _Refused()
 
     def enqueue_req(self, conn: Any) -> None:
-        """Hand it to a thread. In the loop, as all but `handle`."""
+        """Hand a connection to a thread. Runs in the event loop, like every method but `handle`."""
         if self._handed >= self.cfg.threads and not self.cfg.is_ssl:
             if not (conn.initialized or conn.data_ready):
                 conn.sock.setblocking(False)
-                self._watch(conn, self.on_pending_socket_readable)  # then what it asks for can be seen
+                self._watch(conn, self.on_pending_socket_readable)  # wait for its first bytes, to see what it asks for
                 return
             begins = _begins(conn.sock)
             well, full = begins.startswith(_PROBE), self._handed >= self._places
             if well or full:
                 _say(conn.sock, *(_WELL if well else _FULL))
                 self._watch(conn, self._on_answered_readable)
-                if begins and not well:  # and not who hung up
+                if begins and not well:  # not a client that hung up
                     self._refused.note(begins)
                 return
-        # Some hundreds may wait for a thread, for longer than their senders do. Who has sent nothing yet is waited for
-        # in a thread, which is free.
+        # Hundreds of requests may wait for a thread, longer than their senders do, so note the time of arrival. A
+        # connection without input is handed over only if a thread is free, and waits there.
         conn.came = time.monotonic() if conn.initialized or conn.data_ready else None
         self._handed += 1
         super().enqueue_req(conn)
 
     def finish_request(self, conn: Any, fs: Any) -> None:
-        """A thread is free."""
+        """Count a thread as free again."""
         self._handed -= 1
         super().finish_request(conn, fs)
 
     def _watch(self, conn: Any, readable: Callable[[Any, socket.socket], None]) -> None:
-        """As Gunicorn has one wait that sends nothing."""
+        """Wait for input, as Gunicorn does for a connection that has sent nothing."""
         conn.set_timeout()
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(readable, conn))
 
     def _on_answered_readable(self, conn: Any, client: socket.socket) -> None:
-        """Take what the loop's answer did not wait for: closed with something unread, that answer would be lost."""
+        """Read what arrived after the loop's answer: closing a socket with unread input would discard that answer."""
         try:
             if client.recv(_MOST):
                 return
         except BlockingIOError:
             return
         except OSError:
-            pass  # gone
+            pass  # the client is gone
         self.poller.unregister(client)
         self.pending_conns.remove(conn)
         self.nr_conns -= 1
         conn.close()
 
     def murder_keepalived(self, force: bool = False) -> None:
-        """Close who is idle for too long, and of more than half of all places, or of all, who is it for the longest."""
+        """Close expired idle connections, and the longest idle ones early if slots are scarce.
+
+        Slots are scarce if idle connections hold more than half of them, or if hardly any are free.
+        """
         idle = self.keepalived_conns
         _let_go(idle, max(self.nr_conns - self._places, len(idle) - self.worker_connections // 2))
         super().murder_keepalived(force)
 
     def murder_pending(self) -> None:
-        """Close who has sent nothing: Gunicorn would wait as for who was answered, and at a thousand accept nobody.
+        """Close connections that have sent nothing.
 
-        Asked each second at least, so a connection is met with its whole time to wait, and given the shorter one.
+        Gunicorn would give them its long timeout, and accept nobody once a thousand are open. This runs at least once a
+        second, so it sees a connection with its full timeout and shortens it.
         """
         latest = time.monotonic() + self.silence
         for conn in self.pending_conns:
@@ -137,14 +142,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().murder_pending()
 
     def handle(self, conn: Any) -> Any:
-        """One request, in a thread: whether the connection is kept for another."""
+        """Serve one request in a thread. Return true if the connection is kept for another."""
         note_arrival(conn.came)
-        if self.cfg.is_ssl:  # which the connection sets up before it makes a parser: a proxy ends TLS for us
+        if self.cfg.is_ssl:  # TLS has to be set up before the parser; normally a proxy terminates it
             return super().handle(conn)
-        if conn.parser is None:  # made here, and not by the connection, since it reads by this unreader
+        if conn.parser is None:  # created here so that it uses our unreader
             conn.parser = get_parser(self.cfg, conn.sock, conn.client)
             conn.parser.unreader = Unreader(conn.sock)
-            # Whoever reads nothing of what is sent to them.
+            # For clients that do not read the response.
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(self.seconds))
         unreader = conn.parser.unreader
         unreader.deadline = time.monotonic() + self.seconds
@@ -156,26 +161,26 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
 
 def _let_go(connections: Iterable[Any], number: int) -> None:
-    """Have the time of so many be over: the first, who wait for the longest."""
+    """Expire the first *number* of the connections, which have waited longest."""
     for conn in islice(connections, max(0, number)):
         conn.timeout = 0.0
 
 
 def _timeval(seconds: float) -> bytes:
-    """As socket(7) wants it: seconds and microseconds."""
+    """Return a struct timeval for socket(7): seconds and microseconds."""
     return struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
 
 
 class _Refused:
-    """What the loop refused: the application counts no request that it never saw."""
+    """Counter of requests that the loop refused, and that the application therefore never counted."""
 
     def __init__(self) -> None:
         self._untold = 0
         self._told = -_TELLS_EACH
 
     def note(self, begins: bytes) -> None:
-        """Count a request that begins so, and tell each minute of how many there were."""
-        from webhooks.metrics import count_unseen  # after the fork, as the application itself
+        """Count a refused request by its first bytes, and log the number at most once a minute."""
+        from webhooks.metrics import count_unseen  # after the fork, like the application
 
         count_unseen(begins, 503)
         self._untold += 1
@@ -190,15 +195,15 @@ class _Refused:
 
 
 def _begins(connection: socket.socket) -> bytes:
-    """How its request begins, which stays to be read."""
+    """Peek at the first bytes of a request, leaving them unread."""
     try:
         return connection.recv(32, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except OSError:  # it was read ahead, or is gone
+    except OSError:  # already read, or gone
         return b""
 
 
 def _say(connection: socket.socket, status: bytes, body: bytes) -> None:
-    """Answer at once, whatever the client sends besides."""
+    """Answer immediately, whatever else the client sends."""
     head = b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     with suppress(OSError):
         connection.setblocking(False)
@@ -207,9 +212,9 @@ def _say(connection: socket.socket, status: bytes, body: bytes) -> None:
 
 
 def _see_off(connection: socket.socket, *, patience: float) -> None:
-    """Let the client have its answer and hang up, here, so that the one loop has nothing left to wait for."""
+    """Wait in this thread until the client has its answer and hangs up, so that the event loop need not."""
     deadline, left = time.monotonic() + patience, _MOST
-    with suppress(OSError):  # gone already, or silent
+    with suppress(OSError):  # already gone, or silent
         connection.shutdown(socket.SHUT_WR)
         while left > 0 and (wait := deadline - time.monotonic()) > 0:
             connection.settimeout(wait)
@@ -217,4 +222,4 @@ def _see_off(connection: socket.socket, *, patience: float) -> None:
                 break
             left -= len(piece)
     with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)  # whoever reads from it now is told that this is the end
+        connection.shutdown(socket.SHUT_RDWR)  # ends any pending read

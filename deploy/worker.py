@@ -1,4 +1,4 @@
-"""`celery --app deploy.worker worker`: the workers of the pattern queues and of revocations."""
+"""`celery --app deploy.worker worker`: workers of the pattern queues and of revocations."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ app = process.celery_app(settings, process.workflows_or_exit(settings))
 
 @setup_logging.connect(weak=False)
 def leave_logging_alone(**_: Any) -> None:
-    """Celery sets up logging unless someone listens here."""
+    """Keep Celery from setting up logging, which it does unless this signal has a receiver."""
 
 
 @celeryd_init.connect(weak=False)
 def set_up(sender: str, options: Mapping[str, Any], **_: Any) -> None:
-    """The process is called what its command line says: `--hostname worker-1@%h`."""
+    """Name the process by its command line: `--hostname worker-1@%h`."""
     name = sender.partition("@")[0]
     app.listed = process.listed_as(name, options.get("queues") or ())
     hearing = app.hearing

@@ -1,6 +1,6 @@
-"""`gunicorn deploy.wsgi:app`: webhooks in, the agents' API, connect pages, the authority, health, metrics.
+"""`gunicorn deploy.wsgi:app`: serves webhooks, the agents' API, connect pages, the authority, health and metrics.
 
-Importing this opens the ledger, whose locks must not cross a fork: so no `--preload`, as deploy/gunicorn.py says too.
+Importing this opens the ledger, whose locks must not cross a fork: do not use `--preload` (see deploy/gunicorn.py).
 """
 
 from __future__ import annotations

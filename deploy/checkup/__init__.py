@@ -1,1 +1,1 @@
-"""What `aswhom doctor` looks at, a file for each part of an installation."""
+"""The checks of `aswhom doctor`, one file for each part of an installation."""

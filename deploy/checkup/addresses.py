@@ -1,4 +1,4 @@
-"""Addresses that this installation's own policy refuses, wherever they stand: whoever upgrades finds them so too."""
+"""Checks stored and configured URLs against this installation's address policy, also before an upgrade."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from identity.tables import connection_secrets, provider_connections, transmitte
 
 _SHOWN = 20
 
-# A chat that sends deliveries is answered where it says.
+# Connections with a live webhook secret: their chat commands are answered at the provider's reply URL.
 _ANSWERING = select(connection_secrets.c.connection_id).where(
     connection_secrets.c.name == WEBHOOK_SECRET,
     or_(connection_secrets.c.retired_at.is_(None), connection_secrets.c.retired_at > database_now()),
@@ -37,7 +37,7 @@ _WORKLOADS = (
 
 
 class Leads(NamedTuple):
-    """What leads somewhere, and the address. *answers*: it is the provider's own, where commands are answered."""
+    """A URL that we connect to, and its owner. *answers* marks the provider's URL for replies to commands."""
 
     whose: str
     url: str
@@ -50,9 +50,9 @@ def addresses(at: Installation) -> Iterator[Finding]:
 
 
 def refused(settings: Settings, in_ledger: Sequence[Leads]) -> list[str]:
-    """What leads to an address that is refused by its form, and what to write.
+    """Return a sentence for each URL refused by its form, with the setting that allows it.
 
-    Those that ASWHOM_EGRESS_HOSTS leaves out are told of by themselves.
+    Hosts left out by ASWHOM_EGRESS_HOSTS are reported separately.
     """
     policy = settings.addresses()
     found = ((one.whose, _refused(policy, one.url)) for one in leading(settings, in_ledger))
@@ -62,15 +62,15 @@ def refused(settings: Settings, in_ledger: Sequence[Leads]) -> list[str]:
 
 
 def leading(settings: Settings, in_ledger: Sequence[Leads]) -> list[Leads]:
-    """With those of the ledger, those that are set."""
+    """Return the ledger's URLs together with those from settings."""
     own = settings.console_issuer
     return [*in_ledger, *([] if own is None else [Leads("the console's sign-in", own)])]
 
 
 def stored(connection: Connection) -> list[Leads]:
-    """Where this installation itself connects to, by what leads there, at whatever version the tables are.
+    """Return every URL in the ledger that this installation itself connects to, at whatever version the tables are.
 
-    Browsers alone open the authorization endpoint.
+    The authorization endpoint is not included, since only browsers open it.
     """
     ledger = inspect(connection)
     found: list[Leads] = []
@@ -96,14 +96,14 @@ def stored(connection: Connection) -> list[Leads]:
 
 
 def is_refused(policy: AddressPolicy, url: str) -> bool:
-    """Whether it is, by its form or as one that ASWHOM_EGRESS_HOSTS leaves out."""
+    """True if the URL is refused by its form, or left out by ASWHOM_EGRESS_HOSTS."""
     parts = urlsplit(url)
     port = parts.port or (80 if parts.scheme == "http" else 443)
     return policy.prohibits_url(parts.scheme, parts.hostname or "", port, userinfo=False) is not None
 
 
 def entry_for(policy: AddressPolicy, url: str) -> str | None:
-    """What to add to ASWHOM_ALLOW_HOSTS so that *url* is asked at all; None: nothing that this would take away."""
+    """Return the ASWHOM_ALLOW_HOSTS entry that would allow *url*, or None if it needs none or none would help."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
     if parts.scheme not in ("http", "https") or policy.leaves_out(host, port) or not is_refused(policy, url):

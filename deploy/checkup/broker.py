@@ -1,4 +1,4 @@
-"""The broker, and the Redis of locks and budgets: reachable, taking writes, and never forgetting by itself."""
+"""Checks the broker and the Redis of locks and budgets: reachable, writable, and never evicting."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BRIEFLY = timedelta(seconds=10)
 
 
 def _policy(client: Redis) -> str | None:
-    """Its maxmemory-policy; None where CONFIG is not for us, as hosted ones have it."""
+    """Return its maxmemory-policy, or None if CONFIG is forbidden, as at hosting providers."""
     try:
         found: str | None = client.config_get("maxmemory-policy").get("maxmemory-policy")
     except ResponseError:
@@ -28,7 +28,7 @@ def _policy(client: Redis) -> str | None:
 
 
 def _refusal(client: Redis, prefix: str) -> str | None:
-    """Why it takes no writes, and what to do; None: it does."""
+    """Return why it takes no writes, and the remedy, or None if it does."""
     key = f"{prefix}doctor:{secrets.token_hex(8)}"
     try:
         client.set(key, "", px=_BRIEFLY)
@@ -45,7 +45,7 @@ def _refusal(client: Redis, prefix: str) -> str | None:
 
 
 def broker(at: Installation) -> Iterator[Finding]:
-    """The broker, and the Redis of the locks where that is another."""
+    """Check the broker, and the Redis of the locks if it is another."""
     prefix, ours = at.settings.key_prefix, _ours(at)
     if (url := at.settings.broker_redis()) is not None:
         own = "is `aswhom up` running, which starts it?"
@@ -58,7 +58,7 @@ def broker(at: Installation) -> Iterator[Finding]:
 
 
 def _ours(at: Installation) -> list[str]:
-    """The installation's marks; none where the ledger or the key cannot be had, as others say."""
+    """Return the installation's marks; none if the ledger or the key is unavailable, which other checks report."""
     try:
         key = at.signer.public_key()
         return at.read(lambda c: marks(c, key))
@@ -90,7 +90,7 @@ def _server(what: str, url: str, prefix: str, ours: list[str], where: str) -> It
         yield ok(what, f"reachable, and never evicts (speaks as Redis {version})")
     if shared is not None:
         yield wrong(what, shared)
-    if in_cluster:  # a worker asks for several queues in one command, and their keys lie in several slots
+    if in_cluster:  # a worker reads several queues in one command, and their keys lie in different slots
         yield wrong(
             what, "it runs in cluster mode, which is not supported: take one primary, with replicas if you like"
         )

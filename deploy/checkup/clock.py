@@ -1,4 +1,4 @@
-"""Clocks: this machine's against the database's, the broker's, the web's, and those of the hosts that do duties."""
+"""Compares this machine's clock with the database's, the broker's and the web's, and checks those of duty hosts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from identity.http.client import Answer
 from pipeline.ledger import operator_queries
 from pipeline.ledger.clock import ledger_now
 
-_LATELY = timedelta(minutes=1)  # whoever does duties says so every few seconds
-_OFF = timedelta(seconds=2)  # beside what asking takes, and the whole seconds of HTTP
-_WAITED = timedelta(seconds=30)  # what a heartbeat may wait for its turn, after the host looked at its clock
+_LATELY = timedelta(minutes=1)  # duties send a heartbeat every few seconds
+_OFF = timedelta(seconds=2)  # tolerance beside the time a query takes, and HTTP's whole seconds
+_WAITED = timedelta(seconds=30)  # how long a heartbeat may wait to be written after reading the host's clock
 
 
 def clock(at: Installation) -> Iterator[Finding]:
-    """Order comes from the ledger's counter; expiries of tokens and waits are times."""
+    """Compare clocks. Order comes from the ledger's counter, but token expiries and waits are times."""
     compared, apart = 0, []
     for whose, theirs, asked in _others(at):
         compared += 1
@@ -40,7 +40,7 @@ def clock(at: Installation) -> Iterator[Finding]:
 
 
 def _others(at: Installation) -> Iterator[tuple[str, datetime, datetime]]:
-    """Whose clock, what it says, and when it was asked. One that does not answer is told of elsewhere."""
+    """Yield each other clock's name, its time, and when it was asked. Unreachable ones are reported by other checks."""
     if not at.settings.on_sqlite:
         asked = at.now()
         yield "the database's clock", at.read(ledger_now), asked
@@ -56,7 +56,7 @@ def _others(at: Installation) -> Iterator[tuple[str, datetime, datetime]]:
 
 
 def _hosts_apart(at: Installation) -> dict[str, list[str]]:
-    """Hosts that do duties and whose clocks were off as they said so. What each shows is read before the ledger's."""
+    """Return the duty hosts whose clocks were off at their last heartbeat, compared with the ledger's."""
     now, rows = at.read(lambda c: (ledger_now(c), operator_queries.all_heartbeats(c)))
     lately = [row for row in rows if row["host_at"] is not None and now - row["at"] < _LATELY]
     ahead = {row["host"] for row in lately if row["host_at"] - row["at"] > _OFF}

@@ -1,4 +1,4 @@
-"""Hosts that connections lead to, and that ASWHOM_EGRESS_HOSTS leaves out."""
+"""Finds hosts in use that ASWHOM_EGRESS_HOSTS leaves out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOWN = 20
 
 
 def left_out(at: Installation) -> Iterator[Finding]:
-    """They are refused, so that nobody's token goes there: whoever added one was mistaken, or somebody else."""
+    """Report hosts to which nothing is sent: somebody added them by mistake, or without permission."""
     in_ledger = at.read(stored)
     for says in hosts_left_out(at.settings, in_ledger):
         yield wrong("egress", says)
@@ -28,7 +28,7 @@ def left_out(at: Installation) -> Iterator[Finding]:
 
 
 def hosts_left_out(settings: Settings, in_ledger: Sequence[Leads]) -> list[str]:
-    """What leads to a host that is left out, and what to do. Not where commands are answered: there may be none."""
+    """Return a sentence for each left-out host, with the remedy. Reply URLs are omitted, since they may be unused."""
     policy = settings.addresses()
     found = ((one.whose, _left_out(policy, one.url)) for one in leading(settings, in_ledger) if not one.answers)
     told = list(dict.fromkeys((whose, host) for whose, host in found if host is not None))
@@ -41,7 +41,7 @@ def hosts_left_out(settings: Settings, in_ledger: Sequence[Leads]) -> list[str]:
 
 
 def sign_in(at: Installation) -> Iterator[Finding]:
-    """The issuer says where else people's sign-in leads, so it is asked. Raises Misconfigured for what is left out."""
+    """Ask the issuer which other hosts sign-in leads to. Raise Misconfigured for one that is left out."""
     if at.settings.console_issuer is not None:
         discover(at.http, at.settings.console_issuer)
         yield ok("sign-in", f"{at.settings.console_issuer} says where it is, and nothing of that is left out")

@@ -1,4 +1,4 @@
-"""One thing that was looked at, how it is, and what to say of it: what, why, and the next command."""
+"""A finding of one check: its subject, its state, and a sentence with cause and next command."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 class State(StrEnum):
     OK = "ok"
-    WRONG = "wrong"  # something does not work, or soon will not
-    UNKNOWN = "unknown"  # no fault of the installation's, and worth a look
+    WRONG = "wrong"  # something does not work, or soon will not work
+    UNKNOWN = "unknown"  # not a fault of the installation, but worth a look
 
 
 class Finding(NamedTuple):
-    """A row of the answer."""
+    """A row of the report."""
 
     what: str
     state: State

@@ -1,4 +1,4 @@
-"""The ledger: reachable, taking writes, at this version's tables, and durable."""
+"""Checks the ledger: reachable, writable, at this version's tables, and durable."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from pipeline.db.sqlite_file import TookTooLong, faults, what_to_do
 from pipeline.ledger import operator_queries
 from pipeline.ledger.rehearsal import rehearse
 
-_REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "afs"})  # no shared memory for SQLite's WAL
+# These have no shared memory, which SQLite's WAL needs.
+_REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "afs"})
 _TOLD = 5
-_LOOK = timedelta(seconds=10)  # whoever asks for a checkup waits for it
+_LOOK = timedelta(seconds=10)  # an operator waits for the answer
 
 
 def ledger(at: Installation) -> Iterator[Finding]:
     at.read(operator_queries.all_tenants)
     at.write(rehearse)
-    from pipeline.migrations.shape import lacks  # needs Alembic, and with it half a second
+    from pipeline.migrations.shape import lacks  # imports Alembic, which takes half a second
 
     if lacking := at.read(lacks):
         says = f"the ledger is not as its migrations made it: {'; '.join(lacking[:_TOLD])}"
@@ -54,7 +55,7 @@ def _of_file(at: Installation) -> Iterator[Finding]:
 
 
 def _file_system(path: Path, mounts: Path) -> str:
-    """The kind of file system that *path* is on, as Linux names it; elsewhere nothing."""
+    """Return the type of the file system *path* is on, as Linux names it, or an empty string elsewhere."""
     if not mounts.exists():
         return ""
     rows = [line.split() for line in mounts.read_text(encoding="utf-8").splitlines()]

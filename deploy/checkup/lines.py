@@ -1,4 +1,4 @@
-"""The lines to the ledger and to Redis on other hosts: encrypted, and to whom they should be."""
+"""Checks that connections to the ledger and Redis on other hosts are encrypted and authenticated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def to_ledger(at: Installation) -> Iterator[Finding]:
 
 
 def of_ledger(hosts: Sequence[str], mode: str | None, *, encrypted: bool) -> Finding:
-    """Of what *mode* is said, and of what the server says came of it."""
+    """Judge the configured *mode*, and whether the server reports encryption."""
     where = " and ".join(hosts)
     if not encrypted:
         read = f"what goes to the ledger at {where} is in clear text: who is on the network in between can do anything"
@@ -45,12 +45,12 @@ def of_ledger(hosts: Sequence[str], mode: str | None, *, encrypted: bool) -> Fin
 
 
 def is_encrypted(connection: Connection) -> bool:
-    """Whether the server says so of this very connection."""
+    """True if the server reports that this connection is encrypted."""
     return bool(connection.execute(_IS_ENCRYPTED).scalar())
 
 
 def to_redis(at: Installation) -> Iterator[Finding]:
-    """Bells, locks and budgets have no authority, and yet whoever changes them costs time and calls."""
+    """Check Redis connections. Doorbells, locks and budgets grant no authority, but tampering costs time and calls."""
     given = {"broker": at.settings.broker_url, "locks": at.settings.redis_url}
     for what, url in given.items():
         if url is not None and (hosts := in_clear(url.get_secret_value())):
@@ -60,7 +60,7 @@ def to_redis(at: Installation) -> Iterator[Finding]:
 
 
 def in_clear(urls: str) -> list[str]:
-    """The other hosts among those of a broker that are spoken to so."""
+    """Return the non-local hosts among a broker's URLs that are reached in clear text."""
     parts = [urlsplit(url) for url in urls.split(";")]
     hosts = [one.hostname for one in parts if one.scheme in _IN_CLEAR and one.hostname]
     return [host for host in hosts if not is_loopback(host)]

@@ -1,4 +1,4 @@
-"""This machine: settings, keys, versions, workflows, and room on the disk."""
+"""Checks this machine: settings, keys, versions, workflows, and disk space."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deploy import build, disk_space
 from deploy.checkup.finding import Finding, ok, unknown, wrong
 from deploy.installation import Installation
 
-_SQLITE = (3, 35)  # RETURNING
+_SQLITE = (3, 35)  # the first with RETURNING
 
 
 def settings(at: Installation) -> Iterator[Finding]:

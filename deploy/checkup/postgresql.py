@@ -1,4 +1,4 @@
-"""A PostgreSQL under the ledger: whether what it commits lasts, and whether text is found where it was stored."""
+"""Checks a PostgreSQL ledger: durable commits, enough connections, and sound text indexes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deploy.installation import Installation
 from deploy.ledger_connections import of_all_seen, of_one_host
 from pipeline.ledger.running_processes import sessions_of_processes
 
-_BESIDE = 17  # connections, for commands
+_BESIDE = 17  # connections left for commands
 _OLDEST = 150_000
 _SETTINGS = (
     "fsync",
@@ -25,7 +25,7 @@ _SETTINGS = (
     "server_encoding",
     "max_connections",
     "superuser_reserved_connections",
-    "reserved_connections",  # since 16
+    "reserved_connections",  # since PostgreSQL 16
 )
 _COLLATION = """
     select datname as name, datcollversion as of_indexes, pg_database_collation_actual_version(oid) as of_server
@@ -61,9 +61,9 @@ def _of_settings(is_: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _of_connections(takes: int, *, kept: int, of_one: int, seen: int) -> Iterator[Finding]:
-    """*kept*: of those that it takes, for others than us.
+    """Check `max_connections` (*takes*) against the need. *kept* are reserved for administrators.
 
-    *of_one*: as many as what these settings start on one host may hold. *seen*: as the processes there are may.
+    *of_one* is the maximum for one host of these settings, *seen* the maximum for the processes that are running.
     """
     needed = max(of_one, seen)
     if takes - kept >= needed:
@@ -76,12 +76,12 @@ def _of_connections(takes: int, *, kept: int, of_one: int, seen: int) -> Iterato
 
 
 def _of_standbys(named: str, standbys: Sequence[str | None]) -> Iterator[Finding]:
-    """Of what `synchronous_standby_names` says and the state of each standby that is connected."""
+    """Check `synchronous_standby_names` (*named*) against the states of the connected standbys."""
     if not named.strip():
-        return  # a ledger on one host is a choice; a lossy failover is told of in the documents
+        return  # one host is a valid choice; the documentation covers failovers that lose commits
     counted = _COUNTED.match(named)
     needed = int(counted[1]) if counted else 1
-    if None in standbys:  # to anybody else than pg_monitor their states are not shown
+    if None in standbys:  # states are hidden from users without pg_monitor
         says = "PostgreSQL waits for standbys, which this user may not see: `grant pg_monitor` to it"
         yield unknown("durability", says)
         return

@@ -1,4 +1,4 @@
-"""Provider connections: used, reachable, and with secrets that hold."""
+"""Checks provider connections: in use, reachable, and with valid secrets."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def connections(at: Installation) -> Iterator[Finding]:
         id = row["id"]
         live = partial(connection_facts.secret_ends, id=id)
         names = [name for name in (CLIENT_SECRET, PRIVATE_KEY) if at.read(partial(live, name=name))]
-        # Where there are two, the reason says which.
+        # With two of them, the reason says which one.
         rotate = " or ".join(_ROTATE.format(id=id, name=name) for name in names or (CLIENT_SECRET, PRIVATE_KEY))
         yield wrong("connections", f"{id} is paused: {row['paused_reason']}. {_PAUSED.format(id=id, rotate=rotate)}")
     for row in at.read(connection_facts.refused_secrets):
@@ -63,7 +63,7 @@ def connections(at: Installation) -> Iterator[Finding]:
 
 
 def _refused(at: Installation) -> Iterator[Finding]:
-    """Accounts that are told so, and no longer only as long as an outage lasts."""
+    """Report accounts refused a token for longer than an outage would explain."""
     for one in at.read(partial(refused_accounts, since=at.now() - _DAY)):
         says = (
             f"{one.number} account(s) of {one.connection} are given no token ({in_words(one.code)}), as {one.account}"
@@ -72,14 +72,14 @@ def _refused(at: Installation) -> Iterator[Finding]:
 
 
 def _rivals(at: Installation) -> Iterator[Finding]:
-    """What no action here is of may have several: people connect through each."""
+    """Report rival connections, which are harmless for a provider that no action uses."""
     reached = {action.facts.provider for action in at.workflows.actions.values()}
     for provider, says in at.read(connection_facts.all_rivals):
         yield (wrong if provider in reached else unknown)("connections", says)
 
 
 def _people(at: Installation) -> Iterator[Finding]:
-    """Connections that were added before this was refused."""
+    """Report connections whose users are mistaken for another server's, added before this was refused."""
     found = at.read(all_taken_for)
     for id, why in found[:_SHOWN]:
         yield wrong("connections", f"{id}: {why}: `aswhom connections name-people {id} NAME`")
@@ -88,7 +88,7 @@ def _people(at: Installation) -> Iterator[Finding]:
 
 
 def _own_values(at: Installation) -> Iterator[Finding]:
-    """Those that were stored before anybody read them."""
+    """Report configuration values stored before they were validated."""
     for row in at.read(operator_queries.all_connections):
         profile = PROFILES.get(row["provider"])
         for fault in unreadable(profile, row["config"]) if profile else ():
@@ -101,21 +101,24 @@ def _own_values(at: Installation) -> Iterator[Finding]:
 
 
 def _unlisted(at: Installation) -> Iterator[Finding]:
-    """Of a public app anybody has an installation: at a tenant's own connection that lists none, it is the tenant's."""
+    """Report a tenant's own connection without listed installations.
+
+    Anybody may install a public app, and a stranger's installation would count as the tenant's.
+    """
     listing = {row["connection_id"] for row in at.read(operator_queries.all_installations)}
     for row in at.read(operator_queries.all_connections):
         id, tenant = row["id"], row["tenant_id"]
         profile, secrets = PROFILES.get(row["provider"]), row["secrets"]
         if tenant is None or id in listing or profile is None or WEBHOOK_SECRET not in secrets:
             continue
-        if profile.installation_of_app and PRIVATE_KEY not in secrets:  # a repository's webhook is of no installation
+        if profile.installation_of_app and PRIVATE_KEY not in secrets:  # a repository's webhook has no installation
             continue
         what = "installation" if profile.installation_of_app else "workspace or organization"
         add = f"`aswhom installations add {id} ID {tenant}`"
         if row["only_listed"]:
-            says = f"{id} is {tenant}'s own and lists no {what} any more, so what names one is kept as ignored"
+            says = f"{id} is {tenant}'s own and lists no {what} any more, so whatever names one is stored as ignored"
             if not profile.installation_of_app:
-                says += f", but for the end of any: it ends {tenant}'s accounts, whosever it is"
+                says += f", except that the end of any ends {tenant}'s accounts, whoever owned it"
             yield unknown("connections", f"{says}: {add}")
             continue
         does = "starts its workflows" if profile.installation_of_app else "and removes it again ends its accounts"
@@ -127,7 +130,7 @@ def _unlisted(at: Installation) -> Iterator[Finding]:
 
 
 def _left_out(at: Installation) -> Iterator[Finding]:
-    """A listing that lacks one, or names it wrongly, looks like this: so does a stranger's installation."""
+    """Report ignored deliveries. Either the list lacks or misspells an installation, or it is a stranger's."""
     since = at.now() - _LATELY
     for row in at.read(lambda c: operator_queries.left_out(c, since=since)):
         id = row["connection_id"]
@@ -139,7 +142,7 @@ def _left_out(at: Installation) -> Iterator[Finding]:
 
 
 def _by_workspace(at: Installation) -> Iterator[Finding]:
-    """The app is an organization's: other workspaces of it, and their ends, are not known by this one."""
+    """Report an organization-wide app listed only by workspace: its other workspaces, and their ends, are unknown."""
     rows = at.read(operator_queries.all_installations)
     listed = {(row["connection_id"], row["external_id"]) for row in rows}
     workspaces: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
@@ -161,7 +164,7 @@ def _by_workspace(at: Installation) -> Iterator[Finding]:
 
 
 def webhook_secrets(at: Installation) -> Iterator[Finding]:
-    """Without a live one every delivery is refused; a last one that ends soon will be missed."""
+    """Report connections without a live webhook secret, which refuse every delivery, or whose last one ends soon."""
     now = at.now()
     for row in at.read(operator_queries.all_connections):
         if row["provider"] not in SOURCES:
@@ -181,16 +184,16 @@ def webhook_secrets(at: Installation) -> Iterator[Finding]:
 
 
 def _last(ends: list[datetime | None]) -> datetime | None:
-    """When the last of them ends; None: one holds for good."""
+    """Return when the last secret ends, or None if one has no end."""
     known = [end for end in ends if end is not None]
     return max(known) if len(known) == len(ends) else None
 
 
 def reachable(at: Installation) -> Iterator[Finding]:
-    """Whether the token endpoints answer anything at all: name, route, TLS."""
+    """Check that token endpoints answer at all: DNS, routing, TLS."""
     rows = at.read(operator_queries.all_connections)
     policy = at.settings.addresses()
-    # What is refused by its form alone is told of as such.
+    # URLs refused by their form are reported by another check.
     named = {row["token_url"] for row in rows if row["token_url"] and not is_refused(policy, row["token_url"])}
     urls = sorted(map(_origin, named))
     if not urls:

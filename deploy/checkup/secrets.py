@@ -1,4 +1,4 @@
-"""The keys, tried on what the ledger has of them: its sealed secrets, and its signed chain."""
+"""Tests the keys against the ledger's sealed secrets and its signed chain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from identity.keys.handovers import newest_kid, trusted_keys
 from identity.keys.proven_keys import KEPT
 from identity.keys.trusted_keys import key_id
 
-_TRIED = 50  # of each column, the newest: what was sealed by a wrong key is found where that is recent
+_TRIED = 50  # newest values of each column, so that recent use of a wrong key is found
 _NAMED = 5
 _WHERE_KEYS_ARE = (
     "Put that key's line back from keys/vault.retired, or copy keys/vault from a host that has it, or from the backup"
@@ -23,7 +23,7 @@ _WHERE_KEYS_ARE = (
 
 
 def sealed(at: Installation) -> Iterator[Finding]:
-    """Whether the vault's keys open what is sealed."""
+    """Check that the vault's keys open the sealed secrets."""
     if not _readable(at):
         return
     faults, tried = [], 0
@@ -42,7 +42,7 @@ def sealed(at: Installation) -> Iterator[Finding]:
 
 
 def _readable(at: Installation) -> bool:
-    """Whether there are keys to try; else `keys` has said why not."""
+    """True if there are keys to test. Otherwise the check `keys` has reported why not."""
     try:
         return bool(at.keys.vault)
     except Misconfigured:
@@ -59,7 +59,7 @@ def _newest(connection: Connection) -> list[tuple[str, bytes]]:
 
 
 def signing_key(at: Installation) -> Iterator[Finding]:
-    """Whether this host's key is the one that the ledger was signed with last."""
+    """Check that this host has the key that last signed the ledger."""
     if not _readable(at):
         return
     key = at.signer.public_key()

@@ -1,4 +1,4 @@
-"""The web: answering at the address that senders and browsers use."""
+"""Checks that the web answers at the URL that senders and browsers use."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ WITHIN = timedelta(seconds=5)
 
 
 def ready(at: Installation) -> Answer | str:
-    """What `/readyz` answers at the installation's address, or why nothing does."""
+    """Return the answer of `/readyz` at the installation's URL, or why there is none."""
     base_url = at.settings.base_url
     address = urlsplit(base_url)
-    # Our own address may be private and plain HTTP.
+    # Our own URL may be private and use plain HTTP.
     ours = f"http://{address.netloc}" if address.port else f"http://{address.netloc}:80"
     policy = AddressPolicy(allow_hosts=frozenset({address.netloc, ours}))
     with Client(policy=policy, pool_size=1, ca_file=at.settings.ca_file) as client:
@@ -34,13 +34,13 @@ def ready(at: Installation) -> Answer | str:
 
 def web(at: Installation) -> Iterator[Finding]:
     ours = None
-    with suppress(Misconfigured):  # `keys` says what is wrong with them
+    with suppress(Misconfigured):  # the check `keys` reports what is wrong
         ours = key_id(at.signer.public_key())
     yield from answering(at.settings, ready(at), signing_key=ours)
 
 
 def answering(settings: Settings, found: Answer | str, *, signing_key: str | None = None) -> Iterator[Finding]:
-    """Findings from the answer of `/readyz`, or its absence. *signing_key*: the id of this installation's."""
+    """Yield findings from the answer of `/readyz`, or its absence. *signing_key* is this installation's key id."""
     base = settings.base_url
     if isinstance(found, str):
         yield wrong("web", f"{base} does not answer ({found}): is `aswhom up`, or web, running? See ASWHOM_BASE_URL")
@@ -59,7 +59,7 @@ def answering(settings: Settings, found: Answer | str, *, signing_key: str | Non
 
 
 def _signing_key(found: Answer) -> str | None:
-    """The id that the web answered with; None: it is of a version without, or no web of ours."""
+    """Return the key id in the answer, or None for an older version or a foreign web."""
     try:
         said = json.loads(found.body)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The work: duties and schedules that are done in time, and jobs that do not move without somebody."""
+"""Checks the work: timely duties and schedules, and jobs that cannot move without a person."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from pipeline.schedules import punctuality
 
 _STALE = timedelta(minutes=1)
 _LATE = timedelta(minutes=2)
-_REMEMBERED = timedelta(minutes=10)  # an error of a duty that was done well since
-_LONG = timedelta(minutes=10)  # beyond what any call, or the question to a provider whether a signal was true, may take
-_SHOWN = 20  # of a kind, by name; how many more there are is said
+_REMEMBERED = timedelta(minutes=10)  # how long an error is reported after the duty succeeds again
+_LONG = timedelta(minutes=10)  # longer than any call, or a provider's confirmation of a signal, may take
+_SHOWN = 20  # items of a kind listed by name; the rest is counted
 _DUTIES_AT = "is `aswhom up`, or housekeeping, running?"
 
 
@@ -44,7 +44,7 @@ def heartbeats(at: Installation) -> Iterator[Finding]:
         return
     for duty in stale:
         yield wrong("housekeeping", f"{duty} was last done at {local_time(newest[duty]['at'])}: its log says why")
-    # Of every host that lives: what always fails on one is done by the others.
+    # For every live host: a duty that always fails on one host is done by the others.
     living = [row for row in beats if now - row["at"] <= silence_of(row["duty"])]
     failing = [row for row in living if row["error"]]
     for row in failing:
@@ -58,7 +58,7 @@ def heartbeats(at: Installation) -> Iterator[Finding]:
 
 
 def schedules(at: Installation) -> Iterator[Finding]:
-    """Whether they are kept. Without any, a beat that does not run is missed by nobody."""
+    """Check that schedules are kept. Without schedules, a beat that does not run is no fault."""
     now, found, hold = at.read(lambda c: ((now := ledger_now(c)), punctuality.look(c, now=now), find_hold(c)))
     if not found.live:
         return
@@ -80,7 +80,7 @@ def schedules(at: Installation) -> Iterator[Finding]:
 
 
 def stuck(at: Installation) -> Iterator[Finding]:
-    """Jobs that wait for a worker, or for an operator; records without a seal, and revocations without a receipt."""
+    """Report jobs that wait for a worker or an operator, unsealed records, and revocations without a receipt."""
     found = at.read(troubles.look)
     for pattern, since in found.due_for.items():
         if since > _LATE and found.hold is None:
@@ -90,7 +90,7 @@ def stuck(at: Installation) -> Iterator[Finding]:
             yield wrong("jobs", says)
     if found.unanswered:
         says = (
-            f"of {found.unanswered} call(s) only a person can say what became: `aswhom jobs list --wait unknown`, then "
+            f"{found.unanswered} call(s) need a person to say how they ended: `aswhom jobs list --wait unknown`, then "
             "`jobs resolve`"
         )
         yield wrong("jobs", says)
@@ -107,7 +107,7 @@ def stuck(at: Installation) -> Iterator[Finding]:
 
 
 def missing_workflows(at: Installation) -> Iterator[Finding]:
-    """Their jobs wait until somebody installs them, or ends them."""
+    """Report missing workflows, whose jobs wait until someone installs them or ends the jobs."""
     found = at.read(lambda c: missing(c, at.workflows))
     for one in found[:_SHOWN]:
         yield wrong("workflows", one.sentence)
@@ -116,7 +116,7 @@ def missing_workflows(at: Installation) -> Iterator[Finding]:
 
 
 def configurations(at: Installation) -> Iterator[Finding]:
-    """What was stored for an older version of a workflow: each job that is accepted under it will be dead."""
+    """Report configurations stored for older versions of a workflow: every job accepted under them will die."""
     said = at.read(lambda c: refused(c, at.workflows))
     for one in said[:_SHOWN]:
         yield wrong("configurations", one)
@@ -125,13 +125,13 @@ def configurations(at: Installation) -> Iterator[Finding]:
 
 
 def held(at: Installation) -> Iterator[Finding]:
-    """A hold is an operator's wish too, of which whoever looks is told first."""
+    """Report a hold first. It may be what an operator wants."""
     if (hold := at.read(find_hold)) is not None:
         yield unknown("held", f"{hold.sentence}. `aswhom hold release` ends it")
 
 
 def stopped(at: Installation) -> Iterator[Finding]:
-    """A stop is an admin's wish, not a fault; who wonders why nothing happens is told of it."""
+    """Report stops. They are an admin's choice, but explain why nothing happens."""
     groups = {"tenant": "tenants", "connection": "connections", "agent": "agents"}
     for row in at.read(operator_queries.stopped_scopes):
         again = f": `aswhom {groups[row['kind']]} open {row['key']}`" if row["kind"] in groups else ""
@@ -148,7 +148,7 @@ def accounts(at: Installation) -> Iterator[Finding]:
 
 
 def revocations(at: Installation) -> Iterator[Finding]:
-    """What was revoked here may still be valid at its provider, and nobody asks any more until an operator acts."""
+    """Report stuck revocations: credentials that may still be valid at their provider until an operator acts."""
     rows = at.read(lambda c: tenant_views.revocations_page(c, None, Turn(limit=_SHOWN + 1), stuck=True).rows)
     for row in rows[:_SHOWN]:
         what = f"{row['id']} ({row['kind']} {row['key']}) is stuck at the provider"
@@ -164,7 +164,7 @@ def revocations(at: Installation) -> Iterator[Finding]:
 
 
 def streams(at: Installation) -> Iterator[Finding]:
-    """Whose people are told of no more, though nothing here fails."""
+    """Report silent streams: revocations of their people no longer arrive, though nothing here fails."""
     for one in at.read(silent_streams):
         said = f"transmitter {one.transmitter} said at {local_time(one.told_at)} that its stream is"
         act = "enable the stream there: until then it tells of no session or account that has ended"
@@ -173,9 +173,9 @@ def streams(at: Installation) -> Iterator[Finding]:
 
 
 def scopes(at: Installation) -> Iterator[Finding]:
-    """A service's credential that reaches too far puts all of its tenant at risk; it is no fault that stops work."""
+    """Report overly broad service credentials, which put their whole tenant at risk but stop no work."""
     now, kind = at.now(), PrincipalKind.SERVICE
-    # What was used of them lately makes none of them reach too far.
+    # Recent use does not matter for how far they reach.
     broad = [one for one in scope_report(at, at.workflows, tenant=None, since=None, now=now, kind=kind) if one.broad]
     for one in broad[:_SHOWN]:
         yield unknown("scopes", f"{one.account} ({one.principal} at {one.provider}): {what_to_do(one)}")

@@ -1,4 +1,4 @@
-"""The `aswhom` command. Each of its commands is imported when it is called, so `--help` answers at once."""
+"""The `aswhom` command line. Each command is imported only when it is called, which keeps `--help` fast."""
 
 from __future__ import annotations
 
@@ -10,57 +10,70 @@ import click
 
 from deploy.cli import tree
 
-#: Name → (modules below deploy.cli, the command in the first, what the list says of it). The others add to it.
+#: Name → (modules below deploy.cli, the command's attribute in the first module, its line in `--help`). The other
+#: modules add subcommands to it.
 COMMANDS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "init": (("running",), "init", "Make a data directory, keys and a ledger."),
     "up": (("running",), "up", "Run everything on this machine until Ctrl-C."),
     "demo": (("running",), "demo", "Watch the DevOps assistant at work against the sandbox."),
-    "doctor": (("doctor",), "doctor", "Say what is wrong, and what to do."),
+    "doctor": (("doctor",), "doctor", "Report what is wrong and how to fix it."),
     "db": (
         ("running", "ledger_file", "ledger_wait", "restored"),
         "db",
-        "The ledger: its tables, a copy of it, and whether it is whole.",
+        "The ledger: migrations, backup, integrity check.",
     ),
-    "hold": (("hold",), "hold", "Let nothing go out for a while."),
+    "hold": (("hold",), "hold", "Pause all outgoing work."),
     "keys": (("keys",), "keys", "The installation's own keys."),
-    "tenants": (("tenants", "tenant_deletion"), "tenants", "Whose work is done."),
-    "aliases": (("tenants",), "aliases", "Who people are at providers."),
+    "tenants": (("tenants", "tenant_deletion"), "tenants", "The customers that agents work for."),
+    "aliases": (("tenants",), "aliases", "Links between people and their provider accounts."),
     "connections": (
         ("connections", "connection_secrets", "senders"),
         "connections",
         "Client registrations with providers.",
     ),
-    "installations": (("installations",), "installations", "Whose an installation of the platform's app is."),
-    "transmitters": (("transmitters",), "transmitters", "Who may tell us of revocations by security events."),
+    "installations": (
+        ("installations",),
+        "installations",
+        "Which tenant owns which installation of the platform's app.",
+    ),
+    "transmitters": (("transmitters",), "transmitters", "Services that may report revocations as security events."),
     "accounts": (
         ("accounts", "narrowing", "account_scopes", "services"),
         "accounts",
         "Connected accounts, and services' credentials.",
     ),
-    "connect": (("connect",), "connect", "Links by which people connect, and where these lead back."),
+    "connect": (("connect",), "connect", "Connect links, and the URLs they may return to."),
     "agents": (("agents",), "agents", "The software that acts."),
-    "api-keys": (("api_keys",), "api_keys", "What agents call the API with."),
-    "workflows": (("workflows",), "workflows", "What agents may do for whom."),
-    "new": (("new",), "new", "Begin a package with a workflow of your own."),
-    "schedules": (("schedules",), "schedules", "When workflows start by themselves."),
-    "policy": (("policy", "policy_risk", "policy_files"), "policy", "A tenant's rules, and why a step was decided so."),
-    "capability": (("capability",), "capability", "Tokens for one action, the services that take them, and keys."),
-    "approvals": (("approvals",), "approvals", "What waits for somebody's yes."),
-    "jobs": (("jobs", "job_replays", "job_resolutions"), "jobs", "What was done, as whom, and why."),
-    "tail": (("tail",), "tail", "Follow jobs as they move."),
-    "deliveries": (("deliveries",), "deliveries", "What came in, and what it starts."),
+    "api-keys": (("api_keys",), "api_keys", "Credentials that agents call the API with."),
+    "workflows": (("workflows",), "workflows", "What agents may do, switched on per tenant."),
+    "new": (("new",), "new", "Create a package for your own workflow."),
+    "schedules": (("schedules",), "schedules", "Times at which workflows start by themselves."),
+    "policy": (
+        ("policy", "policy_risk", "policy_files"),
+        "policy",
+        "A tenant's rules, and the reasons for a decision.",
+    ),
+    "capability": (
+        ("capability",),
+        "capability",
+        "Tokens for a single action, and the services that accept them.",
+    ),
+    "approvals": (("approvals",), "approvals", "Steps that wait for a person's approval."),
+    "jobs": (("jobs", "job_replays", "job_resolutions"), "jobs", "What agents did, as whom, and why."),
+    "tail": (("tail",), "tail", "Follow jobs as they change state."),
+    "deliveries": (("deliveries",), "deliveries", "Webhook deliveries, and the jobs they start."),
     "trigger": (("trigger",), "trigger", "Send a signed delivery to the running web."),
-    "revoke": (("revoke",), "revoke", "Withdraw authority, now."),
-    "revocations": (("revocations",), "revocations", "What revocations stopped: their receipts."),
+    "revoke": (("revoke",), "revoke", "Withdraw authority immediately."),
+    "revocations": (("revocations",), "revocations", "Receipts of what revocations stopped."),
     "audit": (("audit",), "audit", "Who did what as whom, in a sealed chain."),
-    "console": (("console",), "console", "Who may do what at the console, and links that sign in."),
-    "sandbox": (("sandbox",), "sandbox", "A provider that misbehaves, to aim at a profile of yours."),
-    "completion": (("completion",), "completion", "Print what completes commands in your shell."),
+    "console": (("console",), "console", "Console roles, sessions and sign-in links."),
+    "sandbox": (("sandbox",), "sandbox", "A misbehaving provider, to test a profile of yours against."),
+    "completion": (("completion",), "completion", "Print the completion script for your shell."),
 }
 
 
 def real(name: str) -> click.Command:
-    """The command of that name itself, imported."""
+    """Import a command's modules and return the command."""
     modules, attribute, _ = COMMANDS[name]
     first, *_ = [importlib.import_module(f"deploy.cli.{module}") for module in modules]
     command: click.Command = getattr(first, attribute)
@@ -68,7 +81,7 @@ def real(name: str) -> click.Command:
 
 
 class Lazily(click.Group):
-    """A group that knows its commands by name, and imports one when it is used."""
+    """A click group that imports a command only when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -86,7 +99,7 @@ class Lazily(click.Group):
 
 def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from deploy.build import told  # here, so that `--help` need not wait for it
+        from deploy.build import told  # imported here to keep `--help` fast
 
         click.echo(f"aswhom, version {told()}")
         context.exit()
@@ -94,12 +107,12 @@ def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> 
 
 @click.group(cls=Lazily, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
-    "--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Which build it is."
+    "--version", is_flag=True, callback=_version, expose_value=False, is_eager=True, help="Print the version and build."
 )
 def main() -> None:
-    """Runs AI agents' work against customers' APIs and decides, step by step, as whom each call is made.
+    """Run AI agents' work against customers' APIs, and decide step by step as whom each call is made.
 
-    Settings are variables that begin with ASWHOM_. Every command but `up` and `completion` takes --json, and all exit
-    with 0 (done), 1 (not done, or a problem was found) or 2 (used wrongly).
+    Settings are environment variables that begin with ASWHOM_. Every command except `up` and `completion` takes --json.
+    Exit codes: 0 done, 1 not done or a problem was found, 2 usage error.
     """
-    os.umask(0o077)  # a data directory may be one that others can enter
+    os.umask(0o077)  # other users may be able to enter the data directory

@@ -1,4 +1,4 @@
-"""`accounts scopes`: what accounts were granted beside what was used of it."""
+"""`accounts scopes`: the scopes accounts were granted, beside the ones that were used."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pipeline.ledger import operator_queries
 
 @command(accounts, "scopes")
 @click.option("--tenant")
-@click.option("--days", default=30, show_default=True, type=click.IntRange(1, 90), help="What counts as lately.")
-@click.option("--broad", is_flag=True, help="Services' credentials alone that reach further than they have to.")
+@click.option("--days", default=30, show_default=True, type=click.IntRange(1, 90), help="How far back to look for use.")
+@click.option("--broad", is_flag=True, help="Only service credentials that have more access than needed.")
 @MANY
 def scopes(at: Installation, out: Output, tenant: str | None, days: int, broad: bool, limit: int) -> None:
-    """What each active account was granted, what was used of it lately, and what nothing switched on needs."""
+    """List each active account's granted scopes, those used lately, and those that no enabled workflow needs."""
     now = at.now()
     since = now - timedelta(days=days)
     if tenant is not None:

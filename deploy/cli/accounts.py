@@ -1,4 +1,4 @@
-"""`accounts`: as whom calls can be made, why not where they cannot, and what a person does next."""
+"""`accounts`: the accounts that calls are made as, why one cannot be used, and how to get it back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _STATES = click.Choice([str(state) for state in AccountState])
 
 @click.group()
 def accounts() -> None:
-    """Connected accounts: as whom calls can be made."""
+    """Connected accounts, as which calls are made."""
 
 
 @command(accounts, "list")
@@ -48,7 +48,7 @@ def accounts() -> None:
 def list_accounts(
     at: Installation, out: Output, tenant: str | None, provider: str | None, state: str | None, limit: int
 ) -> None:
-    """The accounts, without their credentials; why one is not active, and what to do."""
+    """List accounts without their credentials: why one is not active, and what to do."""
 
     def read(c: Connection) -> list[Record]:
         return facts.all_told(c, tenant_views.accounts_by_whom(c, tenant, limit + 1, state=state, provider=provider))
@@ -65,7 +65,7 @@ def list_accounts(
 @command(accounts)
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> None:
-    """One account, by its id or as TENANT/CONNECTION/PRINCIPAL: why it is as it is, and what to do."""
+    """Show one account, by its id or as TENANT/CONNECTION/PRINCIPAL: its state, the reason, and what to do."""
     row = at.read(lambda c: facts.whole(c, operator_queries.any_account(c, id)))
     if out.as_json:
         out.document(row)
@@ -94,17 +94,21 @@ def show(at: Installation, out: Output, id: str) -> None:
 @command(accounts)
 @click.argument("id")
 @click.option(
-    "--scopes", callback=names, help="What to ask for: a,b,c.  [default: as before, and what waiting jobs lack]"
+    "--scopes",
+    callback=names,
+    help="Scopes to ask for: a,b,c.  [default: as before, plus those that waiting jobs lack]",
 )
-@click.option("--return-to", metavar="URL", help="Where the last page leads: a registered return target.")
-@click.option("--any-account", is_flag=True, help="Let another login at the provider take the place of the one before.")
+@click.option("--return-to", metavar="URL", help="Where the last page leads. Must be a registered return URL.")
+@click.option("--any-account", is_flag=True, help="Accept a different login at the provider than before.")
 def reconnect(
     at: Installation, out: Output, id: str, scopes: tuple[str, ...] | None, return_to: str | None, any_account: bool
 ) -> None:
-    """Print the link by which the person consents again."""
+    """Print a link at which the person consents again."""
     row = at.read(lambda c: facts.whole(c, operator_queries.any_account(c, id)))
     if row["credential"] != Credential.AUTHORIZATION_CODE:
-        raise BadInput(f"no person consents to {row['id']}, a service's account: {row['next'] or 'it needs nothing'}")
+        raise BadInput(
+            f"{row['id']} is a service's account, to which no person consents: {row['next'] or 'it needs nothing'}"
+        )
     why = None if row["state"] == AccountState.ACTIVE and row["next"] is None else row["why"]
     if why:
         out.sentence(f"Why: {why}")
@@ -122,7 +126,10 @@ def reconnect(
 @command(accounts)
 @click.argument("id")
 def refresh(at: Installation, out: Output, id: str) -> int:
-    """Get the account its next token now, whatever is left of the present one; one presentation, whoever else asks."""
+    """Refresh the account's token now, even if the current one is still valid.
+
+    Concurrent refreshes present the token only once.
+    """
     row = at.read(lambda c: operator_queries.any_account(c, id))
     account, before = row["id"], row["generation"]
     if row["credential"] == Credential.STATIC:
@@ -131,7 +138,7 @@ def refresh(at: Installation, out: Output, id: str) -> int:
         raise BadInput(f"{account} was never connected. Next: {_next_token(at, account)}")
     try:
         after = at.runtime.coordinator.refresh(account, after_generation=before)
-    except (AswhomError, CommitUnknown) as error:  # it was forced all the same, and may have been presented
+    except (AswhomError, CommitUnknown) as error:  # the refresh was still forced, and the token may have been presented
         _note_refresh(at, row, "failed", generation=before, error=type(error).__name__, why=str(error))
         return tell(out, error, next_step=_looked_at(lambda: _next_token(at, account), account))
     renewed = after > before
@@ -144,7 +151,7 @@ def refresh(at: Installation, out: Output, id: str) -> int:
         if now is not None:
             said += "; its token " + (f"expires at {local_time(until)}" if until else "does not expire")
     else:
-        said = f"{account} keeps generation {after}, which has not expired: no other is to be had now"
+        said = f"{account} keeps generation {after}, which has not expired: no newer token is available now"
     out.done(
         said + (f". Next: {next_}" if next_ else ""),
         {"id": account, "renewed": renewed, "generation": after, "expires_at": until, "next": next_},
@@ -154,33 +161,34 @@ def refresh(at: Installation, out: Output, id: str) -> int:
 
 @command(accounts)
 @click.argument("id", required=False)
-@click.option("--connection", help="All accounts of this provider connection that wait so.")
+@click.option("--connection", help="All accounts of this provider connection that wait for their person.")
 @YES
 def retry(at: Installation, out: Output, id: str | None, connection: str | None, yes: bool) -> None:
-    """Try accounts whose provider wanted the person once more with what they have, once it wants nobody any more."""
+    """Retry accounts that wait for their person with their current tokens.
+
+    Use it once the provider no longer asks for the person.
+    """
     if (id is None) == (connection is None):
-        raise BadInput("say which: the ID of one account, or --connection for all of a provider connection")
+        raise BadInput("give the ID of one account, or --connection for all accounts of a provider connection")
     if connection is None:
         waiting = [at.read(lambda c: operator_queries.any_account(c, id or ""))["id"]]
     else:
         waiting = at.read(lambda c: awaiting_person(c, get_connection(c, connection).id))
         if not waiting:
-            raise BadInput(
-                f"the provider asked for the person of no account of {connection}: there is none to try again"
-            )
+            raise BadInput(f"no account of {connection} waits for its person: there is nothing to retry")
         confirm(f"Try {len(waiting)} accounts of {connection} again?", yes=yes)
     refused = {account: why for account in waiting if (why := _try_again(at, account)) is not None}
     if id is not None and refused:
         ((account, why),) = refused.items()
         raise BadInput(
-            f"{account}: {why}, so to try it again changes nothing: `aswhom accounts show {account}` says what is next"
+            f"{account}: {why}, so another try would change nothing: `aswhom accounts show {account}` says what is next"
         )
     retried = [account for account in waiting if account not in refused]
-    out.done(f"To be tried again with what they have: {', '.join(retried) or 'none'}", {"retried": retried})
+    out.done(f"To be tried again with their current tokens: {', '.join(retried) or 'none'}", {"retried": retried})
 
 
 def _try_again(at: Installation, account: str) -> str | None:
-    """None: it is to be tried again; or why not."""
+    """Return None once the account is queued to be tried again, or the reason it cannot be."""
     act = at.act()
 
     def write(c: Connection) -> str | None:
@@ -194,7 +202,10 @@ def _try_again(at: Installation, account: str) -> str | None:
 
 
 def _note_refresh(at: Installation, row: Record, outcome: str, *, generation: int, **detail: str) -> None:
-    """Raises nothing where the ledger is away: a command that failed of it would be given again, and rotate again."""
+    """Audit a forced refresh.
+
+    If the ledger is unavailable, only log: an operator would repeat a failed command, and rotate the token again.
+    """
     whom, act = AsWhom.of_account(AccountKey.of(row), id=row["id"], generation=generation), at.act()
     try:
         at.write(lambda c: audit.record_act(c, "account.refresh_forced", whom, act, outcome=outcome, detail=detail))
@@ -213,7 +224,7 @@ def _note_refresh(at: Installation, row: Record, outcome: str, *, generation: in
 
 
 def _looked_at(look: Callable[[], T], account: str) -> T | None:
-    """What a command that has done its work says besides; None: the ledger cannot be read now."""
+    """Return what *look* reads, or None if the ledger cannot be read: the command itself has succeeded by then."""
     try:
         return look()
     except AswhomError as error:
@@ -231,7 +242,7 @@ def _next_token(at: Installation, account: str) -> str | None:
 @command(accounts)
 @click.argument("id")
 def test(at: Installation, out: Output, id: str) -> int:
-    """Ask the provider whose the token is. Nothing follows from the answer: a refusal is no revocation."""
+    """Ask the provider whom the token belongs to. Nothing is changed: a refusal does not count as a revocation."""
     row = at.read(lambda c: operator_queries.any_account(c, id))
     found = ask_whose(at.ledger, at.vault, at.runtime.http, PROFILES, row["id"], now=at.now())
     match found.life:

@@ -15,12 +15,12 @@ from pipeline.ledger import operator_queries
 
 @click.group()
 def agents() -> None:
-    """The software that acts: named in every audit row, and stopped as a whole."""
+    """The software that acts. Each agent is named in every audit row and can be stopped as a whole."""
 
 
 @command(agents, "list")
 def list_agents(at: Installation, out: Output) -> None:
-    """The agents: those that workflows declare, and those that have had a job or an API key."""
+    """List agents: those declared by workflows, and those that have had a job or an API key."""
     rows = {row["id"]: row for row in at.read(operator_queries.all_agents)}
     stopped = {row["key"] for row in at.read(operator_queries.stopped_scopes) if row["kind"] == ScopeKind.AGENT}
     declared: dict[str, list[str]] = {}

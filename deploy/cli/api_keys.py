@@ -1,4 +1,4 @@
-"""`api-keys`: what agents call the API with. A key is shown once, when it is made."""
+"""`api-keys`: the keys that agents call the API with. A key is shown only once, when it is made."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ def api_keys() -> None:
 
 
 def described(function: Callable[..., None]) -> Callable[..., None]:
-    """The options by which a key is described, however its holder is recognised."""
+    """Add the options that describe a key, shared by both ways of recognising its holder."""
     for option in (
-        click.option("--days", default=90, show_default=True, type=click.IntRange(1, 3650), help="Until it expires."),
-        click.option("--name", default="", help="For people: where the key is used."),
         click.option(
-            "--tools", callback=names, help="Which tools it may execute: github.*,linear.CreateIssue.  [default: all]"
+            "--days", default=90, show_default=True, type=click.IntRange(1, 3650), help="Days until it expires."
         ),
+        click.option("--name", default="", help="A note for people: where the key is used."),
         click.option(
-            "--users", callback=names, help="Which users it may act as, and invite: ada,support-*.  [default: all]"
+            "--tools", callback=names, help="Tools it may execute: github.*,linear.CreateIssue.  [default: all]"
         ),
+        click.option("--users", callback=names, help="Users it may act as and invite: ada,support-*.  [default: all]"),
         click.option(
             "--held-by",
             metavar="USER",
-            help="Whose key it is: that user approves nothing that it asks for.  [default: nobody is named]",
+            help="The user who holds the key. They cannot approve what it asks for.  [default: nobody]",
         ),
         click.option(
             "--role",
@@ -66,10 +66,10 @@ def described(function: Callable[..., None]) -> Callable[..., None]:
             default=str(Role.AGENT),
             show_default=True,
             help="agent: execute tools and see its own jobs. product: make connect links, confirm who came back, and "
-            "see all of the tenant; with --users, of jobs those of these users and of the service. reader: see the "
-            "same. admin: all of these, and revoke.",
+            "see all of the tenant; with --users, only jobs of these users and of the service. reader: see the same "
+            "as product. admin: everything above, and revoke.",
         ),
-        click.option("--agent", required=True, help="The agent that calls, one of the tenant's own; made if new."),
+        click.option("--agent", required=True, help="The calling agent, one of the tenant's own. Created if new."),
         click.option("--tenant", required=True),
     ):
         function = option(function)
@@ -90,7 +90,7 @@ def add(
     name: str,
     days: int,
 ) -> None:
-    """Make a key, and print it: this once, for it is not stored."""
+    """Make a key and print it. It is not stored, and cannot be shown again."""
     _there_are(at, tools)
     holder = None if held_by is None else in_full(tenant, held_by)
     made = _Made(at, in_full(tenant, agent), days, tools=tools, users=_names(tenant, users), held_by=holder)
@@ -102,9 +102,9 @@ def add(
 
 @command(api_keys)
 @described
-@click.option("--issuer", required=True, help="The iss of its tokens, to the letter.")
-@click.option("--audience", required=True, help="What their aud must be or hold: us, as the issuer calls us.")
-@click.option("--subject", required=True, help="Their sub: the workload itself.")
+@click.option("--issuer", required=True, help="The exact iss of its tokens.")
+@click.option("--audience", required=True, help="What their aud must be or contain: the issuer's name for us.")
+@click.option("--subject", required=True, help="Their sub, which identifies the workload.")
 @click.option("--jwks-url", required=True, help="Where the issuer's public keys are.")
 def trust(
     at: Installation,
@@ -119,9 +119,10 @@ def trust(
     days: int,
     **whose: str,
 ) -> None:
-    """Let an agent call with tokens of its platform instead of a key: there is no secret to keep.
+    """Let an agent call with tokens of its platform instead of a key, so that there is no secret to keep.
 
-    Kubernetes, clouds and CIs give each workload signed tokens. `revoke` takes the trust back as it ends a key.
+    Kubernetes, cloud platforms and CI systems give each workload signed tokens. `revoke` ends the trust as it ends a
+    key.
     """
     _there_are(at, tools)
     holder, now = None if held_by is None else in_full(tenant, held_by), at.now()
@@ -137,7 +138,7 @@ def trust(
 
 
 def _there_are(at: Installation, patterns: tuple[str, ...] | None) -> None:
-    """Raises BadInput for a pattern that no tool fits: nobody would notice before the agent is refused."""
+    """Raise BadInput for a pattern that matches no tool, which would otherwise only show when the agent is refused."""
     for pattern in patterns or ():
         if not any(fnmatchcase(tool, pattern) for tool in at.workflows.tools):
             there = ", ".join(at.workflows.tools) or "none"
@@ -145,12 +146,12 @@ def _there_are(at: Installation, patterns: tuple[str, ...] | None) -> None:
 
 
 def _names(tenant: str, patterns: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """Users are named within their tenant: `acme.ada` is ada."""
+    """Strip the tenant prefix: users are named within their tenant, and `acme.ada` is `ada`."""
     return None if patterns is None else tuple(pattern.removeprefix(f"{tenant}.") for pattern in patterns)
 
 
 class _Made:
-    """A key in the making. Of one that nobody is told, nobody has the secret."""
+    """A key being made. Its secret exists nowhere else until it is printed."""
 
     def __init__(
         self,
@@ -170,7 +171,7 @@ class _Made:
         self._by, self._now = at.operator, at.now()
 
     def add(self, connection: Connection, *, tenant: str, role: Role, name: str) -> None:
-        """Store it. Raises BadInput."""
+        """Store the key. Raise BadInput."""
         add_key(
             connection,
             self.secret,
@@ -191,7 +192,7 @@ class _Made:
 @command(api_keys, "list")
 @click.option("--tenant")
 def list_keys(at: Installation, out: Output, tenant: str | None) -> None:
-    """The keys there are, without what recognises them."""
+    """List the keys, without their hashes."""
     statement = (
         select(*COLUMNS)
         .outerjoin(workloads, workloads.c.key_id == table.c.id)
@@ -208,7 +209,7 @@ def list_keys(at: Installation, out: Output, tenant: str | None) -> None:
 @click.argument("id")
 @YES
 def revoke(at: Installation, out: Output, id: str, yes: bool) -> None:
-    """End a key's life, now. What was accepted from it goes on: `aswhom revoke agent` stops that too."""
+    """Revoke a key immediately. Work accepted from it continues; `aswhom revoke agent` stops that as well."""
     confirm(f"Revoke {id}?", yes=yes)
     now = at.now()
     if not at.write(lambda c: revoke_key(c, id, by=at.operator, now=now)):

@@ -1,4 +1,4 @@
-"""`approvals`: what waits for somebody's yes, and their answer."""
+"""`approvals`: steps that wait for a person's approval, and the answers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from pipeline.ledger.votes import Channel, NotCounted, Vote, prohibition
 from pipeline.states import ApprovalState
 
 STATES = [str(state) for state in ApprovalState]
-AS = click.option("--as", "principal", required=True, metavar="USER", help="Whose answer it is.")
+AS = click.option("--as", "principal", required=True, metavar="USER", help="The user whose answer it is.")
 
 
 @click.group()
 def approvals() -> None:
-    """What waits for somebody's yes."""
+    """Steps that wait for a person's approval."""
 
 
 @command(approvals, "list")
@@ -33,7 +33,7 @@ def approvals() -> None:
 @click.option("--state", type=click.Choice([*STATES, "all"]), default="open", show_default=True)
 @LIMIT
 def list_approvals(at: Installation, out: Output, tenant: str | None, state: str, limit: int) -> None:
-    """The approvals, newest first."""
+    """List approvals, newest first."""
     wanted = None if state == "all" else ApprovalState(state)
     _, found = at.read(lambda c: approvals_page(c, Turn(limit=limit + 1), tenant=tenant, state=wanted))
     rows = [{**asdict(one), **{key: one.shown[key] for key in ("does", "resource", "amount")}} for one in found]
@@ -44,7 +44,7 @@ def list_approvals(at: Installation, out: Output, tenant: str | None, state: str
 @command(approvals)
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> None:
-    """One: exactly what would be done, who may answer, and who has."""
+    """Show one approval: exactly what would be done, who may answer, and who has answered."""
     view = _found(at, id)
     if out.as_json:
         out.document(asdict(view))
@@ -58,7 +58,7 @@ def show(at: Installation, out: Output, id: str) -> None:
 @AS
 @YES
 def approve(at: Installation, out: Output, id: str, principal: str, yes: bool) -> int | None:
-    """Say yes to ID as USER. The command line is the operator's: it takes their word for who that is, and says so."""
+    """Approve ID as USER. The operator vouches for who USER is, and the audit says so."""
     return _answer(at, out, id, principal, approves=True, yes=yes)
 
 
@@ -67,15 +67,15 @@ def approve(at: Installation, out: Output, id: str, principal: str, yes: bool) -
 @AS
 @YES
 def deny(at: Installation, out: Output, id: str, principal: str, yes: bool) -> int | None:
-    """Say no to ID as USER: the step is refused."""
+    """Deny ID as USER: the step is refused."""
     return _answer(at, out, id, principal, approves=False, yes=yes)
 
 
 @command(approvals)
 @click.argument("id")
-@click.option("--for", "principal", required=True, metavar="USER", help="The approver: it is theirs alone.")
+@click.option("--for", "principal", required=True, metavar="USER", help="The approver. Nobody else can use the link.")
 def link(at: Installation, out: Output, id: str, principal: str) -> None:
-    """A link to a page on which USER answers, good for some minutes. Where people sign in, they do so there first."""
+    """Print a short-lived link to a page where USER answers. If console sign-in is set up, they sign in first."""
     act, principal = at.act(), in_full(_found(at, id).tenant, principal)
     made, url = at.runtime.approving.invite(id, principal, now=act.now)
     at.write(lambda c: acts.link_made(c, made, act))
@@ -116,7 +116,7 @@ def _answer(at: Installation, out: Output, id: str, principal: str, *, approves:
 
 
 def told(view: ApprovalView) -> list[str]:
-    """What would be done, and who decides, in sentences."""
+    """Describe what would be done and who decides, a sentence a line."""
     answers = [(one.name, "yes" if one.yes else "no", one.through, one.at) for one in view.answers]
     return [
         f"approval {view.id} of {view.tenant}, {view.state}" + (f": {view.reason}" if view.reason else ""),
@@ -128,7 +128,7 @@ def told(view: ApprovalView) -> list[str]:
 
 
 def _until(view: ApprovalView) -> Iterator[str]:
-    """What its time still means; of one that was refused, nothing."""
+    """Say what the expiry time still means. Denied and void approvals yield nothing."""
     by = local_time(view.expires_at)
     match view.state:
         case ApprovalState.OPEN:

@@ -1,4 +1,4 @@
-"""What ends with a scope, for whoever is asked whether to end it."""
+"""A sentence on what would end with a scope, for confirmation prompts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.revocation.preview import preview
 
 
 def what_depends(at: Installation, scope: Scope) -> str:
-    """In a sentence; that it cannot be read is one too, since a revocation waits for no look at what it stops."""
+    """Describe what depends on a scope, or why that is unknown: an unreadable ledger must not delay a revocation."""
     try:
         stake = at.read(lambda c: preview(c, scope, at.workflows, now=at.now()))
     except Unavailable as fault:

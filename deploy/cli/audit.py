@@ -1,4 +1,4 @@
-"""`audit`: who did what as whom, and whether the record is whole."""
+"""`audit`: who did what as whom, and whether the record is intact."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def audit() -> None:
 @command(audit)
 @click.option("--tenant")
 @click.option("--job")
-@click.option("--kind", help="step, attempt, account, revocation …, or in full: revocation.effective")
-@click.option("--principal", help="As whom, or on whose behalf.")
+@click.option("--kind", help="step, attempt, account, revocation …, or a full kind: revocation.effective")
+@click.option("--principal", help="The principal acted as, or on whose behalf.")
 @click.option("--agent")
 @click.option("--account")
-@click.option("--action", help="github.Comment, say.")
+@click.option("--action", help="For example github.Comment.")
 @click.option("--outcome")
 @click.option("--since", type=MOMENT, help="A day (UTC), or a time with its zone: 2026-12-01T08:00Z.")
 @click.option("--until", type=MOMENT)
 @LIMIT
 def search(at: Installation, out: Output, limit: int, **wanted: Any) -> None:
-    """The records that fit, newest first."""
+    """Search the records, newest first."""
     rows = at.read(lambda c: audit_queries.found(c, Search(**wanted), limit=limit + 1))
     columns = ("id", "at", "kind", "tenant_id", "agent_id", "as_whom", "on_behalf_of", "action", "outcome", "reason")
     told = [{**row, "as_whom": _principal_in_words(row)} for row in rows]
@@ -72,7 +72,7 @@ def search(at: Installation, out: Output, limit: int, **wanted: Any) -> None:
 @command(audit)
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> None:
-    """One record: what, as whom, by which agent, on whose behalf, under which consent, and why it was allowed."""
+    """Show one record: what was done, as whom, by which agent, on whose behalf, and why it was allowed."""
     row = at.read(lambda c: audit_queries.record(c, id))
     if out.as_json:
         out.document({**row, "as_whom": _principal_in_words(row)})
@@ -99,13 +99,13 @@ def show(at: Installation, out: Output, id: str) -> None:
 
 
 @command(audit)
-@click.option("--tenant", help="The rows of this tenant; of the others, their digests alone.")
-@click.option("--after", default=0, help="Go on behind this number of the chain: an earlier export's last.")
+@click.option("--tenant", help="Only this tenant's rows; other tenants' rows as digests only.")
+@click.option("--after", default=0, help="Start after this chain number, the last of an earlier export.")
 @new_file_option
 @click.option(
     "--into",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder of exports: go on after the last of them, in a new file audit-….jsonl.",
+    help="A folder of exports: continue after the last one, in a new file audit-….jsonl.",
 )
 def export(
     at: Installation, out: Output, tenant: str | None, after: int, output: Path | None, into: Path | None
@@ -114,20 +114,22 @@ def export(
     lines = 0
     if into is not None:
         if tenant is not None or after or output is not None:
-            raise click.UsageError("--into says where to begin and to write: leave out --tenant, --after and --output.")
+            raise click.UsageError(
+                "--into decides where to start and to write: do not also give --tenant, --after or --output."
+            )
         after, output = _follows(into), into / f"audit-{at.now():%Y-%m-%dT%H%M%S}.jsonl"
     with ExitStack() as files:
         file = sys.stdout.buffer
         if output is not None:
             file = files.enter_context(files.enter_context(whole(output, at.ids("part"))).open("wb"))
-        on_screen = output is None and sys.stdout.isatty()  # where a bar would stand among the records
+        on_screen = output is None and sys.stdout.isatty()  # a progress bar would be mixed into the records
         behind = at.read(lambda c: links_behind(c, after))
         bar = files.enter_context(out.progress(behind, what="exporting", hidden=on_screen))
         for line in export_lines(at.ledger, tenant=tenant, after=after, progress=bar.update):
             file.write(line)
             lines += 1
-    last = json.loads(line)["seq"]  # of the head, where there was nothing else
-    told = "who has the public key (`aswhom keys public`) can verify them"
+    last = json.loads(line)["seq"]  # the export's head line, if there were no records
+    told = "anyone with the public key (`aswhom keys public`) can verify them"
     said = f"{lines - 1} record(s) exported; {told}; the next export is `--after {last}`"
     if output is None:
         out.note(said)
@@ -136,7 +138,10 @@ def export(
 
 
 def _follows(folder: Path) -> int:
-    """The greatest number of the chain that the exports there end at. Raises BadInput for a file that is none."""
+    """Return the highest chain number at which the folder's exports end, or 0.
+
+    Raise BadInput for a file that is not an export.
+    """
     return max((_last_seq(file) for file in folder.glob("audit-*.jsonl")), default=0)
 
 
@@ -155,13 +160,13 @@ def _last_seq(file: Path) -> int:
 @command(audit, "verify")
 @click.argument("files", nargs=-1, type=_FILE)
 @key_option
-@click.option("--checkpoint", type=_FILE, help="One kept elsewhere.")
+@click.option("--checkpoint", type=_FILE, help="A checkpoint that was kept elsewhere.")
 @click.option(
     "--statement",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A new file for a signed statement of it, if the whole chain in the ledger holds.",
+    help="Write a signed statement to this new file if the whole chain in the ledger verifies.",
 )
-@click.option("--since", type=_FILE, help="Such a statement, kept elsewhere: walk what came after it, in the ledger.")
+@click.option("--since", type=_FILE, help="Verify only what the ledger has after this earlier --statement file.")
 def verify_chain(
     at: Installation,
     out: Output,
@@ -171,16 +176,16 @@ def verify_chain(
     statement: Path | None,
     since: Path | None,
 ) -> int | None:
-    """Walk the whole chain, and name the first record that was altered, removed or put in.
+    """Verify the chain, and name the first record that was altered, removed or inserted.
 
-    FILES are exports that follow each other. With them and --key nothing else is needed: no ledger, network or secret.
+    FILES are consecutive exports. With FILES and --key nothing else is needed: no ledger, network or secret.
 
-    With --since, what was altered before that statement since then is not found: walk the whole chain now and then.
+    --since does not find records that were altered before its statement: verify the whole chain from time to time.
     """
     if files and (statement or since):
-        raise click.UsageError("--statement and --since are of the ledger's chain: leave out the files.")
+        raise click.UsageError("--statement and --since apply to the ledger's own chain: do not also give FILES.")
     if statement and since:
-        raise click.UsageError("Only a whole verification is stated: leave out --since, or --statement.")
+        raise click.UsageError("--statement needs the whole chain verified: do not also give --since.")
     keys = public_keys(at, key)
     known = None if checkpoint is None else read_checkpoint_file(checkpoint, keys)
     verified = None if since is None else read_verification(_text(since, "a statement"), keys)
@@ -207,7 +212,7 @@ def verify_chain(
 @command(audit)
 @new_file_option
 def checkpoint(at: Installation, out: Output, output: Path | None) -> None:
-    """Print the chain's length and head, signed: keep it elsewhere, and a chain cut at its end is found."""
+    """Print the chain's length and head, signed. A copy kept elsewhere reveals a chain that was cut at its end."""
     sealer = Sealer(at.ledger, at.signer)
     with out.count("sealing") as tell:
         while sealed := sealer.seal(now=at.now()):
@@ -224,7 +229,7 @@ def checkpoint(at: Installation, out: Output, output: Path | None) -> None:
 
 
 def read_checkpoint_file(file: Path, keys: TrustedKeys) -> Head:
-    """A checkpoint that was kept in a file, and whose signature holds. Raises BadInput."""
+    """Return the checkpoint stored in a file. Raise BadInput if it is malformed or its signature does not verify."""
     return read_checkpoint(_text(file, "a checkpoint"), keys)
 
 
@@ -236,7 +241,7 @@ def _text(file: Path, what: str) -> str:
 
 
 def _state(at: Installation, held: Verified, file: Path) -> None:
-    """Write the statement that the whole chain held. Raises BadInput where the file is there."""
+    """Write the signed statement that the whole chain verified. Raise BadInput if the file exists."""
     last, number = held.first + held.count - 1, held.accounted
     if number is None:
         raise AssertionError("what was not walked as a whole is not stated")
@@ -246,7 +251,7 @@ def _state(at: Installation, held: Verified, file: Path) -> None:
 
 
 def _principal_in_words(row: Record) -> str | None:
-    """As whom, in the words of `pipeline.desk.telling`, with the principal's id."""
+    """Return the acting principal in the words of `pipeline.desk.telling`, with its id."""
     match row["pattern"], row["principal_id"]:
         case _, None:
             return None
@@ -267,7 +272,7 @@ def _audited(files: tuple[Path, ...], keys: TrustedKeys, checkpoint: Head | None
 
 
 def _watched(lines: Iterable[bytes], bar: Bar) -> Iterator[bytes]:
-    """These lines; *bar* hears of their bytes, some hundreds of lines at a time."""
+    """Yield the lines unchanged, and report their bytes to *bar* in batches of some hundred lines."""
     told = 0
     for line in lines:
         told += len(line)
@@ -282,17 +287,18 @@ def _tell(
     out: Output, held: Verified, *, withheld: int, since: WholeVerification | None, statement: Path | None
 ) -> None:
     more = f"; {held.unsealed} newer one(s) are not sealed yet" if held.unsealed else ""
-    after = since if since is not None and held.accounted is None else None  # None: it was pruned, and all was walked
+    # None also if its records were pruned, and the whole chain was walked.
+    after = since if since is not None and held.accounted is None else None
     if after is not None:
-        more += f"; what is before {held.first} was verified at {after.at.isoformat()}, and not now"
+        more += f"; records before {held.first} were verified at {after.at.isoformat()}, not now"
     elif held.first > 1:
         more += f"; it begins at {held.first}"
     if not held.compared:
-        more += "; THE CHECKPOINT IS OF BEFORE THAT AND WAS NOT COMPARED: keep newer ones"
+        more += "; THE CHECKPOINT IS OLDER THAN THESE RECORDS AND WAS NOT COMPARED: keep newer ones"
     if statement is not None:
         more += f"; {statement} says so, for --since" if held.compared else f"; {statement} was not written"
     if withheld:
-        more += f"; of {withheld} record(s) there is the digest alone"
+        more += f"; {withheld} record(s) were exported as digests only"
     document = {"verified": True, "first": held.first, "count": held.count, "head": held.head}
     document |= {"signed_at": held.signed_at, "unsealed": held.unsealed, "withheld": withheld}
     document |= {"compared": held.compared, "whole": after is None}

@@ -1,4 +1,4 @@
-"""`capability`: the services that take capability tokens, the keys that sign these, and those that were issued."""
+"""`capability`: services that accept capability tokens, their signing keys, and the tokens issued."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ ALGORITHM = click.option(
     type=click.Choice([str(one) for one in Algorithm]),
     default=str(Algorithm.ED25519),
     show_default=True,
-    help="ES256 is for services that know no other.",
+    help="ES256 is for services that support nothing else.",
 )
 
 
 @click.group()
 def capability() -> None:
-    """Capability tokens: leave for one action on one resource, for one step, spent once."""
+    """Capability tokens: permission for one action on one resource, for one step, usable once."""
 
 
 @capability.group()
 def audiences() -> None:
-    """Services that take capability tokens."""
+    """Services that accept capability tokens."""
 
 
 @capability.group("keys")
 def keys() -> None:
-    """The keys that sign capability tokens."""
+    """Keys that sign capability tokens."""
 
 
 @command(audiences)
 @click.argument("id")
-@click.option("--uri", required=True, help="What tokens call it: its aud.")
-@click.option("--tenant", help="Whose capabilities may be for it.  [default: every tenant's]")
-@click.option("--provider", help="Actions of this name reach it: a provider connection ID is made for it.")
-@click.option("--api-url", default="", help="Where they reach it, with --provider.")
-@click.option("--passes-to", callback=names, help="The audiences it may exchange a token for: a,b,c.")
+@click.option("--uri", required=True, help="The aud of its tokens.")
+@click.option("--tenant", help="Accept only this tenant's capabilities.  [default: every tenant's]")
+@click.option("--provider", help="The provider name of actions that call it. Creates a provider connection ID.")
+@click.option("--api-url", default="", help="With --provider: the URL those actions call.")
+@click.option("--passes-to", callback=names, help="Audiences it may exchange a token for: a,b,c.")
 @ALGORITHM
 def add(
     at: Installation,
@@ -66,7 +66,7 @@ def add(
     passes_to: tuple[str, ...] | None,
     algorithm: str,
 ) -> None:
-    """Let a service take capability tokens, and print the secret by which it asks about them: this once."""
+    """Register a service that accepts capability tokens, and print its introspection secret, which is shown once."""
     if bool(provider) != bool(api_url):
         raise click.UsageError("--provider and --api-url go together")
     secret = ledger.new_secret(secrets.token_urlsafe(32))
@@ -87,7 +87,7 @@ def add(
 
 @command(audiences, "list")
 def list_audiences(at: Installation, out: Output) -> None:
-    """The services, without what recognises them."""
+    """List the services, without their secrets' hashes."""
     columns = [column for column in audience_table.c if not column.name.endswith("_sha256")]
     rows = at.read(lambda c: rows_of(c, select(*columns).order_by(audience_table.c.id)))
     shown = ("id", "uri", "tenant_id", "connection_id", "algorithm", "passes_to", "removed_at")
@@ -98,13 +98,13 @@ def list_audiences(at: Installation, out: Output) -> None:
 @click.argument("id")
 @YES
 def renew(at: Installation, out: Output, id: str, yes: bool) -> int | None:
-    """Give a service another secret, and print it: this once. The former one is accepted for a day."""
+    """Give a service a new secret and print it, once. The previous one is accepted for another day."""
     confirm(f"Give {id} another secret?", yes=yes)
     secret, act = ledger.new_secret(secrets.token_urlsafe(32)), at.act()
     try:
         until = write_idempotent(at, lambda c: ledger.renew(c, id, secret, act))
     except (KeyboardInterrupt, Unconfirmed):
-        # It may be in force, and one that nobody has would shut the service out.
+        # The new secret may be in force. If it were not shown, the service would be locked out.
         out.note(
             f"it is not certain whether this was done. If it was, the former secret of {id} is accepted for a day, and "
             "this is the new one, shown this once. If it is renewed again meanwhile, the former one ends at once:"
@@ -120,7 +120,7 @@ def renew(at: Installation, out: Output, id: str, yes: bool) -> int | None:
 @click.argument("id")
 @YES
 def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
-    """Issue nothing more for a service, and answer it no more."""
+    """Stop issuing tokens for a service, and stop answering its requests."""
     confirm(f"Remove {id}?", yes=yes)
     act = at.act()
     at.write(lambda c: ledger.remove(c, id, act))
@@ -129,7 +129,7 @@ def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
 
 @command(keys, "list")
 def list_keys(at: Installation, out: Output) -> None:
-    """Every key, and what it is good for now."""
+    """List every key and its state."""
     known = at.read(key_ledger.load)
     told = key_ledger.states(known, at.now())
     rows = [
@@ -141,7 +141,7 @@ def list_keys(at: Installation, out: Output) -> None:
 @command(keys)
 @ALGORITHM
 def rotate(at: Installation, out: Output, algorithm: str) -> None:
-    """Publish a new key. It signs in ten minutes, when whoever keeps our key set has fetched it anew."""
+    """Publish a new key. It signs in ten minutes, once cached copies of our key set have been refreshed."""
     pair = NewKey.make(Algorithm(algorithm), at.vault)
     act = at.act()
     use_from = at.write(lambda c: acts.rotate(c, pair, act))
@@ -153,7 +153,7 @@ def rotate(at: Installation, out: Output, algorithm: str) -> None:
 @click.argument("kid")
 @YES
 def withdraw(at: Installation, out: Output, kid: str, yes: bool) -> None:
-    """Believe and publish a key no more, at once. Another signs in its place."""
+    """Stop publishing and trusting a key immediately. Another one signs in its place."""
     confirm(f"Withdraw {kid}? What it has signed is refused from now on.", yes=yes)
     pair = NewKey.make(at.read(lambda c: key_ledger.algorithm_of(c, kid)), at.vault)
     act = at.act()
@@ -169,7 +169,7 @@ def withdraw(at: Installation, out: Output, kid: str, yes: bool) -> None:
 @click.option("--job")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000))
 def list_issued(at: Installation, out: Output, tenant: str | None, job: str | None, limit: int) -> None:
-    """What was issued, the newest first: for what, to whom, and what became of it. Never a token."""
+    """List issued tokens, newest first: for what, to whom, and with what outcome. Never the tokens themselves."""
     table = capabilities.c
     statement = select(capabilities).order_by(table.issued_at.desc(), table.jti.desc()).limit(limit + 1)
     if tenant:

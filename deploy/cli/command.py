@@ -1,6 +1,6 @@
-"""How a command of the command line is made: it gets an installation and an output, and its errors are sentences.
+"""Framework for the CLI's commands: each receives an installation and an output, and prints errors as sentences.
 
-Exit codes: 0 done · 1 not done, or a problem was found · 2 used wrongly.
+Exit codes: 0 done · 1 not done, or a problem was found · 2 usage error.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ DONE, PROBLEM = 0, 1
 def command(
     group: click.Group, name: str | None = None, *, misconfigured: int = PROBLEM
 ) -> Callable[[Callable[..., int | None]], click.Command]:
-    """Add a command to *group*: `run(at, out, **options)`; what it returns is the exit code, nothing is 0.
+    """Add a command to *group*. It is called as `run(at, out, **options)` and returns the exit code, or None for 0.
 
-    *misconfigured* is that of a fault that the operator has to mend.
+    *misconfigured* is the exit code for a fault that only the operator can fix.
     """
 
     def decorate(run: Callable[..., int | None]) -> click.Command:
@@ -39,13 +39,15 @@ def command(
 
 
 def invocation(run: Callable[..., int | None], *, misconfigured: int = PROBLEM) -> Callable[..., None]:
-    """*run* with `--data-dir` and `--json`, and with errors as sentences."""
+    """Wrap *run* with `--data-dir` and `--json`, and turn its errors into sentences."""
 
-    @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the installation is.  [default: .aswhom]")
+    @click.option(
+        "--data-dir", type=click.Path(path_type=Path), help="The installation's directory.  [default: .aswhom]"
+    )
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
     @functools.wraps(run)
     def invoke(*, data_dir: Path | None, as_json: bool, **options: Any) -> None:
-        # Here, so that `--help` need not wait for them.
+        # Imported here to keep `--help` fast.
         from deploy.installation import Installation
         from identity.errors import AswhomError, Misconfigured
         from identity.sql.store import CommitUnknown
@@ -65,7 +67,7 @@ def invocation(run: Callable[..., int | None], *, misconfigured: int = PROBLEM) 
 
 
 def tell(out: Output, error: AswhomError | CommitUnknown, *, next_step: str | None = None) -> int:
-    """Say what was raised, and what to do about it, as a sentence or as the document; the exit code."""
+    """Report an error and the next step, as a sentence or as the JSON document. Return the exit code."""
     from identity.sql.store import CommitUnknown
 
     said = str(error)
@@ -79,7 +81,7 @@ def tell(out: Output, error: AswhomError | CommitUnknown, *, next_step: str | No
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before what cannot be undone. Without a terminal, `--yes` must have been said."""
+    """Ask before an action that cannot be undone. Without a terminal, require `--yes`."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -87,21 +89,22 @@ def confirm(question: str, *, yes: bool) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-# Of those that ask by `confirm`, and of lists.
+# For commands that call `confirm`, and for lists.
 YES = click.option("--yes", is_flag=True, help="Do not ask.")
 LIMIT = click.option("--limit", default=50, show_default=True, type=click.IntRange(1))
-MANY = click.option("--limit", default=1000, show_default=True, type=click.IntRange(1))  # of what scripts read whole
+MANY = click.option("--limit", default=1000, show_default=True, type=click.IntRange(1))  # for lists read by scripts
 
-# What is kept beyond the ledger's life goes into a file that is whole or not there: a shell would empty the one that it
-# names before the command runs, also where that fails.
+# Output that must outlive the ledger goes into a file that is either complete or absent. Shell redirection would empty
+# the file before the command runs, even if the command then fails.
 new_file_option = click.option(
     "--output", type=click.Path(dir_okay=False, path_type=Path), help="A new file.  [default: standard output]"
 )
 
 
 def secret_option(*names: str, help: str, required: bool = False) -> Callable[[Any], Any]:
-    """An option whose value is a file that holds a secret, or `-` for standard input: never the secret itself, which
-    every user of the machine could read in the list of processes.
+    """Return an option that takes a secret from a file, or from standard input for `-`.
+
+    On the command line, the secret would be visible to every user of the machine in the process list.
     """
 
     def read(context: click.Context, parameter: click.Parameter, path: str | None) -> object:
@@ -113,7 +116,7 @@ def secret_option(*names: str, help: str, required: bool = False) -> Callable[[A
             text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
         except OSError as error:
             raise click.BadParameter(f"{path} cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError:  # its message would quote a byte of the secret
+        except UnicodeDecodeError:  # the original message would quote a byte of the secret
             raise click.BadParameter(f"{path} is not text: a key has to be in PEM, not in PKCS #12 or DER") from None
         if not text.strip():
             raise click.BadParameter(f"{path} is empty")
@@ -123,7 +126,7 @@ def secret_option(*names: str, help: str, required: bool = False) -> Callable[[A
 
 
 class _Moment(click.ParamType[datetime]):
-    """A moment with its zone, `2026-12-01T08:00Z`; a day (UTC), `2026-12-01`; or so long from now, `+36h`."""
+    """A point in time with its zone (`2026-12-01T08:00Z`), a UTC day (`2026-12-01`), or an offset from now (`+36h`)."""
 
     name = "time"
 
@@ -141,7 +144,7 @@ class _Moment(click.ParamType[datetime]):
             at = None
         if at is None or at.tzinfo is None:
             self.fail(
-                "give a time with its zone, such as 2026-12-01T08:00Z, a day (UTC), such as 2026-12-01, or so long "
+                "give a time with its zone, such as 2026-12-01T08:00Z, a day (UTC), such as 2026-12-01, or an offset "
                 "from now, such as +36h"
             )
         return at
@@ -151,14 +154,14 @@ MOMENT = _Moment()
 
 
 def names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    """`a,b,c`. Raises BadParameter for what cannot be printed: half a character that the shell gave, say."""
+    """Split `a,b,c`. Raise BadParameter for unprintable input, such as half a multi-byte character from the shell."""
     if value is not None and not value.isprintable():
         raise click.BadParameter(f"{value!r} has what cannot be printed")
     return None if value is None else tuple(filter(None, (part.strip() for part in value.split(","))))
 
 
 def pairs(given: tuple[str, ...], *, option: str = "--config") -> dict[str, str]:
-    """NAME=VALUE as a mapping, as they were given to *option*. Raises BadParameter."""
+    """Parse NAME=VALUE arguments of *option* into a mapping. Raise BadParameter."""
     found = {}
     for pair in given:
         name, equals, value = pair.partition("=")
@@ -169,12 +172,12 @@ def pairs(given: tuple[str, ...], *, option: str = "--config") -> dict[str, str]
 
 
 def in_full(tenant: str, name: str) -> str:
-    """The id of a tenant's user or agent, who may be named by it at once: `acme.ada`, `acme.support-bot`."""
+    """Return the full id of a tenant's user or agent: both `ada` and `acme.ada` become `acme.ada`."""
     return name if name.startswith(f"{tenant}.") else f"{tenant}.{name}"
 
 
 def json_file(context: click.Context, parameter: click.Parameter, path: str | None) -> object:
-    """The document in a file, or in standard input."""
+    """Parse the JSON document in a file, or in standard input for `-`."""
     import json
 
     if path is None:

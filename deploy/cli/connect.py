@@ -1,4 +1,4 @@
-"""`connect`: links by which people connect their accounts, and the addresses the last page may lead back to."""
+"""`connect`: links at which people connect their accounts, and the URLs those links may return to."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from pipeline.ledger import operator_queries
 
 @click.group()
 def connect() -> None:
-    """People connect their accounts: links for them, and where the last page leads."""
+    """Links at which people connect their accounts, and where the last page leads."""
 
 
 @command(connect)
 @click.option("--tenant", required=True)
-@click.option("--user", required=True, help="Their name, or the id of their principal; made if it is new.")
+@click.option("--user", required=True, help="Their name or principal id. Created if new.")
 @click.option("--connection", required=True, help="The id of a provider connection, or a provider.")
-@click.option("--scopes", callback=names, help="What to ask for: a,b,c.  [default: the connection's]")
-@click.option("--return-to", metavar="URL", help="Where the last page leads: a registered return target.")
-@click.option("--any-account", is_flag=True, help="Let another login at the provider take the place of the one before.")
+@click.option("--scopes", callback=names, help="Scopes to ask for: a,b,c.  [default: the connection's]")
+@click.option("--return-to", metavar="URL", help="Where the last page leads. Must be a registered return URL.")
+@click.option("--any-account", is_flag=True, help="Accept a different login at the provider than before.")
 def link(
     at: Installation,
     out: Output,
@@ -42,7 +42,7 @@ def link(
     return_to: str | None,
     any_account: bool,
 ) -> None:
-    """Print the link by which a person connects an account. It is good once, in one browser, for some minutes."""
+    """Print a link at which a person connects an account. It works once, in one browser, for some minutes."""
     principal, now = in_full(tenant, user), at.now()
     owner = at.read(lambda c: operator_queries.fitting_connection(c, tenant, connection))
     ensure = partial(add_user, tenant=tenant, principal=principal, now=now)
@@ -61,9 +61,9 @@ def give_link(
     ensure: Callable[[Connection], object] | None = None,
     also: Mapping[str, Any] | None = None,
 ) -> None:
-    """Make a link for the person of *key*, whom *ensure* makes if they are new, and print it.
+    """Make and print a connect link for the principal of *key*. *ensure* creates that principal if they are new.
 
-    Raises BadInput, Misconfigured or PolicyDenied.
+    Raise BadInput, Misconfigured or PolicyDenied.
     """
     made = at.runtime.invitations.link(
         key,
@@ -88,9 +88,9 @@ def give_link(
 
 @command(connect, "add-return")
 @click.argument("url")
-@click.option("--tenant", help="For this tenant's people alone.  [default: for every tenant's]")
+@click.option("--tenant", help="Only for this tenant's people.  [default: every tenant's]")
 def add_return(at: Installation, out: Output, url: str, tenant: str | None) -> None:
-    """Let the last page of a connect lead to URL: exactly this address."""
+    """Allow the last connect page to lead to URL, which must match exactly."""
     id, act = at.ids("ret"), at.act()
     at.write(lambda c: targets.add(c, id, act, tenant=tenant, url=url))
     out.done(f"{id}: {url}, for {tenant or 'every tenant'}", {"id": id, "url": url, "tenant_id": tenant})
@@ -98,7 +98,7 @@ def add_return(at: Installation, out: Output, url: str, tenant: str | None) -> N
 
 @command(connect)
 def returns(at: Installation, out: Output) -> None:
-    """Where the last page of a connect may lead."""
+    """List the URLs that the last connect page may lead to."""
     columns = (return_targets.c.id, return_targets.c.tenant_id, return_targets.c.url, return_targets.c.created_at)
     found = at.read(lambda c: c.execute(select(*columns).order_by(return_targets.c.url)).mappings().all())
     out.rows(
@@ -112,8 +112,8 @@ def returns(at: Installation, out: Output) -> None:
 @click.argument("id")
 @YES
 def remove_return(at: Installation, out: Output, id: str, yes: bool) -> None:
-    """Lead nobody there any more, by links that are out already either."""
-    confirm(f"Lead nobody to {id} any more, by links that are out already either?", yes=yes)
+    """Remove a return URL. Links already given out stop leading there as well."""
+    confirm(f"Remove return URL {id}? Links already given out stop leading there as well.", yes=yes)
     act = at.act()
     at.write(lambda c: targets.remove(c, id, act))
     out.done(f"{id} is gone", {"id": id})

@@ -1,4 +1,4 @@
-"""`connections …-secret`: the secrets of provider connections, and how one follows another."""
+"""`connections …-secret`: a provider connection's secrets and their rotation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from identity.errors import BadInput
 from identity.secret import Secret
 from pipeline.desk import connection_secrets as acts
 
-_KEY_ID = click.option("--key-id", help="How the provider calls this private key: the `kid` it signs with.")
+_KEY_ID = click.option("--key-id", help="The provider's id of this private key, used as `kid` when signing.")
 
 
 @command(connections, "add-secret")
@@ -27,7 +27,7 @@ _KEY_ID = click.option("--key-id", help="How the provider calls this private key
 @secret_option("--file", help="The new secret.", required=True)
 @_KEY_ID
 def add_secret_to(at: Installation, out: Output, id: str, name: str, file: Secret, key_id: str | None) -> None:
-    """Add a further secret, which is used from now on; the earlier ones still verify until they are retired."""
+    """Add another secret and use it from now on. Earlier ones still verify until they are retired."""
     owner = at.read(lambda c: get_connection(c, id))
     live = at.read(lambda c: live_secrets(c, id, name))
     file, key_id = key_with_id(owner, name, file, key_id, live=live)
@@ -43,8 +43,8 @@ def add_secret_to(at: Installation, out: Output, id: str, name: str, file: Secre
 @click.option("--name", type=click.Choice([CLIENT_SECRET, PRIVATE_KEY]), default=CLIENT_SECRET)
 @secret_option("--file", help="The new secret.", required=True)
 @_KEY_ID
-@click.option("--switch-at", type=MOMENT, help="Use the new one first from then on.  [default: now]")
-@click.option("--retire-at", type=MOMENT, help="End the old one then.  [default: by `retire-secret`]")
+@click.option("--switch-at", type=MOMENT, help="When the new one takes precedence.  [default: now]")
+@click.option("--retire-at", type=MOMENT, help="When the old one ends.  [default: when `retire-secret` ends it]")
 def rotate(
     at: Installation,
     out: Output,
@@ -55,7 +55,7 @@ def rotate(
     switch_at: datetime | None,
     retire_at: datetime | None,
 ) -> None:
-    """Follow a secret by a new one, with both live meanwhile. If the provider refuses one, the other is tried."""
+    """Replace a secret. Both stay live meanwhile, and if the provider refuses one, the other is tried."""
     act = at.act()
     now = act.now
     switch = max(switch_at or now, now)
@@ -89,7 +89,7 @@ def rotate(
 @click.argument("secret_id")
 @YES
 def retire(at: Installation, out: Output, secret_id: str, yes: bool) -> None:
-    """End a secret's life: what is signed with it is refused from now on."""
+    """Retire a secret: anything signed with it is refused from now on."""
     confirm(f"Retire {secret_id}?", yes=yes)
     act = at.act()
     at.write(lambda c: acts.retire(c, secret_id, act))

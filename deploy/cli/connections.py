@@ -1,4 +1,4 @@
-"""`connections`: client registrations with providers, and their addresses."""
+"""`connections`: client registrations with providers, and their URLs."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from webhooks.sources import SOURCES
 
 @click.group()
 def connections() -> None:
-    """Client registrations with providers: an id, secrets, scopes, addresses."""
+    """Client registrations with providers: client id, secrets, scopes, URLs."""
 
 
 @command(connections, "providers")
 @click.option("--page", is_flag=True, help="Print docs/providers.md.")
 def list_providers(at: Installation, out: Output, page: bool) -> None:
-    """The providers there are rows for, and what is known of each."""
+    """List the built-in providers and what is known of each."""
     if page and out.as_json:
         raise click.UsageError("--page prints a page in Markdown: leave out --json.")
     if page:
@@ -47,15 +47,15 @@ def list_providers(at: Installation, out: Output, page: bool) -> None:
 
 @command(connections)
 @click.argument("provider")
-@click.option("--id", help="How it is called here, in URLs too.  [default: the provider's name]")
-@click.option("--tenant", help="Whose it is.  [default: the platform's, for all tenants]")
-@click.option("--client-id", help="Not needed where it acts by a key or a service account alone.")
+@click.option("--id", help="Its id here, also used in URLs.  [default: the provider's name]")
+@click.option("--tenant", help="The tenant that owns it.  [default: the platform, for all tenants]")
+@click.option("--client-id", help="Not needed if it only acts by a key or a service account.")
 @secret_option("--client-secret-file", help="The client secret.")
-@secret_option("--webhook-secret-file", help="What the provider signs its deliveries with.")
-@secret_option("--private-key-file", help="A key in PEM: a GitHub App's, or what assertions are signed with.")
-@secret_option("--service-account-file", help="A Google service account's key, the JSON file.")
-@click.option("--scopes", callback=names, help="What to ask people for: a,b,c.")
-@click.option("--issuer", help="Discover the addresses from this issuer's metadata.")
+@secret_option("--webhook-secret-file", help="The secret the provider signs its deliveries with.")
+@secret_option("--private-key-file", help="A PEM key: a GitHub App's, or the one that signs assertions.")
+@secret_option("--service-account-file", help="The JSON key file of a Google service account.")
+@click.option("--scopes", callback=names, help="Scopes to ask people for: a,b,c.")
+@click.option("--issuer", help="Discover the URLs from this issuer's metadata.")
 @click.option("--client-auth", type=click.Choice([*ClientAuth]), help="[default: the provider's]")
 @click.option("--api-url", help="[default: the provider's]")
 @click.option("--authorize-url", help="[default: the provider's]")
@@ -80,9 +80,9 @@ def add(
     token_url: str | None,
     config: tuple[str, ...],
 ) -> None:
-    """Add a connection to PROVIDER: see `aswhom connections providers`.
+    """Add a connection to PROVIDER, one of `aswhom connections providers`.
 
-    It says where the provider's webhooks are to come to, if we receive any of it, and where people come back to.
+    It prints the webhook URL, if we receive any of the provider's webhooks, and the redirect URI to register there.
     """
     profile = profile_of(PROFILES, provider)
     chosen = {"client_auth": client_auth} if client_auth else {}
@@ -137,7 +137,7 @@ def add(
 @command(connections)
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> None:
-    """One connection: its addresses, and its secrets by their ids, the one that is used first on top."""
+    """Show one connection: its URLs, and the ids of its secrets with the preferred one first."""
     row = at.read(lambda c: connection_facts.whole(c, id))
     if out.as_json:
         out.document(row)
@@ -153,9 +153,9 @@ def show(at: Installation, out: Output, id: str) -> None:
 @command(connections, "discover")
 @click.argument("id")
 def discover_again(at: Installation, out: Output, id: str) -> None:
-    """Read the issuer's metadata again, and use the addresses it names from now on.
+    """Read the issuer's metadata again, and use the URLs it names from now on.
 
-    A connection that was paused is used again where that is another token endpoint.
+    If the token endpoint changed, a paused connection is resumed.
     """
     owner = at.read(lambda c: get_connection(c, id))
     if not (issuer := owner.config.get("issuer")):
@@ -168,8 +168,8 @@ def discover_again(at: Installation, out: Output, id: str) -> None:
 
 @command(connections, "set")
 @click.argument("id")
-@click.option("--client-id", help="Another client.")
-@click.option("--scopes", callback=names, help="What to ask people for from now on: a,b,c.")
+@click.option("--client-id", help="The new client id.")
+@click.option("--scopes", callback=names, help="Scopes to ask people for from now on: a,b,c.")
 @click.option("--config", multiple=True, metavar="NAME=VALUE", help="What else the provider needs: app_id=…, key_id=…")
 def correct(
     at: Installation,
@@ -179,11 +179,11 @@ def correct(
     scopes: tuple[str, ...] | None,
     config: tuple[str, ...],
 ) -> None:
-    """Correct a connection, at once; what is not named stays.
+    """Correct a connection immediately. Options that are not given leave their value unchanged.
 
-    Accounts keep the scopes that they were granted: a reconnect asks for what waiting jobs lack, and services' accounts
-    are added again. Another client, or app, is refused once somebody has connected, and another address always: remove
-    the connection while nothing refers to it, and add it again.
+    Accounts keep the scopes they were granted: a reconnect asks for what waiting jobs lack, and service accounts have
+    to be added again. The client or app cannot be changed once somebody has connected, and URLs never can. Instead,
+    remove the connection while nothing refers to it, and add it again.
     """
     change = Change(client_id=client_id, scopes=scopes, config=pairs(config))
     if change == Change():
@@ -195,11 +195,11 @@ def correct(
     act = at.act()
     changed = at.write(lambda c: acts.change(c, id, change, profile, at.http.policy, act))
     told = f"{id}: changed {', '.join(changed) or 'nothing'}"
-    if "client_id" in changed:  # a connect may be under way, and what it wins is ended as the former client
+    if "client_id" in changed:  # a connect may be under way, and its tokens have to be ended as the former client
         name = client_secret_name(at.read(lambda c: get_connection(c, id)))
         told += (
             f"\ngive its secret: `aswhom connections rotate-secret {id} --name {name} --file FILE --retire-at +1d`. "
-            "The former client's stays live for a day, and what a connect has won meanwhile is ended with that"
+            "The former client's secret stays live for a day, to end tokens that a connect has obtained meanwhile"
         )
     if "config.key_id" in changed:
         own = sorted(one.key_id for one in at.read(lambda c: live_secrets(c, id, PRIVATE_KEY)) if one.key_id)
@@ -212,7 +212,10 @@ def correct(
 @click.argument("id")
 @YES
 def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
-    """Remove a connection that nothing refers to yet, with its secrets. One that was used is corrected, or stopped."""
+    """Remove a connection and its secrets, if nothing refers to it yet.
+
+    One that was used can only be corrected or stopped.
+    """
     confirm(f"Remove {id}, and its secrets?", yes=yes)
     act = at.act()
     at.write(lambda c: acts.remove(c, id, act))
@@ -223,9 +226,9 @@ def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
 @click.argument("id")
 @click.argument("name")
 def name_people(at: Installation, out: Output, id: str, name: str) -> None:
-    """Know a connection's users under NAME: its server numbers them by itself.
+    """Identify a connection's users under NAME, for a server that numbers its users independently.
 
-    Whom its connects have linked is moved there; what an admin linked under the old name stays.
+    Links made by its connects move there. Links that an admin made under the old name stay.
     """
     act = at.act()
     moved = at.write(lambda c: acts.name_people(c, id, name, act))
@@ -234,7 +237,7 @@ def name_people(at: Installation, out: Output, id: str, name: str) -> None:
 
 @command(connections, "list")
 def list_connections(at: Installation, out: Output) -> None:
-    """The connections, and which secrets each has."""
+    """List the connections and the secrets each has."""
     rows = at.read(operator_queries.all_connections)
     columns = ("id", "provider", "tenant_id", "client_id", "secrets", "scopes", "api_url", "paused_reason")
     out.rows(rows, columns, empty="No provider connection yet: `aswhom connections add --help`")
@@ -243,11 +246,10 @@ def list_connections(at: Installation, out: Output) -> None:
 @command(connections, "resume")
 @click.argument("id")
 def resume(at: Installation, out: Output, id: str) -> None:
-    """Fetch tokens through it again, after the provider refused our client and the cause is mended there.
+    """Fetch tokens through a connection again, once the cause of the provider's refusal of our client is fixed there.
 
-    A new client secret or key (`rotate-secret`, `add-secret`) has resumed it by itself, and so has another client or
-    way to sign (`set`), or token endpoint (`discover`). What the provider says of what it was asked before pauses it no
-    more.
+    A new secret or key (`rotate-secret`, `add-secret`), another client or signing method (`set`) and another token
+    endpoint (`discover`) resume it without this command. Late answers to earlier requests do not pause it again.
     """
     act = at.act()
     resumed = at.write(lambda c: acts.resume(c, id, act))
@@ -260,7 +262,7 @@ def _connection_scope(at: Installation, id: str) -> tuple[Scope, str | None]:
 
 
 def _note_rivals(at: Installation, out: Output, id: str) -> None:
-    """It is easily overlooked: each of them is in order."""
+    """Note competing connections, which are easily overlooked because each is valid by itself."""
     if (rivals := at.read(lambda c: connection_facts.rivals_of(c, id))) is not None:
         out.note(f"note: {rivals}")
 

@@ -1,4 +1,4 @@
-"""`console`: who may do what there, and links that sign in."""
+"""`console`: console roles, sessions and sign-in links."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from identity.console.tables import console_roles as table
 
 @click.group()
 def console() -> None:
-    """The console: who may do what there, and links that sign in."""
+    """The console: who may do what there, and sign-in links."""
 
 
 @command(console)
 def link(at: Installation, out: Output) -> None:
-    """Print a link that signs an owner in, once, within ten minutes."""
+    """Print a link that signs an owner in once, within ten minutes."""
     url, expires_at = new_link(at)
     sentence = f"{url}\nIt signs you in once, until {local_time(expires_at)}."
     out.done(sentence, {"url": url, "expires_at": expires_at})
@@ -31,7 +31,7 @@ def link(at: Installation, out: Output) -> None:
 
 @command(console)
 def roles(at: Installation, out: Output) -> None:
-    """Who has which role, by what their sign-in says of them."""
+    """List the roles, and the sign-in claims that grant them."""
     rows = at.read(lambda c: [dict(row) for row in c.execute(select(table).order_by(table.c.id)).mappings()])
     columns = ("id", "claim", "value", "role", "tenant_id", "made_by")
     out.rows(rows, columns, empty="Nobody has a role yet: `aswhom console allow --help`")
@@ -40,10 +40,10 @@ def roles(at: Installation, out: Output) -> None:
 @command(console)
 @click.argument("role", type=click.Choice([str(role) for role in Role]))
 @click.option("--claim", default="email", show_default=True, help="email, sub, groups …")
-@click.option("--value", required=True, help="What the claim says, or holds among others: ada@acme.example.")
-@click.option("--tenant", help="For this tenant's things alone.  [default: for everything]")
+@click.option("--value", required=True, help="The claim's value, or one of its values: ada@acme.example.")
+@click.option("--tenant", help="Limit the role to this tenant.  [default: everything]")
 def allow(at: Installation, out: Output, role: str, claim: str, value: str, tenant: str | None) -> None:
-    """Give ROLE to whoever signs in with a claim. They have it from their next sign-in on."""
+    """Give ROLE to everyone who signs in with a claim. It applies from their next sign-in."""
     id, act = at.ids("rol"), at.act()
     at.write(lambda c: console_roles.allow(c, act, id=id, claim=claim, value=value, role=Role(role), tenant=tenant))
     out.done(f"{id}: {claim} {value} is {role} of {tenant or 'everything'}", {"id": id, "role": role, "tenant": tenant})
@@ -53,7 +53,7 @@ def allow(at: Installation, out: Output, role: str, claim: str, value: str, tena
 @click.argument("id")
 @YES
 def disallow(at: Installation, out: Output, id: str, yes: bool) -> None:
-    """Take a role back. Everybody who signed in by the provider has to sign in anew."""
+    """Take a role back. Everyone who signed in through the identity provider has to sign in again."""
     confirm(f"Take {id} back, and end every session that came by the provider?", yes=yes)
     act = at.act()
     ended = at.write(lambda c: console_roles.disallow(c, id, act))
@@ -62,7 +62,7 @@ def disallow(at: Installation, out: Output, id: str, yes: bool) -> None:
 
 @command(console)
 def sessions(at: Installation, out: Output) -> None:
-    """Who is signed in: by which provider, with which roles, when they last did something, and until when at most."""
+    """List who is signed in: by which provider, with which roles, last activity, and latest expiry."""
     now, idle = at.now(), at.settings.console_idle or None
     live = at.read(lambda c: console_sessions.live(c, now=now, idle=idle))
     rows = [{**row, "roles": ", ".join(row["roles"])} for row in live]
@@ -72,11 +72,11 @@ def sessions(at: Installation, out: Output) -> None:
 
 @command(console, "sign-out")
 @click.option(
-    "--subject", help="This person's alone, by the subject that `aswhom console sessions` shows, or a link's maker."
+    "--subject", help="Only this person's, by the subject in `aswhom console sessions` or the maker of a link."
 )
 @YES
 def sign_out(at: Installation, out: Output, subject: str | None, yes: bool) -> None:
-    """End every session and every link, now."""
+    """End every session and every sign-in link immediately."""
     confirm("Sign everybody out?" if subject is None else f"Sign {subject} out?", yes=yes)
     act = at.act()
     if subject is not None:

@@ -1,4 +1,4 @@
-"""`deliveries`: what came in, what became of it, and what it would start now."""
+"""`deliveries`: incoming deliveries, their outcome, and what each would start now."""
 
 from __future__ import annotations
 
@@ -23,22 +23,25 @@ from pipeline.model import DeliveryOutcome
 from pipeline.workflow import Considered
 from webhooks.stored_deliveries import reconsider
 
-_OUTCOMES = [str(outcome) for outcome in DeliveryOutcome if outcome is not DeliveryOutcome.DUPLICATE]  # what is kept
+# Duplicates are not stored.
+_OUTCOMES = [str(outcome) for outcome in DeliveryOutcome if outcome is not DeliveryOutcome.DUPLICATE]
 
 
 @click.group()
 def deliveries() -> None:
-    """What came in: signed deliveries, and what became of each."""
+    """Incoming signed deliveries, and their outcome."""
 
 
 def _chosen(run: Any) -> Any:
-    """The options that choose among deliveries."""
+    """Add the options that select deliveries."""
     for option in (
         click.option(
-            "--failed", is_flag=True, help="Only what was unrecognised or refused, or has a dead or cancelled job."
+            "--failed",
+            is_flag=True,
+            help="Only deliveries that were unrecognised or refused, or have a dead or cancelled job.",
         ),
-        click.option("--until", type=MOMENT, help="Received before this: a day (UTC), or a time with its zone."),
-        click.option("--since", type=MOMENT, help="Received at this or later: a day (UTC), or a time with its zone."),
+        click.option("--until", type=MOMENT, help="Received before this day (UTC), or time with its zone."),
+        click.option("--since", type=MOMENT, help="Received on or after this day (UTC), or time with its zone."),
         click.option("--tenant"),
     ):
         run = option(run)
@@ -50,7 +53,7 @@ def _chosen(run: Any) -> Any:
 @click.option("--outcome", type=click.Choice(_OUTCOMES))
 @LIMIT
 def list_deliveries(at: Installation, out: Output, limit: int, **chosen: Any) -> None:
-    """The deliveries, newest first."""
+    """List deliveries, newest first."""
     rows = _newest(at, limit, chosen)
     columns = ("id", "connection_id", "tenant_id", "event", "outcome", "reason", "received_at")
     out.page(rows, columns, limit=limit, empty="No such delivery")
@@ -62,7 +65,7 @@ def list_deliveries(at: Installation, out: Output, limit: int, **chosen: Any) ->
 @click.argument("id")
 @click.option("--body", is_flag=True, help="Print the body, and nothing else.")
 def show(at: Installation, out: Output, id: str, body: bool) -> None:
-    """One delivery."""
+    """Show one delivery."""
     if body and out.as_json:
         raise click.UsageError("--body prints the body and nothing else: leave out --json.")
     row = at.read(lambda c: operator_queries.any_delivery(c, id))
@@ -84,7 +87,10 @@ def show(at: Installation, out: Output, id: str, body: bool) -> None:
 @command(deliveries)
 @click.argument("id")
 def explain(at: Installation, out: Output, id: str) -> None:
-    """Which workflows it would start now, and why not the others: filters, switches, configuration, jobs it has."""
+    """Show which workflows a delivery would start now, and why not the others.
+
+    Reasons are filters, switches, configuration and existing jobs.
+    """
     row = at.read(lambda c: operator_queries.any_delivery(c, id))
     stored, considered = _considered(at, row)
     fates = at.read(lambda c: weigh(c, stored, considered))
@@ -98,10 +104,8 @@ def explain(at: Installation, out: Output, id: str) -> None:
 @click.argument("ids", nargs=-1)
 @_chosen
 @click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="Refuse to replay more.")
-@click.option(
-    "--cancelled", is_flag=True, help="Also what a revocation or a person cancelled, which otherwise stays so."
-)
-@click.option("--dry-run", is_flag=True, help="Say what would be started, and start nothing.")
+@click.option("--cancelled", is_flag=True, help="Also restart jobs that a revocation or a person cancelled.")
+@click.option("--dry-run", is_flag=True, help="Show what would be started, and start nothing.")
 @YES
 def replay(
     at: Installation,
@@ -113,11 +117,11 @@ def replay(
     yes: bool,
     **chosen: Any,
 ) -> None:
-    """Start what deliveries should have started: IDS, or those received in a range, or that failed.
+    """Start what deliveries should have started: those named by IDS, received in a range, or failed.
 
-    A workflow that has a job of a delivery gets no second one; a dead job is accepted anew. So this may be repeated.
-    What was cancelled stays so without --cancelled. Signals are not replayed. Of a range, those whose body cannot be
-    read any more are left out, and named.
+    It can be repeated: a workflow gets no second job for a delivery, and a dead job is accepted again. Cancelled jobs
+    stay cancelled without --cancelled. Signals are not replayed. In a range, deliveries whose body can no longer be
+    read are skipped and named.
     """
     weighed = []
     rows = _rows(at, ids, limit, chosen)
@@ -162,14 +166,14 @@ def _rows(at: Installation, ids: tuple[str, ...], limit: int, chosen: dict[str, 
 
 
 def _newest(at: Installation, limit: int, chosen: dict[str, Any]) -> Sequence[Record]:
-    """And one beyond, if there are more."""
+    """Return the newest deliveries, and one more than *limit* if there are more."""
     tenant, turn = chosen["tenant"], Turn(limit=limit + 1)
     wanted = {name: value for name, value in chosen.items() if name != "tenant"}
     return at.read(lambda c: tenant_views.deliveries_page(c, tenant, turn, **wanted).rows)
 
 
 def _considered(at: Installation, row: dict[str, Any]) -> tuple[Stored, list[Considered]]:
-    """What the workflows make of a stored body. Raises BadInput for one that cannot be read."""
+    """Let the workflows consider a stored body again. Raise BadInput if it cannot be read."""
     owner = at.read(lambda c: get_connection(c, row["connection_id"]))
     return reconsider(row, owner, at.workflows)
 

@@ -1,4 +1,4 @@
-"""`doctor`: what is wrong with an installation, and what to do about it."""
+"""`doctor`: what is wrong with an installation, and how to fix it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FIRST: Mapping[str, Look] = {
     "lines": lines.to_redis,
     "web": web.web,
 }
-#: What a ledger is needed for.
+#: Checks that need a ledger.
 _THEN: Mapping[str, Look] = {
     "tls": lines.to_ledger,
     "held": work.held,
@@ -51,10 +51,10 @@ _THEN: Mapping[str, Look] = {
 
 
 @click.command()
-@click.option("--offline", is_flag=True, help="Ask no provider whether it answers.")
+@click.option("--offline", is_flag=True, help="Do not contact providers.")
 @invocation
 def doctor(at: Installation, out: Output, offline: bool) -> int | None:
-    """Say what is wrong, and what to do. Exits with 1 if anything is."""
+    """Report what is wrong and how to fix it. Exits with 1 if anything is wrong."""
     findings = [finding for name, look in _FIRST.items() for finding in _look(name, look, at)]
     if any(finding[:2] == ("ledger", State.OK) for finding in findings):
         then = _THEN if offline else {**_THEN, "reachability": providers.reachable, "sign-in": egress.sign_in}

@@ -1,4 +1,4 @@
-"""What is told where nothing was found and nothing could be: a misspelt filter would look like an empty answer."""
+"""Notes about filters that name nothing: a typo would otherwise look like an empty result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def tell_unknown(
     action: str | None = None,
     kind: str | None = None,
 ) -> None:
-    """A note for each of them that nothing bears."""
+    """Print a note for each filter whose value does not exist."""
     if tenant is not None:
         _note(out, lambda: at.read(lambda c: operator_queries.tenant(c, tenant)))
     if workflow is not None:

@@ -1,4 +1,4 @@
-"""`hold`: nothing goes out until it is released, while what comes in is taken."""
+"""`hold`: pauses everything outgoing until release, while incoming deliveries are still accepted."""
 
 from __future__ import annotations
 
@@ -18,30 +18,32 @@ from pipeline.ledger.restored import is_of_restore
 from pipeline.ledger.troubles import look
 from pipeline.revocation.inquiry import open_doubts
 
-_NAMED = 10  # of any number, in a sentence
+_NAMED = 10  # how many revocations a sentence lists
 
 
 @click.group()
 def hold() -> None:
-    """Let nothing go out for a while: no job goes on, and no token is renewed."""
+    """Pause all outgoing work: no job continues, and no token is renewed."""
 
 
 @command(hold, "set")
-@click.option("--why", required=True, help="For whoever wonders why nothing happens.")
+@click.option("--why", required=True, help="The reason, shown to anyone who asks why nothing happens.")
 def set_(at: Installation, out: Output, why: str) -> int | None:
-    """Hold the whole installation: no job is claimed, no step opens, no token is renewed or ended at its provider, no
-    schedule fires. Deliveries are taken, and revocations take effect. What is out already ends as always.
+    """Hold the whole installation: nothing goes out until the release.
 
-    Exits with 1 where it was held already: whoever did that may release it.
+    No job is claimed, no step opens, no token is renewed or ended at its provider, and no schedule fires. Deliveries
+    are accepted, and revocations take effect. Calls already sent end as usual.
+
+    Exits with 1 if it was held already: the person who set that hold may release it.
     """
     if not why.strip():
-        raise BadInput("say why: it is all that whoever finds nothing going out has to go by")
+        raise BadInput("say why: it is the only explanation people get when they find that nothing goes out")
     act = replace(at.act(), why=why)
     changed = at.write(lambda c: set_hold(c, act), ahead=True)
     _tell(at, out, changed=changed)
     if changed:
         return None
-    out.note("It was held already, and its first reason stands: whoever set that may release what you want held.")
+    out.note("It was held already, and the first reason stands. The person who set it may release it before you want.")
     return PROBLEM
 
 
@@ -49,7 +51,7 @@ def set_(at: Installation, out: Output, why: str) -> int | None:
 @click.option("--why", help="For the audit.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def release(at: Installation, out: Output, why: str | None, yes: bool) -> None:
-    """Let everything go on: what became due meanwhile is due now, and missed slots are caught up with."""
+    """Release the hold: work that became due meanwhile is due now, and schedules catch up on missed slots."""
     standing, put_back = at.read(lambda c: (find_hold(c), is_of_restore(c)))
     if standing is not None:
         doubted = _doubted(at.read(open_doubts))
@@ -61,15 +63,18 @@ def release(at: Installation, out: Output, why: str | None, yes: bool) -> None:
 
 
 @command(hold)
-@click.option("--exit-code", is_flag=True, help="Exit with 1 where it is not held, for scripts.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if it is not held, for scripts.")
 def show(at: Installation, out: Output, exit_code: bool) -> int | None:
-    """Whether the installation is held: since when, by whom, why, what is still out, and how many jobs are due."""
+    """Show whether the installation is held.
+
+    That includes since when, by whom and why, what is still in flight, and how many jobs are due.
+    """
     held = _tell(at, out, changed=False)
     return PROBLEM if exit_code and not held else None
 
 
 def _tell(at: Installation, out: Output, *, changed: bool) -> bool:
-    """Say whether it is held."""
+    """Print the hold's state. Return True if the installation is held."""
     standing, still, due, doubts = at.read(
         lambda c: (find_hold(c), calls_out(c), sum(look(c).due.values()), open_doubts(c))
     )
@@ -91,13 +96,13 @@ def _tell(at: Installation, out: Output, *, changed: bool) -> bool:
 
 
 def _doubted(doubts: Sequence[str]) -> str:
-    """What is to be looked at before the release: afterwards the provider is asked, and the credential ended there."""
+    """Describe doubtful revocations, to be checked before the release ends their credentials at the provider."""
     if not doubts:
         return ""
     named = ", ".join(doubts[:_NAMED]) + (" …" if len(doubts) > _NAMED else "")
     return (
-        f" {len(doubts)} revocation(s) by a signal that may be a replay wait for their provider's word ({named}): once "
-        "the revoked token has expired it cannot tell any more, and after the release what renews it is ended there."
+        f" {len(doubts)} revocation(s) by a signal that may be a replay wait for the provider's answer ({named}). Once "
+        "the revoked token has expired the provider cannot tell, and after the release its successor is ended there."
     )
 
 
@@ -105,4 +110,4 @@ def _still(still: CallsOut) -> str:
     if still == CallsOut(calls=0, tokens=0):
         return "Nothing is out."
     out = f"{still.calls} call(s) and {still.tokens} token request(s) are still out"
-    return f"{out}: `aswhom hold show` says when none is."
+    return f"{out}: repeat `aswhom hold show` until none is."

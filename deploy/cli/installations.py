@@ -1,4 +1,4 @@
-"""`installations`: whose an installation of a connection is."""
+"""`installations`: which tenant owns an installation of a connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.ledger import operator_queries
 
 @click.group()
 def installations() -> None:
-    """Whose an installation of a connection is: by the platform's own, the tenant of a delivery is found by it."""
+    """Which tenant owns which installation. For the platform's connections, this finds the tenant of a delivery."""
 
 
 @command(installations, "add")
@@ -23,10 +23,11 @@ def installations() -> None:
 @click.argument("external_id")
 @click.argument("tenant")
 def add_installation_of(at: Installation, out: Output, connection: str, external_id: str, tenant: str) -> None:
-    """Say that installation (or workspace, or organization) EXTERNAL_ID of CONNECTION is TENANT's.
+    """Record that installation (or workspace, or organization) EXTERNAL_ID of CONNECTION belongs to TENANT.
 
-    A tenant's own connection takes any for the tenant's until its first is listed, and from then on none but those that
-    are: list each. A workspace or organization goes by its id (at Linear its UUID), not its name.
+    A tenant's own connection accepts every installation until the first one is listed. From then on it accepts only
+    listed ones, so list each of them. Identify a workspace or organization by its id (at Linear its UUID), not its
+    name.
     """
     act, place = at.act(), {"connection_id": connection, "external_id": external_id, "tenant": tenant}
     took_any = at.write(lambda c: acts.add_installation(c, act, **place))
@@ -40,30 +41,32 @@ def add_installation_of(at: Installation, out: Output, connection: str, external
 @click.argument("external_id")
 @YES
 def remove_installation_of(at: Installation, out: Output, connection: str, external_id: str, yes: bool) -> None:
-    """Take back whose installation EXTERNAL_ID of CONNECTION is, so that it can be another tenant's.
+    """Remove the record of who owns installation EXTERNAL_ID of CONNECTION, so that another tenant can own it.
 
-    One of a tenant's own connection is no longer listed, and its deliveries are kept as ignored: those of the last one
-    too, since anybody may install a public app. What is said of the end of any workspace or organization is the
-    tenant's then, so that none is lost: list another one before. Jobs that its deliveries have begun stay the tenant's
-    they were begun for. It is refused while the tenant's accounts act through it, whose end the provider says by it
-    alone: a service's by its id, and in a workspace everybody's, unless the tenant has another one there. Revoke those
-    first. The last that a tenant's own connection lists may go before.
+    On a tenant's own connection the installation is no longer listed, and its deliveries are stored as ignored. That
+    also holds after the last one is removed, since anybody may install a public app. But with none listed, a signal
+    that any workspace or organization ended counts as the tenant's, so that none is lost: list another one first. Jobs
+    that its deliveries started keep their tenant.
+
+    The command is refused while the tenant has accounts whose end the provider only signals through this installation:
+    service accounts by its id, and in a workspace everybody's, unless the tenant has another one there. Revoke those
+    accounts first. The last installation that a tenant's own connection lists may be removed before they are.
     """
     tenant = at.read(lambda c: acts.installation(c, connection, external_id))
     owner = at.read(lambda c: operator_queries.provider_connection(c, connection))
     if owner["tenant_id"] == tenant:
-        then = "what names it is kept as ignored from now on, and no provider sends it again"
+        then = "deliveries that name it are stored as ignored from now on, and no provider sends them again"
         if at.read(lambda c: is_last_listed(c, connection, external_id)):
-            then += f"; none is listed then, so {connection} takes nothing that names an installation until one is"
+            then += f"; none is listed then, so {connection} ignores everything that names an installation until one is"
             profile = PROFILES.get(owner["provider"])
             if profile is not None and not profile.installation_of_app:
                 then += (
-                    f", but for the end of any workspace or organization: it ends {tenant}'s accounts, whosever it is"
+                    f", except that the end of any workspace or organization ends {tenant}'s accounts, whoever owned it"
                 )
         question = f"No longer list installation {external_id} of {connection} ({then})?"
         done = f"installation {external_id} of {connection} is no longer listed: {then}"
     else:
-        question = f"Let installation {external_id} of {connection}, {tenant}'s, be nobody's?"
+        question = f"Take installation {external_id} of {connection} from {tenant}, so that nobody owns it?"
         done = f"installation {external_id} of {connection} is no longer {tenant}'s"
     confirm(question, yes=yes)
     act = at.act()
@@ -75,6 +78,6 @@ def remove_installation_of(at: Installation, out: Output, connection: str, exter
 
 @command(installations, "list")
 def list_installations(at: Installation, out: Output) -> None:
-    """Whose is which."""
+    """List installations and the tenants that own them."""
     columns = ("connection_id", "external_id", "tenant_id", "created_at")
     out.rows(at.read(operator_queries.all_installations), columns, empty="None yet: `aswhom installations add`")

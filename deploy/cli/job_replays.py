@@ -1,4 +1,4 @@
-"""`jobs failures` and `jobs replay`: dead jobs by what killed them, and jobs that are accepted anew."""
+"""`jobs failures` and `jobs replay`: dead jobs grouped by cause, and jobs that are accepted again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _AT_ONCE = 50  # jobs in one transaction
 @command(jobs)
 @click.option("--tenant")
 def failures(at: Installation, out: Output, tenant: str | None) -> None:
-    """Dead jobs, grouped by workflow and cause, the largest group first."""
+    """Group dead jobs by workflow and cause, the largest group first."""
     found = at.read(lambda c: dead_letters(c, tenant))
     rows = [
         {
@@ -42,16 +42,16 @@ def failures(at: Installation, out: Output, tenant: str | None) -> None:
     ]
     out.rows(rows, ("cause", "jobs", "workflow", "tenants", "newest", "why"), empty="No job is dead")
     if rows:
-        out.note("Mend a cause, then `aswhom jobs replay --cause CAUSE`")
+        out.note("Fix a cause, then `aswhom jobs replay --cause CAUSE`")
     if not found.all:
         out.note(f"only the newest {MOST} dead jobs were looked at")
 
 
 @command(jobs)
 @click.argument("ids", nargs=-1)
-@click.option("--cause", "cause_name", help="All dead jobs of this group, as `jobs failures` names it.")
-@click.option("--tenant", help="With --cause: of this tenant alone.")
-@click.option("--dry-run", is_flag=True, help="Say which, and replay none.")
+@click.option("--cause", "cause_name", help="All dead jobs of this group, by its name in `jobs failures`.")
+@click.option("--tenant", help="With --cause: only this tenant's jobs.")
+@click.option("--dry-run", is_flag=True, help="Show which would be replayed, and replay none.")
 @YES
 def replay(
     at: Installation,
@@ -62,17 +62,17 @@ def replay(
     dry_run: bool,
     yes: bool,
 ) -> int | None:
-    """Accept dead or cancelled jobs anew, revoked ones too: steps that were done keep their results.
+    """Accept dead or cancelled jobs again, including revoked ones. Steps that were done keep their results.
 
-    Of a cause the oldest 2,000 come back, and the same command goes on behind them. Exits with 1 if one could not be:
-    it moved meanwhile, say. With --json, `more` says that there may be more of that cause.
+    For a cause, the oldest 2,000 are replayed; repeat the command for the rest. Exits with 1 if a job could not be
+    replayed, for example because it changed state meanwhile. With --json, `more` says whether more jobs may remain.
     """
     named = cause_name
     if bool(ids) is bool(named) or (tenant and not named):
-        raise click.UsageError("Say which: either ids, or --cause, with or without --tenant.")
+        raise click.UsageError("Give either ids, or --cause with or without --tenant.")
     chosen, all_of_it = _of_cause(at, named, tenant) if named else (ids, True)
     if not all_of_it:
-        out.note(f"these are the oldest {len(chosen)} of that cause: say the same again for those behind them")
+        out.note(f"these are the oldest {len(chosen)} of that cause: repeat the command for the rest")
     if dry_run:
         out.done("\n".join(chosen), {"would_replay": list(chosen), "more": not all_of_it})
         return None
@@ -96,12 +96,12 @@ def replay(
 
 
 def _name(workflow: str, why: str) -> str:
-    """A short name that stays the same as long as the cause does."""
+    """Return a short name that is stable as long as the cause is."""
     return sha256(f"{workflow}\n{why}".encode()).hexdigest()[:8]
 
 
 def _of_cause(at: Installation, named: str, tenant: str | None) -> tuple[tuple[str, ...], bool]:
-    """Its oldest dead jobs, the oldest first, and whether these are all there are."""
+    """Return the cause's oldest dead jobs, oldest first, and whether that is all of them."""
     found: list[str] = []
     last: tuple[datetime, str] | None = None
     while len(found) <= MOST:

@@ -1,4 +1,4 @@
-"""`jobs resolve`: what became of a call that got no answer, as a person found it; of one, or of very many at once."""
+"""`jobs resolve`: records what a person found out about unanswered calls, one or many at once."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ _AT_ONCE = 50  # steps in one transaction
 
 @command(jobs)
 @click.argument("id", required=False)
-@click.option("--effect", is_flag=True, help="The call that got no answer did its work upstream.")
-@click.option("--no-effect", is_flag=True, help="It did not.")
-@click.option("--result", callback=json_file, metavar="FILE", help="With --effect: what the step returns, in JSON.")
+@click.option("--effect", is_flag=True, help="The unanswered call took effect upstream.")
+@click.option("--no-effect", is_flag=True, help="The unanswered call had no effect.")
+@click.option("--result", callback=json_file, metavar="FILE", help="With --effect: the step's result, in JSON.")
 @click.option(
     "--call",
     "calls",
     multiple=True,
     metavar="ATTEMPT",
-    help="The call that you looked for, as `jobs show` names it; again for each.  [default: what it asks about]",
+    help="The call you checked, by its name in `jobs show`. Repeatable.  [default: the ones the job asks about]",
 )
-@click.option("--action", help="Without an id: of every call of this action …")
-@click.option("--since", type=MOMENT, help="… that was sent then or later: 2026-12-01T08:00Z …")
-@click.option("--until", type=MOMENT, help="… and before then.")
-@click.option("--tenant", help="Without an id: of this tenant alone.")
-@click.option("--dry-run", is_flag=True, help="Without an id: say which, and record nothing.")
+@click.option("--action", help="Without an id: every call of this action …")
+@click.option("--since", type=MOMENT, help="… that was sent at or after this time, 2026-12-01T08:00Z …")
+@click.option("--until", type=MOMENT, help="… and before this time.")
+@click.option("--tenant", help="Without an id: only this tenant's calls.")
+@click.option("--dry-run", is_flag=True, help="Without an id: show which calls, and record nothing.")
 @YES
 def resolve(
     at: Installation,
@@ -60,26 +60,29 @@ def resolve(
     dry_run: bool,
     yes: bool,
 ) -> int | None:
-    """Say what became of a call whose outcome nobody could look up; a job that waits for it goes on with that.
+    """Record the outcome of a call that nobody could look up. A job that waits for it continues accordingly.
 
-    If the job asks about another call by now, nothing is done: your word was not about that. `--yes` wants `--call`.
-    A job that was cancelled or is dead stays so; the receipt of the revocation that stopped it follows.
+    If the job asks about another call by now, nothing is recorded, since your answer was not about that one. `--yes`
+    requires `--call`. A cancelled or dead job stays as it is, and the receipt of the revocation that stopped it is
+    updated.
 
-    Without an id it is said of many: that all calls of an action, sent between two times, had no effect. The oldest
-    2,000 are settled, and the same command goes on behind them. Exits with 1 if one could not be.
+    Without an id, the command records for many calls that they had no effect: all of an action, sent between two times.
+    The oldest 2,000 are settled; repeat the command for the rest. Exits with 1 if a call could not be settled.
     """
     if effect is no_effect:
-        raise click.UsageError("Look at the provider, then say --effect or --no-effect.")
+        raise click.UsageError("Look at the provider, then give either --effect or --no-effect.")
     if (result is not None) and not effect:
         raise click.UsageError("A call without effect has no result.")
     if id is None:
         if action is None or since is None or until is None or calls:
-            raise click.UsageError("Say which: an id, or --action with --since and --until.")
+            raise click.UsageError("Give an id, or --action with --since and --until.")
         if effect:
-            raise click.UsageError("Each call with an effect returned something of its own: say --effect of one job.")
+            raise click.UsageError(
+                "Each call that took effect has a result of its own: give --effect with the id of one job."
+            )
         return _resolve_many(at, out, Window(action=action, since=since, until=until, tenant=tenant), dry_run, yes)
     if action or since or until or tenant or dry_run:
-        raise click.UsageError("An id says which: leave out --action, --since, --until, --tenant and --dry-run.")
+        raise click.UsageError("With an id, do not also give --action, --since, --until, --tenant or --dry-run.")
     _resolve_one(at, out, id, effect=effect, result=result, calls=calls, yes=yes)
     return None
 
@@ -91,11 +94,11 @@ def _resolve_one(
     job, steps = at.read(lambda c: (operator_queries.any_job(c, id), tenant_views.steps_of(c, id)))
     in_doubt = unanswered_calls(steps)
     asked = [one for one in in_doubt if one.attempt["id"] in calls] if calls else asked_about(steps)
-    if not calls and job["state"] in ENDED and len(asked) < len(in_doubt):  # a waiting job asks about one step
+    if not calls and job["state"] in ENDED and len(asked) < len(in_doubt):  # only a waiting job asks about one step
         raise BadInput(f"job {id} is in doubt about several steps: look for each, then {step_by_step(job, in_doubt)}")
     if not calls and len(asked) > 1:
         raise BadInput(f"job {id} asks about {len(asked)} calls: look for each, then {resolving(job, steps)}")
-    if not calls and asked and yes:  # nobody sees which one it is, and it may be a later one than they looked for
+    if not calls and asked and yes:  # without a prompt, this could settle a later call than the one that was checked
         raise BadInput(f"with --yes, say which call you looked for: {resolving(job, steps)}")
     if asked:
         named = "; ".join(f"{one.step['action']} (call {one.attempt['id']})" for one in asked)
@@ -118,16 +121,16 @@ def _resolve_one(
 
 
 def _resolve_many(at: Installation, out: Output, window: Window, dry_run: bool, yes: bool) -> int | None:
-    """That none of these calls had an effect: those that are found first, whoever else's word comes meanwhile."""
+    """Record that the calls found now had no effect. Calls resolved by someone else meanwhile are skipped."""
     if window.until > at.now():
-        raise BadInput("--until lies ahead: your word cannot be about calls that are still to be sent")
+        raise BadInput("--until is in the future: you cannot know the outcome of calls that are still to be sent")
     found = at.read(lambda c: unanswered_in(c, window, limit=MOST + 1))
     chosen = in_steps(found[:MOST])
     more = len(found) > MOST
     if not chosen:
         raise BadInput(
-            f"no call of {window.action} that was sent between these times waits for anyone's word: "
-            "`aswhom jobs list --wait unknown` shows those that do"
+            f"no call of {window.action} that was sent between these times has an unknown outcome: "
+            "`aswhom jobs list --wait unknown` shows the jobs that wait for one"
         )
     jobs_of, tenants = len({one.job for one in chosen}), len({row["tenant_id"] for row in found[:MOST]})
     counted = f"{len(found[:MOST])} call(s) of {window.action}, by {jobs_of} job(s) of {tenants} tenant(s)"
@@ -153,7 +156,7 @@ def _resolve_many(at: Installation, out: Output, window: Window, dry_run: bool, 
             bar.update(len(some))
     out.left_out(refused)
     if more:
-        out.note(f"these were the oldest {MOST}: say the same again for those behind them")
+        out.note(f"these were the oldest {MOST}: repeat the command for the rest")
     told = {"resolved": done, "left_out": refused, "more": more}
     out.done(f"{len(done)} call(s) of {window.action} had no effect", told)
     return PROBLEM if refused else None

@@ -1,4 +1,4 @@
-"""`jobs`: what was done, as whom, and why; and what an operator can say about one."""
+"""`jobs`: what agents did, as whom, and why; and the actions an operator can take on a job."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipeline.workflow import PLATFORM_AGENT
 
 @click.group()
 def jobs() -> None:
-    """What was done, as whom, and why."""
+    """What agents did, as whom, and why."""
 
 
 @command(jobs, "list")
@@ -34,9 +34,9 @@ def jobs() -> None:
 @click.option(
     "--wait",
     type=click.Choice([str(wait) for wait in Wait]),
-    help="Those that wait, and for this. unknown: also those that were ended without a word about a call.",
+    help="Only jobs that wait for this. unknown: also ended jobs with a call of unknown outcome.",
 )
-@click.option("--unfinished", is_flag=True, help="Those of every state that may still do something.")
+@click.option("--unfinished", is_flag=True, help="Jobs in every state that may still do something.")
 @click.option("--workflow")
 @LIMIT
 def list_jobs(
@@ -49,9 +49,9 @@ def list_jobs(
     workflow: str | None,
     limit: int,
 ) -> None:
-    """The jobs, newest first."""
+    """List jobs, newest first."""
     if unfinished and (state or wait):
-        raise BadInput("--unfinished is of every state: leave out --state and --wait, or --unfinished")
+        raise BadInput("--unfinished covers several states: do not also give --state or --wait")
     states = [str(one) for one in JobState if one not in ENDED] if unfinished else [state]
 
     def find(c: Connection) -> list[Record]:
@@ -73,7 +73,7 @@ def list_jobs(
 @command(jobs)
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> None:
-    """One job: what happened in sentences, and its steps: what, as whom, by which pattern, and why."""
+    """Show one job: what happened, in sentences, and its steps with as whom, by which pattern, and why."""
     job, steps, followed, held = at.read(
         lambda c: (
             operator_queries.any_job(c, id),
@@ -96,7 +96,7 @@ def show(at: Installation, out: Output, id: str) -> None:
 
 
 def sentences(job: Record) -> list[str]:
-    """What happened to a job."""
+    """Describe what happened to a job."""
     meant = f"; the user it means is {job['user_id']}" if job["user_id"] else ""
     told = [
         f"{job['id']}: {job['workflow']} for {job['tenant_id']} by agent {job['agent_id']}, {job['state']}.",
@@ -124,7 +124,7 @@ def sentences(job: Record) -> list[str]:
 @click.argument("id")
 @YES
 def cancel(at: Installation, out: Output, id: str, yes: bool) -> None:
-    """End a job: at once where it is queued or waits, at its next step where it runs."""
+    """Cancel a job: immediately if it is queued or waiting, at its next step if it is running."""
     job = at.read(lambda c: operator_queries.any_job(c, id))
     confirm(f"End {id}, {job['workflow']} for {job['tenant_id']} ({job['state']})?", yes=yes)
     act = at.act()

@@ -27,7 +27,7 @@ def keys() -> None:
 
 @command(keys, "list")
 def list_keys(at: Installation, out: Output) -> None:
-    """The vault's keys, and how many stored secrets each of them wraps."""
+    """List the vault's keys, and how many stored secrets each of them wraps."""
     ring, wraps = at.keys.vault, _wraps(at)
     rows = [
         {"id": number, "seals": number == max(ring), "opens": number in ring, "secrets": wraps[number]}
@@ -41,7 +41,7 @@ def list_keys(at: Installation, out: Output) -> None:
 
 @command(keys)
 def add(at: Installation, out: Output) -> None:
-    """Add a vault key: it seals from now on, and the earlier ones still open. Restart the processes to use it."""
+    """Add a vault key. Restart every process to use it: it seals from then on, and earlier keys still open."""
     files = at.settings.key_files()
     number = files.add_vault_key()
     out.done(
@@ -52,7 +52,7 @@ def add(at: Installation, out: Output) -> None:
 
 @command(keys)
 def rewrap(at: Installation, out: Output) -> None:
-    """Move every stored secret under the newest vault key; what is there already is left alone."""
+    """Rewrap every stored secret under the newest vault key, skipping those that already are."""
     at.read(partial(prove, vault=at.vault))
     newest, done = max(at.keys.vault), Counter[str]()
     behind = sum(number for key, number in _wraps(at).items() if key != newest)
@@ -77,9 +77,9 @@ def rewrap(at: Installation, out: Output) -> None:
 
 @command(keys)
 @click.argument("id", type=int)
-@click.option("--yes", is_flag=True, help="Every process was restarted since that key stopped sealing.")
+@click.option("--yes", is_flag=True, help="Confirm that every process was restarted since that key stopped sealing.")
 def retire(at: Installation, out: Output, id: int, yes: bool) -> None:
-    """Take a vault key that nothing needs any more out of the ring."""
+    """Remove a vault key that nothing needs any more."""
     if needed := _wraps(at)[id]:
         raise BadInput(f"{needed} stored secrets need vault key {id}: move them with `aswhom keys rewrap` first")
     confirm(f"A process that was not restarted since key {id} stopped sealing still seals with it. Retire it?", yes=yes)
@@ -93,7 +93,7 @@ def retire(at: Installation, out: Output, id: int, yes: bool) -> None:
 
 @command(keys)
 def public(at: Installation, out: Output) -> None:
-    """Print the public key that receipts and checkpoints are checked with, and its word for those before it."""
+    """Print the public key that verifies receipts and checkpoints, and its signed handovers from earlier keys."""
     pem = at.signer.public_pem()
     handovers = [handover.line() for handover in public_keys(at, None).handovers]
     out.done("\n".join([pem.rstrip(), *handovers]), {"public_key": pem, "handovers": handovers})
@@ -102,9 +102,9 @@ def public(at: Installation, out: Output) -> None:
 @command(keys)
 @YES
 def rotate_signing(at: Installation, out: Output, yes: bool) -> None:
-    """Sign receipts and the audit with a new key from now on; what was signed before still verifies.
+    """Sign receipts and the audit with a new key from now on. Everything signed before still verifies.
 
-    Interrupted, it is finished by saying it again.
+    If it is interrupted, run it again to finish.
     """
     confirm("Connect and approval links that were given out stop working. Rotate the signing key?", yes=yes)
     files, act = at.settings.key_files(), at.act()
@@ -120,5 +120,5 @@ def rotate_signing(at: Installation, out: Output, yes: bool) -> None:
 
 
 def _wraps(at: Installation) -> Counter[int]:
-    """How many stored secrets each key wraps."""
+    """Return the number of stored secrets each key wraps."""
     return sum(at.read(in_use).values(), Counter[int]())

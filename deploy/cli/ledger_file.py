@@ -1,4 +1,4 @@
-"""`db backup` and `db check`: a copy of the ledger that is whole, and whether the ledger is."""
+"""`db backup` and `db check`: a verified copy of the SQLite ledger, and its integrity check."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from deploy.installation import Installation
 @command(db)
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def backup(at: Installation, out: Output, file: Path) -> None:
-    """Copy an SQLite ledger into a new FILE beside the running processes, and look the copy through.
+    """Copy an SQLite ledger into a new FILE while processes run, and check the copy's integrity.
 
-    Where the ledger is damaged nothing is written, and no earlier backup is touched.
+    If the ledger is damaged, nothing is written, and no earlier backup is touched.
     """
     from deploy.new_file import whole
     from identity.errors import BadInput
@@ -34,7 +34,7 @@ def backup(at: Installation, out: Output, file: Path) -> None:
 
 @command(db)
 def check(at: Installation, out: Output) -> int | None:
-    """Look the whole ledger through for damage, beside the running processes; it may take minutes."""
+    """Check the whole SQLite ledger for damage while processes run. It may take minutes."""
     from identity.errors import BadInput
     from pipeline.db.sqlite_file import faults, log_beside, what_to_do
 

@@ -1,4 +1,4 @@
-"""`db wait`: for what is to start once the ledger is there, and its tables are this version's."""
+"""`db wait`: blocks until the ledger is reachable at this version's tables, for processes that start after it."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from deploy.cli.running import db
 from deploy.installation import Installation
 from deploy.waiting import looks
 
-EX_CONFIG = 78  # of sysexits.h, as the processes have it: to try again is no use
+EX_CONFIG = 78  # from sysexits.h, as the other processes use it: a retry cannot help
 _LOOK_AGAIN = timedelta(seconds=2)
 
 
 @command(db, misconfigured=EX_CONFIG)
 @click.option(
-    "--within", type=click.IntRange(0, 86_400), default=600, show_default=True, help="Give up after so many seconds."
+    "--within", type=click.IntRange(0, 86_400), default=600, show_default=True, help="Give up after this many seconds."
 )
 def wait(at: Installation, out: Output, within: int) -> int | None:
-    """Wait until the ledger is there, at this version's tables.
+    """Wait until the ledger is reachable at this version's tables.
 
-    Exits with 1 if that takes too long, and with 78 at once where waiting is no use: a setting is wrong, say, or the
-    tables are a newer version's.
+    Exits with 1 if that takes too long, and with 78 immediately if waiting cannot help, for example because a setting
+    is wrong or the tables belong to a newer version.
     """
     from deploy.posix_signals import handling
 
-    with handling((signal.SIGTERM, signal.SIGINT), _leave):  # as the first process of a container nobody else hears it
+    with handling((signal.SIGTERM, signal.SIGINT), _leave):  # as PID 1 of a container, no default handler applies
         said: str | None = None
         for _ in looks(timedelta(seconds=within), every=_LOOK_AGAIN):
             awaited = _awaited(at)
@@ -45,7 +45,7 @@ def wait(at: Installation, out: Output, within: int) -> int | None:
 
 
 def _awaited(at: Installation) -> str | None:
-    """What is missing and may still come. Raises Misconfigured for what does not come by itself."""
+    """Return what is missing and may still come, or None. Raise Misconfigured for a fault that waiting cannot fix."""
     from identity.errors import LedgerDamaged, Misconfigured, Unavailable
     from pipeline.ledger.numbering import behind
     from pipeline.ledger.revision import misfit, of_a_newer_version, revision_of
@@ -67,5 +67,5 @@ def _awaited(at: Installation) -> str | None:
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
-    """Not 0: what follows must not begin."""
+    """Exit with a failure, so that whatever starts after `db wait` does not start."""
     raise SystemExit(PROBLEM)

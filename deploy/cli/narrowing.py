@@ -1,4 +1,4 @@
-"""`accounts narrow`: an account keeps some of its scopes alone, with a receipt of the calls that were out by then."""
+"""`accounts narrow`: reduces an account's scopes, with a receipt of the calls that were in flight."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ from pipeline.workflow import SERVICE, USER
 
 @command(accounts, "narrow")
 @click.argument("id")
-@click.option("--scopes", required=True, callback=names, help="The scopes it keeps: a,b,c. Empty: none.")
+@click.option("--scopes", required=True, callback=names, help="Scopes it keeps: a,b,c. Empty: none.")
 @click.option("--reason", default="an operator's decision", show_default=True, help="For the receipt and the audit.")
-@click.option("--dry-run", is_flag=True, help="Show what would wait for consent and what is out, and narrow nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would wait for consent and what is in flight, and narrow nothing."
+)
 @YES
 def narrow(
     at: Installation, out: Output, id: str, scopes: tuple[str, ...], reason: str, dry_run: bool, yes: bool
 ) -> None:
-    """Let an account keep some of its scopes alone; a step that lacks one waits for consent. Nothing is cancelled.
+    """Reduce an account's scopes. A step that lacks one waits for consent; nothing is cancelled.
 
-    From the moment this returns, no step that needs one opens. The calls that were out by then are on its receipt.
+    Once this returns, no step that needs a dropped scope opens. Calls in flight at that moment are listed on the
+    receipt.
     """
     row = at.read(lambda c: operator_queries.any_account(c, id))
     dropped = sorted(set(row["scopes"] or ()) - set(scopes))
@@ -75,7 +78,7 @@ def _at_stake(stake: NarrowingAtStake) -> str:
 
 
 def _would_wait(at: Installation, row: Record, keep: tuple[str, ...]) -> list[str]:
-    """The actions declared for such a principal that its scopes allow, and that those it keeps would not."""
+    """Return declared actions for this kind of principal that the account's scopes allow and the kept ones do not."""
     whose = USER if row["kind"] == PrincipalKind.USER else SERVICE
     profile = PROFILES.get(row["provider"])
     before, after = (profile.covered(some) if profile else frozenset(some) for some in (row["scopes"] or (), keep))

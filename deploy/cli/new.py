@@ -1,4 +1,4 @@
-"""`new`: a package of one's own to begin with."""
+"""`new`: starts a package for your own workflow."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from deploy.installation import Installation
 
 @click.group()
 def new() -> None:
-    """Begin a package of your own."""
+    """Create a package for your own workflow."""
 
 
 @command(new)
 @click.argument("name")
 @click.option("--directory", type=click.Path(path_type=Path), help="A new folder.  [default: NAME]")
 def workflow(at: Installation, out: Output, name: str, directory: Path | None) -> None:
-    """Write a package with a workflow, its entry point and its test against the sandbox."""
+    """Write a package with a workflow, its entry point, and a test against the sandbox."""
     folder = directory or Path(name)
     written = scaffold.write(name, folder, workflows=at.workflows)
     out.done(

@@ -1,4 +1,4 @@
-"""`python -m deploy.cli.outline`: write `tree.json` anew from the commands themselves."""
+"""`python -m deploy.cli.outline`: regenerates `tree.json` from the commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deploy.cli.tree import FILE
 
 
 def drawn(name: str, command: click.Command) -> dict[str, Any]:
-    """A command, or a group with all that is below it, as data."""
+    """Return a command as data, and a group with everything below it."""
     if isinstance(command, click.Group):
         below = {verb: drawn(verb, one) for verb, one in sorted(command.commands.items())}
         return {"help": command.help, "commands": below}
@@ -38,7 +38,7 @@ def _option(option: click.Option) -> dict[str, Any]:
 
 
 def text() -> str:
-    """What the file should hold: a command a line."""
+    """Return the file's contents, one command a line."""
     return "{\n" + ",\n".join(f" {_said(name)}: {_lines(drawn(name, real(name)))}" for name in COMMANDS) + "\n}\n"
 
 

@@ -1,4 +1,4 @@
-"""What a command prints: tables and sentences for people on a terminal, or one JSON document for programs."""
+"""Output of a command: tables and sentences on a terminal, or one JSON document for programs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMED = 10  # of those that were left out
 
 
 class Bar(Protocol):
-    """How far a long work has come."""
+    """Progress of a long operation."""
 
     def update(self, n_steps: int) -> None: ...
 
@@ -28,13 +28,13 @@ _NAMED = 10  # of those that were left out
 
 
 class Output:
-    """Where the answer of one command goes. With *as_json*, everything but the document goes to standard error."""
+    """Destination of one command's answer. With *as_json*, everything but the document goes to standard error."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
 
     def rows(self, rows: Sequence[Row], columns: Sequence[str], *, empty: str) -> None:
-        """Many of a kind: a table of these columns; as JSON, all there is of each."""
+        """Print records as a table of these columns, or as JSON with all their fields."""
         if self.as_json:
             self.document(list(rows))
         elif not rows:
@@ -43,51 +43,53 @@ class Output:
             self.table(rows, columns)
 
     def page(self, rows: Sequence[Row], columns: Sequence[str], *, limit: int, empty: str) -> None:
-        """The first *limit* of many of a kind: *rows* has one beyond if there are more, and that is said."""
+        """Print the first *limit* records. *rows* holds one more if there are more, which is then noted."""
         self.rows(rows[:limit], columns, empty=empty)
         if len(rows) > limit:
             self.note(f"only the first {limit} are shown: narrow it down, or say --limit")
 
     def done(self, sentence: str, document: Row) -> None:
-        """One thing that was done."""
+        """Print the result of one action."""
         if self.as_json:
             self.document(document)
         else:
             click.echo(sentence)
 
     def sentence(self, text: str) -> None:
-        """For people only."""
+        """Print text for people, and nothing with --json."""
         if not self.as_json:
             click.echo(text)
 
     def line(self, sentence: str, document: Row) -> None:
-        """One of a stream that has no end: as JSON, a document a line."""
+        """Print one item of an endless stream; with --json, one document a line."""
         click.echo(json.dumps(document, default=_plain, ensure_ascii=False) if self.as_json else sentence)
 
     def note(self, text: str) -> None:
-        """Beside the answer: to standard error, whatever the form."""
+        """Print a remark to standard error, with or without --json."""
         click.echo(text, err=True)
 
     def left_out(self, refused: Sequence[str]) -> None:
-        """Why some of very many were left out: of the first ones, and how many more there are."""
+        """Note why items were left out: the first reasons, and the number of the rest."""
         for why in refused[:_NAMED]:
             self.note(f"left out: {why}")
         if len(refused) > _NAMED:
             self.note(f"and {len(refused) - _NAMED} more")
 
     def progress(self, length: int, *, what: str, hidden: bool = False) -> AbstractContextManager[Bar]:
-        """A bar on a terminal's standard error over so many things; call its `update` with how many were done."""
+        """Show a progress bar over *length* items on standard error, if it is a terminal. `update` takes the number
+        done.
+        """
         hidden = hidden or self.as_json or not sys.stderr.isatty()
         return click.progressbar(length=length, label=what, file=sys.stderr, hidden=hidden)
 
     def now(self, text: str) -> None:
-        """On a terminal's standard error: what a long work is doing now."""
+        """Say on a terminal's standard error what a long operation is doing now."""
         if not self.as_json and sys.stderr.isatty():
             self.note(text)
 
     @contextmanager
     def count(self, doing: str) -> Iterator[Callable[[str, int], None]]:
-        """On a terminal's standard error: of what so many are done, where nobody knows how many there will be."""
+        """Show running counts by kind on a terminal's standard error, for work whose total is unknown."""
         done = Counter[str]()
         shown = not self.as_json and sys.stderr.isatty()
 
@@ -103,14 +105,14 @@ class Output:
                 click.echo(err=True)
 
     def table(self, rows: Iterable[Row], columns: Sequence[str]) -> None:
-        """For people only."""
+        """Print a table for people."""
         from rich import box
         from rich.console import Console
         from rich.table import Table
 
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
         for column in columns:
-            # An id that is cut cannot be copied into the next command.
+            # A truncated id cannot be copied into the next command.
             table.add_column(column.replace("_", " "), no_wrap=column == "id", overflow="fold")
         for row in rows:
             table.add_row(*(_escaped(_cell(row.get(column))) for column in columns))
@@ -118,12 +120,12 @@ class Output:
         Console(width=wide, highlight=False).print(table)
 
     def document(self, document: object) -> None:
-        """As JSON, whoever reads it."""
+        """Print JSON, in either mode."""
         click.echo(as_document(document))
 
 
 def as_document(document: object) -> str:
-    """What --json prints of it."""
+    """Return a document as --json prints it."""
     return json.dumps(document, default=_plain, ensure_ascii=False, indent=2)
 
 

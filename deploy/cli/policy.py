@@ -1,4 +1,4 @@
-"""`policy`: what decides as whom a step runs, and why one ran as whom it did."""
+"""`policy`: the rules that decide as whom a step runs, and the reasons for a decision."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pipeline.workflow import SERVICE, USER, Who, Workflow
 
 @click.group()
 def policy() -> None:
-    """A tenant's rules, and why a step was decided so."""
+    """A tenant's rules, and the reasons for a decision."""
 
 
 @command(policy)
 @click.argument("job")
 @click.argument("position", type=int, required=False)
 def explain(at: Installation, out: Output, job: str, position: int | None) -> None:
-    """The decision on a job's steps: what was declared, what was asked, and what followed."""
+    """Explain the decisions on a job's steps: what was declared, what was asked, and what followed."""
     row, steps = at.read(lambda c: (operator_queries.any_job(c, job), tenant_views.steps_of(c, job)))
     asked = at.read(lambda c: awaited(c, row["waits_for"]))
     chosen = [step for step in steps if position in (None, step["position"])]
@@ -46,7 +46,7 @@ def explain(at: Installation, out: Output, job: str, position: int | None) -> No
 
 
 def awaited(connection: Connection, waits_for: str | None) -> Record | None:
-    """Of a job that waits for an approval, the decision on the step that wants it: it has not begun, and has no row."""
+    """Return the decision on a step that waits for an approval. It has not begun, and has no row of its own."""
     view = None if waits_for is None else approval(connection, waits_for.removeprefix(approval_of("")))
     if view is None:
         return None
@@ -64,7 +64,7 @@ def awaited(connection: Connection, waits_for: str | None) -> Record | None:
 
 
 def explanation(workflow: Workflow, job: Record, step: Record) -> Record:
-    """The three questions of policy, and their answers for one step."""
+    """Answer the three questions of policy for one step."""
     action = next((one for one in workflow.uses if one.action_name() == step["action"]), None)
     because = []
     if action is not None:
@@ -77,13 +77,13 @@ def explanation(workflow: Workflow, job: Record, step: Record) -> Record:
         f"a person's act started the job: {started_by(job)}" if job["triggered_by"] else "background work started it"
     )
     because.append(
-        f"the user it means is {job['user_id']}" if job["user_id"] else "whom USER means is nobody known here"
+        f"the user it means is {job['user_id']}" if job["user_id"] else "USER stands for nobody who is known here"
     )
     because.append("the author left it to policy" if step["named"] == "policy" else f"the author named {step['named']}")
     because.append(step["error"] or step["reason"])
     version = step["policy_version"]
     because.append(f"by version {version} of the tenant's policy" if version else "the tenant had no policy of its own")
-    pattern = f", {step['pattern']}" if step["pattern"] else ""  # a sleep has none
+    pattern = f", {step['pattern']}" if step["pattern"] else ""  # a sleep has no pattern
     decision = "refused" if step["state"] == "refused" else f"as {as_whom(step)}{pattern}"
     return {"step": step["position"], "action": step["action"], "decision": decision, "because": because}
 

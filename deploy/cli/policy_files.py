@@ -1,4 +1,4 @@
-"""`policy`: a tenant's file, tried out, put into force, and what held before."""
+"""`policy`: checking, comparing, simulating and applying a tenant's policy file, and its history."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 @TENANT
 @FILE
 def check(at: Installation, out: Output, tenant: str, file: str) -> int | None:
-    """Read FILE ('-': stdin) as TENANT's policy: whether it can be used, and names in it that nothing bears."""
+    """Check FILE ('-': stdin) as TENANT's policy: whether it is valid, and whether the names in it exist."""
     stated = read_policy(_text(file))
     unknown = _of(at, tenant, lambda c: unknown_names(c, at.workflows, tenant, stated))
     nobody = nobody_left(at.workflows, stated)
@@ -54,15 +54,15 @@ def check(at: Installation, out: Output, tenant: str, file: str) -> int | None:
 @command(policy)
 @TENANT
 @FILE
-@click.option("--over", type=click.IntRange(0), help="Refuse if another version than this one is in force.")
+@click.option("--over", type=click.IntRange(0), help="Refuse unless this version is in force.")
 @YES
 def apply(at: Installation, out: Output, tenant: str, file: str, over: int | None, yes: bool) -> None:
-    """Put FILE ('-': stdin) into force: no step of TENANT opens under an older version once this returns."""
+    """Put FILE ('-': stdin) into force. Once this returns, no step of TENANT opens under an older version."""
     text = _text(file)
     stated = read_policy(text)
     unknown = _of(at, tenant, lambda c: unknown_names(c, at.workflows, tenant, stated))
     if unknown:
-        raise BadInput("it names what is not there:" + "".join(f"\n  - {one}" for one in unknown))
+        raise BadInput("it contains names that do not exist:" + "".join(f"\n  - {one}" for one in unknown))
     _, _, before = _stored(at, tenant, None)
     trial = compare(declared_cases(at.workflows), before, stated)
     confirm(f"{trial.changed} declared step(s) are decided otherwise (`aswhom policy diff`). Apply?", yes=yes)
@@ -74,9 +74,9 @@ def apply(at: Installation, out: Output, tenant: str, file: str, over: int | Non
 
 @command(policy)
 @TENANT
-@click.option("--version", type=click.IntRange(1), help="An older one.  [default: the one in force]")
+@click.option("--version", type=click.IntRange(1), help="An older version.  [default: the one in force]")
 def show(at: Installation, out: Output, tenant: str, version: int | None) -> None:
-    """The policy of TENANT as it was written."""
+    """Print TENANT's policy as it was written."""
     number, text = _of(at, tenant, lambda c: policy_text(c, tenant, version))
     if out.as_json:
         out.document({"tenant": tenant, "version": number, "sha256": digest_of(text), "document": text})
@@ -87,7 +87,7 @@ def show(at: Installation, out: Output, tenant: str, version: int | None) -> Non
 @command(policy)
 @TENANT
 def history(at: Installation, out: Output, tenant: str) -> None:
-    """The versions of TENANT's policy, newest first."""
+    """List the versions of TENANT's policy, newest first."""
     rows = _of(at, tenant, lambda c: [row._asdict() for row in policy_history(c, tenant)])
     empty = f"{tenant} has no policy of its own: the actions' facts decide"
     out.rows(rows, ("version", "created_at", "made_by", "sha256"), empty=empty)
@@ -96,9 +96,13 @@ def history(at: Installation, out: Output, tenant: str) -> None:
 @command(policy)
 @TENANT
 @FILE
-@click.option("--version", type=click.IntRange(0), help="Beside this one; 0: facts alone.  [default: the one in force]")
+@click.option(
+    "--version",
+    type=click.IntRange(0),
+    help="Compare with this version; 0: no policy, only the actions' facts.  [default: the one in force]",
+)
 def diff(at: Installation, out: Output, tenant: str, file: str, version: int | None) -> None:
-    """What FILE ('-': stdin) says otherwise, line by line and for each step that a workflow declares."""
+    """Show how FILE ('-': stdin) differs, line by line and for each step that a workflow declares."""
     text = _text(file)
     after = read_policy(text)
     number, old, before = _stored(at, tenant, version)
@@ -111,9 +115,9 @@ def diff(at: Installation, out: Output, tenant: str, file: str, version: int | N
 @command(policy)
 @TENANT
 @FILE
-@click.option("--days", default=7, show_default=True, type=click.IntRange(1, 90), help="How far to look back.")
+@click.option("--days", default=7, show_default=True, type=click.IntRange(1, 90), help="How many days to look back.")
 def simulate(at: Installation, out: Output, tenant: str, file: str, days: int) -> None:
-    """What would have come of the steps of the last days under FILE ('-': stdin), beside the policy in force."""
+    """Show how recent steps would be decided under FILE ('-': stdin), compared with the policy in force."""
     after = read_policy(_text(file))
     _, _, before = _stored(at, tenant, None)
     since = at.now() - timedelta(days=days)
@@ -123,12 +127,12 @@ def simulate(at: Installation, out: Output, tenant: str, file: str, days: int) -
 
 @command(policy, "schema")
 def print_schema(at: Installation, out: Output) -> None:
-    """The JSON Schema of a policy file, for editors."""
+    """Print the JSON Schema of a policy file, for editors."""
     out.document(schema())
 
 
 def _text(file: str) -> str:
-    """What the file says. Raises BadInput."""
+    """Return the file's text. Raise BadInput."""
     try:
         return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except OSError as error:
@@ -138,7 +142,7 @@ def _text(file: str) -> str:
 
 
 def _stored(at: Installation, tenant: str, version: int | None) -> tuple[int, str, Policy]:
-    """Its number, its text, and what that says. Raises BadInput."""
+    """Return a stored version's number, text and policy. Raise BadInput."""
     number, text = _of(at, tenant, lambda c: policy_text(c, tenant, version))
     return number, text, read_policy(text, version=number) if number else FACTS_ALONE
 
@@ -155,7 +159,7 @@ def _tell(out: Output, trial: Trial, what: str, more: dict[str, object]) -> None
 
 
 def _of(at: Installation, tenant: str, read: Callable[[Connection], T]) -> T:
-    """What *read* finds of a tenant that there is. Raises BadInput."""
+    """Return what *read* finds for an existing tenant. Raise BadInput if there is no such tenant."""
 
     def known(connection: Connection) -> T:
         operator_queries.tenant(connection, tenant)

@@ -1,4 +1,4 @@
-"""`policy risk`: what the declarations of workflows risk, under a tenant's policy."""
+"""`policy risk`: the risks of the workflows' declarations under a tenant's policy."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from pipeline.policy.risk import risk_table
 
 
 @command(policy)
-@click.option("--tenant", help="Under this tenant's policy, and its workflows alone.  [default: all, by facts alone]")
-@click.option("--workflow", help="This one alone.")
+@click.option(
+    "--tenant", help="Apply this tenant's policy to its enabled workflows.  [default: all workflows, no policy]"
+)
+@click.option("--workflow", help="Only this workflow.")
 def risk(at: Installation, out: Output, tenant: str | None, workflow: str | None) -> None:
-    """Six properties of the patterns that each workflow's steps run by, from what they declare."""
+    """Grade six properties of the patterns by which each workflow's steps run, from their declarations."""
     chosen = [at.workflows.get(workflow)] if workflow else list(at.workflows)
     held: Policy = FACTS_ALONE
     if tenant is not None:

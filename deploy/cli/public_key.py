@@ -1,4 +1,4 @@
-"""The keys that a signature is checked with: those in a file, or this installation's."""
+"""Trusted public keys for verifying signatures, from a file or from this installation."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _END = "-----END PUBLIC KEY-----\n"
 key_option = click.option(
     "--key",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The public key and those before it, as `aswhom keys public` prints them.  [default: this installation's]",
+    help="A file with the public keys, as `aswhom keys public` prints them.  [default: this installation's]",
 )
 
 
 def public_keys(at: Installation, path: Path | None) -> TrustedKeys:
-    """The keys in that file, or else this installation's. Raises BadInput."""
+    """Return the keys in a file, or this installation's if *path* is None. Raise BadInput."""
     if path is None:
         return at.read(lambda c: trusted_keys(c, at.signer.public_key()))
     try:

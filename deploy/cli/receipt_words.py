@@ -1,4 +1,4 @@
-"""A receipt in words, for people."""
+"""Receipts in words."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from deploy.cli.output import Output
 from pipeline.revocation.unasked import why_not_asked
 
-NAMED = 50  # of the jobs and the accounts on a receipt, for people; how many there are is said
+NAMED = 50  # jobs and accounts listed one by one; the total is always given
 
 
 def summary(receipt: Mapping[str, Any]) -> str:
-    """A receipt in a sentence."""
+    """Summarize a receipt in a sentence."""
     began, ended = (datetime.fromisoformat(receipt[name]) for name in ("effective_at", "quiesced_at"))
     calls, narrowing = receipt["in_flight"], receipt.get("narrowing")
     presumed = sum(call["ended"] != "ended" for call in calls)
@@ -29,21 +29,23 @@ def summary(receipt: Mapping[str, Any]) -> str:
 
 
 def tell_receipt(out: Output, receipt: Mapping[str, Any]) -> None:
-    """What is on a receipt, for people."""
+    """Print a receipt's contents for people."""
     out.sentence(summary(receipt))
     if receipt["finished_jobs"]:
         out.sentence(f"Ended by themselves before their next step: {', '.join(receipt['finished_jobs'])}")
     if receipt["skipping_jobs"]:
-        skipping = f"{receipt['skipping_jobs']} job(s) had not finished by then"  # a stricter step may yet stop them
+        skipping = f"{receipt['skipping_jobs']} job(s) had not finished by then"  # a later step may still stop them
         out.sentence(f"{skipping}, and could go on without the steps that needed it.")
     if receipt["in_flight"]:
         out.table(receipt["in_flight"], ("attempt", "job", "principal", "ended", "outcome"))
     if asked := receipt.get("token_requests"):
-        out.sentence(f"{len(asked)} request(s) for tokens were on the wire; what they win after it is used by nobody:")
+        out.sentence(
+            f"{len(asked)} token request(s) were in flight; tokens they obtained afterwards are used by nobody:"
+        )
         out.table(asked, ("id", "kind", "account", "began_at", "outcome"))
     for unknown in {call["job"]: call for call in receipt["in_flight"] if call["outcome"] == "unknown"}:
         out.sentence(
-            f"What became of the call of {unknown} is not known: look, then as `aswhom jobs show {unknown}` says."
+            f"A call of {unknown} has an unknown outcome: check at the provider, then see `aswhom jobs show {unknown}`."
         )
     for one in receipt["compensations"]:
         by = f" by {one['by_job']}" if one["by_job"] else ""

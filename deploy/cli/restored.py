@@ -1,4 +1,4 @@
-"""`db restored`: what comes between putting a ledger back and starting its processes."""
+"""`db restored`: the step between restoring a ledger and starting its processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pipeline.db.sqlite_file import faults, log_beside
 from pipeline.ledger.restored import mark_restored
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-#: What an operator goes through before the release, by its number in docs/operations.md, which says why.
+#: The operator's steps up to the release, by their numbers in docs/operations.md, which explains them.
 STEPS = {
     3: "`aswhom audit verify --checkpoint FILE`, with the newest checkpoint from before the backup",
     4: "withdraw again what was withdrawn since: `aswhom revoke --from FILE`, the newest list that you kept",
@@ -39,11 +39,13 @@ STEPS = {
 
 
 @command(db)
-@click.option("--why", required=True, help="For the audit, and for whoever wonders why nothing happens.")
-@click.option("--lost-checkpoint", type=_FILE, help="The newest one kept elsewhere: the end of the chain that is gone.")
-@click.option("--export", "exports", type=_FILE, multiple=True, help="An export of the audit; say it for each.")
+@click.option("--why", required=True, help="The reason, for the audit and for anyone who asks why nothing happens.")
+@click.option(
+    "--lost-checkpoint", type=_FILE, help="The newest checkpoint kept elsewhere, which names the end of the lost chain."
+)
+@click.option("--export", "exports", type=_FILE, multiple=True, help="An export of the audit. Repeatable.")
 @key_option
-@click.option("--fire-missed", is_flag=True, help="Let schedules catch up with what passed since the backup.")
+@click.option("--fire-missed", is_flag=True, help="Let schedules catch up on slots since the backup.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def restored(
     at: Installation,
@@ -55,8 +57,10 @@ def restored(
     fire_missed: bool,
     yes: bool,
 ) -> None:
-    """Mark a ledger that was put back, or that a failover took commits from, before any process starts: hold it, go on
-    with ledger numbers that nobody has seen, leave out the slots that passed, and say so in the audit.
+    """Mark a ledger that was restored, or that lost commits in a failover, before any process starts.
+
+    It holds the ledger, continues with ledger numbers that nobody has seen, skips the schedule slots that passed, and
+    records all this in the audit.
     """
     at.renumbers = True
     because = f"the ledger at {at.place} is to be marked as put back"
@@ -81,17 +85,17 @@ def restored(
 
 
 def _looked_through(at: Installation) -> Database:
-    """The ledger. Raises Misconfigured for a file that is not the backup alone.
+    """Return the ledger. Raise Misconfigured for a file that is not just the backup.
 
-    What another ledger's log of changes has would be mixed in as soon as the file is opened: at best that shows as
-    damage, and where the pages fit it does not show at all.
+    SQLite replays a -wal file of another ledger as soon as it opens the file. At best that shows as damage; if the
+    pages happen to fit, it does not show at all.
     """
     if (path := at.ledger_file) is None:
         return at.ledger
     anew = f"with every process stopped take {path.name}-wal and {path.name}-shm away, put the backup back anew"
     if size := log_beside(path):
         raise Misconfigured(
-            f"beside {path} lies {path.name}-wal of {size} bytes. It is of the ledger that was, or a process runs: no "
+            f"beside {path} lies {path.name}-wal of {size} bytes. It is the former ledger's, or a process runs: no "
             f"backup has one, and it may be mixed in already. So {anew}, and mark that one"
         )
     if found := faults(path):
@@ -100,7 +104,7 @@ def _looked_through(at: Installation) -> Database:
 
 
 def _upto(connection: Connection) -> str:
-    """How far the ledger goes, by its audit."""
+    """Say how far the ledger goes, by its audit."""
     last: datetime | None = connection.execute(select(func.max(audit.c.at))).scalar_one()
     if last is None:
         return "nowhere: nothing is in its audit"

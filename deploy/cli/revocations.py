@@ -1,4 +1,4 @@
-"""`revocations`: what they stopped, by receipts that can be checked anywhere."""
+"""`revocations`: receipts of what revocations stopped, verifiable anywhere."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from pipeline.revocation import in_flight, load
 from pipeline.revocation.inquiry import SAYS
 from pipeline.revocation.proof import OddPages, disproof, holds, odd_pages
 
-_KEYS = {"number", "cancelled", "stopping"}  # of a page
+_KEYS = {"number", "cancelled", "stopping"}  # required in a page
 
 
 @click.group()
 def revocations() -> None:
-    """What revocations and narrowings stopped: their receipts."""
+    """Receipts of what revocations and narrowings stopped."""
 
 
 @command(revocations, "list")
 @LIMIT
-@click.option("--stuck", is_flag=True, help="Those alone that a provider could not be asked to follow.")
+@click.option("--stuck", is_flag=True, help="Only those that a provider could not be asked to follow.")
 @new_file_option
 def list_revocations(at: Installation, out: Output, limit: int, stuck: bool, output: Path | None) -> None:
-    """The revocations and narrowings, newest first; with --output all of them, as JSON, whatever --limit says."""
+    """List revocations and narrowings, newest first. With --output, write all of them as JSON and ignore --limit."""
     if output is not None:
         left = at.read(lambda c: stuck_leftovers(c, None, limit=None)) if stuck else []
         every = [_of_connect(one) for one in left]
@@ -63,7 +63,7 @@ def list_revocations(at: Installation, out: Output, limit: int, stuck: bool, out
 
 
 def _of_connect(one: StuckLeftover) -> Record:
-    """Of no revocation: what a refused connect had won, in the columns of those that are of one."""
+    """Return a refused connect's leftover credential in the columns of a revocation, though it belongs to none."""
     key = {"id": one.id, "kind": "connect", "key": one.account, "tenant_id": one.tenant, "state": "stuck"}
     return {**key, "cancelled_jobs": 0, "stopped_jobs": 0, "requested_by": None, "effective_at": one.since} | {
         "reason": one.reason
@@ -73,9 +73,9 @@ def _of_connect(one: StuckLeftover) -> Record:
 @command(revocations)
 @click.argument("id")
 def retry(at: Installation, out: Output, id: str) -> int | None:
-    """Have the provider asked again for what is stuck of a revocation, or of a refused connect.
+    """Ask the provider again about stuck credentials of a revocation or of a refused connect.
 
-    ID is the revocation's, or connect.N as `revocations list --stuck` has it. Housekeeping asks within seconds.
+    ID is a revocation's, or connect.N from `revocations list --stuck`. Housekeeping sends the request within seconds.
     """
     act = at.act()
     again = at.write(lambda c: acts.retry(c, id, act))
@@ -90,9 +90,9 @@ def retry(at: Installation, out: Output, id: str) -> int | None:
 @click.argument("id")
 @YES
 def give_up(at: Installation, out: Output, id: str, yes: bool) -> int | None:
-    """Ask no more for what a refused connect had won (connect.N), and shred it: it may live on at the provider.
+    """Stop asking about a refused connect's credential (connect.N), and shred it. It may stay valid at the provider.
 
-    For what you have ended at the provider yourself, or what it never ends when asked.
+    Use it for a credential that you ended at the provider yourself, or that the provider never ends on request.
     """
     confirm(f"Shred what {id} had won? Nobody can have its provider asked again.", yes=yes)
     act = at.act()
@@ -106,9 +106,10 @@ def give_up(at: Installation, out: Output, id: str, yes: bool) -> int | None:
 @command(revocations)
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> int | None:
-    """One revocation or narrowing: its receipt, and whether this installation signed it, for this one, as its newest.
+    """Show one revocation or narrowing, its receipt, and whether the receipt is authentic.
 
-    With --json, what is printed is a file that `revocations verify` takes.
+    It has to be signed by this installation, for this revocation, and be the newest revision. The --json output can be
+    saved as a file for `revocations verify`.
     """
     row = at.read(lambda c: operator_queries.any_revocation(c, id))
     if row["receipt"] is None:
@@ -134,11 +135,11 @@ def show(at: Installation, out: Output, id: str) -> int | None:
 
 @command(revocations, "jobs")
 @click.argument("id")
-@click.option("--page", type=click.IntRange(1), help="This page of the receipt alone, from 1.")
+@click.option("--page", type=click.IntRange(1), help="Only this page of the receipt, from 1.")
 def list_jobs(at: Installation, out: Output, id: str, page: int | None) -> int | None:
-    """The jobs a revocation reached, page by page; all pages are held against the digests on the receipt.
+    """List the jobs a revocation reached, page by page. All pages are checked against the digests on the receipt.
 
-    With --json, what is printed is a file that `revocations verify --pages` takes.
+    The --json output can be saved as a file for `revocations verify --pages`.
     """
     row = at.read(lambda c: operator_queries.any_revocation(c, id))
     pages = at.read(lambda c: operator_queries.revocation_pages_of(c, id))
@@ -165,17 +166,17 @@ def list_jobs(at: Installation, out: Output, id: str, page: int | None) -> int |
 @click.option(
     "--pages",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Its pages too, in a file that `revocations jobs --json` wrote: all of them, and none altered.",
+    help="Also verify its pages, in a file that `revocations jobs --json` wrote: all present, none altered.",
 )
 def verify(at: Installation, out: Output, receipt: str, key: Path | None, pages: Path | None) -> int | None:
-    """Check a signature: RECEIPT is a revocation's id, or a file that `revocations show --json` wrote.
+    """Verify a receipt's signature. RECEIPT is a revocation's id, or a file that `revocations show --json` wrote.
 
-    With a file and --key nothing else is needed: no ledger, no network, no secret. Whether it is the newest revision,
-    the ledger knows: by its id, what is said beside the receipt and the audit's digest are held against it too.
+    With a file and --key nothing else is needed: no ledger, network or secret. Only the ledger knows which revision is
+    the newest: given an id, the receipt is also checked against its row and against the digest in the audit.
     """
     keys = public_keys(at, key)
     in_file = Path(receipt).is_file()
-    if not in_file and ("/" in receipt or "." in receipt):  # an id has neither
+    if not in_file and ("/" in receipt or "." in receipt):  # an id contains neither
         raise BadInput(
             f"there is no file {receipt}, and no revocation is named so: `aswhom revocations list` shows them"
         )
@@ -207,7 +208,7 @@ def _tell_whose(out: Output, row: Record) -> None:
 
 
 def _tell_unfinished(at: Installation, out: Output, row: Record) -> None:
-    """One without a receipt: what it waits for."""
+    """Describe a revocation that has no receipt yet, and the calls it waits for."""
     flying = at.read(lambda c: in_flight(c, load(c, row["id"])))
     calls: list[Record] = [
         {

@@ -1,4 +1,4 @@
-"""`revoke`: withdrawing authority, now; or showing first what that would stop."""
+"""`revoke`: withdraws authority immediately, or previews what that would stop."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from pipeline.revocation import Stage
 from pipeline.revocation.preview import Preview, preview
 
 _REASON = "an operator's decision"
-#: What is asked of a provider, by how far its answer reaches.
+#: The request made of a provider, by how far its revocation reaches.
 _ENDS = {
     None: "the provider cannot be asked, so their credentials stay valid there until they end by themselves",
     Reach.TOKEN: "the provider is asked to end their tokens",
-    Reach.AUTHORIZATION: "the provider is asked to end all that each person ever granted this client, by a token that "
-    "lives; a new connect link waits until it is done or stuck",
+    Reach.AUTHORIZATION: "the provider is asked to end everything each person ever granted this client, which takes a "
+    "live token; a new connect link waits until that is done or stuck",
 }
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -41,11 +41,20 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.command()
 @click.argument("kind", type=click.Choice([str(kind) for kind in ScopeKind]), required=False)
 @click.argument("key", required=False)
-@click.option("--from", "file", type=_FILE, help="After a restore: again what this list of `revocations list` has new.")
-@click.option("--after", type=click.IntRange(0), help="With --from: newer than this ledger number, not the restore's.")
-@click.option("--tenant", help="Whose user it is, where KEY is only their name.")
+@click.option(
+    "--from",
+    "file",
+    type=_FILE,
+    help="After a restore: repeat what is newer in this file of `revocations list --output`.",
+)
+@click.option(
+    "--after",
+    type=click.IntRange(0),
+    help="With --from: revocations after this ledger number.  [default: the restore's]",
+)
+@click.option("--tenant", help="The user's tenant, if KEY is only their name.")
 @click.option("--reason", show_default=_REASON, help="For the receipt and the audit.")
-@click.option("--dry-run", is_flag=True, help="Show what it would stop, and revoke nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would stop, and revoke nothing.")
 @click.option("--wait", is_flag=True, help="Wait for the receipt.")
 @click.option("--timeout", default=30.0, show_default=True, type=click.FloatRange(0), help="Seconds to wait at most.")
 @YES
@@ -64,18 +73,18 @@ def revoke(
     timeout: float,
     yes: bool,
 ) -> int | None:
-    """Withdraw authority, now: account, user, agent, connection or tenant.
+    """Withdraw authority immediately: of an account, user, agent, connection or tenant.
 
-    From the moment this returns, no step that depends on it opens, whatever is queued. KEY is an id: of a user as
-    acme.ada, or ada with --tenant acme; an account is also TENANT/CONNECTION/PRINCIPAL. Of an account, some scopes
-    alone: `aswhom accounts narrow`.
+    Once this returns, no step that depends on it opens, whatever is queued. KEY is an id. A user is acme.ada, or ada
+    with --tenant acme; an account may also be TENANT/CONNECTION/PRINCIPAL. To withdraw only some scopes of an account,
+    use `aswhom accounts narrow`.
     """
     if file is not None:
         if kind or key or tenant or wait or reason is not None:
-            raise click.UsageError("--from takes a list, with its reasons: leave out KIND, KEY and what else is of one")
+            raise click.UsageError("with --from, do not also give KIND, KEY, --tenant, --reason or --wait")
         return revoke_again(at, out, file, after=after, dry_run=dry_run, yes=yes)
     if kind is None or key is None:
-        raise click.UsageError("say KIND and KEY, or a list with --from")
+        raise click.UsageError("give KIND and KEY, or a list with --from")
     scope, whose = at.read(lambda c: named_scope(c, at.workflows, ScopeKind(kind), key, tenant=tenant))
     if dry_run:
         _show(out, scope, at.read(lambda c: preview(c, scope, at.workflows, now=at.now())))
@@ -93,13 +102,14 @@ def revoke(
     document: Record = {"id": id, "scope": scoped, "number": made.number, "effective_at": made.effective_at}
     if not wait:
         out.done(f"{scope} is revoked: {id}. What it stopped: `aswhom revocations show {id}`", document)
-        try:  # after it is said: a broker that hangs is interrupted, and it is revoked all the same
+        try:  # printed first: interrupting a hanging broker must not hide that the revocation holds
             at.ring_revocations([id])
         except KeyboardInterrupt:
             out.note("workers were not told, and find out by themselves")
         return None
     try:
-        out.note(f"{scope} is revoked: {id}. Waiting for the receipt.")  # first: whatever comes, it is revoked
+        # Printed first: whatever happens next, it is revoked.
+        out.note(f"{scope} is revoked: {id}. Waiting for the receipt.")
         at.ring_revocations([id])
         return _tell(at, out, scope, document, within=timedelta(seconds=timeout))
     except (KeyboardInterrupt, Unavailable) as error:
@@ -112,7 +122,7 @@ def revoke(
 
 
 def _show(out: Output, scope: Scope, stake: Preview) -> None:
-    """What a revocation would stop, for whoever has to decide."""
+    """Describe what a revocation would stop."""
     if out.as_json:
         out.document({"scope": {"kind": str(scope.kind), "key": scope.key}, "dry_run": True, **asdict(stake)})
         return
@@ -126,7 +136,9 @@ def _show(out: Output, scope: Scope, stake: Preview) -> None:
         "earlier call(s) is unknown."
     )
     if stake.refreshes_on_the_wire:
-        out.sentence(f"{stake.refreshes_on_the_wire} refresh(es) are on the wire: nobody would use what they win.")
+        out.sentence(
+            f"{stake.refreshes_on_the_wire} refresh(es) are in flight: the tokens they obtain would not be used."
+        )
     for undo in stake.to_undo:
         would = f"could not be undone: {undo.why_not}" if undo.why_not else f"would be followed by {undo.by}"
         out.sentence(f"{undo.steps} done step(s) {undo.action} of {undo.workflow} ({undo.tenant}) {would}.")
@@ -142,7 +154,7 @@ def _show(out: Output, scope: Scope, stake: Preview) -> None:
 
 
 def _tell(at: Installation, out: Output, scope: Scope, document: Record, *, within: timedelta) -> int | None:
-    """Wait for the receipt, and say what is on it."""
+    """Wait for the receipt and describe it."""
     id = document["id"]
     row = _wait_for_receipt(at, id, within=within)
     if row["state"] != Stage.QUIESCED:
@@ -160,7 +172,7 @@ def _tell(at: Installation, out: Output, scope: Scope, document: Record, *, with
 
 
 def _wait_for_receipt(at: Installation, id: str, *, within: timedelta) -> Record:
-    """The revocation, once it is quiesced or the time is over."""
+    """Return the revocation once it is quiesced or the time is over."""
     for _ in looks(within):
         row = at.read(lambda c: operator_queries.any_revocation(c, id))
         if row["state"] == Stage.QUIESCED:

@@ -1,4 +1,4 @@
-"""`revoke --from`: in a ledger that was put back, what was withdrawn since is withdrawn again."""
+"""`revoke --from`: repeats revocations that a restored ledger has forgotten."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """A revocation as `revocations list --output` has it."""
+    """A revocation as listed by `revocations list --output`."""
 
     id: str
     number: int
@@ -40,7 +40,7 @@ class Listed:
 
 @dataclass(frozen=True, kw_only=True)
 class Narrowing:
-    """A narrowing as that list has it."""
+    """A narrowing as listed by `revocations list --output`."""
 
     id: str
     key: AccountKey
@@ -49,39 +49,40 @@ class Narrowing:
 
 @dataclass(frozen=True, kw_only=True)
 class Due:
-    """One of them that is to be made again."""
+    """A listed revocation that has to be repeated."""
 
     listed: Listed
     tenant: str | None
-    is_known: bool  # False: what was put back is from before it was there
+    is_known: bool  # False: the backup predates the scope
 
 
 @dataclass(frozen=True, kw_only=True)
 class SortedOut:
-    """What becomes of a list; of a scope that the ledger remembers as the list does, nothing."""
+    """A list sorted by what has to be done. Scopes on which the ledger and the list agree are left out."""
 
     due: list[Due]
-    done: list[Listed]  # revoked since it was put back
+    done: list[Listed]  # revoked since the restore
 
 
 def revoke_again(
     at: Installation, out: Output, file: Path, *, after: int | None, dry_run: bool, yes: bool
 ) -> int | None:
-    """Revoke again each scope of which the list has a newer revocation than the ledger's rows, or one after *after*.
+    """Repeat the list's newest revocation of each scope that the ledger has forgotten.
 
-    Given again, after it was interrupted, it goes on with what is left.
+    That is one newer than the ledger's own of the scope, and if given, numbered after *after*. If the command is
+    interrupted, run it again to continue with the rest.
     """
     listed, narrowings = _read(file)
     for command in at.read(lambda c: _to_narrow(c, narrowings)):
-        out.note(f"this ledger has forgotten a narrowing, which is none of these: `{command}`")
+        out.note(f"this ledger has forgotten a narrowing, which --from does not repeat: run `{command}`")
     sorted_out = at.read(lambda c: _sorted_out(c, at, listed, after))
     due, done = sorted_out.due, sorted_out.done
     names = [str(one.listed.scope) for one in due]
     unknown = [str(one.listed.scope) for one in due if not one.is_known]
     told = {"listed": len(listed), "unknown": unknown, "done_before": [str(one.scope) for one in done]}
     for name in unknown:
-        out.note(f"{name} is not in this ledger, and is revoked all the same, lest it comes from elsewhere")
-    newer = f"this ledger has forgotten those of {len(due) + len(done)} scope(s)"
+        out.note(f"{name} is not in this ledger, and is revoked in case it appears there later")
+    newer = f"this ledger had forgotten those of {len(due) + len(done)} scope(s)"
     of = f"of the {len(listed)} revocation(s) in {file}, {newer}, and {len(done)} are revoked again already"
     if not (due or done):
         than = "what this ledger has" if after is None else after
@@ -120,15 +121,17 @@ def _declare(at: Installation, one: Due) -> str:
 
 
 def _sorted_out(connection: Connection, at: Installation, listed: list[Listed], after: int | None) -> SortedOut:
-    """By the newest of each scope in the list, and what the ledger's rows remember of it.
+    """Compare the list's newest revocation of each scope with the ledger's rows.
 
-    By no number of the ledger as a whole: its sequence may have gone on while a dump was made, or before a standby
-    took over, and what was numbered in between is in no row. What was revoked since it was put back has a number
-    beyond every one that was lost (`pipeline.ledger.restored.GAP`).
+    The ledger's current number is no measure: its sequence may have advanced while a dump was made or before a standby
+    took over, without any row for those numbers. Revocations made since the restore have numbers beyond every lost one
+    (`pipeline.ledger.restored.GAP`).
     """
     marked = [mark.after for mark in marks(connection)] if after is None else [after]
     if not marked:
-        raise BadInput("this ledger was never marked by `aswhom db restored`: say with --after what the list is new to")
+        raise BadInput(
+            "this ledger was never marked by `aswhom db restored`: give --after, the last ledger number the backup has"
+        )
     found = SortedOut(due=[], done=[])
     for one in {one.scope: one for one in listed if one.number > (after or 0)}.values():
         known = newest_revocation(connection, [one.scope])
@@ -149,7 +152,7 @@ def _due(connection: Connection, at: Installation, listed: Listed) -> Due:
 
 
 def _to_narrow(connection: Connection, narrowings: list[Narrowing]) -> list[str]:
-    """The commands by which accounts lose again what they have only by the restore; of each account's newest."""
+    """Return the commands that take back scopes the restore revived, by the newest narrowing of each account."""
     found = []
     for one in {one.key: one for one in narrowings}.values():
         known = connection.execute(select(revocations.c.id).where(revocations.c.id == one.id)).first()
@@ -165,7 +168,7 @@ def _to_narrow(connection: Connection, narrowings: list[Narrowing]) -> list[str]
 
 
 def _read(file: Path) -> tuple[list[Listed], list[Narrowing]]:
-    """Both with the oldest first, so that of several of a scope the last counts."""
+    """Return both lists oldest first, so that the last entry of a scope wins."""
     try:
         rows = list(reversed(json.loads(file.read_text(encoding="utf-8"))))
         narrows = [row["kind"] == NARROWING for row in rows]

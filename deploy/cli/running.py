@@ -1,4 +1,4 @@
-"""`init`, `up`, `demo` and `db`: getting an installation, and running it."""
+"""`init`, `up`, `demo` and `db`: setting up and running an installation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deploy.installation import Installation
 while_others_run = click.option(
     "--while-others-run",
     is_flag=True,
-    help="Change the ledger's tables though processes run on it, which may then do wrong.",
+    help="Change the ledger's tables even while processes run on it, which may then misbehave.",
 )
 
 
@@ -25,7 +25,7 @@ while_others_run = click.option(
 @while_others_run
 @invocation
 def init(at: Installation, out: Output, while_others_run: bool) -> None:
-    """Make a data directory, keys and a ledger; what is there already stays."""
+    """Create a data directory, keys and a ledger. Existing ones are kept."""
     from deploy.ledger_keys import tell_of_new_ledger
     from deploy.up import initialise
     from deploy.upgrade import migrate
@@ -46,14 +46,14 @@ def init(at: Installation, out: Output, while_others_run: bool) -> None:
 
 
 @click.command()
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the installation is.  [default: .aswhom]")
-@click.option("--database-url", metavar="URL", help="A PostgreSQL, rather than SQLite in the data directory.")
-@click.option("--broker-url", metavar="URL", help="A Redis, Valkey or RabbitMQ, rather than a private Valkey.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="The installation's directory.  [default: .aswhom]")
+@click.option("--database-url", metavar="URL", help="A PostgreSQL database, instead of SQLite in the data directory.")
+@click.option("--broker-url", metavar="URL", help="A Redis, Valkey or RabbitMQ, instead of a private Valkey.")
 @while_others_run
 def up(data_dir: Path | None, database_url: str | None, broker_url: str | None, while_others_run: bool) -> None:
     """Run everything on this machine until Ctrl-C: web, workers, schedules, housekeeping, and a private Valkey.
 
-    Addresses that hold a password are better set as ASWHOM_DATABASE_URL and ASWHOM_BROKER_URL.
+    Prefer ASWHOM_DATABASE_URL and ASWHOM_BROKER_URL for URLs that contain a password.
     """
     from deploy.process import EX_CONFIG
     from deploy.settings import load
@@ -80,7 +80,7 @@ def up(data_dir: Path | None, database_url: str | None, broker_url: str | None, 
     type=click.IntRange(0, 86_400),
     default=180,
     show_default=True,
-    help="Fail if it takes more seconds than that.",
+    help="Fail if it takes longer than this many seconds.",
 )
 def demo(as_json: bool, data_dir: Path | None, within: int) -> None:
     """Watch agents at work against the sandbox."""
@@ -97,16 +97,16 @@ def demo(as_json: bool, data_dir: Path | None, within: int) -> None:
 
 @click.group()
 def db() -> None:
-    """The ledger: its tables, a copy of it, and whether it is whole."""
+    """The ledger: migrations, backup, integrity check."""
 
 
 @command(db)
 @while_others_run
 @click.option(
-    "--check", is_flag=True, help="Say what would be in this version's way, beside what runs; change nothing."
+    "--check", is_flag=True, help="Report what would block the upgrade, while processes run. Changes nothing."
 )
 def upgrade(at: Installation, out: Output, while_others_run: bool, check: bool) -> int | None:
-    """Bring the ledger to this version's tables; nothing happens where it is there already."""
+    """Migrate the ledger to this version's tables. Does nothing if it is up to date."""
     from deploy.ledger_keys import tell_of_new_ledger
     from deploy.upgrade import migrate
     from pipeline.ledger.revision import revision_of
@@ -133,7 +133,7 @@ def _rehearse(at: Installation, out: Output) -> int:
     from deploy.rehearsal import in_the_way
     from pipeline.ledger.revision import newest, revision_of
 
-    at.ledger_file  # noqa: B018 - says so where there is none, which opening it would make
+    at.ledger_file  # noqa: B018 - raises if there is no file, which opening would create
     before, faults = revision_of(at.unchecked_ledger), in_the_way(at)
     told = "\n".join(f"- {fault}" for fault in faults) or "nothing is in the way with this host's settings and keys"
     sentence = (
@@ -146,7 +146,7 @@ def _rehearse(at: Installation, out: Output) -> int:
 @command(db)
 @YES
 def prune(at: Installation, out: Output, yes: bool) -> None:
-    """Forget now what is older than the ASWHOM_KEEP_ settings say; housekeeping does the same, a little at a time."""
+    """Delete data older than the ASWHOM_KEEP_ settings allow. Housekeeping does the same, a little at a time."""
     from pipeline.duties.retention import prune as forget
     from pipeline.ledger.clock import ledger_now
 

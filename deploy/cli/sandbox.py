@@ -1,4 +1,4 @@
-"""`sandbox`: a provider in a process of its own that misbehaves as thirty real ones did."""
+"""`sandbox`: a provider in a process of its own that misbehaves in thirty ways seen in real ones."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from identity.secret import Secret
 
 @click.group()
 def sandbox() -> None:
-    """A provider that misbehaves, to aim at a profile of yours. It needs no installation."""
+    """A misbehaving provider, to test a profile of yours against. It needs no installation."""
 
 
 @sandbox.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def list_cases(as_json: bool) -> None:
-    """The thirty cases, each one way in which real systems lost grants."""
+    """List the thirty cases, each one way in which real systems lost grants."""
     from deploy.sandbox.provider.cases import CASES
 
     rows = [
@@ -31,24 +31,26 @@ def list_cases(as_json: bool) -> None:
 
 
 @sandbox.command()
-@click.option("--case", type=click.IntRange(1, 30), required=True, help="Which of `aswhom sandbox list`.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8710, show_default=True, help="0: any that is free.")
+@click.option("--case", type=click.IntRange(1, 30), required=True, help="A number from `aswhom sandbox list`.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8710, show_default=True, help="0: any free port.")
 @click.option("--client-id", default="client", show_default=True)
-@secret_option("--client-secret-file", help="The client's secret.  [default: any will do]")
-@click.option("--user", default="anna", show_default=True, help="Who signs in there.")
-@click.option("--rotates/--no-rotates", default=None, help="A refresh token works once.  [default: the case's]")
+@secret_option("--client-secret-file", help="The client's secret.  [default: any is accepted]")
+@click.option("--user", default="anna", show_default=True, help="The user who signs in there.")
 @click.option(
-    "--grace", type=click.FloatRange(0, 86_400), help="Seconds for presenting it again.  [default: the case's]"
+    "--rotates/--no-rotates", default=None, help="Whether a refresh token works only once.  [default: the case's]"
 )
 @click.option(
-    "--lifetime", type=click.IntRange(1), default=3600, show_default=True, help="Of access tokens, in seconds."
+    "--grace",
+    type=click.FloatRange(0, 86_400),
+    help="Seconds within which it may be presented again.  [default: the case's]",
 )
 @click.option(
-    "--seconds", type=click.FloatRange(0, 120), default=15, show_default=True, help="How late slow answers are."
+    "--lifetime", type=click.IntRange(1), default=3600, show_default=True, help="Lifetime of access tokens in seconds."
 )
-@click.option("--hook", metavar="URL", help="Where cases 23 and 24 send their signals, as Slack would.")
-@secret_option("--signing-secret-file", help="What signals are signed with.")
-@click.option("--log", type=click.Path(path_type=Path, dir_okay=False), help="Append what arrives, as JSON lines.")
+@click.option("--seconds", type=click.FloatRange(0, 120), default=15, show_default=True, help="Delay of slow answers.")
+@click.option("--hook", metavar="URL", help="URL to which cases 23 and 24 send their signals, as Slack would.")
+@secret_option("--signing-secret-file", help="The secret that signs these signals.")
+@click.option("--log", type=click.Path(path_type=Path, dir_okay=False), help="Append incoming requests as JSON lines.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def provider(
     case: int,
@@ -67,9 +69,9 @@ def provider(
 ) -> None:
     """Run the provider of one case on 127.0.0.1 until Ctrl-C.
 
-    It has the endpoints of OAuth 2 (/authorize, /token, /revoke, metadata), what a token is good for (/user, /userinfo,
-    /say), installations of a GitHub App, and /_sandbox/presentations: every credential that was presented, and what
-    became of it. `PUT /_sandbox/case` begins a case anew, `POST /_sandbox/clock` lets time pass.
+    It serves OAuth 2 endpoints (/authorize, /token, /revoke, metadata), an API that takes the tokens (/user, /userinfo,
+    /say), installations of a GitHub App, and /_sandbox/presentations: every credential presented, and the outcome. `PUT
+    /_sandbox/case` restarts a case, `POST /_sandbox/clock` advances time.
     """
     from datetime import UTC, datetime
 

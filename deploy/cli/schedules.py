@@ -1,4 +1,4 @@
-"""`schedules`: when workflows start by themselves, tenant by tenant."""
+"""`schedules`: times at which workflows start by themselves, per tenant."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ from pipeline.schedules.timetable import LONGEST_JITTER, MOST, CatchUp, Timetabl
 
 @click.group()
 def schedules() -> None:
-    """When workflows start by themselves: in code for every tenant that has them on, and a tenant's own."""
+    """Times at which workflows start by themselves.
+
+    A schedule is declared in code, for every tenant that has the workflow on, or added for one tenant.
+    """
 
 
 @command(schedules, "list")
 @click.option("--tenant", help="Only this tenant's.")
 def list_schedules(at: Installation, out: Output, tenant: str | None) -> None:
-    """The schedules there are, the next to fire first."""
+    """List schedules, the next to fire first."""
     rows, held = at.read(lambda c: (tenant_views.schedules_page(c, tenant, EVERY).rows, find_hold(c)))
     columns = ("id", "workflow", "origin", "cron", "zone", "catch_up", "paused", "next_at", "last_slot", "fault")
     out.rows(rows, columns, empty="No schedule yet: `aswhom schedules add --help`, or a workflow that has one in code")
@@ -43,25 +46,29 @@ def list_schedules(at: Installation, out: Output, tenant: str | None) -> None:
 @command(schedules)
 @click.argument("name")
 @click.option("--tenant", required=True)
-@click.option("--workflow", required=True, help="What it starts, once a slot.")
+@click.option("--workflow", required=True, help="The workflow it starts, once per slot.")
 @click.option("--cron", required=True, help="Minute, hour, day of month, month, day of week: '0 9 * * 1-5'.")
-@click.option("--zone", default="UTC", show_default=True, help="The time zone of the cron line, as Europe/Berlin.")
+@click.option("--zone", default="UTC", show_default=True, help="The time zone of the cron line, such as Europe/Berlin.")
 @click.option(
     "--catch-up",
     type=click.Choice([one.value for one in CatchUp]),
     default=CatchUp.ONCE.value,
     show_default=True,
-    help="What becomes of slots that passed while no beat ran: none, one job for all, or a job each.",
+    help="Slots that passed while no beat ran: start nothing, one job for all of them, or a job for each.",
 )
 @click.option(
-    "--at-most", type=click.IntRange(1, MOST), default=10, show_default=True, help="How many of them 'all' fires."
+    "--at-most",
+    type=click.IntRange(1, MOST),
+    default=10,
+    show_default=True,
+    help="With 'all': how many passed slots fire at most.",
 )
 @click.option(
     "--jitter",
     type=click.IntRange(0, int(LONGEST_JITTER.total_seconds())),
     default=0,
     metavar="SECONDS",
-    help="Fire later than the slot by a time of this schedule's own, below this; a day at most.  [default: 0]",
+    help="Delay each slot by a fixed time of this schedule, below this many; at most a day.  [default: 0]",
 )
 def add(
     at: Installation,
@@ -75,7 +82,7 @@ def add(
     at_most: int,
     jitter: int,
 ) -> None:
-    """Add a schedule NAME for a tenant. It fires while the workflow is switched on for them."""
+    """Add schedule NAME for a tenant. It fires while the tenant has the workflow switched on."""
     wanted = NewSchedule(
         tenant=tenant,
         name=name,
@@ -107,7 +114,7 @@ def add(
 @command(schedules)
 @click.argument("id")
 def pause(at: Installation, out: Output, id: str) -> None:
-    """Fire nothing of it until it is resumed."""
+    """Pause a schedule until it is resumed."""
     act = at.act()
     at.write(lambda c: acts.pause(c, id, act))
     out.done(f"{id} is paused; `aswhom schedules resume {id}` goes on with the slot that is next then", {"id": id})
@@ -116,7 +123,7 @@ def pause(at: Installation, out: Output, id: str) -> None:
 @command(schedules)
 @click.argument("id")
 def resume(at: Installation, out: Output, id: str) -> None:
-    """Go on with the next slot. What passed during a pause is not made up for."""
+    """Resume a schedule with its next slot. Slots that passed during the pause are not made up."""
     act = at.act()
 
     def write(c: Connection) -> tuple[datetime, str]:
@@ -131,7 +138,7 @@ def resume(at: Installation, out: Output, id: str) -> None:
 @click.argument("id")
 @YES
 def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
-    """End a tenant's schedule. Jobs that it started go on."""
+    """Remove a tenant's schedule. Jobs it has started continue."""
     confirm(f"Remove {id}? It can only be added anew; to silence it for a while, pause it.", yes=yes)
     act = at.act()
     at.write(lambda c: acts.remove(c, id, act))
@@ -142,7 +149,7 @@ def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
 @click.argument("id")
 @click.option("--count", type=click.IntRange(1, 100), default=5, show_default=True)
 def next_slots(at: Installation, out: Output, id: str, count: int) -> None:
-    """When it falls due next, on the clocks of its zone, and when it fires. Changes of daylight saving are in it."""
+    """List a schedule's next slots in its time zone, daylight saving included, and the times they fire."""
     row = at.read(partial(changes.get_schedule, id=id))
     later = offset(id, timedelta(seconds=row.jitter_seconds))
     coming = [

@@ -1,4 +1,4 @@
-"""What a secret must be before it is kept, so that who gives it is told, not who needs it later."""
+"""Validation of a secret before it is stored, so that the person who supplies it learns of a mistake."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from webhooks.sources import SOURCES
 
 
 def check_secret(owner: ProviderConnection, name: str, secret: Secret) -> None:
-    """Raises BadInput or Misconfigured for one that could verify or sign nothing."""
+    """Raise BadInput or Misconfigured for a secret that could not verify or sign anything."""
     if name == WEBHOOK_SECRET:
         check_webhook_secret(owner, secret)
     elif name == PRIVATE_KEY:
@@ -24,9 +24,10 @@ def check_secret(owner: ProviderConnection, name: str, secret: Secret) -> None:
 def key_with_id(
     owner: ProviderConnection, name: str, secret: Secret, key_id: str | None, *, live: Sequence[SealedSecret]
 ) -> tuple[Secret, str | None]:
-    """The secret and the `kid` of its own, both out of a Google service account's file where that was given.
+    """Return the key and its own `kid`, both extracted if a Google service account's file was given.
 
-    *live* are the others of that name. Raises BadInput where one signs with the same `kid`, or with one and this not.
+    *live* are the live keys of that name. Raise BadInput if one already has this `kid`, or if they have one and this
+    key has none.
     """
     if name != PRIVATE_KEY:
         return secret, key_id
@@ -34,7 +35,7 @@ def key_with_id(
         secret, named = service_account(secret)
         ours = owner.config.get("service_account")
         if ours is None:
-            raise BadInput(f"that is a service account's file, and {owner.id} acts by none: give the key in it alone")
+            raise BadInput(f"that is a service account's file, but {owner.id} uses none: give only the key it contains")
         if named["service_account"] != ours:
             raise BadInput(f"that is the key of another service account than {owner.id} acts by")
         key_id = named["key_id"] if key_id is None else key_id
@@ -50,7 +51,7 @@ def key_with_id(
 
 
 def check_webhook_secret(owner: ProviderConnection, secret: Secret) -> None:
-    """Raises BadInput for a secret that could verify nothing, or a configuration that describes no sender."""
+    """Raise BadInput for a secret that could not verify anything, or a configuration that describes no sender."""
     if (source := SOURCES.get(owner.provider)) is None:
         return
     try:

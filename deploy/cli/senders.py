@@ -1,4 +1,4 @@
-"""`connections add-sender` and `rotate-webhook-secret`: who may send webhooks, and the keys they sign with."""
+"""`connections add-sender` and `rotate-webhook-secret`: webhook senders and their signing secrets."""
 
 from __future__ import annotations
 
@@ -26,16 +26,18 @@ from pipeline.desk import connection_secrets as secret_acts
 from pipeline.desk import connections as acts
 from pipeline.ledger.clock import ledger_now
 
-DESCRIBED = ("standard", "hmac")  # senders without tokens of theirs: nothing is called, only received
+DESCRIBED = ("standard", "hmac")  # senders we only receive from, without tokens for calling them
 MADE_BY_THE_SENDER = ("linear", "slack")
 
 
 @command(connections, "add-sender")
 @click.argument("kind", type=click.Choice(DESCRIBED))
-@click.option("--id", required=True, help="How it is called here, in its URL too.")
-@click.option("--tenant", required=True, help="Whose it is: all that it sends is this tenant's.")
-@secret_option("--webhook-secret-file", help="What it signs its deliveries with.", required=True)
-@click.option("--config", multiple=True, metavar="NAME=VALUE", help="How it signs, and the name workflows listen to.")
+@click.option("--id", required=True, help="Its id here, also used in its URL.")
+@click.option("--tenant", required=True, help="The tenant that owns everything it sends.")
+@secret_option("--webhook-secret-file", help="The secret it signs its deliveries with.", required=True)
+@click.option(
+    "--config", multiple=True, metavar="NAME=VALUE", help="How it signs, and the name that workflows listen to."
+)
 def add_sender(
     at: Installation,
     out: Output,
@@ -45,7 +47,10 @@ def add_sender(
     webhook_secret_file: Secret,
     config: tuple[str, ...],
 ) -> None:
-    """Receive from a sender of your own: KIND is `standard` (Standard Webhooks) or `hmac` (its ways are data)."""
+    """Receive webhooks from your own sender.
+
+    KIND is `standard` (Standard Webhooks) or `hmac` (a scheme described by --config).
+    """
     owner = ProviderConnection(
         id=checked_id(id),
         tenant=tenant,
@@ -68,9 +73,11 @@ def add_sender(
 
 @command(connections, "rotate-webhook-secret")
 @click.argument("id")
-@secret_option("--file", help="The new secret, where the sender has made it.")
+@secret_option("--file", help="The new secret, if the sender has made it.")
 @click.option(
-    "--generate", type=click.Path(path_type=Path, dir_okay=False), help="Make one, and write it to this new file."
+    "--generate",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Generate the secret, and write it to this new file.",
 )
 @click.option("--overlap", default=24.0, show_default=True, type=click.FloatRange(0, 24 * 30), metavar="HOURS")
 @YES
@@ -85,7 +92,7 @@ def rotate(
 ) -> None:
     """Sign with a new secret: both verify for some hours, then the old one ends by itself."""
     if (file is None) is (generate is None):
-        raise click.UsageError("Say either --file or --generate.")
+        raise click.UsageError("Give either --file or --generate.")
     owner = at.read(lambda c: get_connection(c, id))
     if generate is not None and owner.provider in MADE_BY_THE_SENDER:
         raise BadInput(f"{owner.provider} makes its signing secret itself: make a new one there, and give its --file")
@@ -93,10 +100,11 @@ def rotate(
     check_webhook_secret(owner, secret)
     confirm(f"End the present webhook secret of {id} in {overlap:g} hours?", yes=yes)
     act = at.act()
-    until = at.read(ledger_now) + timedelta(hours=overlap)  # by the clock that says what verifies
+    until = at.read(ledger_now) + timedelta(hours=overlap)  # the ledger's clock, which decides what verifies
     sealed = seal_secret(at.vault, owner, id=at.ids("sec"), name=WEBHOOK_SECRET, secret=secret, now=act.now)
     if generate is not None:
-        _write(generate, secret)  # before it is in force: a secret nobody has would refuse everything later
+        # Before it takes effect: if the new secret were lost, every later delivery would be refused.
+        _write(generate, secret)
     ending = at.write(lambda c: secret_acts.rotate(c, sealed, act, tenant=owner.tenant, retire_at=until))
     document = {"id": sealed.id, "connection": id, "ending": list(ending), "until": until}
     where = f"; it is in {generate}" if generate else ""
@@ -116,7 +124,7 @@ def _made(owner: ProviderConnection) -> Secret:
 
 
 def _write(path: Path, secret: Secret) -> None:
-    """Into a file that nobody else reads. Raises BadInput if there is one already, or no room."""
+    """Write a secret to a file readable only by its owner. Raise BadInput if it exists or cannot be written."""
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
             file.write(secret.reveal() + "\n")

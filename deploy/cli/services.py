@@ -1,6 +1,6 @@
-"""`accounts add-…`: the credentials by which a tenant's service acts, each by an admin's consent.
+"""`accounts add-…`: the credentials of a tenant's service, each added with an admin's consent.
 
-The group's other commands come with it, so this is the module that the list of commands names.
+Importing this module also registers the group's other commands, so the list of commands names it.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def _connect_service(
     scopes: tuple[str, ...] | None,
     replace: bool = False,
 ) -> None:
-    """An admin's consent for the tenant's service principal. The jobs that waited for it go on.
+    """Store an admin's consent for the tenant's service principal, and wake the jobs that waited for it.
 
-    *scopes* None: the provider connection's.
+    *scopes* None means the provider connection's.
     """
     owner, service = at.read(
         lambda c: (operator_queries.fitting_connection(c, tenant, connection), service_principal(c, tenant))
@@ -54,7 +54,7 @@ def _connect_service(
         wake_waiting(c, of)
         if credential.kind is Credential.INSTALLATION and credential.external_id is not None:
             place = {"connection_id": owner.id, "external_id": credential.external_id, "tenant": tenant}
-            changes[:] = list_own(c, act, **place, instead_of=instead_of)  # anew, should the transaction run again
+            changes[:] = list_own(c, act, **place, instead_of=instead_of)  # replaced: the transaction may run again
 
     consented = connect_service(
         at.ledger,
@@ -80,15 +80,19 @@ def _connect_service(
     )
 
 
-_REPLACE = click.option("--replace", is_flag=True, help="Instead of the one that it acts through until now.")
+_REPLACE = click.option("--replace", is_flag=True, help="Replace the one it has acted through until now.")
 
 
 @command(accounts, "add-installation")
 @click.option("--tenant", required=True)
 @click.option("--connection", required=True, help="The id of a provider connection, or a provider.")
 @click.option("--installation", "external_id", required=True, help="The provider's id of the installation.")
-@click.option("--permissions", callback=names, help="What its tokens are for, as scopes.  [default: the connection's]")
-@click.option("--repositories", callback=names, help="Its tokens are for these alone: a,b,c.  [default: all it has]")
+@click.option(
+    "--permissions", callback=names, help="Permissions of its tokens, as scopes.  [default: the connection's]"
+)
+@click.option(
+    "--repositories", callback=names, help="Repositories its tokens are limited to: a,b,c.  [default: all it has]"
+)
 @_REPLACE
 def add_installation(
     at: Installation,
@@ -100,7 +104,7 @@ def add_installation(
     repositories: tuple[str, ...] | None,
     replace: bool,
 ) -> None:
-    """Let the tenant's service act by tokens of a GitHub App's installation, narrowed to what is said here."""
+    """Let the tenant's service act by tokens of a GitHub App installation, limited as given here."""
     if repositories == ():
         raise BadInput("--repositories names none: leave it out for all that the installation has")
     if permissions is not None and as_permissions(permissions) is None:
@@ -114,7 +118,7 @@ def add_installation(
 
 
 def _no_app(connection: Connection, owner: ProviderConnection) -> str | None:
-    """What it lacks to sign as an App, and how it gets that."""
+    """Return what the connection lacks to sign as an App and how to supply it, or None."""
     profile = profile_of(PROFILES, owner.provider)
     if not profile.installation_of_app:
         return f"{profile.title} gives no tokens for installations: see `aswhom accounts --help` for another credential"
@@ -145,7 +149,7 @@ def add_static(
     external_id: str | None,
     replace: bool,
 ) -> None:
-    """Let the tenant's service act by a token that stays the same."""
+    """Let the tenant's service act by a token that does not expire."""
     credential = ServiceCredential(kind=Credential.STATIC, token=token_file, external_id=external_id)
     _connect_service(at, out, tenant, connection, credential, scopes=scopes, replace=replace)
 
@@ -165,7 +169,7 @@ def add_client_credentials(
 @command(accounts, "add-jwt-bearer")
 @click.option("--tenant", required=True)
 @click.option("--connection", required=True, help="The id of a provider connection, or a provider.")
-@click.option("--subject", help="Whom it acts as, where the provider lets a service act as somebody.")
+@click.option("--subject", help="The user it acts as, if the provider lets a service act as a user.")
 @click.option("--scopes", callback=names, help="What it may do: a,b,c.  [default: the connection's]")
 def add_jwt_bearer(
     at: Installation, out: Output, tenant: str, connection: str, subject: str | None, scopes: tuple[str, ...] | None
@@ -176,9 +180,10 @@ def add_jwt_bearer(
     if profile.assertion is None:
         raise BadInput(f"{profile.title} has no JWT bearer grant")
     if profile.assertion.needs_subject and not subject:
-        raise BadInput(f"{profile.title} wants to know whom it acts as: give --subject")
+        raise BadInput(f"{profile.title} requires a user to act as: give --subject")
     credential = ServiceCredential(kind=Credential.JWT_BEARER, external_id=subject)
-    _connect_service(at, out, tenant, connection, credential, scopes=scopes, replace=True)  # a subject is no place
+    # Always replaceable: a subject, unlike an installation or workspace, is not a place that signals come from.
+    _connect_service(at, out, tenant, connection, credential, scopes=scopes, replace=True)
 
 
 @command(accounts, "add-rotating")
@@ -200,7 +205,7 @@ def add_rotating(
     external_id: str | None,
     replace: bool,
 ) -> None:
-    """Let the tenant's service act by a bot token that rotates: it is renewed before its first use, and then kept."""
+    """Let the tenant's service act by a rotating bot token. It is refreshed before its first use, and from then on."""
     credential = ServiceCredential(
         kind=Credential.ROTATING, token=token_file, refresh_token=refresh_token_file, external_id=external_id
     )

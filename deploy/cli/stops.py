@@ -1,4 +1,4 @@
-"""`stop` and `open`, as the groups of tenants, provider connections and agents have them."""
+"""The `stop` and `open` commands of tenants, provider connections and agents."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from deploy.installation import Installation
 from identity.model import Scope
 from identity.stops import set_stopped
 
-Find = Callable[[Installation, str], tuple[Scope, str | None]]  # what is meant and whose it is; raises BadInput
+Find = Callable[[Installation, str], tuple[Scope, str | None]]  # returns the scope and its tenant; raises BadInput
 
 
 def stop_and_open(
     group: click.Group, find: Find, *, what: str, then: Callable[[Installation, Output, str], None] | None = None
 ) -> None:
-    """Add both commands to *group*; *then* notes what an operator should know of one that is open again."""
+    """Add both commands to *group*. *then* notes what an operator should know about a scope that was reopened."""
 
     @command(group, "stop")
     @click.argument("id")
@@ -29,8 +29,8 @@ def stop_and_open(
         _set(at, out, scope, tenant, stopped=True)
 
     stop.help = (
-        f"Let no step open under this {what} until it is opened again. Jobs that reach a step meanwhile are cancelled, "
-        "and can be replayed; nothing is revoked."
+        f"Let no step open under this {what} until it is reopened. Jobs that reach a step meanwhile are cancelled "
+        "and can be replayed. Nothing is revoked."
     )
 
     @command(group, "open")
@@ -41,7 +41,7 @@ def stop_and_open(
         if then is not None:
             then(at, out, id)
 
-    open_again.help = f"Open this {what} again. What was revoked stays revoked."
+    open_again.help = f"Reopen this {what}. Whatever was revoked stays revoked."
 
 
 def _set(at: Installation, out: Output, scope: Scope, tenant: str | None, *, stopped: bool) -> None:

@@ -1,4 +1,4 @@
-"""`tail`: jobs as they move, a line for each step and each turn."""
+"""`tail`: follows jobs, one line for each step and each change of state."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _BETWEEN = timedelta(seconds=0.5)
 @click.argument("job", required=False)
 @click.option("--tenant")
 @click.option("--workflow")
-@click.option("--timeout", type=click.FloatRange(0), help="Stop after so many seconds.  [default: at Ctrl-C]")
+@click.option("--timeout", type=click.FloatRange(0), help="Stop after this many seconds.  [default: at Ctrl-C]")
 @invocation
 def tail(
     at: Installation, out: Output, job: str | None, tenant: str | None, workflow: str | None, timeout: float | None
 ) -> int:
-    """Follow jobs as they move, from where the unfinished ones stand, until Ctrl-C.
+    """Follow jobs as they change state, starting with the unfinished ones, until Ctrl-C.
 
-    With JOB: that one, until it has ended; exits with 1 unless it is done. --json prints a document a line.
+    With JOB, follow only that one until it ends, and exit with 1 unless it is done. --json prints a document a line.
     """
     if job is not None:
         at.read(lambda c: operator_queries.any_job(c, job))
     following = Following(since=at.now(), tenant=tenant, workflow=workflow, job=job)
     state = ""
-    held: Hold | None = None  # as it was told of
+    held: Hold | None = None  # as last printed
     for _ in looks(None if timeout is None else timedelta(seconds=timeout), every=_BETWEEN):
         came, standing = at.read(lambda c: (following.look(c), find_hold(c)))
         for moved in came:

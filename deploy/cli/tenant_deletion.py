@@ -1,4 +1,4 @@
-"""`tenants delete`: everything revoked, credentials ended at their providers and shredded here, the audit kept."""
+"""`tenants delete`: revokes everything, ends credentials at their providers, shreds them here, and keeps the audit."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from pipeline.revocation.tables import revocations
 from pipeline.schedules.changes import end_for_tenant
 
 _SOURCE = "deletion"
-_NAMED = 20  # of what refused connects had won
+_NAMED = 20  # leftovers of refused connects to list
 
 
 @command(tenants)
 @click.argument("id")
-@click.option("--give-up", is_flag=True, help="Shred also what a provider could not be asked to end.")
+@click.option("--give-up", is_flag=True, help="Also shred credentials that a provider could not be asked to end.")
 @click.option(
     "--timeout",
     default=30.0,
@@ -47,10 +47,10 @@ _NAMED = 20  # of what refused connects had won
 )
 @YES
 def delete(at: Installation, out: Output, id: str, give_up: bool, timeout: float, yes: bool) -> int | None:
-    """End a tenant for good: revoke everything, end its credentials at their providers, then shred them here.
+    """Delete a tenant for good: revoke everything, end its credentials at their providers, then shred them here.
 
-    With them go its schedules and its workflows' settings. The audit and the receipts stay. What is not done within the
-    timeout is done by saying the same again.
+    Its schedules and workflow settings are deleted as well. The audit and the receipts stay. If the timeout passes
+    first, repeat the command to finish.
     """
     if at.read(lambda c: operator_queries.tenant(c, id))["deleted_at"] is not None:
         raise BadInput(f"tenant {id} was deleted before")
@@ -66,11 +66,11 @@ def delete(at: Installation, out: Output, id: str, give_up: bool, timeout: float
     act = at.act()
 
     def write(c: Connection) -> tuple[Mapping[str, int], list[str]]:
-        lock_exclusive(c, scope)  # before anything is read or written
+        lock_exclusive(c, scope)  # must precede every read and write
         given_up = revocations_of_stuck(c, id)
         ended = end_for_tenant(c, id, now=act.now)
         touched = shred(c, id, act, besides=ended)
-        outdate(c, given_up)  # their receipts are issued anew, and say so, also if the bell is lost
+        outdate(c, given_up)  # receipts are reissued with the new outcome, even if the doorbell is lost
         return touched, given_up
 
     touched, given_up = at.write(write)
@@ -81,7 +81,7 @@ def delete(at: Installation, out: Output, id: str, give_up: bool, timeout: float
 
 
 def _revoked(at: Installation, scope: Scope) -> str:
-    """The deletion's revocation, declared with a stop in one commit unless that was done before and is so yet."""
+    """Return the deletion's revocation. Declare it, with a stop in the same commit, unless one is still in force."""
     new, act = at.ids("rev"), at.act()
 
     def write(c: Connection) -> tuple[str, bool]:
@@ -99,7 +99,7 @@ def _revoked(at: Installation, scope: Scope) -> str:
 
 
 def _in_force(c: Connection, scope: Scope) -> str | None:
-    """The newest deletion's revocation, unless the tenant was opened or somebody connected since."""
+    """Return the newest deletion revocation, or None if the tenant was reopened or somebody connected since."""
     columns = revocations.c
     of_deletion = (columns.kind == scope.kind) & (columns.key == scope.key) & (columns.source == _SOURCE)
     newest = c.execute(select(columns.id, columns.number).where(of_deletion).order_by(columns.number.desc())).first()
@@ -111,7 +111,7 @@ def _in_force(c: Connection, scope: Scope) -> str | None:
 
 
 def _waits_for(at: Installation, tenant: str, of: str, *, give_up: bool, within: timedelta) -> str | None:
-    """Why the credentials are needed yet, once the time is over; None: they are not."""
+    """Return the reason the credentials are still needed when the time is over, or None if they are not."""
     for _ in looks(within):
         why = at.read(partial(_needed, tenant=tenant, of=of, give_up=give_up))
         if why is None:
@@ -122,11 +122,11 @@ def _waits_for(at: Installation, tenant: str, of: str, *, give_up: bool, within:
 def _needed(c: Connection, *, tenant: str, of: str, give_up: bool) -> str | None:
     row = operator_queries.any_revocation(c, of)
     if row["state"] != Stage.QUIESCED:
-        return f"its revocation is {row['state']}. Is `aswhom up` running? Say the same again later"
+        return f"its revocation is {row['state']}. Is `aswhom up` running? Repeat the command later"
     if row["collected_at"] is None:
-        return "some credentials are still to be taken, to end at their providers. Say the same again later"
+        return "some credentials are still to be collected for revocation at their providers. Repeat the command later"
     if pending := at_providers(c, tenant, WithdrawalState.PENDING):
-        return f"{pending} credential(s) are still to end at their providers. Say the same again later"
+        return f"{pending} credential(s) have not ended at their providers yet. Repeat the command later"
     stuck = at_providers(c, tenant, WithdrawalState.STUCK)
     if stuck and not give_up:
         left = (one.id for one in stuck_leftovers(c, tenant, limit=_NAMED))

@@ -1,4 +1,4 @@
-"""`tenants` and `aliases`: whose work is done, and who their people are at providers."""
+"""`tenants` and `aliases`: the customers that agents work for, and their people's identities at providers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pipeline.ledger import operator_queries
 
 @click.group()
 def tenants() -> None:
-    """Whose work is done."""
+    """The customers that agents work for."""
 
 
 @command(tenants)
 @click.argument("id")
-@click.option("--name", help="What people call it.  [default: its id]")
+@click.option("--name", help="The display name.  [default: its id]")
 def add(at: Installation, out: Output, id: str, name: str | None) -> None:
     """Add a tenant, and the service principal that acts for it."""
     act = at.act()
@@ -30,7 +30,7 @@ def add(at: Installation, out: Output, id: str, name: str | None) -> None:
 
 @command(tenants, "list")
 def list_tenants(at: Installation, out: Output) -> None:
-    """The tenants."""
+    """List the tenants."""
     out.rows(
         at.read(operator_queries.all_tenants),
         ("id", "name", "created_at", "deleted_at"),
@@ -41,7 +41,7 @@ def list_tenants(at: Installation, out: Output) -> None:
 @command(tenants, "people")
 @click.argument("tenant", required=False)
 def people(at: Installation, out: Output, tenant: str | None) -> None:
-    """The principals: users, and the service."""
+    """List the principals: users, and the service."""
     rows = at.read(lambda c: operator_queries.all_principals(c, tenant))
     out.rows(rows, ("id", "tenant_id", "kind", "name"), empty="No principal yet: `aswhom connect link` makes users")
 
@@ -56,19 +56,19 @@ stop_and_open(tenants, _tenant_scope, what="tenant")
 
 @click.group()
 def aliases() -> None:
-    """Who people are at providers: written by a completed connect, or here."""
+    """Links between people and their accounts at providers, made by a completed connect or here."""
 
 
 @command(aliases, "add")
 @click.option("--tenant", required=True)
-@click.option("--user", required=True, help="Their name, or the id of their principal.")
+@click.option("--user", required=True, help="Their name or principal id.")
 @click.option("--provider", required=True, help="github, linear, slack …")
 @click.option("--external-id", required=True, help="Their id at the provider: a number at GitHub, not a login.")
-@click.option("--login", help="What the provider calls them, for people to read.")
+@click.option("--login", help="Their login at the provider, for display.")
 def add_alias(
     at: Installation, out: Output, tenant: str, user: str, provider: str, external_id: str, login: str | None
 ) -> None:
-    """Say that a provider's user is this person."""
+    """Link a provider's user to a person."""
     principal, act = in_full(tenant, user), at.act()
     at.write(
         lambda c: acts.add_alias(
@@ -80,15 +80,15 @@ def add_alias(
 
 @command(aliases, "remove")
 @click.option("--tenant", required=True)
-@click.option("--provider", required=True, help="As `aliases list` has it.")
-@click.option("--external-id", required=True, help="The provider's id, as `aliases list` has it.")
+@click.option("--provider", required=True, help="As shown by `aliases list`.")
+@click.option("--external-id", required=True, help="The provider's id, as shown by `aliases list`.")
 @YES
 def remove_alias(at: Installation, out: Output, tenant: str, provider: str, external_id: str, yes: bool) -> None:
-    """Say no more who a provider's user is: a link to the wrong person, before the right one is made.
+    """Unlink a provider's user from a person, for example a wrong link before the right one is made.
 
-    Jobs that were accepted before keep whom they were accepted for; new ones find nobody. The account that a connect
-    stored keeps its consent: `aswhom revoke account ID` ends that. Approvals that this user said yes to are void, and
-    asked for again, unless their step has opened or nobody asks for them any more.
+    Jobs accepted before keep their user; new ones find nobody. The account that a connect stored keeps its consent:
+    `aswhom revoke account ID` ends that. Approvals that this user granted become void and are asked for again, unless
+    their step has opened or nobody asks for them any more.
     """
     principal = at.read(lambda c: acts.alias(c, tenant, provider, external_id))
     confirm(f"Unlink {provider} user {external_id} from {principal}?", yes=yes)
@@ -104,14 +104,14 @@ def remove_alias(at: Installation, out: Output, tenant: str, provider: str, exte
         "external_id": acts.known_as(provider, external_id),
         "voided": voided,
     }
-    void = f"; void by it, and asked for anew: {', '.join(voided)}" if voided else ""
+    void = f"; approvals now void, and asked for again: {', '.join(voided)}" if voided else ""
     out.done(f"{provider} user {external_id} is no longer {principal}, and nobody from now on{void}", document)
 
 
 @command(aliases, "list")
 @click.option("--tenant")
 def list_aliases(at: Installation, out: Output, tenant: str | None) -> None:
-    """Who is who."""
+    """List the links."""
     rows = at.read(lambda c: operator_queries.all_aliases(c, tenant))
     columns = ("tenant_id", "provider", "login", "external_id", "principal_id", "made_by")
     out.rows(rows, columns, empty="Nobody is linked yet: a completed connect links people")

@@ -1,4 +1,4 @@
-"""`transmitters`: who may send Security Event Tokens, and whom their subjects are."""
+"""`transmitters`: services that may send Security Event Tokens, and the people their subjects refer to."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from pipeline.ledger import operator_queries
 
 @click.group()
 def transmitters() -> None:
-    """Who may tell us of revocations by Security Event Tokens (RFC 8935)."""
+    """Services that may report revocations as Security Event Tokens (RFC 8935)."""
 
 
 @command(transmitters)
 @click.argument("id")
-@click.option("--issuer", required=True, help="Its iss, to the letter.")
+@click.option("--issuer", required=True, help="Its exact iss.")
 @click.option(
     "--audience",
     "audiences",
     required=True,
     multiple=True,
-    help="What its aud must be or hold: us, as it calls us. Say it again for each, if it calls us by several.",
+    help="What its aud must be or contain: its name for us. Repeatable, if it has several.",
 )
-@click.option("--jwks-url", required=True, help="Where its public keys are.")
-@click.option("--tenant", help="Whose people it tells of: they are linked with `aswhom aliases add --provider ID`.")
-@click.option("--connection", help="The id of the provider connection whose accounts its subjects are.")
-@click.option("--subject-issuer", help="The iss of its subjects, if it tells of another issuer's people than its own.")
-@click.option("--plain-jwt", is_flag=True, help="Its tokens have no typ, or JWT: take them without secevent+jwt.")
+@click.option("--jwks-url", required=True, help="URL of its public keys.")
+@click.option(
+    "--tenant", help="The tenant whose people it reports on. Link them with `aswhom aliases add --provider ID`."
+)
+@click.option("--connection", help="The provider connection whose accounts its subjects are.")
+@click.option("--subject-issuer", help="The iss of its subjects, if it reports on another issuer's people.")
+@click.option("--plain-jwt", is_flag=True, help="Accept tokens whose typ is missing or JWT, rather than secevent+jwt.")
 def add(
     at: Installation,
     out: Output,
@@ -47,8 +49,8 @@ def add(
 ) -> None:
     """Let a transmitter send security events to BASE_URL/events/ID.
 
-    An identity provider is a tenant's; what it revokes ends everything that the user granted. Google is a provider
-    connection's; what it revokes ends the account there.
+    An identity provider belongs to a tenant: its revocation of a user ends everything that user granted. Google belongs
+    to a provider connection: its revocation ends the account there.
     """
     new = Transmitter(
         id=id,
@@ -69,9 +71,11 @@ def add(
 
 @command(transmitters, "set")
 @click.argument("id")
-@click.option("--audience", "audiences", multiple=True, help="What its aud must be or hold; say it again for each.")
+@click.option("--audience", "audiences", multiple=True, help="What its aud must be or contain. Repeatable.")
 @click.option("--subject-issuer", help="The iss of its subjects. Empty: its own.")
-@click.option("--plain-jwt/--secevent-jwt", default=None, help="Whether its tokens are taken without secevent+jwt.")
+@click.option(
+    "--plain-jwt/--secevent-jwt", default=None, help="Whether tokens without the typ secevent+jwt are accepted."
+)
 def correct(
     at: Installation,
     out: Output,
@@ -80,10 +84,10 @@ def correct(
     subject_issuer: str | None,
     plain_jwt: bool | None,
 ) -> None:
-    """Correct what a transmitter's tokens are to look like, at once; what is not named stays.
+    """Correct a transmitter's expected token fields immediately.
 
-    Its id stays, and with it its address and the links of its people. What --audience names takes the place of those
-    it has.
+    Options that are not given leave their value unchanged. The id stays, and with it the transmitter's URL and its
+    people's links. The given --audience values replace all existing ones.
     """
     if not audiences and subject_issuer is None and plain_jwt is None:
         raise BadInput("say what to change: --audience, --subject-issuer, --plain-jwt or --secevent-jwt")
@@ -100,7 +104,7 @@ def correct(
         "subject_issuer": now.names_subjects_of,
         "plain_jwt": now.plain_jwt,
     }
-    takes = "with a typ of JWT or none, too" if now.plain_jwt else "as secevent+jwt alone"
+    takes = "also with a typ of JWT or none" if now.plain_jwt else "only as secevent+jwt"
     said = f"for {' or '.join(audiences)}, about people of {now.names_subjects_of}"
     out.done(f"transmitter {id}: its tokens are taken {takes}, {said}", document)
 
@@ -108,9 +112,10 @@ def correct(
 @command(transmitters)
 @click.argument("id")
 def running(at: Installation, out: Output, id: str) -> None:
-    """Say that its stream is enabled again: of what you changed at the provider yourself, many tell nobody.
+    """Record that a stream is enabled again.
 
-    It counts until the transmitter says of a later moment that it is paused or disabled.
+    Many transmitters do not report a change you make at the provider yourself. The record counts until the transmitter
+    reports a later pause or end of the stream.
     """
     act = at.act()
     at.write(lambda c: acts.says_running(c, id, act))
@@ -121,9 +126,9 @@ def running(at: Installation, out: Output, id: str) -> None:
 @click.argument("id")
 @YES
 def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
-    """Take no more events of a transmitter: they are answered as those of an unknown one from then on.
+    """Accept no more events from a transmitter. They are answered as those of an unknown one from then on.
 
-    What it has signalled stays, and so do links of its people; its id stays taken.
+    Signals received so far stay, and so do the links of its people. Its id cannot be used again.
     """
     confirm(f"Take no more events of transmitter {id}?", yes=yes)
     act = at.act()
@@ -134,7 +139,7 @@ def remove(at: Installation, out: Output, id: str, yes: bool) -> None:
 
 @command(transmitters, "list")
 def list_transmitters(at: Installation, out: Output) -> None:
-    """The transmitters, removed ones too."""
+    """List the transmitters, including removed ones."""
     token = ("issuer", "audience", "other_audiences", "jwks_url", "subject_issuer", "plain_jwt")
     columns = ("id", "tenant_id", "connection_id", *token, "stream_status", "removed_at")
     out.rows(at.read(operator_queries.all_transmitters), columns, empty="None yet: `aswhom transmitters add --help`")

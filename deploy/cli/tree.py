@@ -1,6 +1,6 @@
-"""The tree of commands as data, so that help and completion need not import what commands do.
+"""The command tree as data, so that help and completion need not import the commands' dependencies.
 
-`tree.json` is written by `deploy.cli.outline`; a test compares it with the commands themselves.
+`tree.json` is written by `deploy.cli.outline`; a test compares it with the commands.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ FILE = Path(__file__).with_name("tree.json")
 
 @cache
 def read() -> Mapping[str, Any]:
-    """The commands below `aswhom`, by name. A group has `commands`, any other `options`."""
+    """Return the commands below `aswhom` by name. A group has `commands`, any other command has `options`."""
     found: Mapping[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
     return found
 
 
 class Outlined(click.Command):
-    """A command by its outline: its help is at hand, and it is loaded when it is called."""
+    """A command built from its outline, and loaded only when it is called."""
 
     def __init__(self, name: str, of: Mapping[str, Any], load: Callable[[], click.Command]) -> None:
         super().__init__(name, params=[_option(**one) for one in of["options"]], help=of["help"])
@@ -52,7 +52,7 @@ class Outlined(click.Command):
 
 
 class Shelf(click.Group):
-    """A group by its outline."""
+    """A group built from its outline."""
 
     def __init__(self, name: str, of: Mapping[str, Any], load: Callable[[], click.Command]) -> None:
         super().__init__(name, help=of["help"])
@@ -72,7 +72,7 @@ class Shelf(click.Group):
 
 
 def outlined(name: str, of: Mapping[str, Any], load: Callable[[], click.Command]) -> click.Command:
-    """The command of that outline; *load* imports it."""
+    """Return the command of an outline. *load* imports it."""
     return (Shelf if "commands" in of else Outlined)(name, of, load)
 
 

@@ -1,4 +1,4 @@
-"""`trigger`: send a signed delivery to the running web, as its sender would."""
+"""`trigger`: sends a signed delivery to the running web process, as its sender would."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ from identity.secret import Secret
 from pipeline.ledger import operator_queries
 
 ANSWER_SECONDS = 10
-#: Where a body names the installation, workspace or organization that it is of.
+#: The field of a body that names its installation, workspace or organization.
 _WHERE = {"github": "installation.id", "slack": "team_id", "linear": "organizationId"}
 
 
 @click.command()
 @click.argument("source", type=click.Choice(["github", "slack", "linear", "standard"]))
 @click.argument("event")
-@click.option("--connection", "through", help="[default: the one of that source]")
-@click.option("--installation", help="Whose it is to be.  [default: the connection's only installation]")
-@click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="Change the body: repository.full_name=a/b")
-@click.option("--body", callback=json_file, metavar="FILE", help="A document of your own. '-': stdin.")
-@click.option("--url", help="The web's address.  [default: where `aswhom up` listens]")
+@click.option("--connection", "through", help="The provider connection.  [default: the only one of that source]")
+@click.option("--installation", help="The installation it comes from.  [default: the connection's only one]")
+@click.option(
+    "--set", "changes", multiple=True, metavar="PATH=VALUE", help="Change a field of the body: repository.full_name=a/b"
+)
+@click.option("--body", callback=json_file, metavar="FILE", help="Your own body, as JSON. '-': stdin.")
+@click.option("--url", help="The web process's URL.  [default: where `aswhom up` listens]")
 @invocation
 def trigger(
     at: Installation,
@@ -46,10 +48,10 @@ def trigger(
     body: Any,
     url: str | None,
 ) -> int | None:
-    """Send EVENT of SOURCE (github pull_request.opened) to the running web, signed with the connection's secret.
+    """Send EVENT of SOURCE (github pull_request.opened) to the running web process, signed as its sender would.
 
-    It is a delivery like any other: what it starts is really done. The bodies are small and made up; `--body` takes
-    your own.
+    It is a delivery like any other, and the work it starts is really done. The built-in bodies are small and made up;
+    `--body` takes your own.
     """
     changed = pairs(changes, option="--set")
     if body is not None and not isinstance(body, dict):
@@ -88,7 +90,7 @@ def trigger(
 def _sender(
     at: Installation, c: Connection, source: str, through: str | None, installation: str | None, *, made_up: bool
 ) -> tuple[ProviderConnection, Secret, str | None]:
-    """Through what it is sent, signed with what, and whose a made-up body is to be: another says that itself."""
+    """Return the connection, its signing secret, and the installation that a made-up body should name."""
     if through is None:
         fitting = [row["id"] for row in operator_queries.all_connections(c) if row["provider"] == source]
         if len(fitting) != 1:

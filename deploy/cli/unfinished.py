@@ -1,4 +1,4 @@
-"""What is unfinished about a job: the unanswered calls, and of one that stopped before its end what each step did."""
+"""Sentences about a job's unanswered calls, and about what each step of a stopped job did."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pipeline.states import CUT_SHORT, AttemptState, JobState, Purpose, StepStat
 
 
 def resolving(job: Record, steps: Sequence[Record]) -> str:
-    """The command that settles the unanswered calls of one step: it names them, so that it settles no later one."""
+    """Return the command that settles one step's unanswered calls, by name, so that it settles no later call."""
     named = [f"--call {call.attempt['id']}" for call in asked_about(steps)]
     return " ".join((f"`aswhom jobs resolve {job['id']}", *named)) + "`"
 
 
 def step_by_step(job: Record, calls: Sequence[UnansweredCall]) -> str:
-    """The commands that settle unanswered calls, one for each of their steps."""
+    """Return the commands that settle unanswered calls, one per step."""
     steps = {call.step["position"]: call.step for call in calls}
     return "; ".join(f"step {place}, {step['action']}: {resolving(job, [step])}" for place, step in steps.items())
 
 
 def what_it_asks(job: Record, steps: Sequence[Record]) -> Iterator[str]:
-    """A sentence about a job that waits for a person: for their consent, or their word about a call."""
+    """Yield a sentence about a job that waits for a person's consent, or for their answer about a call."""
     if job["state"] != JobState.WAITING:
         return
     if job["wait"] == Wait.CONSENT and (account := consenting(job["waits_for"])) is not None:
@@ -37,7 +37,7 @@ def what_it_asks(job: Record, steps: Sequence[Record]) -> Iterator[str]:
 
 
 def where_it_stopped(job: Record, steps: Sequence[Record], followed: Sequence[Record]) -> Iterator[str]:
-    """Sentences about a cancelled or dead job that had begun, or a done one that went on without a step."""
+    """Yield sentences about a cancelled or dead job that had begun, or a done one that skipped a step."""
     skipped = [step for step in steps if step["state"] == StepState.SKIPPED]
     if job["state"] in CUT_SHORT and steps:
         yield "It stopped before it finished:"

@@ -1,4 +1,4 @@
-"""`workflows`: what agents may do for whom, switched on tenant by tenant."""
+"""`workflows`: what agents may do, switched on per tenant."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pipeline.ledger.missing_workflows import missing_workflows
 
 @click.group()
 def workflows() -> None:
-    """What agents may do for whom."""
+    """What agents may do, switched on per tenant."""
 
 
 @command(workflows, "list")
-@click.option("--tenant", help="Say where it is switched on for this tenant only.")
+@click.option("--tenant", help="Show only this tenant's switches.")
 def list_workflows(at: Installation, out: Output, tenant: str | None) -> None:
-    """The workflows there are, and for whom they are switched on; and what is on, or has jobs, and is not installed."""
+    """List workflows and the tenants they are on for, including those that are on or have jobs but are missing here."""
     settings, missing = at.read(
         lambda c: (operator_queries.all_workflow_settings(c, tenant), missing_workflows(c, at.workflows, tenant=tenant))
     )
@@ -64,10 +64,10 @@ def list_workflows(at: Installation, out: Output, tenant: str | None) -> None:
     "config_file",
     callback=json_file,
     metavar="FILE",
-    help="Its configuration in JSON. '-': stdin.  [default: what is stored, else the workflow's own]",
+    help="Its configuration in JSON. '-': stdin.  [default: the stored one, or the workflow's own]",
 )
 def enable(at: Installation, out: Output, workflow: str, tenant: str, config_file: Any) -> None:
-    """Switch WORKFLOW on for a tenant. What is configured holds for jobs accepted from now on."""
+    """Switch WORKFLOW on for a tenant. The configuration applies to jobs accepted from now on."""
     declared = at.workflows.declared(workflow)
     act = at.act()
     config = at.write(lambda c: acts.enable(c, tenant, declared, act, config=config_file))
@@ -77,12 +77,13 @@ def enable(at: Installation, out: Output, workflow: str, tenant: str, config_fil
 @command(workflows)
 @click.argument("workflow")
 @click.option("--tenant", required=True)
-@click.option("--event", callback=json_file, metavar="FILE", help="Its event in JSON. '-': stdin.  [default: a Tick]")
+@click.option("--event", callback=json_file, metavar="FILE", help="The event in JSON. '-': stdin.  [default: a Tick]")
 def start(at: Installation, out: Output, workflow: str, tenant: str, event: Any) -> None:
-    """Start a job of WORKFLOW now, by hand. What it does is really done.
+    """Start a job of WORKFLOW by hand, now. Its work is really done.
 
-    A workflow of a schedule takes a Tick, which is made. Any other takes the event that its triggers read of a
-    delivery, as `aswhom jobs show` has it of an earlier job; `aswhom trigger` sends a whole delivery instead.
+    A scheduled workflow takes a Tick, which is created for it. Any other workflow takes the event that its triggers
+    read from a delivery, as shown by `aswhom jobs show` for an earlier job. To send a whole delivery instead, use
+    `aswhom trigger`.
     """
     declared = at.workflows.declared(workflow)
     act, job = at.act(), at.ids("job")
@@ -95,7 +96,7 @@ def start(at: Installation, out: Output, workflow: str, tenant: str, event: Any)
 @click.argument("workflow")
 @click.option("--tenant", required=True)
 def disable(at: Installation, out: Output, workflow: str, tenant: str) -> None:
-    """Switch WORKFLOW off for a tenant: no new jobs. Those accepted already go on; `aswhom revoke agent` stops them."""
+    """Switch WORKFLOW off for a tenant: no new jobs. Accepted jobs continue; `aswhom revoke agent` stops them."""
     act = at.act()
     at.write(lambda c: acts.disable(c, tenant, workflow, act))
     out.done(f"{workflow} is off for {tenant}", {"workflow": workflow, "tenant": tenant})

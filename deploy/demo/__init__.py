@@ -1,4 +1,4 @@
-"""The demo: the agents of three tenants against the sandbox, checked against the sandbox's own logs."""
+"""The demo: agents of three tenants work against the sandbox, and the ledger is checked against the sandbox's logs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from types import FrameType
 
 
 def run(*, json: bool = False, data_dir: Path | None = None, within: timedelta) -> int:
-    """Tell the story once, *within* that time; 0 only if the sandbox's logs agree with the ledger, step by step.
+    """Tell the story once, within *within*. Return 0 only if the sandbox's logs agree with the ledger step by step.
 
-    *json* prints one document instead of a live table. *data_dir* keeps the installation that was made; without it, it
-    is thrown away. Raises Misconfigured if the system cannot be started, or would be another installation's;
-    Unavailable, which says what it was waiting for, where the time is over before the story is.
+    *json* prints one document instead of a live table. *data_dir* keeps the installation, which is otherwise deleted.
+    Raise Misconfigured if the system cannot be started, or if it would touch another installation. Raise Unavailable,
+    naming what was awaited, if the time runs out.
     """
     from deploy.demo.stage import Stage
     from deploy.demo.story import tell
@@ -24,7 +24,7 @@ def run(*, json: bool = False, data_dir: Path | None = None, within: timedelta) 
     from deploy.logs import configure
     from deploy.posix_signals import handling
 
-    configure("demo", format="console", level="WARNING")  # to standard error: the document is all of the output
+    configure("demo", format="console", level="WARNING")  # to standard error, since the output is only the document
     with (
         handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), _leave),
         tempfile.TemporaryDirectory(prefix="aswhom-demo-") as temporary,
@@ -40,5 +40,5 @@ def run(*, json: bool = False, data_dir: Path | None = None, within: timedelta) 
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
-    """End with everything stopped and thrown away."""
+    """Exit, so that everything is stopped and removed."""
     raise SystemExit(128 + number)

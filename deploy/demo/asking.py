@@ -1,4 +1,4 @@
-"""Asking one of the demo's own processes, which may be slow or gone."""
+"""Requests to the demo's own processes, which may be slow or gone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ADVICE = "Try it again on a quiet machine or with more time; --data-dir keeps wh
 
 @contextmanager
 def asking(whom: str) -> Iterator[None]:
-    """Have what HTTP says of *whom* be a sentence. Raises Unavailable."""
+    """Turn HTTP errors of *whom* into a sentence. Raise Unavailable."""
     try:
         yield
     except httpx.HTTPError as fault:

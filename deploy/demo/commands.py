@@ -1,7 +1,7 @@
-"""The command line as people type it: each command is a process of its own, and what it printed and ended with is kept.
+"""The demo's commands, run as real `aswhom` processes whose output and exit code are kept.
 
-The operator has the installation. The auditor has files alone: a receipt, the public key, and a directory with nothing
-else in it.
+The operator has the installation. The auditor has only files: a receipt and the public key, in a directory of their
+own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _KEY = "key.pem"
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
-    """A command, its exit code, and what it printed."""
+    """A command with its exit code and output."""
 
     words: tuple[str, ...]
     code: int
@@ -33,12 +33,12 @@ class Ran:
     complained: str
 
     def row(self, **said: object) -> Row:
-        """As it is shown."""
+        """Return the command as a table row."""
         return {"command": shlex.join(("aswhom", *self.words)), "exit": self.code, **said}
 
     @property
     def document(self) -> Row:
-        """What it printed, with --json; nothing where that is no document."""
+        """Return its --json output, or an empty dictionary if that is no document."""
         try:
             printed = json.loads(self.printed)
         except ValueError:
@@ -46,13 +46,13 @@ class Ran:
         return printed if isinstance(printed, dict) else {}
 
     def failure(self) -> Unavailable:
-        """What to raise where it had to do something else."""
+        """Return the error to raise for an unexpected result."""
         said = self.complained.strip() or self.document.get("message") or "it said nothing"
         return Unavailable(f"`{self.row()['command']}` ended with {self.code}: {said}. {ADVICE}")
 
 
 class Commands:
-    """Those of the installation in *directory*. Each ends within what *left* says there is of the demo's time."""
+    """Commands on the installation in *directory*. Each must end within the demo's remaining time, *left*."""
 
     def __init__(self, directory: Path, *, left: Callable[[], float]) -> None:
         self._directory = directory
@@ -60,19 +60,19 @@ class Commands:
         self._left = left
 
     def revoke(self, kind: str, key: str, *, reason: str) -> tuple[str, Row]:
-        """The revocation's id, and the command's row. Raises Unavailable."""
+        """Revoke, and return the revocation's id and the command's row. Raise Unavailable."""
         ran = self._operator("revoke", kind, key, "--reason", reason, "--yes", "--json")
         made: str = ran.document["id"]
         return made, ran.row(says=f"revoked: {made}")
 
     def publish_key(self) -> None:
-        """Give the auditor the public key. Raises Unavailable."""
+        """Give the auditor the public key. Raise Unavailable."""
         self._give(_KEY, self._operator("keys", "public").printed)
 
     def give_receipt(self, revocation: str) -> tuple[str, Row, Row]:
-        """Give the auditor a revocation's receipt as it is now; its file, the receipt, and the command's row.
+        """Give the auditor a revocation's current receipt. Return its file name, the receipt, and the command's row.
 
-        Raises Unavailable.
+        Raise Unavailable.
         """
         ran = self._operator("revocations", "show", revocation, "--json")
         name = f"{revocation}.json"
@@ -81,14 +81,14 @@ class Commands:
         return name, shown["receipt"], ran.row(verified=shown["verified"], revocation=shown["id"])
 
     def give_altered(self, name: str, alter: Callable[[Row], None]) -> str:
-        """Give the auditor a copy of what has that name, in which something was changed; the copy's name."""
+        """Give the auditor an altered copy of the file *name*. Return the copy's name."""
         shown = json.loads((self._auditor / name).read_text(encoding="utf-8"))
         alter(shown["receipt"])
         self._give(f"altered-{name}", json.dumps(shown))
         return f"altered-{name}"
 
     def verify(self, name: str) -> Row:
-        """What the auditor is told of that file. Raises Unavailable if it is neither yes nor no."""
+        """Return the auditor's verdict on a file. Raise Unavailable if it is neither yes nor no."""
         ran = self._run(("revocations", "verify", name, "--key", _KEY, "--json"), at=self._auditor)
         said = ran.document
         if "verified" not in said:

@@ -1,4 +1,4 @@
-"""The ledger held against the sandbox's own logs: who did each step, and with which kind of token."""
+"""Comparison of the ledger with the sandbox's logs: who did each step, and with which kind of token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.states import JobState
 UPSTREAMS = ("github", "linear", "slack", "salesforce", "stripe", "invoices")
 TOKENS = {"delegated": "user", "capability": "capability"}
 SERVICE_TOKENS = {"github": "installation", "linear": "app", "slack": "bot", "stripe": "key"}
-# What the acts set off, and through which queue: a job that merely ended says nothing of whether its work was done.
+# The workflows that the acts start, and their queues. Each must have a done job: an ended one may have done nothing.
 WORKFLOWS = {
     "update_opportunity": "delegated",
     "billing_reconciliation": "service",
@@ -28,18 +28,18 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What the ledger says, and what the sandbox saw."""
+    """The ledger's contents, and what the sandbox saw."""
 
     document: Row
     attempts: Iterable[Row]
-    records: int  # in the audit
-    reads: frozenset[str]  # the actions that change nothing
-    logs: Mapping[str, Iterable[Row]]  # the requests that each upstream saw
-    presentations: Iterable[Row]  # of credentials, at the authorization server
+    records: int  # number of audit records
+    reads: frozenset[str]  # read-only actions
+    logs: Mapping[str, Iterable[Row]]  # requests seen by each upstream
+    presentations: Iterable[Row]  # credentials presented to the authorization server
 
 
 def gathered(stage: Stage, sight: Sight, document: Row) -> Evidence:
-    """What there is to compare, at the end."""
+    """Collect the evidence at the end of the story."""
     return Evidence(
         document=document,
         attempts=sight.attempts(),
@@ -51,7 +51,7 @@ def gathered(stage: Stage, sight: Sight, document: Row) -> Evidence:
 
 
 def disagreements(evidence: Evidence) -> list[str]:
-    """Everything in which the ledger and the sandbox's logs do not agree, in words; none is what is hoped for."""
+    """Describe every disagreement between the ledger and the sandbox's logs. None are expected."""
     return [
         *_of_attempts(evidence),
         *_of_requests(evidence),
@@ -61,7 +61,7 @@ def disagreements(evidence: Evidence) -> list[str]:
 
 
 def _of_attempts(evidence: Evidence) -> list[str]:
-    """Each attempt, beside the one request that the upstream saw of it."""
+    """Compare each attempt with the one request that its upstream saw."""
     seen: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for provider, log in evidence.logs.items():
         for entry in log:
@@ -100,7 +100,7 @@ def _of_one(attempt: Row, request: Row, provider: str, *, reads: bool) -> list[s
 
 
 def _of_requests(evidence: Evidence) -> list[str]:
-    """Each request that changed something carries an attempt of ours, once."""
+    """Check that each request with an effect carries one of our attempts, exactly once."""
     known = {attempt["id"] for attempt in evidence.attempts}
     found = []
     for provider, log in evidence.logs.items():
@@ -112,12 +112,12 @@ def _of_requests(evidence: Evidence) -> list[str]:
 
 
 def _is_no_step(entry: Row) -> bool:
-    """The app's own requests: minting an installation's token, and ending what was revoked."""
+    """True for the app's own requests: minting an installation token, and ending a revoked credential."""
     return "/access_tokens" in entry["path"] or entry["revocation"] is not None
 
 
 def _of_presentations(evidence: Evidence) -> list[str]:
-    """No refresh token was shown twice, and each renewal of a person's is one that the authorization server granted."""
+    """Check that no refresh token was presented twice, and that people's committed and granted renewals agree."""
     shown = [entry for entry in evidence.presentations if entry["kind"] == "refresh_token"]
     often = Counter(entry["fingerprint"] for entry in shown)
     found = [f"a refresh token was presented {number} times" for number in often.values() if number > 1]
@@ -133,7 +133,7 @@ def _of_presentations(evidence: Evidence) -> list[str]:
 
 
 def _of_the_story(evidence: Evidence) -> list[str]:
-    """What the story is about has to be in it."""
+    """Check that everything the story is about happened."""
     document = evidence.document
     receipt, ended = document["receipt"], document["provider_receipt"]
     renewed = {
@@ -187,7 +187,7 @@ def _of_the_story(evidence: Evidence) -> list[str]:
 
 
 def _of_several(done: Iterable[Row]) -> set[str]:
-    """The jobs that did one step as a person and another as the platform."""
+    """Return the jobs that acted both as a person and as the platform."""
     patterns: dict[str, set[str]] = defaultdict(set)
     for step in done:
         patterns[step["job"]].add(step["pattern"])

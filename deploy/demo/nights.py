@@ -1,4 +1,4 @@
-"""The nights of the demo: they come when the story says, whatever the time of day."""
+"""The demo's nights, which come when the story says, whatever the time of day."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.tables import schedules
 
 
 def hold_back(database: Database) -> None:
-    """Pause every schedule: one that came due while the story is told would start jobs that it knows nothing of."""
+    """Pause every schedule: one that fell due during the story would start jobs it does not expect."""
 
     def pause(c: Connection) -> None:
         for id in c.execute(select(schedules.c.id).where(LIVE)).scalars().all():
@@ -25,7 +25,7 @@ def hold_back(database: Database) -> None:
 
 @contextmanager
 def night(database: Database, schedule: str, *, now: datetime) -> Iterator[None]:
-    """Have that schedule's slot be *now*, for a beat to fire; at the end it is paused again."""
+    """Make the schedule due *now*, for beat to fire. Pause it again at the end."""
     due = update(schedules).where(schedules.c.id == schedule).values(paused=False, next_at=now)
     database.write(lambda c: c.execute(due).rowcount)
     try:

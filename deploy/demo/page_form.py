@@ -1,4 +1,4 @@
-"""The one form of a page, as a browser fills it in: of the pretend providers' pages, and of our own."""
+"""Parsing of a page's only form, as a browser would submit it, for provider pages and our own."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _ACTION = re.compile(r'<form method="post" action="([^"]+)">')
 
 
 def action(page: str) -> str | None:
-    """Where its form is sent; None: it has none that says."""
+    """Return the form's action URL, or None."""
     found = _ACTION.search(page)
     return unescape(found[1]) if found else None
 
 
 def hidden(page: str) -> dict[str, str]:
-    """What its form carries without being asked."""
+    """Return the form's hidden fields."""
     return {unescape(name): unescape(value) for name, value in _HIDDEN.findall(page)}

@@ -1,4 +1,4 @@
-"""Registers the sandbox's invoices: a service that takes capabilities, who may ask for payments, and up to how much."""
+"""Registers the sandbox's invoice service: its capabilities, the people who may request payments, and the limits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ approval = { approvers = ["ada", "grace"], expires_in = "24h" }
 def provide(
     runtime: Runtime, world: Mapping[str, Any], *, tenants: Mapping[str, tuple[str, ...]], now: datetime
 ) -> None:
-    """Everything that payments need. *tenants*: whose people, by their logins, may ask for them."""
+    """Register everything payments need. *tenants* maps each tenant to the logins that may request payments."""
     service = world[INVOICES]
     audience = Audience(
         id=service["audience_id"],

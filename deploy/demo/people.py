@@ -1,4 +1,4 @@
-"""The people of the demo: they open their links in a browser of their own, and say yes. One of them is a thief."""
+"""The demo's people, who open their links in a browser and consent or approve, and one thief."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _AWAY = re.compile(r'<meta http-equiv="refresh" content="0; url=([^"]+)">')
 
 
 class NotApproved(Unavailable):
-    """The page did not take the answer."""
+    """The page did not accept the answer."""
 
 
 class NotConnected(Unavailable):
-    """The pages did not end where a consent ends."""
+    """The pages did not end with a completed consent."""
 
 
 def connect(runtime: Runtime, key: AccountKey, *, web: str, login: str, now: datetime) -> str:
-    """Walk through the real pages as *login*; returns the text of the last page. Raises NotConnected."""
+    """Go through the real pages as *login*, and return the last page's text. Raise NotConnected."""
     link = runtime.connect_flow.start(key, now=now)
     with asking("the web or the provider's page"), clear.client(follow_redirects=True, timeout=10) as browser:
         away = _AWAY.search(browser.post(f"{web}/connect/{link.text}").text)
@@ -46,7 +46,7 @@ def connect(runtime: Runtime, key: AccountKey, *, web: str, login: str, now: dat
 
 
 def approve(runtime: Runtime, approval: str, *, by: str, web: str, now: datetime) -> None:
-    """Open the link of *by* alone, read what would be done, and say yes to it. Raises NotApproved."""
+    """Open the personal link of *by* and approve. Raise NotApproved."""
     _, address = runtime.approving.invite(approval, by, now=now)
     with asking("the web"), clear.client(timeout=10) as browser:
         said = {**page_form.hidden(browser.get(address).text), "answer": "yes"}
@@ -56,7 +56,7 @@ def approve(runtime: Runtime, approval: str, *, by: str, web: str, now: datetime
 
 
 def replay(heard: Mapping[str, str], url: str, *, target: str | None = None) -> Mapping[str, Any]:
-    """What a service says to whoever overheard a request and sends it again, to another *target* perhaps."""
+    """Resend an overheard request, perhaps to another *target*, as a thief would. Return the service's answer."""
     headers = {"Authorization": heard["authorization"], "Content-Type": "application/json"}
     with asking("the sandbox's invoices"), clear.client(timeout=10) as thief:
         answer = thief.request(

@@ -1,4 +1,4 @@
-"""Registers the sandbox's world in a ledger: as `aswhom tenants`, `connections` and `accounts`."""
+"""Registration of the sandbox's world in a ledger, as `aswhom tenants`, `connections` and `accounts` would do it."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ LINEAR_SCOPES = ("read", "write", "issues:create", "comments:create")
 SLACK_SCOPES = ("chat:write",)
 SALESFORCE = "salesforce"
 SALESFORCE_SCOPES = ("api", "refresh_token")
-# What its restricted key may do: read subscriptions with their invoices and annotate them; nothing that moves money.
+# The restricted key may read subscriptions with their invoices and annotate them, but cannot move money.
 STRIPE_SCOPES = ("subscriptions:read", "invoices:read", "subscriptions:write")
 ZENDESK_SCOPES = ("tickets:read", "tickets:write")
 
 
 def linear_of(tenant: str) -> str:
-    """A tenant's own Linear connection: Linear ties client credentials to the application's workspace."""
+    """Return the id of a tenant's own Linear connection. Linear ties client credentials to the app's workspace."""
     return f"linear-{tenant}"
 
 
 def standard_of(tenant: str) -> str:
-    """The connection through which a tenant's own system reports."""
+    """Return the id of the connection that a tenant's own system reports through."""
     return f"standard-{tenant}"
 
 
 def callbacks(base_url: str, tenants: tuple[str, ...]) -> dict[str, str]:
-    """The redirect URIs the sandbox's clients register."""
+    """Return the redirect URIs that the sandbox's clients register."""
     at = f"{base_url}/connect/callback/"
     return {
         "github": at + GITHUB,
@@ -60,7 +60,7 @@ def callbacks(base_url: str, tenants: tuple[str, ...]) -> dict[str, str]:
 
 
 class Provision:
-    """Registers one world through one runtime."""
+    """Registration of one world through one runtime."""
 
     def __init__(self, runtime: Runtime, world: World, *, now: datetime) -> None:
         self._runtime = runtime
@@ -68,7 +68,7 @@ class Provision:
         self._now = now
 
     def everything(self) -> None:
-        """Tenants, people, connections, service accounts and workflows."""
+        """Register tenants, people, connections, service accounts and workflows."""
         github, slack = self._world["github"], self._world["slack"]
         auth = self._world["auth"]["url"]
         self._connection(
@@ -165,7 +165,7 @@ class Provision:
         self._switch_on(tenant, "file_from_slack", {"team_id": organization["teams"][0]["id"]})
 
     def _back_office(self, tenant: str) -> None:
-        """Billing and support, with a token each that an admin made; and the tenant's own system, which reports."""
+        """Register billing and support with a token each that an admin made, and the tenant's own reporting system."""
         (books,) = [one for one in self._world["stripe"]["accounts"] if one["tenant"] == tenant]
         (desk,) = [one for one in self._world["zendesk"]["desks"] if one["subdomain"] == tenant]
         (own,) = [one for one in self._world["standard"] if one["tenant"] == tenant]
@@ -180,7 +180,7 @@ class Provision:
         self._switch_on(tenant, "open_ticket", {"tags": ["aswhom"]})
 
     def by_key(self, provider: str, tenant: str, scopes: tuple[str, ...], url: str, key: Secret) -> None:
-        """An upstream of a tenant's, at which its service acts by a key that an admin made."""
+        """Register a tenant's upstream at which its service acts by a key that an admin made."""
         id = f"{provider}-{tenant}"
         self._without_consent(id, provider, tenant, scopes, url, {})
         credential = ServiceCredential(kind=Credential.STATIC, token=key)
@@ -189,7 +189,7 @@ class Provision:
     def _without_consent(
         self, id: str, provider: str, tenant: str, scopes: tuple[str, ...], url: str, secrets: Mapping[str, str]
     ) -> None:
-        """A provider connection at which nobody consents."""
+        """Register a provider connection without a consent flow."""
         self._connection(
             id,
             provider=provider,
@@ -205,7 +205,7 @@ class Provision:
 
     @staticmethod
     def _rules(organization: Mapping[str, Any], workspace: Mapping[str, Any]) -> dict[str, Any]:
-        """`bug` is filed as the engineer, `infra` as the platform."""
+        """Return rules that file `bug` as the engineer and `infra` as the platform."""
         rule = {"team_id": organization["teams"][0]["id"], "channel": workspace["channels"][0]["id"]}
         return {"bug": rule, "infra": {**rule, "attribute_to_user": False}}
 
@@ -241,7 +241,7 @@ class Provision:
 
     def _switch_on(self, tenant: str, name: str, config: Mapping[str, Any]) -> None:
         if name not in {declared.name for declared in self._runtime.workflows}:
-            return  # this installation runs others
+            return  # not installed here
         declared = self._runtime.workflows.get(name)
         on = partial(enable, tenant=tenant, workflow=declared, act=self._act(), config=config)
         self._runtime.database.write(on)

@@ -1,4 +1,4 @@
-"""What the demo reads in the ledger, as the rows it shows and compares."""
+"""The demo's reads of the ledger, as rows to show and compare."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Sight:
         return list(self._runtime.database.read(lambda c: c.execute(statement).all()))
 
     def steps(self) -> list[Record]:
-        """Every step, in the order in which they closed."""
+        """Return every step, in closing order."""
         columns = (steps.c.id, steps.c.job_id, steps.c.action, steps.c.principal_id, steps.c.pattern, steps.c.reason)
         ordered = select(*columns, steps.c.state, steps.c.adopted_from).order_by(steps.c.closed_at, steps.c.opened_at)
         return [
@@ -64,12 +64,12 @@ class Sight:
         ]
 
     def attempts(self) -> list[Record]:
-        """Every attempt, with its step's principal and pattern."""
+        """Return every attempt, with its step's principal and pattern."""
         joined = select(attempts, steps.c.action, steps.c.pattern).join(steps, steps.c.id == attempts.c.step_id)
         return self._runtime.database.read(lambda c: rows_of(c, joined.order_by(attempts.c.opened)))
 
     def refreshes(self) -> list[Record]:
-        """Every renewal of a token: whose, and what came of it."""
+        """Return every token renewal, with its principal and outcome."""
         joined = select(refresh_intents, accounts.c.principal_id, accounts.c.provider, accounts.c.credential).join(
             accounts, accounts.c.id == refresh_intents.c.account_id
         )
@@ -87,38 +87,38 @@ class Sight:
         ]
 
     def receipt(self, revocation: str | None = None) -> Record | None:
-        """A revocation's receipt as it is now, or the newest one's; None: there is none yet."""
+        """Return a revocation's current receipt, or the newest revocation's. None if there is none yet."""
         newest = select(revocations.c.receipt).order_by(revocations.c.number.desc()).limit(1)
         (row,) = self._all(newest if revocation is None else newest.where(revocations.c.id == revocation)) or (None,)
         return None if row is None else row.receipt
 
     def awaited_approval(self) -> str | None:
-        """The approval that a job waits for."""
+        """Return the approval that a job waits for."""
         waiting = select(jobs.c.waits_for).where(jobs.c.state == JobState.WAITING, jobs.c.wait == Wait.APPROVAL)
         return next((row.waits_for.removeprefix("approval:") for row in self._all(waiting)), None)
 
     def approvers(self) -> list[str]:
-        """Who is named in the last capability that somebody had to approve."""
+        """Return the approvers named in the latest capability that needed approval."""
         approved = select(capabilities.c.approved_by).order_by(capabilities.c.issued_at.desc())
         return next((list(row.approved_by) for row in self._all(approved) if row.approved_by), [])
 
     def records(self) -> int:
-        """How many there are in the audit."""
+        """Return the number of audit records."""
         (row,) = self._all(select(func.count()).select_from(audit))
         return int(row[0])
 
     def reads(self) -> frozenset[str]:
-        """The actions that change nothing at their upstream."""
+        """Return the read-only actions."""
         actions = self._runtime.workflows.actions
         return frozenset(name for name, action in actions.items() if action.facts.effect is Effect.READ)
 
     def sealed(self) -> bool:
-        """Whether every audit row has its place in the chain."""
+        """True if every audit record is sealed."""
         unsealed = select(audit.c.id).outerjoin(audit_seals, audit_seals.c.audit_id == audit.c.id)
         return not self._all(unsealed.where(audit_seals.c.seq.is_(None)).limit(1))
 
     def audit_fault(self) -> str | None:
-        """What is wrong with the audit's chain, or None."""
+        """Return the first fault in the audit's chain, or None."""
         public = self._runtime.signer.public_key()
         keys = self._runtime.database.read(lambda c: trusted_keys(c, public))
         verified = verify(self._runtime.database, keys)

@@ -1,4 +1,4 @@
-"""The stage: the whole system and the sandbox, started for the demo and gone after it."""
+"""The demo's stage: the whole system and the sandbox, started for it and removed afterwards."""
 
 from __future__ import annotations
 
@@ -29,14 +29,12 @@ from identity.errors import Misconfigured, Unavailable
 from identity.secret import Secret
 from pipeline.runtime import Runtime
 
-SANDBOX = ("auth", "github", "linear", "slack", "salesforce", "stripe", "invoices")  # those that the story needs
+SANDBOX = ("auth", "github", "linear", "slack", "salesforce", "stripe", "invoices")  # the upstreams the story needs
 T = TypeVar("T")
 
 
 class Stage:
-    """A context in which everything runs, *within* that time from now; its processes write to `demo.log` in
-    *directory*.
-    """
+    """A context in which everything runs, for at most *within* from now. Processes log to `demo.log` in *directory*."""
 
     def __init__(self, directory: Path, *, say: Callable[[str], None], within: timedelta) -> None:
         self._directory = directory
@@ -45,7 +43,7 @@ class Stage:
         self._end = time.monotonic() + within.total_seconds()
         self._closing = ExitStack()
         self._running: up.Up | None = None
-        self._heard: list[str] = []  # what `up` says
+        self._heard: list[str] = []  # messages of `up`
         self.commands = Commands(directory, left=lambda: self._end - time.monotonic())
         self.http = clear.client(timeout=10)
         self._closing.callback(self.http.close)
@@ -53,7 +51,7 @@ class Stage:
     def __enter__(self) -> Self:
         try:
             self._start()
-        except BaseException:  # Ctrl-C too: what was started must not outlive us
+        except BaseException:  # includes Ctrl-C: started processes must not outlive us
             self._closing.close()
             raise
         return self
@@ -115,7 +113,7 @@ class Stage:
             **{f"{name}_metrics_port": 0 for name in ("web", "worker", "revocations", "housekeeping", "beat")},
         }
         settings = load(**given)
-        # A ledger, a broker or keys that the environment names are those of somebody's real installation.
+        # A ledger, broker or keys from the environment would belong to a real installation.
         others = settings.model_fields_set - given.keys() - {"log_format", "log_level"}
         if others:
             names = ", ".join(f"ASWHOM_{name.upper()}" for name in sorted(others))
@@ -126,16 +124,16 @@ class Stage:
         files = ("--world", "world.json", "--log", f"{name}.jsonl")
         return Process(name=name, command=("python", "-m", "deploy.sandbox", name, *files))
 
-    # Hands and eyes
+    # Acting and observing
 
     def order(self, service: str, path: str, **body: object) -> Any:
-        """Something on a sandbox process's control surface."""
+        """Post to a sandbox process's control endpoint."""
         with asking(f"the sandbox's {service}"):
             answer = self.http.post(f"{self.world[service]['url']}/_sandbox/{path}", json=body)
             return answer.raise_for_status().json()
 
     def report(self, tenant: str, kind: str, **data: object) -> None:
-        """As a tenant's own system reports it: signed, to the running web."""
+        """Send a signed report to the running web, as a tenant's own system would."""
         now = datetime.now(UTC)
         (own,) = [one for one in self.world["standard"] if one["tenant"] == tenant]
         body = json.dumps({"type": kind, "timestamp": now.isoformat(), "data": data}).encode()
@@ -151,18 +149,18 @@ class Stage:
             return self.http.get(f"{self.world[service]['url']}/_sandbox/{path}").raise_for_status().json()
 
     def forget_faults(self, service: str) -> None:
-        """Have a sandbox process answer as it should again."""
+        """Remove a sandbox process's injected faults."""
         with asking(f"the sandbox's {service}"):
             self.http.delete(f"{self.world[service]['url']}/_sandbox/faults").raise_for_status()
 
     def until(self, look: Callable[[], T], what: str) -> T:
-        """What *look* returns once it is true. Raises Unavailable where that does not come about before the end."""
+        """Return the result of *look* once it is true. Raise Unavailable if the time runs out first."""
         while not (seen := look()):
             if self._running is not None and not self._running.running:
                 raise self._fallen()
             if time.monotonic() > self._end:
                 raise self._late(what)
-            time.sleep(0.05)  # other processes' work is looked at: there is nothing here to be woken by
+            time.sleep(0.05)  # polling, since other processes send no notification
         return seen
 
     def _late(self, what: str) -> Unavailable:
@@ -170,8 +168,8 @@ class Stage:
         return Unavailable(f"the demo did not end within {whole:.0f} s: it was waiting for {what}. {ADVICE}")
 
     def _fallen(self) -> Unavailable:
-        """That the system ended by itself, and why."""
-        assert self._running is not None  # noqa: S101 - only one that was started has ended
+        """Return the error for a system that ended by itself, with the reason."""
+        assert self._running is not None  # noqa: S101 - only a started system can end
         before = len(self._heard)
         self._running.wait()
         why = "; ".join(self._heard[before:]) or "something stopped it"

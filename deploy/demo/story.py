@@ -1,4 +1,4 @@
-"""The story: tokens that end in the middle, an invoice that needs a yes, a consent withdrawn while work is queued."""
+"""The demo's story: expiring tokens, an invoice that needs approval, and consent withdrawn while work is queued."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ ENGINEERS = {"acme": ("ada", "grace"), "globex": ("linus",), "initech": ("barbar
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What is printed as a document, and where the sandbox's logs say otherwise."""
+    """The printed document, and the sandbox's disagreements with it."""
 
     document: dict[str, Any]
     disagreements: list[str]
 
 
 def tell(stage: Stage, teller: Teller) -> Outcome:
-    """All acts, in order. Raises Unavailable if something does not come about in time."""
+    """Play all acts in order. Raise Unavailable if something does not happen in time."""
     sight = Sight(stage.runtime)
     acts = _Acts(stage, teller, sight)
     acts.connect()
@@ -52,7 +52,7 @@ class _Acts:
         self._teller = teller
         self._sight = sight
         self._told: set[tuple[str, str]] = set()
-        self._started = 0  # jobs, by now
+        self._started = 0  # number of jobs so far
         self._merged = 0
         self._deal: Mapping[str, Any] = {}
         self._noted: list[Mapping[str, Any]] = []
@@ -88,7 +88,7 @@ class _Acts:
 
     def a_token_ends_in_the_middle(self) -> None:
         self._teller.line("Ada's GitHub token ends in the middle of a job; a refresh, and the step goes on.")
-        # Linear takes its time, and while it does, Ada's token at GitHub ends.
+        # Linear answers slowly, and meanwhile Ada's token at GitHub expires.
         self._stage.order("linear", "faults", mode="delay", endpoint="issueCreate", seconds=1.0, times=1)
         self._open("acme/shop", "ada", "bug")
         self._until(self._filing_is_open, "the slow step")
@@ -138,7 +138,7 @@ class _Acts:
         queued = self._until(lambda: self._queued("grace", 3), "three queued jobs of Grace's")
         self._teller.table("Queued", queued)
         self._stage.order("github", "authorizations/revoke", user="grace")
-        self._settle(4)  # hers, and one that says at an issue why there is no more
+        self._settle(4)  # her three, and one that explains at an issue why work stopped
         self._stage.forget_faults("github")
         self._withdrawn = self._until(self._compensated, "the receipt")
         self._teller.table("Cancelled", self._sight.jobs("cancelled"))
@@ -209,10 +209,10 @@ class _Acts:
         self._teller.line(f"The audit's chain is {'whole' if fault is None else fault}.")
         return Outcome(document=document, disagreements=disagreements(gathered(self._stage, self._sight, document)))
 
-    # Hands and eyes
+    # Acting and observing
 
     def _open(self, repository: str, author: str, *labels: str) -> int:
-        """A pull request's number."""
+        """Open a pull request, and return its number."""
         opened = self._stage.order(
             "github", "pulls", repo=repository, author=author, title="A change", labels=list(labels)
         )
@@ -223,7 +223,7 @@ class _Acts:
         people.connect(self._stage.runtime, key, web=self._stage.web, login=login, now=datetime.now(UTC))
 
     def _payments(self) -> list[dict[str, Any]]:
-        """The money that has moved, by the service's own books."""
+        """Return the payments made, from the invoice service's own books."""
         found: list[dict[str, Any]] = self._stage.sandbox("invoices", "movements")
         return found
 
@@ -231,7 +231,7 @@ class _Acts:
         return any(step["action"] == "linear.CreateIssue" and step["status"] == "open" for step in self._sight.steps())
 
     def _queued(self, login: str, number: int) -> list[dict[str, Any]] | None:
-        """The jobs of an engineer's that say what they wait for, if they are that many."""
+        """Return an engineer's queued jobs that state what they wait for, if there are at least *number*."""
         queued = [job for job in self._sight.jobs("queued") if job["user"] == f"acme.{login}" and job["reason"]]
         return queued if len(queued) >= number else None
 
@@ -241,7 +241,7 @@ class _Acts:
         return receipt if followed and all(one["outcome"] == "done" for one in followed) else None
 
     def _settle(self, more: int) -> None:
-        """Wait until so many more jobs have been accepted, and all have ended."""
+        """Wait until *more* further jobs were accepted and all have ended."""
         self._started += more
 
         def ended() -> bool:
@@ -251,7 +251,7 @@ class _Acts:
         self._until(ended, f"the end of {self._started} jobs")
 
     def _until(self, look: Callable[[], Any], what: str) -> Any:
-        """Tell each step as it closes, until *look* sees what it looks for."""
+        """Show each step as it closes, until *look* returns something true."""
 
         def see() -> Any:
             seen = look()
@@ -265,7 +265,7 @@ class _Acts:
 
 
 def _by_pattern(jobs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """How many there were of each workflow, by the pattern whose queue they went through, and what became of them."""
+    """Count the jobs by pattern, workflow and state."""
     seen = Counter((job["pattern"], job["workflow"], job["state"]) for job in jobs)
     return [
         {"pattern": pattern, "workflow": workflow, "state": state, "jobs": number}

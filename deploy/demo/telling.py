@@ -1,4 +1,4 @@
-"""How the demo is told: a live table for a person, or nothing but a document for a program."""
+"""The demo's output: a live table for people, or only a document for programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Teller(Protocol):
 
 
 class Silent:
-    """For `--json`: the document is all there is."""
+    """Output for `--json`, where only the document is printed."""
 
     def line(self, text: str) -> None: ...
 
@@ -33,18 +33,18 @@ class Silent:
     def table(self, title: str, rows: Iterable[Row]) -> None: ...
 
     def verdict(self, disagreements: list[str]) -> None:
-        """To standard error: the document tells what the ledger says, and this where the sandbox says otherwise."""
+        """Print disagreements to standard error, since the document holds only the ledger's view."""
         for disagreement in disagreements:
             sys.stderr.write(f"✗ {disagreement}\n")
 
 
-WIDTH = 120  # what the tables need; a narrower terminal wraps them itself
+WIDTH = 120  # minimum for the tables; a narrower terminal wraps lines itself
 COLUMNS = {"job": 6, "action": 28, "principal": 15, "pattern": 10, "status": 7}
-EACH = "named by the workflow: "  # begins the reason of every step of the story, so the heading says it once
+EACH = "named by the workflow: "  # common prefix of every step's reason, shown once in the heading
 
 
 class Spoken:
-    """For a terminal: a line a step, as it closes."""
+    """Output for a terminal: a line per step, as it closes."""
 
     def __init__(self) -> None:
         self._headed = False
@@ -85,7 +85,7 @@ class Spoken:
 
 
 def _short(value: object) -> str:
-    """An id by its end, which tells it from others, and a moment by its time of day; everything else as it is."""
+    """Shorten an id to its distinctive end and a time to its time of day. Return other values unchanged."""
     match value:
         case None:
             return ""

@@ -1,1 +1,1 @@
-"""Grafana dashboards as code: `python -m deploy.grafana` writes each as the JSON that Grafana imports."""
+"""Grafana dashboards as code: `python -m deploy.grafana` writes each as JSON for import."""

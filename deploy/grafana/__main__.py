@@ -1,4 +1,4 @@
-"""`python -m deploy.grafana`: write the dashboards, beside this file or into the folder that is named."""
+"""`python -m deploy.grafana`: writes the dashboards beside this file, or into the given folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILES: Mapping[str, Dashboard] = {"operators.json": OPERATORS, "identity.json": 
 
 
 def text(dashboard: Dashboard) -> str:
-    """The file of a dashboard."""
+    """Return a dashboard's file."""
     return json.dumps(dashboard.document(), indent=1, ensure_ascii=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""A dashboard: rows of panels, each one question with the queries that answer it, and the JSON that Grafana reads."""
+"""Dashboards as rows of panels, each a question with its queries, rendered to Grafana's JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Panel:
     """A question, and the PromQL that answers it: legend → query."""
 
     title: str
-    says: str  # how to read it, and what to do about it
+    says: str  # how to read it, and what to do
     queries: Mapping[str, str]
     unit: str = "short"
     kind: Literal["timeseries", "stat"] = "timeseries"
@@ -24,7 +24,7 @@ class Panel:
 
 @dataclass(frozen=True, kw_only=True)
 class Dashboard:
-    """What one kind of person looks at."""
+    """A dashboard for one role."""
 
     uid: str
     title: str
@@ -37,7 +37,7 @@ class Dashboard:
             yield from panels
 
     def document(self) -> dict[str, Any]:
-        """The JSON model of Grafana 10 and later."""
+        """Return the JSON model of Grafana 10 and later."""
         return {
             "uid": self.uid,
             "title": self.title,

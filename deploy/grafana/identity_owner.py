@@ -1,4 +1,4 @@
-"""What the owner of identity looks at: credentials, as whom work is done, withdrawals and the record."""
+"""The identity owner's dashboard: credentials, as whom work is done, withdrawals and the record."""
 
 from __future__ import annotations
 

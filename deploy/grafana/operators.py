@@ -1,4 +1,4 @@
-"""What operators look at: what comes in, what is done, what waits, and whether the machinery runs."""
+"""The operators' dashboard: incoming requests, work done and waiting, and the health of the machinery."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The few shapes of PromQL that panels are made of.
+"""The few shapes of PromQL that panels use.
 
-Gauges of the ledger come from every housekeeping process, with the same values. Everywhere else they have no number
-(NaN, which the greatest passes over), or are not there: so the greatest is the one that counts, never the sum.
+Every housekeeping process exports the ledger's gauges with the same values. In other processes they are NaN, which
+`max` ignores, or absent. Queries therefore take the maximum, never the sum.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ _WINDOW = "[$__rate_interval]"
 
 
 def gauge(name: str, *by: str, where: str = "") -> str:
-    """A gauge of the ledger."""
+    """Return the query of a ledger gauge."""
     return f"max{_by(by)} (aswhom_{name}{_where(where)})"
 
 
 def rate(name: str, *by: str, where: str = "") -> str:
-    """A counter's increase a second."""
+    """Return the query of a counter's increase per second."""
     return f"sum{_by(by)} (rate(aswhom_{name}_total{_where(where)}{_WINDOW}))"
 
 
 def rate_or_none(name: str, *by: str, where: str = "") -> str:
-    """The same, and 0 while nothing of the kind was ever counted."""
+    """Return the same query, yielding 0 while nothing was counted."""
     return f"{rate(name, *by, where=where)} or vector(0)"
 
 
 def quantile(q: float, name: str, *by: str) -> str:
-    """A quantile of a histogram."""
+    """Return the query of a histogram's quantile."""
     return f"histogram_quantile({q}, sum by ({', '.join(('le', *by))}) (rate(aswhom_{name}_bucket{_WINDOW})))"
 
 

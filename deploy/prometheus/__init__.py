@@ -1,4 +1,4 @@
-"""The alerts, as Prometheus reads them (alerts.yml) and as its operator on a cluster does."""
+"""The alerts: `alerts.yml` for Prometheus, and their form for the Prometheus Operator on a cluster."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ spec:
 
 
 def on_cluster(alerts: str) -> str:
-    """The same groups as a PrometheusRule: what was said above them is said in the file itself."""
+    """Return the groups as a PrometheusRule. Comments above them stay in `alerts.yml`."""
     groups = alerts[alerts.index("\ngroups:\n") + 1 :]
     return _HEAD + "".join(f"  {line}\n" if line else "\n" for line in groups.splitlines())

@@ -1,4 +1,4 @@
-"""`python -m deploy.prometheus`: write the alerts for a cluster."""
+"""`python -m deploy.prometheus`: writes the alerts for a cluster."""
 
 from __future__ import annotations
 

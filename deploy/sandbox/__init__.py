@@ -1,4 +1,4 @@
-"""Processes that stand for GitHub, Linear, Slack and their authorization server.
+"""Processes that simulate GitHub, Linear, Slack and others, and their authorization server.
 
-Imports none of the other packages, so that it cannot agree with them by accident.
+The package imports nothing of ours except the capability verifier, so it cannot agree with the product by accident.
 """

@@ -1,4 +1,4 @@
-"""The parts of the world in which sales, billing and support work: one organization a tenant at each."""
+"""The world of sales, billing and support: one organization per tenant at each provider."""
 
 import secrets
 import string
@@ -16,11 +16,11 @@ BILLS = (
     ("Crane Hire", "7400.00"),
     ("A Whole Building", "980000.00"),
 )
-SUBSCRIPTIONS = 7  # of each tenant; more than the smallest page, so that a list goes on
+SUBSCRIPTIONS = 7  # per tenant; more than the smallest page, so that lists have several pages
 
 
 def salesforce(url: str, people: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    """A connected app for all organizations, and in each an opportunity for every account executive."""
+    """Return a connected app for all organizations, each with an opportunity per user."""
     return {
         "url": url,
         "client_id": "3MVG9" + secrets.token_hex(20),
@@ -49,7 +49,7 @@ def _sales(tenant: str, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def stripe(url: str, tenants: tuple[str, ...]) -> dict[str, Any]:
-    """An account a tenant; its restricted key may annotate subscriptions, read them and invoices, and nothing else."""
+    """Return an account per tenant, whose restricted key reads subscriptions and invoices and annotates the former."""
     return {
         "url": url,
         "accounts": [
@@ -66,7 +66,7 @@ def stripe(url: str, tenants: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _subscription(number: int) -> dict[str, Any]:
-    """Every third was invoiced for one seat too few."""
+    """Return a subscription. Every third one was invoiced for one seat too few."""
     seats = number + 1
     return {
         "id": f"sub_{_letters(24)}",
@@ -78,7 +78,7 @@ def _subscription(number: int) -> dict[str, Any]:
 
 
 def zendesk(url: str, tenants: tuple[str, ...]) -> dict[str, Any]:
-    """A help desk a tenant, with the token of an application of its own."""
+    """Return a help desk per tenant, with the token of its own application."""
     return {
         "url": url,
         "desks": [
@@ -89,7 +89,7 @@ def zendesk(url: str, tenants: tuple[str, ...]) -> dict[str, Any]:
 
 
 def invoices(url: str, tenants: tuple[str, ...], authority: str) -> dict[str, Any]:
-    """A service that pays by capabilities alone, and how it proves itself to who issues them."""
+    """Return a service that only accepts capabilities, and its credentials at their issuer."""
     return {
         "url": url,
         "authority": authority,
@@ -110,7 +110,7 @@ def invoices(url: str, tenants: tuple[str, ...], authority: str) -> dict[str, An
 
 
 def _id(prefix: str) -> str:
-    """Salesforce's ids: eighteen letters and digits, of which three say what the thing is."""
+    """Return a Salesforce id: eighteen letters and digits, the first three of which name the type."""
     return prefix + _letters(15)
 
 

@@ -1,4 +1,4 @@
-"""Requests between processes of one machine, in the clear."""
+"""Plain HTTP between processes of one machine."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx
 
-# No server of this machine needs a certificate, and to read the list of the world's authorities takes 40 ms a client.
+# No local server has a certificate, and loading the system's authorities would take 40 ms per client.
 _TRUSTS_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def client(**options: Any) -> httpx.Client:
-    """A client that knows no authority and no proxy; *options* are httpx's own."""
+    """Return a client that trusts no authority and uses no proxy. *options* are httpx's."""
     return httpx.Client(trust_env=False, verify=_TRUSTS_NOBODY, **options)

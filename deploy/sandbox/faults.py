@@ -1,4 +1,4 @@
-"""Faults a test orders: each strikes a bounded number of matching requests, oldest order first."""
+"""Faults ordered by tests. Each applies to a bounded number of matching requests, oldest first."""
 
 import threading
 from collections.abc import Iterable
@@ -10,15 +10,15 @@ DRIP_PIECES = 20
 
 
 class Mode(StrEnum):
-    DELAY = "delay"  # answer `seconds` late, the effect done at once; `when: before` delays the effect too
-    STATUS = "status"  # answer `status` and do nothing; `when: after` does it first
-    BODY = "body"  # as status, with 200 unless said otherwise
+    DELAY = "delay"  # answer `seconds` late with an immediate effect; `when: before` delays the effect as well
+    STATUS = "status"  # answer `status` without processing; `when: after` processes first
+    BODY = "body"  # as status, with 200 by default
     DROP_REQUEST = "drop_request"  # close the connection before any effect
-    DROP_RESPONSE = "drop_response"  # do it, log it, close the connection without an answer
+    DROP_RESPONSE = "drop_response"  # process and log it, then close the connection without an answer
     DRIP_HEADERS = "drip_headers"  # spread the header bytes over `seconds`
     DRIP_BODY = "drip_body"  # spread the body bytes over `seconds`
-    CUT_BODY = "cut_body"  # do it, send the first half of the body, close the connection
-    FIELDS = "fields"  # do it, then `set` and `drop` fields of the JSON answer
+    CUT_BODY = "cut_body"  # process it, send half of the body, close the connection
+    FIELDS = "fields"  # process it, then `set` and `drop` fields of the JSON answer
 
 
 _SLOW = {Mode.DELAY, Mode.DRIP_HEADERS, Mode.DRIP_BODY}
@@ -26,14 +26,14 @@ _BEFORE = {Mode.STATUS, Mode.BODY, Mode.DROP_REQUEST}
 
 
 class BadFault(ValueError):
-    """the fault is not one we know how to commit"""
+    """A fault order that is not understood."""
 
 
 @dataclass(kw_only=True)
 class Fault:
     mode: Mode
     endpoint: str | None = None  # a route's or operation's name, or part of the path; None is every request
-    provider: str | None = None  # on the authorization server, whose endpoint
+    provider: str | None = None  # on the authorization server: only this provider's endpoints
     times: int = 1
     seconds: float = 0.0  # before the answer, or spread over it
     status: int = 200
@@ -73,7 +73,7 @@ class Fault:
 
     @property
     def waits_to_answer(self) -> bool:
-        """Whether all of the answer comes `seconds` late."""
+        """True if the whole answer comes `seconds` late."""
         spread = self.mode in (Mode.DRIP_HEADERS, Mode.DRIP_BODY)
         return not spread and not (self.mode is Mode.DELAY and self.before)
 
@@ -84,7 +84,7 @@ class Fault:
 
 
 class Faults:
-    """The orders not yet used up."""
+    """Faults that are not used up."""
 
     def __init__(self, orders: Iterable[Fault] = ()) -> None:
         self._lock = threading.Lock()
@@ -99,7 +99,7 @@ class Faults:
             self._orders.clear()
 
     def take(self, *, names: set[str], path: str) -> Fault | None:
-        """The fault this request suffers, if any; it counts as used."""
+        """Return the fault for this request, if any, and count it as used."""
         with self._lock:
             for fault in self._orders:
                 if fault.matches(names=names, path=path):

@@ -1,8 +1,8 @@
-"""What a log may say of a credential."""
+"""Fingerprints of credentials for logs."""
 
 import hashlib
 
 
 def fingerprint(credential: str) -> str:
-    """SHA-256 in hex: enough to recognise a credential, useless to present it."""
+    """Return the SHA-256 in hex, which identifies a credential but cannot be presented in its place."""
     return hashlib.sha256(credential.encode()).hexdigest()

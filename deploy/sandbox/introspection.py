@@ -1,4 +1,4 @@
-"""How an upstream process asks the authorization server about a token."""
+"""Client with which upstream processes ask the authorization server about tokens."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from deploy.sandbox import clear
 
 
 class Introspection:
-    """One pooled client; the upstreams' threads share it."""
+    """A pooled client shared by an upstream's threads."""
 
     def __init__(self, auth: dict[str, Any]) -> None:
         limits = httpx.Limits(max_connections=128, max_keepalive_connections=128)
@@ -17,14 +17,14 @@ class Introspection:
         )
 
     def describe(self, token: str) -> dict[str, Any]:
-        """`active`, `known` and, when known, whose token it is."""
+        """Return `active`, `known` and, if known, the token's owner."""
         return self._ask("/_sandbox/introspect", {"token": token})
 
     def kill_token(self, token: str, client_id: str) -> dict[str, Any]:
         return self._ask("/_sandbox/kill_token", {"token": token, "client_id": client_id})
 
     def kill_credential(self, token: str) -> dict[str, Any]:
-        """Of whichever client, an access token or a refresh token."""
+        """End an access or refresh token of any client."""
         return self._ask("/_sandbox/kill_credential", {"token": token})
 
     def kill_authorization(self, token: str, client_id: str) -> dict[str, Any]:

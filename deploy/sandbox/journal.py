@@ -1,4 +1,4 @@
-"""The log of what arrived: kept in order of arrival, appended to a file as JSON lines, free of tokens."""
+"""The request log: in order of arrival, appended to a file as JSON lines, and free of tokens."""
 
 import json
 import threading
@@ -13,24 +13,24 @@ Clock = Callable[[], datetime]
 
 @dataclass(kw_only=True)
 class Entry:
-    """One request. What is unknown at arrival is filled in before the answer is sent."""
+    """One request. Values unknown at arrival are filled in before the answer is sent."""
 
     seq: int
     at: str
     upstream: str
     method: str
     path: str
-    operation: str | None = None  # Linear has one path; its root fields are named here
+    operation: str | None = None  # the root fields of a Linear request, which all have one path
     token_kind: str = "none"  # noqa: S105  (or user, installation, bot, app)
     actor: str | None = None
     tenant: str | None = None
     token_fingerprint: str | None = None
     attempt: str | None = None
     refresh: str | None = None  # a request for a new access token
-    connect: str | None = None  # a code's exchange, or the question who consented
-    revocation: str | None = None  # a request that ends, or asks about, what was revoked
+    connect: str | None = None  # a code exchange, or a request for the identity of the person who consented
+    revocation: str | None = None  # a request that ends a revoked credential or asks about it
     idempotency_key: str | None = None
-    status: int | None = None  # None while in progress, and for ever if no answer was given
+    status: int | None = None  # None while in progress, and if no answer was sent
     effect: bool = False
     resource: str | None = None
     issued: str | None = None  # the fingerprint of the access token in the answer
@@ -38,7 +38,7 @@ class Entry:
 
 
 class Journal:
-    """Entries numbered densely from 1 in order of arrival; a line in the file when each is complete."""
+    """Entries numbered from 1 without gaps, in order of arrival. Each is written to the file once complete."""
 
     def __init__(self, upstream: str, file: Path | None, *, clock: Clock) -> None:
         self._upstream = upstream

@@ -1,4 +1,4 @@
-"""A threaded HTTP/1.1 server for one WSGI app, on loopback, that can misbehave on the wire when told to."""
+"""A threaded HTTP/1.1 server on loopback for one WSGI app, which can misbehave on the wire."""
 
 import io
 import signal
@@ -15,11 +15,11 @@ from deploy.sandbox.faults import DRIP_PIECES, Fault, Mode
 from deploy.sandbox.journal import Clock
 from deploy.sandbox.surface import FAULT_KEY, PAUSE_KEY, RELEASE_KEY
 
-# Werkzeug's own server closes each connection; callers that pool connections must meet keep-alive here.
+# Werkzeug's own server closes each connection, but clients with connection pools need keep-alive.
 
 
 class Server(ThreadingHTTPServer):
-    """Serves until `stop()`; a paused or dripping answer ends then too."""
+    """A server that runs until `stop()`, which also ends paused and dripping answers."""
 
     daemon_threads = True
     request_queue_size = 256
@@ -42,7 +42,7 @@ class Server(ThreadingHTTPServer):
             self._pausing -= 1
 
     def release(self, *, patience: float = 0.0) -> None:
-        """Let everybody who pauses go on; wait so many seconds for the first of them."""
+        """Release everything that pauses. Wait up to *patience* seconds for something to pause."""
         with self._released:
             self._released.wait_for(lambda: self._pausing, timeout=patience)
             self._releases += 1
@@ -55,7 +55,7 @@ class Server(ThreadingHTTPServer):
         self.server_close()
 
     def serve_until_terminated(self, name: str) -> None:
-        """Say on standard output that *name* listens, and return after SIGTERM or SIGINT."""
+        """Print *name* to standard output, and serve until SIGTERM or SIGINT."""
         asked_to_stop = threading.Event()
 
         def stop(*_: object) -> None:
@@ -64,16 +64,16 @@ class Server(ThreadingHTTPServer):
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
-        print(name, flush=True)  # noqa: T201  (whoever started it waits for this line)
+        print(name, flush=True)  # noqa: T201  (the parent process waits for this line)
         asked_to_stop.wait()
         self.stop()
 
     def server_close(self) -> None:
-        # The parent would join threads that wait on idle keep-alive connections.
+        # The parent class would join threads that wait on idle keep-alive connections.
         self.socket.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):  # the other side may hang up when it likes
+        if not isinstance(sys.exception(), ConnectionError):  # clients may hang up at any time
             super().handle_error(request, client_address)
 
 
@@ -83,7 +83,7 @@ class _Connection(BaseHTTPRequestHandler):
     server: Server
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the request log is the application's."""
+        """Log nothing, because the application has its own request log."""
 
     def _serve(self) -> None:
         if "Transfer-Encoding" in self.headers:
@@ -96,7 +96,7 @@ class _Connection(BaseHTTPRequestHandler):
 
         def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> Any:
             head[:] = [(status, headers)]
-            return None  # nobody here calls WSGI's old write()
+            return None  # WSGI's old write() is not used here
 
         answer = self.server.app(environ, start_response)
         try:
@@ -156,7 +156,7 @@ class _Connection(BaseHTTPRequestHandler):
             "SCRIPT_NAME": "",
             "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
             "QUERY_STRING": query,
-            "RAW_URI": self.path,  # as it was sent: what a capability is bound to
+            "RAW_URI": self.path,  # as sent, since a capability is bound to it
             "CONTENT_TYPE": self.headers.get("Content-Type", ""),
             "CONTENT_LENGTH": str(len(body)),
             "SERVER_NAME": "127.0.0.1",

@@ -1,4 +1,4 @@
-"""Tokens that were given once and for all: whose they are, and whether they still work."""
+"""Tokens issued once and for all: their holders, and whether they still work."""
 
 import threading
 from typing import Any
@@ -10,17 +10,17 @@ from deploy.sandbox.surface import BadControl, entry, json_body
 
 
 class StaticTokens:
-    """One token for each holder, found by its fingerprint."""
+    """One token per holder, found by its fingerprint."""
 
     def __init__(self, holders: dict[str, dict[str, Any]], *, tenant: str) -> None:
-        """*holders*: token → its holder's row; *tenant*: the row's field that names the tenant."""
+        """*holders* maps tokens to their holders' rows. *tenant* is the row's field with the tenant."""
         self._lock = threading.Lock()
         self._holders = {fingerprint(token): row for token, row in holders.items()}
         self._tenant = tenant
         self._ended: set[str] = set()
 
     def presented(self, kind: str) -> tuple[dict[str, Any] | None, bool]:
-        """Whose token the request carries, and whether it works; both go into the log."""
+        """Return the holder of the request's token, and whether the token works. Both are logged."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             return None, False
@@ -34,7 +34,7 @@ class StaticTokens:
             return row, mark not in self._ended
 
     def control(self) -> Blueprint:
-        """`revoke` and `restore`, by tenant."""
+        """Return the `revoke` and `restore` endpoints, which take a tenant."""
         routes = Blueprint("tokens", __name__)
 
         def marks() -> set[str]:

@@ -1,4 +1,4 @@
-"""What every process has besides its service: the request log, the faults, and the routes to read and order them."""
+"""The control surface of every process: request log, fault injection, and their endpoints."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -13,29 +13,29 @@ from deploy.sandbox.journal import Entry, Journal
 
 RELEASE_PATIENCE = 5.0  # seconds
 CONTROL = "/_sandbox/"
-FAULT_KEY = "sandbox.fault"  # in the WSGI environ: what the server does to the answer on the wire
-PAUSE_KEY = "sandbox.pause"  # in the WSGI environ: wait so many seconds, less if the server stops or is told to go on
-RELEASE_KEY = "sandbox.release"  # in the WSGI environ: let whatever waits go on
-# How each calls the header that names a request.
+FAULT_KEY = "sandbox.fault"  # in the WSGI environ: the fault the server applies on the wire
+PAUSE_KEY = "sandbox.pause"  # in the WSGI environ: wait this many seconds, or until the server stops or is released
+RELEASE_KEY = "sandbox.release"  # in the WSGI environ: release everything that waits
+# Each upstream's name of the request id header.
 _REQUEST_ID = {"github": "X-GitHub-Request-Id", "slack": "X-Slack-Req-Id", "stripe": "Request-Id"}
 
 Names = Callable[[], set[str]]
 
 
 def entry() -> Entry:
-    """The log entry of the request being served."""
+    """Return the log entry of the current request."""
     current: Entry = g.entry
     return current
 
 
 def touched(resource: str, *, effect: bool = True) -> None:
-    """Say which resource this request is about, and whether it changed it."""
+    """Record the resource of the current request, and whether the request changed it."""
     entry().resource = resource
     entry().effect = entry().effect or effect
 
 
 def json_body(*required: str) -> dict[str, Any]:
-    """The JSON object of an order, or 400 if it is none or lacks a field."""
+    """Return the JSON object of a control request. Abort with 400 if it is none or lacks a field."""
     body = request.get_json(silent=True)
     if not isinstance(body, dict) or not body.keys() >= set(required):
         wanted = f"a JSON object with {', '.join(required)}" if required else "a JSON object"
@@ -51,10 +51,10 @@ def equip(
     unprocessed: Callable[[], None] = lambda: None,
     orders: Iterable[Fault] = (),
 ) -> None:
-    """Log every request of *app* outside the control surface, and let it suffer the faults ordered.
+    """Log every request of *app* outside the control surface, and apply ordered faults.
 
-    *names* adds names a fault's endpoint may match; *unprocessed* is told of requests a fault
-    answered before the service saw them; *orders* are faults ordered from the start.
+    *names* returns further names that a fault's endpoint may match. *unprocessed* is called for requests that a fault
+    answered before the service saw them. *orders* are faults ordered from the start.
     """
     surface = _Surface(journal=journal, faults=Faults(orders), names=names, unprocessed=unprocessed)
     app.before_request(surface.arrive)
@@ -68,7 +68,7 @@ def equip(
 
 @dataclass(frozen=True, kw_only=True)
 class _Surface:
-    """One process's log and faults: what a request meets on its way in and out, and the routes to both."""
+    """One process's log and faults, applied to requests on their way in and out, and the endpoints for both."""
 
     journal: Journal
     faults: Faults
@@ -76,7 +76,7 @@ class _Surface:
     unprocessed: Callable[[], None]
 
     def arrive(self) -> Response | None:
-        """Log the request and let it meet its fault. An answer is the fault's: the service never sees the request."""
+        """Log the request and apply its fault. If this returns an answer, the service never sees the request."""
         if request.path.startswith(CONTROL):
             return None
         g.entry = _logged(self.journal)
@@ -84,7 +84,7 @@ class _Surface:
         return self._before(g.fault) if g.fault and g.fault.before else None
 
     def _struck(self) -> Fault | None:
-        """The fault of this request, if one is ordered; its log entry and the server learn of it."""
+        """Take this request's fault, if one is ordered, and record it in the log entry and for the server."""
         endpoint = request.endpoint or ""
         fault = self.faults.take(names={endpoint, endpoint.rpartition(".")[2], *self.names()}, path=request.path)
         if fault is not None:
@@ -93,7 +93,7 @@ class _Surface:
         return fault
 
     def _before(self, fault: Fault) -> Response | None:
-        """What *fault* does before the service has the request: hold it back for a while, or answer in its place."""
+        """Apply *fault* before the service sees the request: delay it, or answer in the service's place."""
         if fault.mode is Mode.DELAY:
             request.environ[PAUSE_KEY](fault.seconds)
             return None
@@ -101,14 +101,14 @@ class _Surface:
         return _answer(fault)
 
     def leave(self, response: Response) -> Response:
-        """The answer as the fault leaves it, named and logged."""
+        """Apply the fault to the answer, add its request id, and log it."""
         if not hasattr(g, "entry"):
             return response
-        fault: Fault | None = g.get("fault")  # none where finding it failed
+        fault: Fault | None = g.get("fault")  # missing if looking it up failed
         if fault is not None:
             response = _after(fault, response)
         response.headers[_REQUEST_ID.get(entry().upstream, "X-Request-Id")] = f"{entry().upstream}-{entry().seq}"
-        # What was dropped after its effect keeps the status it would have had.
+        # An answer dropped after its effect is logged with the status it would have had.
         unanswered = fault is not None and fault.before and fault.mode in (Mode.DROP_REQUEST, Mode.DROP_RESPONSE)
         self.journal.complete(entry(), status=None if unanswered else response.status_code)
         return response
@@ -129,7 +129,7 @@ class _Surface:
 
 
 class BadControl(LookupError):
-    """a control request named something the world does not hold"""
+    """A control request for something the world does not contain."""
 
 
 def _bad_control(error: BadControl) -> tuple[Response, int]:
@@ -137,13 +137,13 @@ def _bad_control(error: BadControl) -> tuple[Response, int]:
 
 
 def _release() -> Response:
-    """Give the answers that are late, now; or the next one, if it is about to be late."""
+    """Send delayed answers now, or the next one that is about to be delayed."""
     request.environ[RELEASE_KEY](patience=RELEASE_PATIENCE)
     return jsonify(ok=True)
 
 
 def _logged(journal: Journal) -> Entry:
-    """A new entry for the request that has arrived."""
+    """Return a new log entry for the current request."""
     arrived = journal.arrive(
         method=request.method,
         path=request.path,
@@ -155,13 +155,13 @@ def _logged(journal: Journal) -> Entry:
     )
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() in ("bearer", "token") and token:
-        # Here rather than where it is judged: a request that a fault answers is one made with it, too.
+        # Recorded here rather than during authentication, so that requests answered by a fault have it as well.
         arrived.token_fingerprint = fingerprint(token.strip())
     return arrived
 
 
 def _after(fault: Fault, response: Response) -> Response:
-    """The service's answer, or what *fault* makes of it."""
+    """Return the service's answer, as changed by *fault*."""
     if fault.mode is Mode.FIELDS:
         return _altered(response, fault)
     if not fault.before and fault.mode in (Mode.STATUS, Mode.BODY):

@@ -1,4 +1,4 @@
-"""Rate limits: so much a window for each who is counted. How it is said, and refused beyond, is each upstream's own."""
+"""Fixed-window rate limits per caller. Each upstream has its own headers and refusals."""
 
 import threading
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from deploy.sandbox.surface import BadControl, json_body
 
 @dataclass(frozen=True, kw_only=True)
 class Count:
-    """What somebody has used of a window."""
+    """Use of a caller's current window."""
 
     limit: int
     used: int
     resets: int  # epoch seconds
-    exceeded: bool  # by the request that asked for more than was left; it was not counted
+    exceeded: bool  # the request asked for more than was left, and was not counted
 
     @property
     def remaining(self) -> int:
@@ -31,7 +31,7 @@ class _Window:
 
 
 class Windows:
-    """One for each who is counted; it begins with their first request."""
+    """A window per caller, starting with its first request."""
 
     def __init__(self, *, clock: Clock, limit: int, seconds: int) -> None:
         self._clock = clock
@@ -40,13 +40,13 @@ class Windows:
         self._lock = threading.Lock()
 
     def order(self, *, limit: int, seconds: int, used: int = 0) -> None:
-        """Another limit from now on, of which others have used some; what was counted is forgotten."""
+        """Set another limit, of which other callers have already *used* some. Existing counts are dropped."""
         with self._lock:
             self._limit, self._seconds, self._before = limit, seconds, used
             self._windows.clear()
 
     def count(self, whose: str, cost: int = 1) -> Count:
-        """One more request."""
+        """Count one more request."""
         now = int(self._clock().timestamp())
         with self._lock:
             window = self._windows.get(whose)
@@ -58,12 +58,12 @@ class Windows:
 
 
 def say(headers: Mapping[str, str]) -> None:
-    """The answer to this request has these headers, too."""
+    """Add headers to the current answer."""
     g.limits = {**g.get("limits", {}), **headers}
 
 
 def limit(app: Flask, **windows: Windows) -> None:
-    """Give the answers of *app* what is said of its limits, and the control surface the order of others."""
+    """Add the rate-limit headers to the answers of *app*, and the control endpoint that changes limits."""
     routes = Blueprint("limits", __name__)
 
     @routes.post("/_sandbox/limits")

@@ -1,4 +1,4 @@
-"""The world the sandbox processes agree on: three tenants, their people, and secrets made afresh each time."""
+"""The world that all sandbox processes share: three tenants, their people, and fresh secrets."""
 
 import base64
 import secrets
@@ -31,11 +31,11 @@ def make_world(
     authority: str = "http://127.0.0.1:1",
     app_key: str | None = None,
 ) -> dict[str, Any]:
-    """A JSON-able world for the processes on *ports*, one for each service.
+    """Return a JSON-serializable world for the processes on *ports*, one per service.
 
-    *hooks* say where GitHub, Slack and, if named, Linear send signed deliveries, *callbacks*
-    which redirect URI each provider's client has registered. *authority* issues the capabilities
-    that the invoices are paid by. *app_key* is the private key of GitHub's App, in PEM; else one is made.
+    *hooks* maps GitHub, Slack and optionally Linear to the URL that receives their signed deliveries. *callbacks* maps
+    each provider's client to its registered redirect URI. *authority* issues the capabilities that pay invoices.
+    *app_key* is the GitHub App's private key in PEM; by default one is generated.
     """
     github = _github(ports["github"], hooks["github"], app_key or make_app_key())
     linear = _linear(ports["linear"], hooks.get("linear"))
@@ -89,9 +89,9 @@ def _client(
 
 
 def _organization_client(organization: dict[str, Any], access_seconds: int, redirect_uri: str | None) -> dict[str, Any]:
-    """Linear ties client credentials to the app's own workspace: one client an organization.
+    """Return a client for one organization, since Linear ties client credentials to the app's own workspace.
 
-    With a *redirect_uri* its people may connect through it too.
+    With a *redirect_uri*, its people may also connect through it.
     """
     return {
         "client_id": secrets.token_hex(16),
@@ -186,7 +186,7 @@ def _slack(port: int, hook: str) -> dict[str, Any]:
 
 
 def _standard_secret() -> str:
-    """As Standard Webhooks writes a secret: whsec_ and 24 bytes in base64."""
+    """Return a secret in the format of Standard Webhooks: whsec_ and 24 bytes in base64."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
 
 
@@ -195,7 +195,7 @@ def _slack_id(kind: str) -> str:
 
 
 def make_app_key() -> str:
-    """A private key for GitHub's App, in PEM."""
+    """Return a private key for the GitHub App, in PEM."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()

@@ -1,4 +1,4 @@
-"""A package of one's own with a workflow in it, and its test against the sandbox: what `aswhom new workflow` writes."""
+"""The package that `aswhom new workflow` writes: a workflow, and its test against the sandbox."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from string import Template
 from identity.errors import BadInput
 from pipeline.workflow import Registry
 
-#: Template → where it goes, below the package's folder.
+#: Template → its path below the package's folder.
 FILES = {
     "pyproject.toml.in": "pyproject.toml",
     "README.md.in": "README.md",
@@ -25,9 +25,9 @@ FILES = {
 
 
 def write(name: str, folder: Path, *, workflows: Registry) -> list[Path]:
-    """Write the package of that name into *folder*, which must not exist; returns its files.
+    """Write a package into *folder*, which must not exist. Return its files.
 
-    Raises BadInput, also for the name of one of the installed *workflows*.
+    Raise BadInput, also if *name* belongs to an installed workflow of *workflows*.
     """
     if len(name) > 40 or not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
         raise BadInput(

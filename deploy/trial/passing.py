@@ -1,4 +1,4 @@
-"""How time passes in a ledger where nothing waits for a clock. It moves dates, and no state."""
+"""Simulated passage of time in a trial's ledger. It moves timestamps and changes no state."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pipeline.tables import attempts, jobs, steps
 
 
 def time_passes(connection: Connection) -> None:
-    """Whatever waits for a moment waits no longer, and what its job did before lies further back by as much."""
+    """Make everything due that waits for a time, and shift the job's earlier steps and attempts back by as much."""
     now = datetime.now(UTC)
     waits = (jobs.c.state == JobState.QUEUED) | jobs.c.wait.in_((Wait.TIME, Wait.ONCE, Wait.UPSTREAM))
     for job in connection.execute(select(jobs.c.id, jobs.c.due_at).where(waits, jobs.c.due_at > now)).all():
         left = job.due_at - now
-        # What ends a sleep is when its step was opened, and what ends patience is when its first attempt was.
+        # A sleep is measured from its step's opening, and patience from the first attempt.
         for statement in (
             update(jobs).where(jobs.c.id == job.id).values(due_at=now),
             update(steps).where(steps.c.job_id == job.id).values(_earlier(left, steps.c.opened_at, steps.c.closed_at)),

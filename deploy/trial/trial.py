@@ -1,4 +1,4 @@
-"""One trial: the workflows that are installed run against the sandbox, and nothing runs but what is let run."""
+"""A trial: installed workflows run against the sandbox, and only when the test lets them."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ from pipeline.tables import attempts, jobs
 from pipeline.throttle.breaker_state import HostBreaker
 from pipeline.workflow import Tick
 
-BASE_URL = "http://127.0.0.1:1"  # where callbacks would come back to: they are read from the redirect instead
-ROUNDS = 80  # of a settlement
-NEVER_OPEN = HostBreaker(threshold=1_000_000)  # it would wait by a clock, and here time passes in the ledger alone
+BASE_URL = "http://127.0.0.1:1"  # nothing listens there: callbacks are read from the redirect
+ROUNDS = 80  # at most, in `settle`
+NEVER_OPEN = HostBreaker(threshold=1_000_000)  # a breaker waits in real time, and here time passes only in the ledger
 
 
 class NoRing:
-    """Nobody is rung: the trial looks for what is due."""
+    """A ring that rings nobody: the trial itself looks for due jobs."""
 
     def jobs(self, bells: object) -> bool:
         return False
@@ -67,10 +67,10 @@ class NoRing:
 
 
 class Trial:
-    """A context. Its tenants and their people are the sandbox's (`deploy.sandbox.world`): ada of acme, say."""
+    """A context. Its tenants and people are the sandbox's (`deploy.sandbox.world`), for example ada of acme."""
 
     def __init__(self, folder: Path) -> None:
-        """*folder* is an empty one: the ledger and the upstreams' logs come to lie there."""
+        """Use *folder*, which must be empty, for the ledger and the upstreams' logs."""
         self._folder = folder
         self._closing = ExitStack()
         self._numbers = itertools.count(1)
@@ -98,7 +98,7 @@ class Trial:
     def __exit__(self, *exc: object) -> None:
         self._closing.close()
 
-    # What people and senders do
+    # Acts of people and senders
 
     def enable(self, workflow: str, tenant: str, config: Mapping[str, Any] | None = None) -> None:
         """Switch a workflow on for a tenant, as `aswhom workflows enable` does."""
@@ -107,13 +107,13 @@ class Trial:
         self.runtime.database.write(on)
 
     def policy(self, tenant: str, text: str) -> None:
-        """Put a policy into force for a tenant, as `aswhom policy apply` does."""
+        """Put a tenant's policy into force, as `aswhom policy apply` does."""
         self.runtime.database.write(partial(put_in_force, tenant=tenant, text=text, act=self._act(), over=None))
 
     def own_upstream(self, provider: str, tenant: str, *, url: str, key: str, scopes: tuple[str, ...] = ()) -> None:
-        """A server of the test's own, on 127.0.0.1: the tenant's service acts there by *key*, which has *scopes*.
+        """Register your own server on 127.0.0.1, where the tenant's service acts by *key*, which has *scopes*.
 
-        The connection is `PROVIDER-TENANT`. Raises Misconfigured for a provider that there is not.
+        The connection's id is `PROVIDER-TENANT`. Raise Misconfigured for an unknown provider.
         """
         profile_of(PROFILES, provider)
         Provision(self.runtime, self.upstreams.world, now=datetime.now(UTC)).by_key(
@@ -121,7 +121,7 @@ class Trial:
         )
 
     def alias(self, tenant: str, login: str) -> None:
-        """An admin says that this user of GitHub's is that person of the tenant, who has not connected for it."""
+        """Link a GitHub user to a person of the tenant as an admin would, without a connect."""
         (user,) = [user for user in self.upstreams.world["github"]["users"] if user["login"] == login]
         link = partial(
             link_alias,
@@ -136,9 +136,9 @@ class Trial:
         self.runtime.database.write(link)
 
     def connect(self, tenant: str, login: str, through: str) -> None:
-        """A person connects an account on the provider's page; *through* is a connection's id, `github` say.
+        """Connect a person's account on the provider's page. *through* is a connection's id, such as `github`.
 
-        Raises NotConnected.
+        Raise NotConnected.
         """
         key = AccountKey(tenant=tenant, connection=through, principal=f"{tenant}.{login}")
         browser, now = secrets.token_urlsafe(32), datetime.now(UTC)
@@ -156,7 +156,7 @@ class Trial:
             raise NotConnected(f"{key} is not connected: {ended}")
 
     def pull_request(self, repo: str, author: str, *, labels: tuple[str, ...] = (), title: str = "A change") -> int:
-        """Somebody opens a pull request, and GitHub tells of it; its number."""
+        """Open a pull request and deliver GitHub's event for it. Return its number."""
         asked = {"repo": repo, "author": author, "title": title, "labels": list(labels)}
         opened = self.upstreams.order("github", "pulls", hold=True, **asked)
         for guid in opened["deliveries"]:
@@ -173,7 +173,7 @@ class Trial:
         through: str = "",
         installation: str | None = None,
     ) -> tuple[str, ...]:
-        """A delivery whose signature holds; the jobs that it started."""
+        """Accept a delivery as if its signature were valid. Return the jobs it started."""
         delivery = SignedDelivery(
             source=source,
             connection=through or source,
@@ -188,9 +188,9 @@ class Trial:
         return self.runtime.intake.accept(delivery, matches, outcome=DeliveryOutcome.IGNORED, reason="").jobs
 
     def tick(self, workflow: str, tenant: str, *, schedule: str = "") -> str:
-        """A schedule has come to a slot, which is now, whatever it says; the job. Raises BadInput.
+        """Fire a schedule now, whatever its cron line says, and return the job. Raise BadInput.
 
-        It is the workflow's own, or the tenant's *schedule* of that name.
+        It is the workflow's own schedule, or the tenant's named *schedule*.
         """
         declared, now = self.runtime.workflows.get(workflow), datetime.now(UTC)
         if not issubclass(Tick, declared.event):
@@ -208,9 +208,10 @@ class Trial:
         return job
 
     def revoke(self, kind: str, key: str, *, tenant: str | None = None) -> str:
-        """Withdraw authority, as `aswhom revoke` does: `revoke("user", "ada", tenant="acme")`; the revocation's id.
+        """Revoke, for example `revoke("user", "ada", tenant="acme")`, and return the revocation's id.
 
-        It is effective at once; what follows of it comes with the next `settle`. Raises BadInput.
+        It works as `aswhom revoke` does, and is effective immediately. Its consequences follow with the next `settle`.
+        Raise BadInput.
         """
         if kind not in list(ScopeKind):
             *others, last = ScopeKind
@@ -227,7 +228,7 @@ class Trial:
         return id
 
     def answer(self, job: str, login: str, *, yes: bool) -> None:
-        """A person of the tenant answers the approval that a job waits for. Raises BadInput where it does not count."""
+        """Answer the approval that a job waits for, as a person of the tenant. Raise BadInput if it does not count."""
         asked = select(approvals.c.id).where(approvals.c.job_id == job, approvals.c.state == ApprovalState.OPEN)
         found = self._rows(asked)
         view = self.runtime.database.read(lambda c: approval(c, found[0].id)) if found else None
@@ -249,18 +250,18 @@ class Trial:
     def _act(self) -> Act:
         return Act(audit_id=self.runtime.ids("aud"), by="admin:trial", now=datetime.now(UTC))
 
-    # Work, and what is seen of it
+    # Work and its effects
 
     def work(self, workflow: str) -> list[Row[Any]]:
-        """Let every job that is due run once, and no time pass: a job that sleeps, sleeps; the jobs of *workflow*."""
+        """Run every due job once, and return the jobs of *workflow*. No time passes, so sleeping jobs sleep on."""
         for job in self._rows(select(jobs.c.id).where(jobs.c.state == JobState.QUEUED).order_by(jobs.c.accepted)):
             self.runtime.worker.handle(job.id)
         return self._rows(select(jobs).where(jobs.c.workflow == workflow).order_by(jobs.c.accepted))
 
     def settle(self, workflow: str, *, rounds: int = ROUNDS) -> list[Row[Any]]:
-        """Let time pass and work be done until every job has ended or waits for a person; the jobs of *workflow*.
+        """Let work run and time pass until every job has ended or waits for a person. Return the jobs of *workflow*.
 
-        Raises Unavailable if some are not at rest after so many *rounds*.
+        Raise Unavailable if some are still moving after *rounds*.
         """
         duties = {duty.name: duty for duty in self.runtime.duties()}
         for _ in range(rounds):
@@ -275,7 +276,7 @@ class Trial:
         raise Unavailable(f"after {rounds} rounds of work, these still move: {', '.join(moving)}")
 
     def writes(self, job: str) -> list[tuple[str, str]]:
-        """What a job changed, by the upstreams' own logs: where, and by whom in their words."""
+        """Return a job's changes from the upstreams' own logs: the upstream, and the actor in its words."""
         made = {attempt.id for attempt in self._rows(select(attempts.c.id).where(attempts.c.job_id == job))}
         log = [entry for name in SERVICES for entry in self.upstreams.read(name, "log")]
         effects = [entry for entry in log if entry["effect"] and entry["attempt"] in made]

@@ -1,4 +1,4 @@
-"""The sandbox's processes, started for one trial and gone after it."""
+"""The sandbox's processes, run for the duration of one trial."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from identity.errors import Unavailable
 
 
 class Upstreams:
-    """Pretend GitHub, Linear, Slack and the others, with what they are told and what they logged."""
+    """Simulated GitHub, Linear, Slack and others, with their control endpoints and logs."""
 
     def __init__(self, world: dict[str, Any], http: httpx.Client) -> None:
         self.world = world
@@ -32,7 +32,7 @@ class Upstreams:
         return str(self.world[service]["url"]) + path
 
     def order(self, service: str, path: str, **body: object) -> Any:
-        """Something on a process's control surface, which deploy/sandbox/README.md describes."""
+        """Post to a process's control endpoint, as described in deploy/sandbox/README.md."""
         return self.http.post(self.url(service, f"/_sandbox/{path}"), json=body).raise_for_status().json()
 
     def read(self, service: str, path: str) -> Any:
@@ -41,9 +41,9 @@ class Upstreams:
 
 @contextmanager
 def upstreams(folder: Path, *, base_url: str) -> Iterator[Upstreams]:
-    """Run every process of the sandbox; *base_url* is where its consent pages lead back to."""
+    """Run every sandbox process. *base_url* is where its consent pages redirect back to."""
     ports = dict(zip((*SERVICES, "nobody"), free_ports(len(SERVICES) + 1), strict=True))
-    nobody = f"http://127.0.0.1:{ports['nobody']}"  # deliveries are held back, so they are fetched and not sent
+    nobody = f"http://127.0.0.1:{ports['nobody']}"  # deliveries are held, and fetched rather than sent
     world = make_world(
         ports=ports,
         hooks=dict.fromkeys(("github", "slack", "linear"), nobody),

@@ -374,7 +374,7 @@ def test_an_account_whose_person_the_provider_wanted_goes_on_with_what_it_has_on
     acme.needs_reconnect()
     assert "did not ask for its person" in acme.cli.json("accounts", "retry", acme.id, code=1)["message"]
     none = acme.cli.json("accounts", "retry", "--connection", "github", code=1)["message"]
-    assert none.endswith("of no account of github: there is none to try again")
+    assert none.endswith("no account of github waits for its person: there is nothing to retry")
     assert acme.cli("accounts", "retry").exit_code != 0
 
 

@@ -155,7 +155,7 @@ def test_a_whole_verification_is_stated_and_the_next_one_goes_on_behind_it(recor
     later = recorded.json("audit", "verify", "--since", said)
     assert (later["whole"], later["first"], later["count"]) == (False, 4, 1)
     told = recorded("audit", "verify", "--since", said).output
-    assert "the chain holds: 1 record(s); what is before 4 was verified at" in told
+    assert "the chain holds: 1 record(s); records before 4 were verified at" in told
 
     assert "exists" in recorded.json("audit", "verify", "--statement", said, code=1)["message"]
     assert "a checkpoint is none" in recorded.json("audit", "verify", "--since", str(kept), code=1)["message"]

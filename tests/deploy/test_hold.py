@@ -68,7 +68,7 @@ def test_a_signal_that_may_be_a_replay_is_told_of_before_the_release(cli: Cli) -
             at.write(partial(made, id=id, doubt=doubt))
     cli.json("hold", "set", "--why", "a drill")
     assert cli.json("hold", "show")["doubted"] == ["rev-2"]
-    assert "may be a replay wait for their provider's word (rev-2)" in cli("hold", "show").output
+    assert "may be a replay wait for the provider's answer (rev-2)" in cli("hold", "show").output
     assert "(rev-2)" in cli("hold", "release").output
 
 
@@ -191,15 +191,15 @@ def test_a_ledger_on_whose_data_directory_an_up_runs_is_not_marked(cli: Cli) -> 
 def test_where_the_ledger_is_lost_none_is_made_and_nobody_is_sent_to_make_one(cli: Cli) -> None:
     (cli.data_dir / "ledger.db").unlink()
     for command in (("hold", "show"), ("db", "restored", "--why", "x", "--yes"), ("tenants", "list")):
-        assert "but its keys are there: put its backup there" in cli.json(*command, code=1)["message"]
+        assert "but there are keys: restore its backup" in cli.json(*command, code=1)["message"]
     assert not (cli.data_dir / "ledger.db").exists()
 
 
 def test_a_ledger_that_is_made_under_old_keys_is_told_of_first(cli: Cli) -> None:
-    assert "a new and empty one is made" not in cli("init").output
+    assert "a new, empty one is created" not in cli("init").output
     (cli.data_dir / "ledger.db").unlink()
     note, last = cli("init").output.splitlines()
-    assert note.startswith("the keys are there and no ledger is, so a new and empty one is made.")
+    assert note.startswith("there are keys but no ledger, so a new, empty one is created.")
     assert last.startswith("Ready.")
 
 
@@ -247,7 +247,7 @@ def test_a_job_that_waits_for_the_release_says_so(cli: Cli) -> None:
     unfinished = [job["id"] for job in cli.json("jobs", "list", "--unfinished")]
     assert sorted(unfinished) == ["queued", "waiting"]
     assert len(cli.json("jobs", "list", "--unfinished", "--limit", "1")) == 1
-    assert "leave out --state" in cli.json("jobs", "list", "--unfinished", "--state", "done", code=1)["message"]
+    assert "do not also give --state" in cli.json("jobs", "list", "--unfinished", "--state", "done", code=1)["message"]
     assert "nothing goes out" not in cli("jobs", "show", "queued").output
     cli.json("hold", "set", "--why", "a drill")
     assert "nothing goes out (a drill)" in cli("jobs", "list").stderr

@@ -31,7 +31,7 @@ def test_an_installation_given_to_the_wrong_tenant_is_taken_back_and_given_to_th
     right = ("installations", "add", *OF, "acme")
     assert "aswhom installations remove github 42" in given.json(*right, code=1)["message"]
     asked = given("installations", "remove", *OF)
-    assert (asked.exit_code, "installation 42 of github, globex's, be nobody's?" in asked.output) == (2, True)
+    assert (asked.exit_code, "Take installation 42 of github from globex" in asked.output) == (2, True)
     assert given.json(*REMOVE) == {"connection": "github", "external_id": "42", "tenant": "globex"}
     given.json(*right)
     assert [row["tenant_id"] for row in given.json("installations", "list")] == ["acme"]
@@ -120,9 +120,9 @@ def test_a_tenants_own_app_that_lists_nothing_is_pointed_at(given: Cli) -> None:
     assert unlisted() == []
     removed = given("installations", "remove", "linear-acme", "ORG", "--yes").output
     (says,) = unlisted()
-    assert "lists no workspace or organization any more, so what names one is kept as ignored" in says
+    assert "lists no workspace or organization any more, so whatever names one is stored as ignored" in says
     for told_of_ends in (removed, says):
-        assert "it ends acme's accounts, whosever it is" in told_of_ends
+        assert "ends acme's accounts, whoever owned it" in told_of_ends
 
 
 def test_doctor_names_what_was_left_out_and_an_organization_that_is_listed_by_a_workspace(given: Cli) -> None:
@@ -181,11 +181,11 @@ def test_of_one_that_a_tenants_own_connection_lists_no_more_it_is_said_what_beco
     given.json("connections", "add", "github", *own, input="s3cret")
     for one in ("77", "78"):
         given.json("installations", "add", "own", one, "acme")
-    then = "what names it is kept as ignored from now on, and no provider sends it again"
+    then = "deliveries that name it are stored as ignored from now on, and no provider sends them again"
     asked = given("installations", "remove", "own", "77")
     assert f"No longer list installation 77 of own ({then})?" in asked.output
     done = given("installations", "remove", "own", "77", "--yes")
     assert done.output == f"installation 77 of own is no longer listed: {then}\n"
     last = given("installations", "remove", "own", "78", "--yes")
-    assert last.output.endswith("so own takes nothing that names an installation until one is\n")
+    assert last.output.endswith("so own ignores everything that names an installation until one is\n")
     assert f"{then}; none is listed then" in last.output

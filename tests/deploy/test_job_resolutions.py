@@ -96,4 +96,4 @@ def test_what_is_meant_has_to_be_said(cli: Cli, said: tuple[str, ...]) -> None:
 
 def test_nobody_can_have_looked_for_what_is_still_to_be_sent(cli: Cli, in_doubt: list[str]) -> None:
     ahead = f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%d}"
-    assert "lies ahead" in cli.json(*window(in_doubt[4], until=ahead), "--yes", code=1)["message"]
+    assert "--until is in the future" in cli.json(*window(in_doubt[4], until=ahead), "--yes", code=1)["message"]

@@ -211,7 +211,7 @@ def test_a_word_is_about_the_calls_of_one_step(cli: Cli) -> None:
 def test_a_word_about_a_call_without_effect_lets_its_job_go_on(cli: Cli, in_doubt: str) -> None:
     assert cli("jobs", "resolve", in_doubt).exit_code == 2  # it has to be said which
     both = cli("jobs", "resolve", in_doubt, "--effect", "--no-effect", "--yes", "--call", call_of(cli, in_doubt))
-    assert (both.exit_code, "say --effect or --no-effect" in both.output) == (2, True)
+    assert (both.exit_code, "give either --effect or --no-effect" in both.output) == (2, True)
     assert cli("jobs", "resolve", in_doubt, "--no-effect", "--result", "-", input="{}").exit_code == 2
     asked = cli("jobs", "resolve", in_doubt, "--no-effect")
     assert asked.exit_code == 2
@@ -318,7 +318,7 @@ def test_a_cause_of_more_jobs_than_come_back_at_once_goes_from_the_oldest_on_and
     oldest = sorted(f"many_{number}" for number in range(MOST + 1))[:MOST]
     assert (would["would_replay"], would["more"]) == (oldest, True)
     told = dead("jobs", "replay", "--cause", cause, "--dry-run").stderr
-    assert f"the oldest {MOST} of that cause: say the same again for those behind them" in told
+    assert f"the oldest {MOST} of that cause: repeat the command for the rest" in told
 
 
 def test_a_cause_is_found_behind_more_dead_jobs_than_are_shown(dead: Cli) -> None:

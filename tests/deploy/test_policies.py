@@ -61,7 +61,8 @@ def test_a_misspelt_name_or_an_unknown_approver_is_found_and_not_put_into_force(
     assert nobody.startswith("four eyes: the approver bbo is no user of tenant acme: ")
     assert "`aswhom aliases add --tenant acme --user bbo`" in nobody
     assert (
-        "names what is not there" in cli.json("policy", "apply", "acme", "-", "--yes", input=wrong, code=1)["message"]
+        "contains names that do not exist"
+        in cli.json("policy", "apply", "acme", "-", "--yes", input=wrong, code=1)["message"]
     )
     assert cli.json("policy", "history", "acme") == []
     assert "not TOML" in cli.json("policy", "check", "acme", "-", input="[[", code=1)["message"]

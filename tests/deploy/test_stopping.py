@@ -206,7 +206,7 @@ def test_a_request_for_a_token_that_was_on_the_wire_is_told(acme: Cli) -> None:
     (told,) = acme.json("revocations", "show", made)["receipt"]["token_requests"]
     assert (told["id"], told["kind"], told["outcome"]) == ("ref-1", "refresh", "open")
     shown = acme("revocations", "show", made).output
-    assert "1 request(s) for tokens were on the wire" in shown
+    assert "1 token request(s) were in flight" in shown
     assert "ref-1" in shown
 
 

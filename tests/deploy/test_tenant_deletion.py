@@ -85,7 +85,7 @@ def test_what_its_revocation_has_not_taken_yet_is_not_shredded(two: Cli) -> None
     advance(two, of)
     with Installation(load(data_dir=two.data_dir)) as at:
         at.write(lambda c: c.execute(update(revocations).values(collected_at=None)).rowcount)
-    assert "still to be taken" in two.json("tenants", "delete", "acme", *NOW, code=1)["why"]
+    assert "still to be collected" in two.json("tenants", "delete", "acme", *NOW, code=1)["why"]
     advance(two, of)
     assert two.json("tenants", "delete", "acme", *NOW)["deleted"]
 

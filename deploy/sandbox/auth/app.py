@@ -1,4 +1,4 @@
-"""Puts the authorization server together."""
+"""Assembly of the authorization server."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def create_auth(world: dict[str, Any], *, journal: Journal, clock: Clock) -> Fla
     equip(
         app,
         journal=journal,
-        names=lambda: {request.path.split("/")[1]},  # the provider: a fault may ask for one alone
+        names=lambda: {request.path.split("/")[1]},  # the provider, to which a fault may be limited
         unprocessed=lambda: unprocessed(presentations),
     )
     for provider in PROVIDERS.values():
@@ -37,7 +37,7 @@ def create_auth(world: dict[str, Any], *, journal: Journal, clock: Clock) -> Fla
     @app.post("/linear/oauth/revoke")
     @app.post("/salesforce/services/oauth2/revoke")
     def revoke() -> tuple[str, int] | Response:
-        """Linear's and Salesforce's: 200 when the token was ended, 400 when there was nothing to end."""
+        """Linear's and Salesforce's revocation: 200 if a token was ended, 400 if there was none to end."""
         bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
         token = next((request.form[name] for name in _REVOKE_FIELDS if name in request.form), bearer)
         entry().token_fingerprint = fingerprint(token)

@@ -1,4 +1,4 @@
-"""The authorization endpoint: a plain page where a person is chosen and says yes or no."""
+"""The authorization endpoint: a plain page on which a person is chosen and allows or denies."""
 
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -34,11 +34,11 @@ PAGE = """<!doctype html>
 
 
 class Malformed(Exception):
-    """The request can't be trusted with a redirect: the person is told, the client is not."""
+    """A request that must not lead to a redirect. The person is told, the client is not."""
 
 
 class Declined(Exception):
-    """The client is told, by redirect; RFC 6749 §4.1.2.1."""
+    """A refusal reported to the client by redirect (RFC 6749 §4.1.2.1)."""
 
     def __init__(self, code: str, location: str) -> None:
         super().__init__(code)
@@ -132,7 +132,7 @@ def _read(fields: MultiDict[str, str], provider: Provider, registry: Registry) -
     def decline(code: str, description: str) -> Declined:
         return Declined(code, _location(redirect_uri, state, error=code, error_description=description))
 
-    # GitHub has no response_type; where one is given it must be ours.
+    # GitHub has no response_type. If one is given, it must be code.
     if fields.get("response_type", "code" if not provider.has_scopes else "") != "code":
         raise decline("unsupported_response_type", "response_type must be code")
     challenge = fields.get("code_challenge", "")
@@ -154,7 +154,7 @@ def _read(fields: MultiDict[str, str], provider: Provider, registry: Registry) -
 
 
 def asked_scopes(provider: Provider, text: str) -> tuple[str, ...]:
-    """The scopes asked for, by comma or space, and those that the provider always grants."""
+    """Return the requested scopes, separated by comma or space, plus those the provider always grants."""
     return tuple(dict.fromkeys([*provider.always_granted, *text.replace(",", " ").split()]))
 
 

@@ -1,4 +1,4 @@
-"""What tests may order here, and what the upstream processes may ask."""
+"""Control endpoints for tests, and internal endpoints for the upstream processes."""
 
 import hmac
 from collections.abc import Callable
@@ -16,7 +16,7 @@ KEY_HEADER = "X-Sandbox-Key"
 
 
 def control(registry: Registry, grants: Grants, presentations: Presentations) -> Blueprint:
-    """The routes of a test."""
+    """Return the endpoints for tests."""
     routes = Blueprint("control", __name__)
 
     def selected() -> Which:
@@ -46,7 +46,7 @@ def control(registry: Registry, grants: Grants, presentations: Presentations) ->
 
 
 def internal(registry: Registry, grants: Grants, *, key: str) -> Blueprint:
-    """The routes of the upstream processes, behind the internal key."""
+    """Return the endpoints for the upstream processes, protected by the internal key."""
     routes = Blueprint("internal", __name__)
 
     def keyed(view: Callable[[], Response]) -> Callable[[], Response]:
@@ -69,7 +69,7 @@ def internal(registry: Registry, grants: Grants, *, key: str) -> Blueprint:
     @routes.post("/_sandbox/kill_token")
     @keyed
     def kill_token() -> Response:
-        """End the grant of one token of the client."""
+        """End the grant of one of the client's tokens."""
         body = json_body("token", "client_id")
         access = grants.find(body["token"])
         if access is None or access.grant.client.client_id != body["client_id"]:
@@ -79,7 +79,7 @@ def internal(registry: Registry, grants: Grants, *, key: str) -> Blueprint:
     @routes.post("/_sandbox/kill_credential")
     @keyed
     def kill_credential() -> Response:
-        """End the grant of an access token or of a refresh token, of whichever client."""
+        """End the grant of an access or refresh token of any client."""
         return jsonify(killed=grants.kill(json_body("token")["token"]))
 
     @routes.post("/_sandbox/kill_authorization")

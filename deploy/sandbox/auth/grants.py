@@ -1,11 +1,11 @@
-"""Grants and what hangs from them: codes, access tokens, rotating refresh tokens.
+"""Grants, with their codes, access tokens and rotating refresh tokens.
 
-The laws:
+The rules:
 
 - a code and a refresh token each work once;
-- a second presentation of either kills the grant it belongs to, newest tokens included, unless the provider does not
-  rotate or grants some grace;
-- only fingerprints are kept, lifetimes are checked at use.
+- a second presentation of either kills its grant, newest tokens included, unless the provider does not rotate or
+  allows a grace period;
+- only fingerprints are kept, and lifetimes are checked at use.
 """
 
 import base64
@@ -27,7 +27,7 @@ CODE_LIFE = timedelta(minutes=10)
 
 
 class Refused(Exception):
-    """The token endpoint says no; *code* is RFC 6749's word for it."""
+    """A refusal by the token endpoint. *code* is RFC 6749's error code."""
 
     def __init__(self, code: str, description: str, *, grant: "Grant | None" = None) -> None:
         super().__init__(description)
@@ -73,7 +73,7 @@ class Refresh:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """What a successful answer carries."""
+    """The tokens of a successful answer."""
 
     grant: Grant
     access_token: str
@@ -82,7 +82,7 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Which:
-    """Some of a provider's grants: a client's, a person's, an organization's, or all."""
+    """A selection of a provider's grants: a client's, a person's, an organization's, or all."""
 
     provider: str
     client_id: str | None = None
@@ -99,7 +99,7 @@ class Which:
 
 
 class Grants:
-    """The store. Callers that log what they decide hold `lock` around both."""
+    """The store. A caller that also logs its decision holds `lock` around both."""
 
     def __init__(self, *, clock: Clock, providers: Mapping[str, Provider] = PROVIDERS) -> None:
         self.lock = threading.RLock()
@@ -121,7 +121,7 @@ class Grants:
         scopes: tuple[str, ...],
         acts_as_app: bool,
     ) -> str:
-        """The code for what *person* has just allowed."""
+        """Return the code for a consent of *person*."""
         with self.lock:
             grant = self._grant(
                 client, person, organization=person.organization, scopes=scopes, acts_as_app=acts_as_app
@@ -176,7 +176,7 @@ class Grants:
             return self._issue(grant)
 
     def for_person(self, client: Client, person: Person, *, scopes: tuple[str, ...]) -> Pair:
-        """What a consent of *person* would come to, without a browser."""
+        """Issue the tokens of a consent of *person*, without a browser."""
         with self.lock:
             grant = self._grant(client, person, organization=person.organization, scopes=scopes, acts_as_app=False)
             return self._issue(grant)
@@ -187,7 +187,7 @@ class Grants:
             return self._issue(grant, refreshable=False)
 
     def find(self, token: str) -> Access | None:
-        """The access token, dead or alive."""
+        """Return the access token, dead or alive."""
         with self.lock:
             return self._access.get(fingerprint(token))
 
@@ -196,7 +196,7 @@ class Grants:
             return access.alive and access.grant.alive and access.expires_at > self._clock()
 
     def kill(self, token: str) -> bool:
-        """End the grant of an access or refresh token; False if there was nothing to end."""
+        """End the grant of an access or refresh token. Return False if there was none to end."""
         with self.lock:
             held = self._access.get(fingerprint(token)) or self._refresh.get(fingerprint(token))
             if held is None or not held.grant.alive:
@@ -205,7 +205,7 @@ class Grants:
             return True
 
     def expire(self, which: Which) -> int:
-        """End the live access tokens of the matching grants now; refresh tokens stay."""
+        """Expire the live access tokens of matching grants now. Refresh tokens stay valid."""
         with self.lock:
             now = self._clock()
             accesses = [access for grant in self._matching(which) for access in grant.accesses]
@@ -264,5 +264,5 @@ class Grants:
 
 
 def _s256(verifier: str) -> str:
-    """RFC 7636 §4.2."""
+    """Return the S256 code challenge (RFC 7636 §4.2)."""
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()

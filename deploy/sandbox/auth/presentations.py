@@ -1,4 +1,4 @@
-"""Which credentials were presented to the token endpoint, in order, and what became of each."""
+"""The credentials presented to the token endpoint, in order, with their outcomes."""
 
 import threading
 from dataclasses import asdict, dataclass

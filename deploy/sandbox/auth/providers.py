@@ -1,27 +1,27 @@
-"""How the authorization servers of the providers differ."""
+"""Differences between the providers' authorization servers."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provider:
-    """One provider's habits, as published."""
+    """A provider's behaviour, as published."""
 
     name: str
     authorize_path: str
     token_path: str
     access_prefix: str
     refresh_prefix: str
-    refresh_seconds: int | None  # None: until used
+    refresh_seconds: int | None  # None: no expiry
     refresh_kills_access: bool  # the old access token dies with the old refresh token
     has_scopes: bool
     form_encoded: bool  # answers form-encoded unless asked for JSON
     errors_in_200: bool
-    names_lifetime: bool = True  # whether an answer says how long its access token lives
+    names_lifetime: bool = True  # whether answers have expires_in
     rotates: bool = True  # a refresh token works once
-    grace_seconds: float = 0  # so long after its first use a refresh token may be presented again
+    grace_seconds: float = 0  # how long after its first use a refresh token may be presented again
     always_form: bool = False  # form-encoded even if asked for JSON
-    always_granted: tuple[str, ...] = ()  # whatever was asked for
+    always_granted: tuple[str, ...] = ()  # scopes granted in addition to the requested ones
 
 
 # docs.github.com: "Refreshing user access tokens"; ghu_ and ghr_ are its published prefixes.

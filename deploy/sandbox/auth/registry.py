@@ -1,4 +1,4 @@
-"""Who the authorization server knows: client registrations and people, read from the world."""
+"""Client registrations and people known to the authorization server, read from the world."""
 
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,13 +9,13 @@ from typing import Any, Self
 @dataclass(frozen=True, kw_only=True)
 class Client:
     client_id: str
-    client_secret: str | None  # None: any will do
+    client_secret: str | None  # None: any is accepted
     provider: str
     redirect_uris: tuple[str, ...] | None  # None: any
     grants: frozenset[str]
     access_seconds: int
-    scopes: frozenset[str] | None  # that it may ask for; None: any
-    organization: str | None  # Linear: whose app a client_credentials client is
+    scopes: frozenset[str] | None  # scopes it may request; None: any
+    organization: str | None  # Linear: the organization of a client_credentials client
 
     def knows(self, secret: str) -> bool:
         return self.client_secret is None or hmac.compare_digest(self.client_secret.encode(), secret.encode())
@@ -29,13 +29,13 @@ class Client:
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
-    """Someone who can consent. *name* is the GitHub login or the name in Linear."""
+    """A person who can consent. *name* is the GitHub login or the name at another provider."""
 
     provider: str
     id: str
     name: str
     tenant: str
-    organization: str | None  # Linear, Salesforce: the one the person is in
+    organization: str | None  # the person's organization at Linear or Salesforce
     aliases: frozenset[str]
 
 
@@ -62,7 +62,7 @@ class Registry:
         return client if client and client.provider == provider else None
 
     def person(self, provider: str, reference: str) -> Person | None:
-        """The person called *reference* (name, id or e-mail) at *provider*."""
+        """Return the person with the name, id or e-mail *reference* at *provider*."""
         return next((who for who in self.of(provider) if reference in who.aliases), None)
 
     def of(self, provider: str) -> list[Person]:

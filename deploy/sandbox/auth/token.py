@@ -14,7 +14,7 @@ from deploy.sandbox.auth.registry import Client, Registry
 from deploy.sandbox.fingerprint import fingerprint
 from deploy.sandbox.surface import entry, touched
 
-# GitHub's words for the same refusals.
+# GitHub's error codes for the same refusals.
 GITHUB_WORDS = {
     "invalid_client": "incorrect_client_credentials",
     "authorization_code": "bad_verification_code",
@@ -29,7 +29,7 @@ def token_endpoint(provider: Provider, registry: Registry, grants: Grants, prese
     @endpoint.post(provider.token_path, endpoint="token")
     def token() -> Response:
         kind, (client_id, secret) = _kind(provider), _client_credentials()
-        with grants.lock:  # so the presentations are in the order of the decisions
+        with grants.lock:  # keeps presentations in the order of decisions
             try:
                 client = _authenticate(provider, registry, client_id, secret)
                 pair = _exchange(provider, grants, client, kind)
@@ -45,7 +45,7 @@ def token_endpoint(provider: Provider, registry: Registry, grants: Grants, prese
 
 
 def unprocessed(presentations: Presentations, providers: Iterable[Provider] = tuple(PROVIDERS.values())) -> None:
-    """Record what was presented with a request that a fault answered first."""
+    """Record the credential of a request that a fault answered first."""
     for provider in providers:
         if request.path == provider.token_path:
             _record(presentations, provider, _kind(provider), outcome="not_processed", grant=None)
@@ -59,7 +59,7 @@ def _exchange(provider: Provider, grants: Grants, client: Client, kind: str) -> 
     match kind:
         case "authorization_code":
             redirect_uri = request.form.get("redirect_uri")
-            if redirect_uri is None and provider.has_scopes:  # GitHub alone lets it be left out
+            if redirect_uri is None and provider.has_scopes:  # only GitHub makes it optional
                 raise Refused("invalid_request", "redirect_uri is missing")
             verifier = request.form.get("code_verifier", "")
             return grants.redeem(client, _credential(kind), verifier=verifier, redirect_uri=redirect_uri)

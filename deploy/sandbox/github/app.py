@@ -1,4 +1,4 @@
-"""Puts the GitHub process together. Its base URL stands for api.github.com."""
+"""Assembly of the GitHub process. Its base URL stands for api.github.com."""
 
 from functools import partial
 from typing import Any

@@ -1,6 +1,6 @@
-"""What a client may ask about and do to the tokens its users gave it; authenticated by client id and secret.
+"""A client's endpoints for its users' tokens, authenticated by client id and secret.
 
-A user's authorization that ends by such a request is told of as if the user had withdrawn it: by the same bytes.
+An authorization that ends by such a request triggers the same event, byte for byte, as one that the user withdraws.
 """
 
 import hmac
@@ -25,7 +25,7 @@ def authorizations(
     routes = Blueprint("authorizations", __name__)
 
     def named_token(client_id: str) -> str:
-        """The token the client asks about."""
+        """Return the token in the client's request."""
         basic = request.authorization
         if client_id != github["client_id"]:
             raise Refused(*NOT_FOUND)
@@ -82,7 +82,7 @@ def authorizations(
             raise Refused(422, "Validation Failed")
         entry().tenant = outcome["tenant"]
         touched(f"authorization:{outcome['user']}")
-        # GitHub sends it some time or other. Here it is before the answer, or when it is told to: a test has one order.
+        # GitHub sends it at some later time. Here it comes before the answer, or on request, so that tests are stable.
         late = store.holds_echoes
         echo = deliveries.make_withdrawn(shapes.user(store.user(outcome["user"])), late=late)
         deliveries.give([echo], hold=late)
@@ -90,7 +90,7 @@ def authorizations(
 
     @routes.post("/credentials/revoke")
     def revoke_credentials() -> tuple[str, int]:
-        """Taken from whoever holds them, and from nobody who says who they are; what became of each is not told."""
+        """Revoke credentials without authentication, for whoever holds them. The outcome of each is not reported."""
         if request.headers.get("authorization"):
             raise Refused(403, "Forbidden")
         match request.get_json(silent=True):

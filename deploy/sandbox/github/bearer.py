@@ -1,7 +1,7 @@
-"""Who a request comes from, and what GitHub lets them do.
+"""Authentication and authorization of requests, as GitHub does it.
 
-`Gate` answers as the service does: 401 for a credential it will not take, 404 for what the
-bearer may not know of, 403 for a permission the bearer lacks.
+`Gate` answers as the service does: 401 for an invalid credential, 404 for objects the bearer may not know about, 403
+for a missing permission.
 """
 
 from collections.abc import Callable
@@ -42,13 +42,13 @@ SUSPENDED = (403, "This installation has been suspended")
 
 @dataclass(frozen=True, kw_only=True)
 class Bearer:
-    """Somebody whose credential was taken."""
+    """The owner of an accepted credential."""
 
     author: Actor
     user: str | None  # None: an installation
     installations: tuple[Installation, ...]
     repositories: frozenset[str]
-    permissions: dict[str, str] | None  # None: those of each installation
+    permissions: dict[str, str] | None  # None: each installation's
     token: str
 
 
@@ -62,9 +62,10 @@ class Gate:
         count: Callable[[Bearer], None],
     ) -> None:
         """*count* counts a request for its bearer, and raises Refused beyond the rate limit."""
+        # The check is skipped because the key comes from our own world file.
         private = serialization.load_pem_private_key(
             github["app_private_key_pem"].encode(), password=None, unsafe_skip_rsa_key_validation=True
-        )  # whoever made the world made it
+        )
         public = private.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
@@ -76,7 +77,7 @@ class Gate:
         self._count = count
 
     def app(self) -> None:
-        """The app itself, by a JWT it signed. Raises Refused."""
+        """Authenticate the app by a JWT it signed. Raise Refused."""
         token = _presented()
         try:
             claims = jwt.decode(token, self._key, algorithms=["RS256"]).claims
@@ -92,14 +93,14 @@ class Gate:
         entry().token_kind, entry().actor = "app", self._slug
 
     def bearer(self) -> Bearer:
-        """The user or installation whose token this is. Raises Refused."""
+        """Return the user or installation of the token. Raise Refused."""
         token = _presented()
         bearer = self._installation(token) if token.startswith("ghs_") else self._user(token)
         self._count(bearer)
         return bearer
 
     def repository(self, bearer: Bearer, full_name: str, **any_of: str) -> Repository:
-        """A repository the bearer sees, with one of the permissions named. Raises Refused."""
+        """Return a repository that the bearer sees with one of the named permissions. Raise Refused."""
         installation = next((row for row in bearer.installations if full_name in row.repositories), None)
         if installation is None or full_name not in bearer.repositories:
             raise Refused(*NOT_FOUND)

@@ -1,4 +1,4 @@
-"""What a test or the demo may do here: open and label pull requests, play an installation's owner, read deliveries."""
+"""Control endpoints for tests and the demo: pull requests, acts of an installation's owner, and deliveries."""
 
 from flask import Blueprint, Response, jsonify
 
@@ -18,7 +18,7 @@ def control(store: Store, shapes: Shapes, deliveries: Deliveries, introspection:
 
     @routes.get("/_sandbox/deliveries/<reference>")
     def read_delivery(reference: str) -> Response:
-        """A delivery with its payload, sent or held."""
+        """Return a delivery with its payload, whether it was sent or held."""
         delivery = deliveries.find(reference)
         if delivery is None:
             raise BadControl(f"there is no delivery {reference}")

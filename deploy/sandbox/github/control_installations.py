@@ -1,4 +1,4 @@
-"""Orders about authority: a user's authorization is withdrawn, an installation changes, each with its webhook."""
+"""Control endpoints about authority: withdrawn authorizations and changed installations, each with its webhook."""
 
 from flask import Blueprint, Response, jsonify
 
@@ -13,11 +13,11 @@ from deploy.sandbox.surface import BadControl, json_body
 def installation_orders(
     routes: Blueprint, store: Store, shapes: Shapes, deliveries: Deliveries, introspection: Introspection
 ) -> None:
-    """Add them to *routes*."""
+    """Add the endpoints to *routes*."""
 
     @routes.post("/_sandbox/authorizations/revoke")
     def revoke_authorization() -> Response:
-        """The user withdraws the authorization in their settings. `signal_only` leaves their grants alone: a replay."""
+        """Withdraw a user's authorization, as in their settings. `signal_only` simulates a replay: no grant ends."""
         body = json_body("user")
         user = store.users.get(body["user"])
         if user is None:
@@ -28,13 +28,13 @@ def installation_orders(
 
     @routes.post("/_sandbox/authorizations/echoes")
     def hold_echoes() -> Response:
-        """Whether what the client's own requests end is told of only when `deliver` says so."""
+        """Set whether events caused by the client's own requests are held until `deliver` is called."""
         store.holds_echoes = bool(json_body("hold")["hold"])
         return jsonify(hold=store.holds_echoes)
 
     @routes.post("/_sandbox/installations/<int:number>/<action>")
     def change_installation(number: int, action: str) -> Response:
-        """What its owner does to an installation, with its webhook; `expire_tokens` without one."""
+        """Change an installation as its owner would, with its webhook. `expire_tokens` sends none."""
         body = json_body()
         with store.lock:
             installation = store.installations.get(number)

@@ -1,4 +1,4 @@
-"""Orders about pull requests: opened, labelled, merged, commented, each with its webhook."""
+"""Control endpoints about pull requests: opened, labelled, merged, commented, each with its webhook."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from deploy.sandbox.surface import BadControl, json_body
 
 
 def pull_orders(routes: Blueprint, store: Store, shapes: Shapes, deliveries: Deliveries) -> None:
-    """Add them to *routes*."""
+    """Add the endpoints to *routes*."""
 
     def pull_event(action: str, item: Item, sender: str, **extra: Any) -> Delivery:
         installation = store.installation_of(item.repository.full_name)
@@ -57,7 +57,7 @@ def pull_orders(routes: Blueprint, store: Store, shapes: Shapes, deliveries: Del
 
     @routes.post("/_sandbox/pulls/<owner>/<repo>/<int:number>/labels")
     def label_pull(owner: str, repo: str, number: int) -> Response:
-        """One `labeled` delivery a label; `sender` is who put them there, the author unless named."""
+        """Send one `labeled` delivery per label. `sender` added the labels, by default the author."""
         body = json_body("labels")
         with store.lock:
             item = pull_of(owner, repo, number)
@@ -70,7 +70,7 @@ def pull_orders(routes: Blueprint, store: Store, shapes: Shapes, deliveries: Del
 
     @routes.post("/_sandbox/pulls/<owner>/<repo>/<int:number>/merge")
     def merge_pull(owner: str, repo: str, number: int) -> Response:
-        """`by` merges it: `closed`, with `merged` true."""
+        """Merge as `by`: sends `closed` with `merged` true."""
         body = json_body("by")
         with store.lock:
             item = pull_of(owner, repo, number)
@@ -80,7 +80,7 @@ def pull_orders(routes: Blueprint, store: Store, shapes: Shapes, deliveries: Del
 
     @routes.post("/_sandbox/pulls/<owner>/<repo>/<int:number>/review_requests")
     def request_review(owner: str, repo: str, number: int) -> Response:
-        """`review_requested` of `reviewer`, or of the `team` of that name, by `sender` or else the author."""
+        """Send `review_requested` for `reviewer` or the named `team`, by `sender` or the author."""
         body = json_body()
         with store.lock:
             item = pull_of(owner, repo, number)
@@ -94,7 +94,7 @@ def pull_orders(routes: Blueprint, store: Store, shapes: Shapes, deliveries: Del
 
     @routes.post("/_sandbox/pulls/<owner>/<repo>/<int:number>/comments")
     def comment_pull(owner: str, repo: str, number: int) -> Response:
-        """`author` comments: `issue_comment` `created`."""
+        """Comment as `author`: sends `issue_comment` `created`."""
         body = json_body("author", "body")
         with store.lock:
             item = pull_of(owner, repo, number)

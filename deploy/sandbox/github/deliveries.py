@@ -1,4 +1,4 @@
-"""Signed webhook deliveries. Sending one again keeps its guid, and is a row of its own in the list, as at GitHub."""
+"""Signed webhook deliveries. As at GitHub, a redelivery keeps the guid and gets a list row of its own."""
 
 import hashlib
 import hmac
@@ -17,7 +17,7 @@ from deploy.sandbox import clear
 from deploy.sandbox.github.shapes import stamp
 from deploy.sandbox.journal import Clock, Journal
 
-ACKNOWLEDGE_SECONDS = 10  # what GitHub waits
+ACKNOWLEDGE_SECONDS = 10  # GitHub's time limit
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -37,7 +37,7 @@ class Delivery:
     installation_id: int | None
     repository_id: int | None
     at: datetime
-    late: bool = False  # GitHub has not begun: its list does not have it, so nobody can ask for it again
+    late: bool = False  # not attempted yet: missing from GitHub's list, so it cannot be redelivered
     tries: list[Try] = field(default_factory=list)
 
     @property
@@ -45,13 +45,13 @@ class Delivery:
         return [one.status for one in self.tries]
 
     def rows(self) -> list[dict[str, Any]]:
-        """As `GET /app/hook/deliveries` lists it, the first try first; one that was not sent has one row, too."""
+        """Return its rows in `GET /app/hook/deliveries`, first attempt first. An unsent delivery has one row too."""
         if self.late and not self.tries:
             return []
         return [self.row(place) for place in range(max(1, len(self.tries)))]
 
     def row(self, place: int = -1) -> dict[str, Any]:
-        """One of its tries."""
+        """Return one attempt's row."""
         made = self.tries[place] if self.tries else Try(id=self.id, at=self.at, status=0)
         status = made.status
         return {
@@ -70,7 +70,7 @@ class Delivery:
         }
 
     def whole(self) -> dict[str, Any]:
-        """As `GET /app/hook/deliveries/ID` shows it."""
+        """Return it as `GET /app/hook/deliveries/ID` does."""
         headers = {"X-GitHub-Delivery": self.guid, "X-GitHub-Event": self.event, "Content-Type": "application/json"}
         return self.row() | {
             "url": "",
@@ -90,7 +90,7 @@ class Deliveries:
         self._client = clear.client(timeout=ACKNOWLEDGE_SECONDS)
 
     def make(self, event: str, payload: dict[str, Any], *, late: bool = False) -> Delivery:
-        """A delivery, not sent yet."""
+        """Create a delivery without sending it."""
         with self._lock:
             delivery = Delivery(
                 id=next(self._ids),
@@ -107,11 +107,11 @@ class Deliveries:
             return delivery
 
     def make_withdrawn(self, user: dict[str, Any], *, late: bool = False) -> Delivery:
-        """That a user's authorization has ended, whoever ended it: an action and a sender, and no time."""
+        """Create the event of a user's ended authorization, whoever ended it: an action and a sender, but no time."""
         return self.make("github_app_authorization", {"action": "revoked", "sender": user}, late=late)
 
     def send(self, delivery: Delivery) -> int:
-        """The status the receiver answered; 0 if it did not."""
+        """Send a delivery. Return the receiver's status, or 0 if it did not answer."""
         try:
             status = self._client.post(
                 self._github["webhook_url"], content=delivery.body, headers=self._headers(delivery)
@@ -125,12 +125,12 @@ class Deliveries:
         return status
 
     def give(self, made: Sequence[Delivery], *, hold: bool) -> dict[str, Any]:
-        """Send them, unless they are to be held: what an order is answered of them."""
+        """Send deliveries unless they are held. Return the fields of the control endpoint's answer."""
         statuses = [] if hold else [self.send(delivery) for delivery in made]
         return {"deliveries": [delivery.guid for delivery in made], "statuses": statuses}
 
     def find(self, reference: str) -> Delivery | None:
-        """By guid, or by the number the list gives it."""
+        """Find a delivery by guid, or by an id from the list."""
         with self._lock:
             return self._made.get(reference) or next(
                 (
@@ -146,7 +146,7 @@ class Deliveries:
             return list(self._made.values())
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every try, the newest first."""
+        """Return every attempt, newest first."""
         with self._lock:
             rows = [row for delivery in self._made.values() for row in delivery.rows()]
         return sorted(rows, key=lambda row: row["id"], reverse=True)

@@ -1,4 +1,4 @@
-"""The app's own endpoints: installations, their tokens, deliveries to send again."""
+"""The app's own endpoints: installations, their tokens, and redelivery."""
 
 from flask import Blueprint, Response, jsonify, request
 
@@ -138,7 +138,7 @@ def installations(gate: Gate, store: Store, shapes: Shapes, deliveries: Deliveri
 
 
 def _chosen(store: Store, installation: Installation, wanted: dict[str, object]) -> list[str] | None:
-    """The full names a narrowed token is for; None when all of the installation's."""
+    """Return the full names of a narrowed token's repositories, or None for all of the installation's."""
     names, ids = wanted.get("repositories"), wanted.get("repository_ids")
     if names is None and ids is None:
         return None

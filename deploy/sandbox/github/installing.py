@@ -1,4 +1,4 @@
-"""What the owner of an account does to the app's installation there, and the webhook that says so."""
+"""Changes that an account's owner makes to the app's installation, and their webhooks."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from deploy.sandbox.surface import BadControl
 def changed(
     store: Store, shapes: Shapes, installation: Installation, action: str, order: dict[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    """Do it, and give the event's name and payload. Raises BadControl."""
+    """Apply the change, and return the event's name and payload. Raise BadControl."""
     account = installation.account
     owner = store.user(next((login for login, of in store.account_of.items() if of == account.login), account.login))
     installation.updated_at = store.now()

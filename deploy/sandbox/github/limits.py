@@ -1,4 +1,4 @@
-"""GitHub's primary rate limit: so many requests an hour for each user and each installation.
+"""GitHub's primary rate limit: a number of requests per hour for each user and each installation.
 
 https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
 """
@@ -10,7 +10,7 @@ LIMIT, SECONDS = 5000, 3600
 
 
 def count(bearer: Bearer, windows: Windows) -> None:
-    """One more request. Raises Refused."""
+    """Count one more request. Raise Refused."""
     whose = f"user {bearer.user}" if bearer.user else f"installation {bearer.installations[0].id}"
     now = windows.count(whose)
     say(

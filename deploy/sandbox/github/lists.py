@@ -1,4 +1,4 @@
-"""The order and range of a list, from the query string."""
+"""Order and range of a list, from the query string."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ Row = TypeVar("Row", Item, Comment)
 
 
 def ordered(items: Iterable[Item]) -> list[Item]:
-    """By `state` (everything here is open), `sort` and `direction`; the newest first unless asked otherwise."""
+    """Sort by `state` (everything here is open), `sort` and `direction`, newest first by default."""
     if request.args.get("state", "open") == "closed":
         return []
     sort = request.args.get("sort", "created")
@@ -26,7 +26,7 @@ def ordered(items: Iterable[Item]) -> list[Item]:
 
 
 def since(rows: Iterable[Row]) -> list[Row]:
-    """Those updated at `since` or later."""
+    """Return the rows updated at or after `since`."""
     given = request.args.get("since")
     if given is None:
         return list(rows)

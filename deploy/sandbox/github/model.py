@@ -1,4 +1,4 @@
-"""What GitHub holds: installations, their tokens, repositories, issues, pull requests, comments."""
+"""GitHub's data: installations, their tokens, repositories, issues, pull requests, comments."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -84,4 +84,4 @@ class Comment:
 
     @property
     def updated_at(self) -> datetime:
-        return self.created_at  # nobody edits a comment here
+        return self.created_at  # comments are never edited here

@@ -1,4 +1,4 @@
-"""Lists a page at a time, with GitHub's Link header."""
+"""Paginated lists with GitHub's Link header."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from flask import Response, jsonify, request
 
 
 def page_of(rows: Sequence[Any]) -> tuple[Sequence[Any], dict[str, str]]:
-    """The rows of the page asked for, and the headers that say where the others are."""
+    """Return the rows of the requested page, and the headers that link to the other pages."""
     size = min(max(request.args.get("per_page", 30, type=int), 1), 100)
     number = max(request.args.get("page", 1, type=int), 1)
     last = max(1, -(-len(rows) // size))
@@ -27,7 +27,7 @@ def listed(rows: Sequence[Any]) -> Response:
 
 
 def listed_from_cursor(rows: Sequence[dict[str, Any]]) -> Response:
-    """As GitHub lists deliveries: from the one that `cursor` names on, and no numbers of pages."""
+    """List as GitHub lists deliveries: from the `cursor` on, without page numbers."""
     size = min(max(request.args.get("per_page", 30, type=int), 1), 100)
     first = request.args.get("cursor", rows[0]["id"] if rows else 0, type=int)
     left = [row for row in rows if row["id"] <= first]

@@ -1,4 +1,4 @@
-"""Pull requests, issues, comments, labels and search: what user and installation tokens are for."""
+"""Pull requests, issues, comments, labels and search, for user and installation tokens."""
 
 from flask import Blueprint, Response, jsonify, request
 

@@ -1,4 +1,4 @@
-"""GitHub's search language, as far as looking for a marker needs it."""
+"""GitHub's search syntax, as far as a search for a marker needs it."""
 
 import re
 
@@ -6,7 +6,7 @@ from deploy.sandbox.github.model import Item
 
 
 class Query:
-    """Phrases and words, `in:`, `repo:`, `is:` and `author:`."""
+    """A search of phrases and words, with `in:`, `repo:`, `is:` and `author:`."""
 
     def __init__(self, text: str) -> None:
         self._phrases = [phrase.lower() for phrase in re.findall(r'"([^"]+)"', text)]

@@ -1,6 +1,6 @@
-"""GitHub's JSON, field for field as published: the same shapes serve REST and webhooks.
+"""GitHub's JSON with the published fields, in shapes shared by REST and webhooks.
 
-The webhook schemas forbid fields they do not know, so a field is here only if both allow it.
+The webhook schemas forbid unknown fields, so a field is here only if both allow it.
 """
 
 from datetime import datetime
@@ -11,7 +11,7 @@ from deploy.sandbox.github.urls import REPOSITORY_URLS, USER_URLS
 
 Json = dict[str, Any]
 
-PULL_ONLY = {  # what a single pull request has and a list of them has not
+PULL_ONLY = {  # fields of a single pull request that lists omit
     "merged": False,
     "mergeable": True,
     "rebaseable": True,
@@ -27,7 +27,7 @@ PULL_ONLY = {  # what a single pull request has and a list of them has not
 
 
 class Shapes:
-    """Everything that needs to know where the API is and which app it is."""
+    """Shapes that depend on the API's URL and the app's identity."""
 
     def __init__(self, github: Json) -> None:
         self._url: str = github["url"]
@@ -49,7 +49,7 @@ class Shapes:
         }
 
     def team(self, name: str) -> Json:
-        """A team of that name, which has no account of its own here."""
+        """Return a team of that name. Teams have no accounts here."""
         slug = name.lower().replace(" ", "-")
         here = f"{self._url}/organizations/1/team/1"
         return {

@@ -1,4 +1,4 @@
-"""GitHub's state, in memory. `lock` is held around every read and write of it."""
+"""GitHub's state, in memory. `lock` is held around every read and write."""
 
 import itertools
 import secrets
@@ -18,7 +18,7 @@ class Store:
     def __init__(self, github: dict[str, Any], *, clock: Clock) -> None:
         self.lock = threading.RLock()
         self.now = clock
-        self.holds_echoes = False  # of authorizations that the client itself ended
+        self.holds_echoes = False  # holds events of authorizations that the client itself ended
         self._ids = itertools.count(5_000_001)
         self.bot = Actor(login=f"{github['app_slug']}[bot]", id=BOT_ID, type="Bot")
         self.users = {row["login"]: Actor(login=row["login"], id=row["id"]) for row in github["users"]}
@@ -34,7 +34,7 @@ class Store:
         self._token_life = timedelta(seconds=github.get("installation_seconds", 3600))
 
     def user(self, login: str) -> Actor:
-        """The user of that name; one the world does not know is a stranger, who belongs to no account."""
+        """Return the user with this login. One unknown to the world is added as a stranger without an account."""
         if login not in self.users:
             self.users[login] = Actor(login=login, id=next(self._ids))
         return self.users[login]
@@ -44,7 +44,7 @@ class Store:
         return next((row for row in live if full_name in row.repositories), None)
 
     def reinstall(self, former: Installation) -> Installation:
-        """The app installed anew where it was deleted: another installation, with an id of its own."""
+        """Install a deleted app again, as a new installation with a new id."""
         now = self._moment()
         made = Installation(
             id=max(self.installations) + 1,
@@ -71,7 +71,7 @@ class Store:
         return token, held
 
     def token(self, token: str) -> InstallationToken | None:
-        """The installation token, dead or alive."""
+        """Return the installation token, dead or alive."""
         return self._tokens.get(fingerprint(token))
 
     def tokens_of(self, installation: Installation) -> list[InstallationToken]:
@@ -106,7 +106,7 @@ class Store:
         return item
 
     def label(self, item: Item, names: Iterable[str]) -> list[str]:
-        """Put labels on an item, made in its repository if need be; the ones that were new to it."""
+        """Add labels to an item, creating them in its repository if needed. Return those that were new to the item."""
         added = [name for name in dict.fromkeys(names) if name not in item.labels]
         for name in added:
             item.repository.labels.setdefault(name, next(self._ids))

@@ -1,4 +1,4 @@
-"""The URL templates that every repository and every user of GitHub's carries."""
+"""The URL templates that every GitHub repository and user has."""
 
 REPOSITORY_URLS = {
     "archive_url": "/{archive_format}{/ref}",

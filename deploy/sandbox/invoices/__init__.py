@@ -1,1 +1,1 @@
-"""A service that pays invoices by capability tokens alone."""
+"""A service that pays invoices only against capability tokens."""

@@ -1,4 +1,4 @@
-"""Invoices: they are read, paid and refunded by capabilities alone, each of which is for one of them."""
+"""Invoices that are read, paid and refunded only with capabilities, each valid for one invoice."""
 
 import threading
 from collections import deque
@@ -16,7 +16,7 @@ from deploy.sandbox.surface import entry, equip, json_body, touched
 def create_invoices(world: dict[str, Any], *, journal: Journal, clock: Clock) -> Flask:
     app = Flask(__name__)
     books, leave = Books(world["invoices"]["tenants"]), Leave(world["invoices"], clock)
-    wire: deque[dict[str, str]] = deque(maxlen=1000)  # as a thief on the wire would have it
+    wire: deque[dict[str, str]] = deque(maxlen=1000)  # what an eavesdropper would record
     lock = threading.Lock()
 
     @app.before_request
@@ -66,7 +66,7 @@ def create_invoices(world: dict[str, Any], *, journal: Journal, clock: Clock) ->
 
     @app.get("/_sandbox/wire")
     def read_wire() -> Response:
-        """Every request that carried a token, with the token: what is stolen in the tests and the demo."""
+        """Return every request that carried a token, with the token, for tests and the demo to steal."""
         with lock:
             return jsonify(list(wire))
 

@@ -1,4 +1,4 @@
-"""Each tenant's invoices, and what was paid of them: a payment is made once for a capability and for its key."""
+"""Invoices and payments per tenant. A payment is made once per capability and idempotency key."""
 
 import itertools
 import threading
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Refused(Exception):
-    """What the books do not let happen."""
+    """A change that the books do not allow."""
 
     def __init__(self, status: int, error: str) -> None:
         super().__init__(error)
@@ -16,7 +16,7 @@ class Refused(Exception):
 
 
 class Books:
-    """In memory; all methods are of one tenant."""
+    """The books in memory. Every method concerns one tenant."""
 
     def __init__(self, tenants: list[dict[str, Any]]) -> None:
         self._lock = threading.Lock()
@@ -25,7 +25,7 @@ class Books:
         self.forget()
 
     def forget(self) -> None:
-        """Everything is as it was in the beginning."""
+        """Reset everything to its initial state."""
         with self._lock:
             self._invoices = {
                 (row["tenant"], one["id"]): {"status": "open", "refunded": "0.00", **one}
@@ -40,12 +40,12 @@ class Books:
             return dict(self._find(tenant, invoice))
 
     def reprice(self, tenant: str, invoice: str, amount: str) -> None:
-        """Its vendor has sent it anew, with another amount."""
+        """Change an invoice's amount, as if its vendor had sent it again."""
         with self._lock:
             self._find(tenant, invoice)["amount"] = amount
 
     def pay(self, tenant: str, invoice: str, amount: Decimal, currency: str, *, marks: list[str]) -> dict[str, Any]:
-        """Pay the whole of an open invoice."""
+        """Pay an open invoice in full."""
 
         def pay(row: dict[str, Any]) -> None:
             if row["status"] != "open":
@@ -57,7 +57,7 @@ class Books:
         return self._once(marks, lambda: self._move("payment", tenant, invoice, amount, currency, pay))
 
     def refund(self, tenant: str, invoice: str, amount: Decimal, currency: str, *, marks: list[str]) -> dict[str, Any]:
-        """Take back a part of a paid invoice, or all of it."""
+        """Refund a paid invoice, in part or in full."""
 
         def refund(row: dict[str, Any]) -> None:
             back = Decimal(row["refunded"]) + amount
@@ -68,7 +68,7 @@ class Books:
         return self._once(marks, lambda: self._move("refund", tenant, invoice, amount, currency, refund))
 
     def _once(self, marks: list[str], act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What was done under any of these marks, or is done now."""
+        """Return what was done under any of these marks, or do it now."""
         with self._lock:
             known = next((self._done[mark] for mark in marks if mark in self._done), None)
             done = known or act()

@@ -1,6 +1,6 @@
-"""By what leave a request comes: its capability, verified by the published keys, and spent at who issued it.
+"""Authorization of a request by its capability: verified with the published keys, and spent at its issuer.
 
-The verifier is the one file of Aswhom's that upstreams are given; it needs nothing else of it.
+The verifier is the one file of Aswhom that upstreams are given. It needs nothing else from it.
 """
 
 from datetime import timedelta
@@ -18,7 +18,7 @@ from identity.capability.verifier import Capability, PublishedKeys, Refused, Ver
 
 
 class NoLeave(Exception):
-    """A request that is not served, in the codes of RFC 6750 §3.1; *reason* is the verifier's or the issuer's."""
+    """A refused request, with RFC 6750 §3.1's codes. *reason* is the verifier's or the issuer's."""
 
     def __init__(self, status: int, error: str, reason: str) -> None:
         super().__init__(reason)
@@ -26,11 +26,11 @@ class NoLeave(Exception):
 
 
 class Leave:
-    """Asks one issuer; the service's threads share it."""
+    """A client of one issuer, shared by the service's threads."""
 
     def __init__(self, service: dict[str, Any], clock: Clock) -> None:
         authority = service["authority"]
-        # No pause: whoever tries the sandbox out may start its issuer anew, with other keys, at any moment.
+        # No pause between fetches: the issuer may be restarted with other keys at any moment.
         keys = PublishedKeys(url=f"{authority}/.well-known/jwks.json", pause=timedelta())
         self._verifier = Verifier(issuer=authority, audience=service["audience"], keys=keys)
         self._client = clear.client(
@@ -41,7 +41,7 @@ class Leave:
     def granted(
         self, *, action: str, resource: str, amount: Decimal | None = None, currency: str | None = None
     ) -> Capability:
-        """What allows the request at hand to do this; spent. Raises NoLeave."""
+        """Return the capability that allows this request, and spend it. Raise NoLeave."""
         token, seen = _presented(), request_hash(request.method, request.environ["RAW_URI"], request.get_data())
         try:
             capability = self._verifier.verify(token, now=self._clock(), request_sha256=seen)

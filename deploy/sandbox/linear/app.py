@@ -1,4 +1,4 @@
-"""Puts the Linear process together: one endpoint, strict about what it is asked."""
+"""Assembly of the Linear process: one GraphQL endpoint with strict validation."""
 
 from typing import Any
 
@@ -38,11 +38,11 @@ def create_linear(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
     complexity = Windows(clock=clock, limit=COMPLEXITY, seconds=SECONDS)
 
     def bearer() -> tuple[User, frozenset[str]]:
-        """Whose token it is and its scopes, or a GraphQLError."""
+        """Return the token's user and scopes, or raise a GraphQLError."""
         token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
         if not token:
             raise unauthenticated()
-        entry().token_fingerprint = fingerprint(token)  # a header without a scheme is taken, too
+        entry().token_fingerprint = fingerprint(token)  # a header without a scheme is accepted as well
         described = introspection.describe(token)
         if not described["known"] or described["provider"] != "linear":
             raise unauthenticated()
@@ -94,7 +94,7 @@ def create_linear(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
 
 
 def _named() -> set[str]:
-    """The root fields asked for: what the log and a fault call an operation."""
+    """Return the requested root fields, which name the operation in the log and in faults."""
     body = request.get_json(silent=True)
     if not isinstance(body, dict) or not isinstance(body.get("query"), str):
         return set()
@@ -124,7 +124,7 @@ def _resolve(source: dict[str, Any], info: GraphQLResolveInfo[Any], **arguments:
 def _answered(result: ExecutionResult) -> tuple[Response, int]:
     for error in result.errors or []:
         if error.original_error and not isinstance(error.original_error, GraphQLError):
-            raise error.original_error  # ours, not the caller's
+            raise error.original_error  # a bug of ours, not the caller's mistake
     return jsonify(result.formatted), 200
 
 

@@ -1,4 +1,4 @@
-"""What a test may order here: an organization throws the app out, and Linear says so."""
+"""Control endpoints for tests: an organization or a user withdraws access, and Linear sends the webhook."""
 
 import hashlib
 import hmac
@@ -15,7 +15,7 @@ from deploy.sandbox.journal import Clock, Journal
 from deploy.sandbox.linear.model import Organization, User
 from deploy.sandbox.surface import BadControl, json_body
 
-ACKNOWLEDGE_SECONDS = 5  # what Linear waits
+ACKNOWLEDGE_SECONDS = 5  # Linear's time limit
 
 
 def control(
@@ -31,7 +31,7 @@ def control(
     client = clear.client(timeout=ACKNOWLEDGE_SECONDS)
 
     def send(event: str, payload: dict[str, Any]) -> int | None:
-        """The status the receiver answered; 0 if it did not, None if the world names no receiver."""
+        """Return the receiver's status, 0 if it did not answer, or None if the world names no receiver."""
         if linear["webhook_url"] is None:
             return None
         body = json.dumps(payload).encode()
@@ -57,7 +57,7 @@ def control(
         return found
 
     def told(kind: str, action: str, about: Organization, body: dict[str, Any], **more: Any) -> dict[str, Any]:
-        """A webhook's payload: for the app, or for the client registration that `client_id` names."""
+        """Return a webhook's payload for the app, or for the client registration named by `client_id`."""
         now = clock()
         return {
             "action": action,
@@ -72,7 +72,7 @@ def control(
 
     @routes.post("/_sandbox/authorizations/revoke")
     def revoke_authorization() -> Response:
-        """The organization, by id or URL key, removes the app: its grants end, and an OAuthApp webhook says so.
+        """Remove the app from an organization (an id or URL key): end its grants, and send an OAuthApp webhook.
 
         `signal_only` leaves the grants alone.
         """
@@ -83,7 +83,7 @@ def control(
 
     @routes.post("/_sandbox/authorizations/end")
     def end_authorization() -> Response:
-        """One user withdraws the authorization, and an OAuthAuthorization webhook says that no token is left."""
+        """Withdraw one user's authorization, and send an OAuthAuthorization webhook that says that no token is left."""
         body = json_body("organization", "user")
         chosen = organization_of(body)
         user = next((one for one in users.values() if one.organization == chosen and one.name == body["user"]), None)
@@ -105,7 +105,7 @@ def control(
 
     @routes.post("/_sandbox/permissions")
     def change_permissions() -> Response:
-        """The organization takes teams from the app; Linear refuses from then on what is in them."""
+        """Send the webhook for teams withdrawn from the app. Nothing else changes."""
         body = json_body("organization", "removed")
         chosen = organization_of(body)
         payload = told(

@@ -1,4 +1,4 @@
-"""Linear's refusals, as its GraphQL errors carry them."""
+"""Linear's refusals in the format of its GraphQL errors."""
 
 from graphql import GraphQLError
 
@@ -17,7 +17,7 @@ def refusal(message: str, *, code: str, kind: str, status: int, presentable: str
 
 
 def conflict(entity: str, taken: str) -> GraphQLError:
-    """A client-given id that is taken. Seen at the real service with HTTP 200 and `data: null`."""
+    """Return the error for a client-given id that exists. The real service sends it with HTTP 200 and `data: null`."""
     return _input_error(f"conflict on insert of {entity}", f"Entity {entity} with id {taken} already exists.")
 
 

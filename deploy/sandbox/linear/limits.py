@@ -1,4 +1,4 @@
-"""Linear's two rate limits: of requests and of complexity, for each user and each app's actor.
+"""Linear's two rate limits, requests and complexity, for each user and each app's actor.
 
 https://linear.app/developers/rate-limiting
 """
@@ -24,11 +24,11 @@ from deploy.sandbox.linear.schema import SCHEMA
 from deploy.sandbox.windows import Windows, say
 
 REQUESTS, COMPLEXITY, SECONDS = 5000, 250_000, 3600
-PROPERTY, OBJECT, PAGE = 0.1, 1.0, 50  # points, points, and nodes where no page size is asked for
+PROPERTY, OBJECT, PAGE = 0.1, 1.0, 50  # points per property, points per object, default page size
 
 
 def count(whose: str, cost: int, *, requests: Windows, complexity: Windows) -> None:
-    """One more request, of so much complexity. Raises GraphQLError."""
+    """Count a request of this complexity. Raise GraphQLError."""
     say({"X-Complexity": str(cost)})
     for name, windows, more in (("Requests", requests, 1), ("Complexity", complexity, cost)):
         now = windows.count(whose, more)
@@ -44,7 +44,7 @@ def count(whose: str, cost: int, *, requests: Windows, complexity: Windows) -> N
 
 
 def complexity_of(document: DocumentNode, variables: Mapping[str, Any]) -> int:
-    """What a valid document costs: each property and each object, times the page of the connection it is in."""
+    """Return a valid document's cost: its properties and objects, multiplied by the page sizes of their connections."""
     return math.ceil(
         sum(
             _cost(definition.selection_set, SCHEMA.get_root_type(definition.operation), variables)

@@ -1,4 +1,4 @@
-"""What Linear holds: organizations with teams and people, issues, comments, attachments."""
+"""Linear's data: organizations with teams and people, issues, comments, attachments."""
 
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The operations served, each as the bearer of one token sees it."""
+"""The served operations, from the viewpoint of one token's bearer."""
 
 import itertools
 from collections.abc import Callable
@@ -14,7 +14,7 @@ SYNC_IDS = itertools.count(1)
 
 
 def operations(store: Store, viewer: User, scopes: frozenset[str]) -> dict[str, Callable[..., Json]]:
-    """The root fields of queries and mutations, by name."""
+    """Return the root fields of queries and mutations by name."""
     views, organization = Views(store, viewer), viewer.organization
 
     def needs(*any_of: str) -> None:

@@ -1,4 +1,4 @@
-"""The part of Linear's schema that is served. A test holds it against the published one."""
+"""The served part of Linear's schema. A test compares it with the published one."""
 
 from graphql import build_schema
 
@@ -158,7 +158,7 @@ type User {
 }
 """
 
-# What the operations call the arguments whose published names are builtins or not in Python's style.
+# Names in our operations for arguments whose published names are builtins or not in Python's style.
 ARGUMENTS = {"filter": "chosen", "id": "reference", "includeArchived": "archived", "input": "fields"}
 
 SCHEMA = build_schema(SDL)

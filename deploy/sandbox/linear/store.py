@@ -1,6 +1,6 @@
 """Linear's state, in memory. `lock` is held around each operation.
 
-Ids are one space for everyone, as primary keys are; what a token sees is its organization's.
+Ids are unique across organizations, like primary keys. A token sees only its organization's objects.
 """
 
 import threading
@@ -16,7 +16,7 @@ from deploy.sandbox.linear.model import Attachment, Comment, Issue, Organization
 
 @dataclass(frozen=True)
 class IdFilter:
-    """`filter: { id: { eq, in } }`; without one, everything."""
+    """`filter: { id: { eq, in } }`. An empty filter matches everything."""
 
     comparator: dict[str, Any]
 
@@ -26,7 +26,7 @@ class IdFilter:
 
 @dataclass(frozen=True)
 class TextFilter:
-    """`{ eq, startsWith }`; without one, everything."""
+    """`{ eq, startsWith }`. An empty filter matches everything."""
 
     comparator: dict[str, Any]
 
@@ -34,7 +34,7 @@ class TextFilter:
         return text == self.comparator.get("eq", text) and text.startswith(self.comparator.get("startsWith", ""))
 
 
-# The columns a new team has, as linear.app/docs/configuring-workflows names them.
+# The states of a new team, as named in linear.app/docs/configuring-workflows.
 STATES = (("Backlog", "backlog"), ("Todo", "unstarted"), ("In Progress", "started"), ("Done", "completed"))
 
 
@@ -65,7 +65,7 @@ class Store:
         return [team for team in self.teams.values() if team.organization == organization]
 
     def issue(self, organization: Organization, reference: str) -> Issue:
-        """By UUID or by identifier (ENG-1)."""
+        """Find an issue by UUID or by identifier (ENG-1)."""
         for issue in self.issues.values():
             if issue.team.organization == organization and reference in (issue.id, issue.identifier):
                 return issue
@@ -154,7 +154,7 @@ class Store:
         return comment
 
     def attach(self, creator: User, fields: dict[str, Any]) -> Attachment:
-        """A second attachment of the same URL to the same issue updates the first (as the schema says)."""
+        """Attach a URL. A second attachment of it to the same issue updates the first, as the schema says."""
         issue = self.issue(creator.organization, fields["issueId"])
         title, now = fields.get("title") or fields["url"], self.now()
         for attachment in issue.attachments:

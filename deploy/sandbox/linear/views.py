@@ -1,4 +1,4 @@
-"""Linear's objects as GraphQL reads them: plain values, and functions where one object leads to another."""
+"""Linear's objects as GraphQL values, with functions for references to other objects."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -118,7 +118,7 @@ def connection(
     first: int | None = None,
     **_rest: Any,
 ) -> Json:
-    """A page of *rows*; the cursor is the position after a row."""
+    """Return a page of *rows*. A cursor is the position after a row."""
     start = int(after) if after and after.isdigit() else 0
     end = start + (50 if first is None else first)
     chosen = rows[start:end]

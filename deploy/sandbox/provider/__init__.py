@@ -1,1 +1,1 @@
-"""A provider of its own process that misbehaves as thirty real ones did, each as a numbered case."""
+"""A provider process that misbehaves in thirty ways seen in real ones, each a numbered case."""

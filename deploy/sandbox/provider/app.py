@@ -1,4 +1,4 @@
-"""Puts one case together: an OAuth 2 server with one client and one person, what a token is good for, and signals."""
+"""One case as an application: an OAuth 2 server, an API for its tokens, and signals."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from deploy.sandbox.provider.orders import Setting
 from deploy.sandbox.surface import BadControl, entry, equip, json_body, touched
 
 NAME = "provider"
-ACKNOWLEDGE_SECONDS = 3  # what Slack waits
+ACKNOWLEDGE_SECONDS = 3  # Slack's time limit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Habits:
-    """The provider that a case happens at."""
+    """The behaviour of the case's provider."""
 
     client_id: str
     client_secret: str | None = field(repr=False)
@@ -52,7 +52,7 @@ def create_provider(case: Case, habits: Habits, setting: Setting, *, journal: Jo
     equip(
         app,
         journal=journal,
-        names=lambda: {request.form.get("grant_type", "")},  # a fault may ask for refreshes alone
+        names=lambda: {request.form.get("grant_type", "")},  # a fault may be limited to refreshes
         unprocessed=lambda: unprocessed(presentations, [provider]),
         orders=case.faults(setting),
     )
@@ -68,7 +68,7 @@ def create_provider(case: Case, habits: Habits, setting: Setting, *, journal: Jo
 
     @app.post("/_sandbox/grants")
     def grant() -> Response:
-        """What a consent would come to, without a browser: `{"scopes": [...]}`."""
+        """Issue the tokens of a consent without a browser: `{"scopes": [...]}`."""
         pair = grants.for_person(client, person, scopes=tuple(json_body("scopes")["scopes"]))
         answer = {"access_token": pair.access_token, "refresh_token": pair.refresh_token, "grant": pair.grant.id}
         return jsonify(answer | {"expires_in": habits.lifetime})
@@ -77,7 +77,7 @@ def create_provider(case: Case, habits: Habits, setting: Setting, *, journal: Jo
 
 
 def _resources(grants: Grants, *, clock: Clock) -> Blueprint:
-    """What a token is good for, and how it is ended; shaped so that the profiles of several providers fit."""
+    """Serve an API for the tokens, and revocation, in shapes that fit several providers' profiles."""
     routes = Blueprint("resources", __name__)
 
     def whose() -> Person:
@@ -93,32 +93,32 @@ def _resources(grants: Grants, *, clock: Clock) -> Blueprint:
 
     @routes.get("/user")
     def user() -> Response:
-        """GitHub's."""
+        """GitHub's endpoint."""
         person = whose()
         return jsonify(id=int(person.id), login=person.name)
 
     @routes.get("/userinfo")
     def userinfo() -> Response:
-        """OpenID Connect's (§5.3)."""
+        """OpenID Connect's endpoint (§5.3)."""
         person = whose()
         return jsonify(sub=person.id, preferred_username=person.name)
 
     @routes.post("/say")
     def say() -> Response:
-        """A write: what it says is kept in the log alone."""
+        """A write. Its text is kept only in the log."""
         person = whose()
         touched(f"said by {person.name}")
         return jsonify(id=f"said-{entry().seq}")
 
     @routes.post("/revoke")
     def revoke() -> tuple[str, int]:
-        """RFC 7009: 200 whether there was anything to end or not."""
+        """RFC 7009: 200 whether or not there was a token to end."""
         grants.kill(request.form.get("token", ""))
         return "", 200
 
     @routes.post("/app/installations/<int:number>/access_tokens")
     def installation(number: int) -> tuple[Response, int]:
-        """GitHub's, without looking at the app's assertion."""
+        """GitHub's endpoint, without checking the app's assertion."""
         touched(f"installation {number}")
         ends = (clock() + timedelta(hours=1)).isoformat(timespec="seconds").replace("+00:00", "Z")
         return jsonify(token=f"ghs_{fingerprint(f'{number} {entry().seq}')[:36]}", expires_at=ends), 201
@@ -148,7 +148,7 @@ def _signals(case: Case, habits: Habits, setting: Setting, *, clock: Clock) -> B
 
     @routes.post("/_sandbox/signals")
     def send() -> Response:
-        """Send the case's signals, or `{"which": [2]}`, signed as Slack signs; what was answered, 0 for nothing."""
+        """Send the case's signals, or only `{"which": [2]}`, signed as Slack does. Return the statuses, or 0."""
         told = case.signals(replace(setting, now=clock()))
         which = json_body().get("which", range(1, len(told) + 1))
         if not told:
@@ -167,7 +167,7 @@ def _signals(case: Case, habits: Habits, setting: Setting, *, clock: Clock) -> B
 
 
 def _deliver(hook: str, secret: str, body: bytes, *, at: int) -> int:
-    """https://docs.slack.dev/authentication/verifying-requests-from-slack"""
+    """Sign and send as in https://docs.slack.dev/authentication/verifying-requests-from-slack"""
     digest = hmac.new(secret.encode(), f"v0:{at}:".encode() + body, hashlib.sha256).hexdigest()
     headers = {
         "Content-Type": "application/json",

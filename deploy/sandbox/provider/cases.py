@@ -1,7 +1,7 @@
-"""The thirty cases, as data: what a token endpoint did when a real system lost a grant by it.
+"""The thirty cases as data: how a token endpoint behaved when a real system lost a grant.
 
-A case is a provider's habits and the faults that are ordered from its start. Where the failure was not the provider's
-(a lock, a crash, a worker that was off), the provider is one that punishes it: it ends what is presented twice.
+A case consists of a provider's habits and the faults injected from its start. If the failure was not the provider's (a
+lock, a crash, a stopped worker), the case's provider is one that punishes it by ending whatever is presented twice.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Case:
     says: str  # one line: what the provider does
     seen: str  # where
     faults: Faults = orders.none
-    signals: Signals = orders.silent  # Slack's envelopes, sent when they are ordered
+    signals: Signals = orders.silent  # Slack's envelopes, sent on request
     rotates: bool = True
     grace: float = 0
     errors_in_200: bool = False
     always_form: bool = False
     refresh_kills_access: bool = False
-    idle_seconds: int | None = None  # a refresh token that nobody presents ends
-    ahead: timedelta = timedelta()  # of the provider's clock
+    idle_seconds: int | None = None  # an unused refresh token expires after this
+    ahead: timedelta = timedelta()  # how far the provider's clock is ahead
 
 
 _ALL = (

@@ -1,4 +1,4 @@
-"""What cases order of a provider from their start: faults of its answers, and the signals it sends."""
+"""Building blocks of cases: faults in a provider's answers, and the signals it sends."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ HTML = "<html><body><h1>504 Gateway Time-out</h1></body></html>"
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a case's faults may depend on."""
+    """The parameters a case's faults may depend on."""
 
     now: datetime  # by the provider's clock
-    seconds: float  # how long slow answers take
+    seconds: float  # delay of slow answers
     lifetime: int  # of an access token, in seconds
 
 
@@ -28,22 +28,22 @@ Signals = Callable[[Setting], Sequence[dict[str, Any]]]
 
 
 def none(_setting: Setting) -> list[Fault]:
-    """A well-behaved token endpoint."""
+    """Return no faults."""
     return []
 
 
 def silent(_setting: Setting) -> Sequence[dict[str, Any]]:
-    """No signals."""
+    """Return no signals."""
     return ()
 
 
 def slow(times: int) -> Faults:
-    """Answers late, the tokens rotated at once."""
+    """Answer late, but rotate the tokens immediately."""
     return lambda it: [Fault(mode=Mode.DELAY, endpoint=REFRESH, seconds=it.seconds, times=times)]
 
 
 def instead(status: int, body: Any, *, rotated: bool = False, times: int = 1, **headers: str) -> Faults:
-    """Another answer than the tokens, after they were *rotated* or without that."""
+    """Replace the answer, either after the tokens were *rotated* or without processing the request."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
 
     def order(_setting: Setting) -> list[Fault]:
@@ -55,12 +55,12 @@ def instead(status: int, body: Any, *, rotated: bool = False, times: int = 1, **
 
 
 def lost(_setting: Setting) -> list[Fault]:
-    """Rotated, and the connection closes without an answer."""
+    """Rotate, then close the connection without an answer."""
     return [Fault(mode=Mode.DROP_RESPONSE, endpoint=REFRESH)]
 
 
 def fields(*changes: tuple[str, dict[str, Any], tuple[str, ...], int]) -> Faults:
-    """The tokens' answers with fields set and dropped: (endpoint, set, drop, times)."""
+    """Set and drop fields of token answers: (endpoint, set, drop, times)."""
     return lambda _setting: [
         Fault(mode=Mode.FIELDS, endpoint=endpoint, fields=changed, drop=drop, times=times)
         for endpoint, changed, drop, times in changes
@@ -68,7 +68,7 @@ def fields(*changes: tuple[str, dict[str, Any], tuple[str, ...], int]) -> Faults
 
 
 def by_its_own_clock(it: Setting) -> list[Fault]:
-    """Late answers that name a moment."""
+    """Answer late, with an absolute expiry time."""
     ends = {"expires_at": (it.now + timedelta(seconds=it.lifetime)).isoformat()}
     return [
         Fault(mode=Mode.FIELDS, endpoint=REFRESH, fields=ends, drop=("expires_in",), seconds=it.seconds, times=ALWAYS)
@@ -76,13 +76,13 @@ def by_its_own_clock(it: Setting) -> list[Fault]:
 
 
 def one_end(it: Setting) -> list[Fault]:
-    """Every answer names the same moment."""
+    """Give the same expiry time in every answer."""
     ends = {"expires_at": (it.now + timedelta(seconds=it.lifetime)).isoformat()}
     return [Fault(mode=Mode.FIELDS, endpoint=REFRESH, fields=ends, drop=("expires_in",), times=ALWAYS)]
 
 
 def suspended_then_gone(_setting: Setting) -> list[Fault]:
-    """As GitHub answers for an installation."""
+    """Refuse as GitHub does for a suspended, then a deleted installation."""
     suspended = {"message": "This installation has been suspended", "status": "403"}
     gone = {"message": "Not Found", "status": "404"}
     return [
@@ -92,7 +92,7 @@ def suspended_then_gone(_setting: Setting) -> list[Fault]:
 
 
 def late_refusal(it: Setting) -> list[Fault]:
-    """One refusal, late, with nothing done."""
+    """Refuse once, late, without processing the request."""
     refusal = {"error": "invalid_grant"}
     return [
         Fault(mode=Mode.STATUS, endpoint=REFRESH, status=400, body=refusal, before=True, seconds=it.seconds),
@@ -105,14 +105,14 @@ def _event(it: Setting, event: dict[str, Any], *, ago: timedelta = timedelta(), 
 
 
 def late_signals(it: Setting) -> Sequence[dict[str, Any]]:
-    """What happened an hour ago, in the wrong order."""
+    """Report events of an hour ago, in the wrong order."""
     old = timedelta(hours=1)
     revoked = {"type": "tokens_revoked", "tokens": {"oauth": ["1"], "bot": []}}
     return (_event(it, {"type": "app_uninstalled"}, ago=old), _event(it, revoked, ago=old))
 
 
 def partial_signals(it: Setting) -> Sequence[dict[str, Any]]:
-    """One user's tokens; an enterprise without a team."""
+    """Name one user's tokens, then an enterprise without a team."""
     revoked = {"type": "tokens_revoked", "tokens": {"oauth": ["1"], "bot": []}}
     return (
         _event(it, revoked),

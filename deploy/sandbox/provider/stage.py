@@ -1,6 +1,6 @@
-"""The provider with one case at a time: `PUT /_sandbox/case` begins it, or another, from its start.
+"""The provider with one case at a time: `PUT /_sandbox/case` starts a case from its beginning.
 
-`POST /_sandbox/clock` with `{"seconds": …}` lets so much time pass for the provider alone.
+`POST /_sandbox/clock` with `{"seconds": …}` advances the provider's clock only.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ ROUTE, CLOCK = ("PUT", "/_sandbox/case"), ("POST", "/_sandbox/clock")
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is asked of the provider besides its case; None is the case's own."""
+    """Options of the provider besides its case. None stands for the case's own value."""
 
     client_id: str = "client"
-    client_secret: str | None = field(default=None, repr=False)  # None: any will do
+    client_secret: str | None = field(default=None, repr=False)  # None: any is accepted
     user: str = "anna"
     rotates: bool | None = None
     grace: float | None = None
     lifetime: int = 3600  # of access tokens, in seconds
-    seconds: float = 15.0  # how long slow answers take
-    hook: str | None = None  # where signals are sent
+    seconds: float = 15.0  # delay of slow answers
+    hook: str | None = None  # the URL that receives signals
     signing_secret: str | None = field(default=None, repr=False)
 
 
 class Stage:
-    """A WSGI application that is whichever case is on."""
+    """A WSGI application that forwards to the current case."""
 
     def __init__(self, case: int, options: Options, *, journal: Journal, clock: Clock) -> None:
         self._options = options
@@ -48,11 +48,11 @@ class Stage:
         self.begin(case, options)
 
     def clock(self) -> datetime:
-        """What the provider takes for the time."""
+        """Return the provider's time."""
         return self._clock() + CASES[self._number].ahead + self._passed
 
     def begin(self, number: int, options: Options) -> Case:
-        """The case from its start: no grants, no presentations, all its faults ordered."""
+        """Start a case from its beginning: no grants, no presentations, all its faults pending."""
         case = self._case(number)
         self._number, self._passed = number, timedelta()
         habits = Habits(
@@ -83,14 +83,14 @@ class Stage:
         return [json.dumps(said).encode()]
 
     def _pass(self, order: Any) -> dict[str, Any]:
-        """`{"seconds"}` pass."""
+        """Advance the clock by `{"seconds"}`."""
         if not isinstance(order, dict) or set(order) != {"seconds"}:
             raise ValueError("the body must be a JSON object with seconds")
         self._passed += timedelta(seconds=float(order["seconds"]))
         return {"now": self.clock().isoformat()}
 
     def _begin_ordered(self, order: Any) -> dict[str, Any]:
-        """`{"case", …}` with options of the same names; what is left out is as the process was started."""
+        """Start `{"case", …}` with options of the same names, which default to those of the process."""
         known = {"case", "rotates", "grace", "lifetime", "seconds", "hook"}
         if not isinstance(order, dict) or "case" not in order or set(order) - known:
             raise ValueError(f"the body must be a JSON object with case, and of {', '.join(sorted(known))}")

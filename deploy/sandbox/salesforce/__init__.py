@@ -1,1 +1,1 @@
-"""A pretend Salesforce."""
+"""A simulated Salesforce."""

@@ -1,4 +1,4 @@
-"""Salesforce's REST API, as far as opportunities go. Its base URL stands for an organization's My Domain.
+"""Salesforce's REST API, limited to opportunities. Its base URL stands for an organization's My Domain.
 
 developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest: sObject Rows, and error responses as lists.
 """
@@ -17,9 +17,9 @@ from deploy.sandbox.windows import Windows, limit, say
 
 VERSIONS = {"v60.0", "v61.0", "v62.0", "v63.0", "v64.0"}
 STAGES = {"Prospecting", "Qualification", "Proposal/Price Quote", "Negotiation/Review", "Closed Won", "Closed Lost"}
-# What an update may set, and of which type.
+# The fields an update may set, and their types.
 WRITABLE: dict[str, tuple[type, ...]] = {"StageName": (str,), "Amount": (int, float), "NextStep": (str, type(None))}
-CALLS, DAY = 100_000, 86_400  # of an organization's; here the day does not roll
+CALLS, DAY = 100_000, 86_400  # per organization, in a fixed window rather than a rolling one
 ROW = "/services/data/<version>/sobjects/Opportunity/<key>"
 
 
@@ -50,7 +50,7 @@ def create_salesforce(world: dict[str, Any], *, journal: Journal, clock: Clock) 
     }
 
     def bearer() -> Bearer:
-        """Whose session it is. Raises Refused."""
+        """Return the session's user. Raise Refused."""
         token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
         described: dict[str, Any] = introspection.describe(token) if token else {"known": False}
         if not described["known"] or described["provider"] != "salesforce":
@@ -63,7 +63,7 @@ def create_salesforce(world: dict[str, Any], *, journal: Journal, clock: Clock) 
         return Bearer(organization=described["organization"], user_id=described["user_id"], name=described["user"])
 
     def caller() -> Bearer:
-        """Whose request to the API it is, counted for their organization. Raises Refused."""
+        """Return the user of an API request, counted for their organization. Raise Refused."""
         who = bearer()
         now = calls.count(who.organization)
         say({"Sforce-Limit-Info": f"api-usage={now.used}/{now.limit}"})
@@ -119,7 +119,7 @@ def create_salesforce(world: dict[str, Any], *, journal: Journal, clock: Clock) 
 
     @app.post("/_sandbox/opportunities/<key>")
     def edit_opportunity(key: str) -> Response:
-        """Somebody changes it in the browser."""
+        """Change an opportunity as a user in the browser would."""
         changes = json_body()
         with lock:
             if key not in rows:
@@ -154,5 +154,5 @@ def _row(organization: str, row: dict[str, Any], now: datetime) -> dict[str, Any
 
 
 def _moment(now: datetime) -> str:
-    """Salesforce's way to write a time: 2026-03-01T09:00:00.000+0000."""
+    """Format a time as Salesforce does: 2026-03-01T09:00:00.000+0000."""
     return now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond // 1000:03d}+0000"

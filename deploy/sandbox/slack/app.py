@@ -1,4 +1,4 @@
-"""Puts the Slack process together."""
+"""Assembly of the Slack process."""
 
 from typing import Any
 

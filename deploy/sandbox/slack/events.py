@@ -1,4 +1,4 @@
-"""Signed Events API deliveries, and the rest of what a test may order here."""
+"""Signed Events API deliveries, and the other control endpoints for tests."""
 
 import hashlib
 import hmac
@@ -16,7 +16,7 @@ from deploy.sandbox.journal import Clock, Journal
 from deploy.sandbox.slack.store import Store
 from deploy.sandbox.surface import BadControl, json_body
 
-ACKNOWLEDGE_SECONDS = 3  # what Slack waits
+ACKNOWLEDGE_SECONDS = 3  # Slack's time limit
 
 
 def control(slack: dict[str, Any], store: Store, *, journal: Journal, clock: Clock) -> Blueprint:
@@ -43,7 +43,7 @@ def control(slack: dict[str, Any], store: Store, *, journal: Journal, clock: Clo
         return status
 
     def announce(order: dict[str, Any]) -> str:
-        """A new event, not sent yet."""
+        """Create an event without sending it."""
         if order["team_id"] not in store.workspaces:
             raise BadControl(f"there is no workspace {order['team_id']}")
         event_id = f"Ev{run}{next(numbers):06d}"
@@ -52,7 +52,7 @@ def control(slack: dict[str, Any], store: Store, *, journal: Journal, clock: Clo
 
     @routes.post("/_sandbox/events")
     def send_event() -> Response:
-        """A new event; or, given `event_id` alone, the same one again as Slack's retry."""
+        """Send a new event, or resend an existing one, given its `event_id`, as Slack's retry does."""
         order = json_body()
         event_id = order.get("event_id")
         if event_id is not None:
@@ -77,14 +77,14 @@ def control(slack: dict[str, Any], store: Store, *, journal: Journal, clock: Clo
 
     @routes.post("/_sandbox/revoke")
     def revoke() -> Response:
-        """The workspace's bot token stops working; no event is sent."""
+        """Stop a workspace's bot token from working. No event is sent."""
         return change(store.revoke_team)
 
     @routes.post("/_sandbox/uninstall")
     def uninstall() -> Response:
-        """The workspace throws the app out: its tokens stop working, and Slack says so twice, in any order.
+        """Uninstall the app from a workspace: its tokens stop working, and Slack sends two events, in any order.
 
-        `users` had tokens of their own; `reversed` has the uninstallation come first, `hold` has both come later.
+        `users` had tokens of their own. `reversed` sends the uninstallation first, `hold` sends neither yet.
         """
         order = json_body("team_id")
         workspace = store.workspaces.get(order["team_id"])

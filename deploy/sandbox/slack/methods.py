@@ -1,4 +1,4 @@
-"""Web API methods. Slack answers 200 whatever happens; `ok` and `error` say what did."""
+"""Web API methods. Slack always answers 200, and reports the outcome in `ok` and `error`."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def methods(slack: dict[str, Any], store: Store) -> Blueprint:
     routes = Blueprint("methods", __name__, url_prefix="/api")
 
     def caller(scope: str | None) -> Workspace:
-        """The workspace of the bot that calls. Raises Refused."""
+        """Return the calling bot's workspace. Raise Refused."""
         token = _token()
         if not token:
             raise Refused("not_authed")
@@ -113,7 +113,7 @@ def _fields() -> dict[str, Any]:
 
 
 def _message_in(workspace: Workspace, fields: dict[str, Any]) -> tuple[str, str, list[Any]]:
-    """The channel, the text and the blocks that a call asks to have shown."""
+    """Return the channel, text and blocks of a call."""
     channel = workspace.channel(str(fields.get("channel", "")))
     if channel is None:
         raise Refused("channel_not_found")

@@ -1,4 +1,4 @@
-"""Slack's state, in memory: workspaces, their bot tokens, what was posted."""
+"""Slack's state, in memory: workspaces, their bot tokens, and posted messages."""
 
 import itertools
 import threading
@@ -19,7 +19,7 @@ class Workspace:
     channels: dict[str, str]  # id → name
 
     def channel(self, reference: str) -> str | None:
-        """The id of a channel given by id or by name, with or without #."""
+        """Return a channel's id, given its id or its name with or without #."""
         if reference in self.channels:
             return reference
         return next((key for key, name in self.channels.items() if name == reference.removeprefix("#")), None)
@@ -49,7 +49,7 @@ class Store:
         self._revoked: set[str] = set()
 
     def holder(self, token: str) -> tuple[Workspace, bool] | None:
-        """The workspace of a bot token, and whether the token still works."""
+        """Return a bot token's workspace, and whether the token still works."""
         team_id = self._bots.get(fingerprint(token))
         if team_id is None:
             return None
@@ -94,7 +94,7 @@ class Store:
             return message
 
     def update(self, workspace: Workspace, channel: str, ts: str, *, text: str, blocks: list[Any]) -> Message | None:
-        """The bot's own message with other words; None: there is none of that time in the channel."""
+        """Replace the text of the bot's own message. Return None if the channel has no message with this timestamp."""
         with self.lock:
             for at, message in enumerate(self._messages):
                 if (message.team_id, message.channel, message.ts) == (workspace.team_id, channel, ts):

@@ -1,1 +1,1 @@
-"""A pretend Stripe."""
+"""A simulated Stripe."""

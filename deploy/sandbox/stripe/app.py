@@ -1,6 +1,6 @@
-"""Stripe's API, as far as subscriptions go (docs.stripe.com/api).
+"""Stripe's API, limited to subscriptions (docs.stripe.com/api).
 
-Bodies are form-encoded, lists go by cursor, and an idempotency key gives the first answer again.
+Bodies are form-encoded, lists use cursors, and an idempotency key returns the first answer again.
 """
 
 import threading
@@ -34,7 +34,7 @@ def create_stripe(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
     answered: dict[tuple[str, str], tuple[Any, dict[str, Any]]] = {}
 
     def account(permission: str) -> str:
-        """The account whose restricted key this is. Raises Refused."""
+        """Return the account of the restricted key. Raise Refused."""
         row, works = tokens.presented("key")
         if row is not None:
             entry().actor = row["id"]
@@ -99,7 +99,7 @@ def create_stripe(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
 
     @app.post("/_sandbox/subscriptions/<key>")
     def edit_subscription(key: str) -> Response:
-        """It comes to another `status`."""
+        """Set a subscription's `status`."""
         status = str(json_body("status")["status"])
         with lock:
             found = [row for rows in books.values() for row in rows if row["id"] == key]
@@ -110,7 +110,7 @@ def create_stripe(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
 
     @app.post("/_sandbox/forget")
     def forget() -> Response:
-        """Every subscription is as it was in the beginning."""
+        """Reset every subscription to its initial state."""
         with lock:
             answered.clear()
             for rows in books.values():
@@ -132,7 +132,7 @@ def _subscription(row: dict[str, Any], now: int) -> dict[str, Any]:
 
 
 def _is_listed(row: dict[str, Any], status: str | None) -> bool:
-    """docs.stripe.com/api/subscriptions/list: without a status, all that are not canceled."""
+    """Apply the status filter of docs.stripe.com/api/subscriptions/list. The default is all but canceled ones."""
     match status:
         case "all":
             return True

@@ -1,1 +1,1 @@
-"""A pretend Zendesk."""
+"""A simulated Zendesk."""

@@ -1,6 +1,7 @@
-"""Zendesk's Ticketing API, as far as making tickets goes (developer.zendesk.com/api-reference/ticketing/tickets).
+"""Zendesk's Ticketing API, limited to creating and listing tickets.
 
-Its limits: developer.zendesk.com/api-reference/introduction/rate-limits, of which lists say more than the rest.
+See developer.zendesk.com/api-reference/ticketing/tickets, and for the limits
+developer.zendesk.com/api-reference/introduction/rate-limits. List endpoints return more rate-limit headers than others.
 """
 
 import itertools
@@ -15,7 +16,7 @@ from deploy.sandbox.surface import entry, equip, touched
 from deploy.sandbox.windows import Windows, limit, say
 
 FIELDS = {"subject", "comment", "priority", "external_id", "tags", "requester"}
-REQUESTS, MINUTE = 700, 60  # of an account
+REQUESTS, MINUTE = 700, 60  # per account and minute
 PRIORITIES = {"urgent", "high", "normal", "low"}
 
 
@@ -35,7 +36,7 @@ def create_zendesk(world: dict[str, Any], *, journal: Journal, clock: Clock) -> 
     tickets: dict[str, list[dict[str, Any]]] = {row["subdomain"]: [] for row in desks}
 
     def desk(scope: str, *, listing: bool = False) -> str:
-        """The help desk whose token this is. Raises Refused."""
+        """Return the help desk that the token belongs to. Raise Refused."""
         row, works = tokens.presented("app")
         if row is not None:
             entry().actor = row["application"]
