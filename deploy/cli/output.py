@@ -15,16 +15,13 @@ import click
 from deploy.local_times import local_time
 
 Row = Mapping[str, Any]
-_NAMED = 10  # of those that were left out
+_NAMED = 10  # items left out that are named one by one
 
 
 class Bar(Protocol):
     """Progress of a long operation."""
 
     def update(self, n_steps: int) -> None: ...
-
-
-_NAMED = 10  # of those that were left out
 
 
 class Output:
