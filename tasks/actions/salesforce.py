@@ -151,7 +151,7 @@ class GetOpportunity(SalesforceAction[Opportunity]):
 
 
 class UpdateOpportunity(SalesforceAction[Updated]):
-    """Set an opportunity's stage and, if given, its amount and next step. Its history names who did it.
+    """Set an opportunity's stage, and its amount and next step if they are given. Its history names who did it.
 
     Repeating it changes nothing.
     """

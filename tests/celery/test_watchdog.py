@@ -320,7 +320,7 @@ def test_runs_are_told_to_stop_though_the_main_thread_hangs(ring: CeleryRing, ch
     ring.jobs(bells("hang-1"))
     worker.work(concurrency=2)
     assert worker.wait(60) == EXIT_CODE
-    assert worker.lines()[-2:] == ["winds down", "spent hang-1"]
+    assert set(worker.lines()[-2:]) == {"winds down", "spent hang-1"}
 
 
 def test_a_worker_with_a_task_that_hangs_leaves_and_the_next_one_consumes(

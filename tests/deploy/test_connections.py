@@ -196,7 +196,7 @@ def test_a_service_accounts_file_for_what_acts_by_none_is_told_from_another_acco
     cli.json("connections", "add", "google", "--client-id", "c", "--client-secret-file", "-", input="s")
     file = {"private_key": pem(), "client_email": "r@p.example", "private_key_id": "k1"}
     add = ("connections", "add-secret", "google", "--name", "private_key", "--file", "-")
-    assert "acts by none" in cli.json(*add, input=json.dumps(file), code=1)["message"]
+    assert "but google uses none" in cli.json(*add, input=json.dumps(file), code=1)["message"]
 
 
 def test_services_get_narrowed_and_rotating_credentials(github: Cli, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ ACTIONS: list[type[Action[Any]]] = [
 def test_there_are_actions_to_look_at() -> None:
     assert {github.Comment, linear.CreateIssue, slack.PostMessage} <= set(ACTIONS)
     assert in_words(github.Comment) == "Comment on an issue or pull request"
-    assert in_words(github.ListPulls) == "Read a repository's pull requests"
+    assert in_words(github.ListPulls) == "List a repository's pull requests"
     assert github.Comment.facts.effect is Effect.WRITE
 
 
