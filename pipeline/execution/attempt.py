@@ -133,7 +133,6 @@ def _try_once(
             _end_by(services, step, intent, outcome)
     answer = _send(services, step, intent, opened, written, host_use, began=began)
     conclusion = conclude(step.action, step.call, purpose, answer)
-    host_use.ended(answer, conclusion)
     made = OpenedAttempt(
         services=services,
         step=step,
@@ -141,6 +140,7 @@ def _try_once(
         began=began,
         answer=answer,
         conclusion=conclusion,
+        seen=host_use.ended(answer, conclusion),
         host_use=host_use,
         budget_use=budget_use,
     )
