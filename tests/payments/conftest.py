@@ -72,11 +72,11 @@ def _books(_service: Sandbox, migrated_sqlite: Path, tmp_path_factory: pytest.Te
     """A furnished SQLite ledger, to copy."""
     path = tmp_path_factory.mktemp("furnished") / "ledger.sqlite"
     shutil.copy(migrated_sqlite, path)
-    _furnish(_service, f"sqlite:///{path}")
+    furnish(_service, f"sqlite:///{path}")
     return path
 
 
-def _furnish(service: Sandbox, url: str) -> None:
+def furnish(service: Sandbox, url: str) -> None:
     """Register the world's tenants, and the people of two who may ask for payments."""
     made = InProcessSystem(service, url, workflows=WORKFLOWS, base_url=service.world["invoices"]["authority"])
     Provision(made.runtime, service.world, now=datetime.now(UTC)).everything()
@@ -93,7 +93,7 @@ def ledger_url(request: pytest.FixtureRequest, _service: Sandbox, tmp_path: Path
         yield f"sqlite:///{tmp_path}/ledger.sqlite"
         return
     migrated: Emptied = request.getfixturevalue("migrated_postgres")
-    _furnish(_service, migrated.url)
+    furnish(_service, migrated.url)
     yield migrated.url
     migrated.empty()
 
