@@ -407,4 +407,4 @@ def test_hundreds_of_sequences_move_money_as_people_were_shown_it() -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("on_postgresql")
 def test_dozens_of_sequences_move_money_as_people_were_shown_it_on_postgresql() -> None:
-    run(examples=40, slow=True)
+    run(examples=25, slow=True)
