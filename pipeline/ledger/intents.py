@@ -63,6 +63,7 @@ class Intent:
     request_changed: bool = False  # since before the job was replayed, with nothing done
     reads: bool = False  # its calls have no effect, so none leaves anything in doubt
     approval: Approved | None = None
+    request_sha256: str | None = None  # of the request to send, which an approval is bound to; None: nothing is sent
     may_skip: bool = False  # a revocation skips the step, and the job goes on
     capability: CapabilityRequest | None = None  # replaces a lease: no account is used
     # how long after a call of unknown outcome it may be repeated; None: without limit, given `repeats_unknown`

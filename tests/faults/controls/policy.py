@@ -245,6 +245,14 @@ CONTROLS = (
         test=f"{TEST}::test_an_approval_opens_no_other_step and sqlite",
     ),
     Control(
+        name="an approval is for one request as it is sent",
+        file=APPROVALS,
+        guard='if held is None or (intent.purpose is Purpose.CALL and held.shown.get("request_sha256") '
+        "!= intent.request_sha256):",
+        without="if held is None:",
+        test=f"{TEST}::test_an_approval_opens_no_call_that_is_written_otherwise and sqlite",
+    ),
+    Control(
         name="an approver keeps their authority",
         file=APPROVERS,
         guard="elif standing.revoked >= accepted:",
