@@ -178,6 +178,7 @@ def _wait(connection: Connection, intent: Intent, id: str, left: timedelta) -> E
         due_in=left,
         expires_in=left,
         reason=reason,
+        step=intent.unopened,
     )
     return Ended(reason=reason, moved=parked)
 

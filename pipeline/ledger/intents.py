@@ -71,6 +71,20 @@ class Intent:
     resends: bool = False  # resends the still valid capability of an attempt of unknown outcome
 
     @property
+    def unopened(self) -> dict[str, Any]:
+        """The step as its job stores it while it waits to open."""
+        return {
+            "position": self.position,
+            "action": self.action,
+            "named": self.named,
+            "principal_id": self.principal,
+            "pattern": str(self.decision.pattern),
+            "reason": self.decision.reason,
+            "policy_version": self.decision.policy,
+            "parameters": dict(self.parameters),
+        }
+
+    @property
     def claimed_for(self) -> timedelta:
         """Duration of the claim from the opening: past the call, with as much again for its close or a refresh."""
         return self.send_within + 2 * self.deadline
