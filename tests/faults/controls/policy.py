@@ -70,8 +70,8 @@ CONTROLS = (
     Control(
         name="a key that names no holder, where a rule wants one",
         file="pipeline/ledger/approvals.py",
-        guard="if (unheld := _unheld(connection, intent)) is not None:",
-        without="if (unheld := _unheld(connection, intent)) is not None and False:",
+        guard="if (why_not := unheld(connection, intent)) is not None:",
+        without="if (why_not := unheld(connection, intent)) is not None and False:",
         test="tests/payments/test_agents_payments.py::test_a_rule_may_refuse_what_a_key_asks_for",
     ),
     Control(
@@ -282,7 +282,7 @@ CONTROLS = (
     ),
     Control(
         name="one person counts once",
-        file=APPROVALS,
+        file="pipeline/ledger/approval_needs.py",
         guard="said = set(yes)",
         without="said = set(yes) | {'acme.carol'}",
         test=f"{TEST}::test_a_quorum_of_two_needs_two_people and sqlite",
