@@ -112,14 +112,14 @@ def in_lines(shown: Mapping[str, Any]) -> list[str]:
         *([f"started by {on_a_line(shown['started_by'])}"] if shown.get("started_by") else []),
         f"because: {on_a_line(shown['why'])}",
         *(f"{name} = {on_a_line(value)}" for name, value in shown["parameters"].items()),
-        *([f"the SHA-256 of its request is {shown['request_sha256']}"] if shown.get("request_sha256") else []),
+        *([f"SHA-256 of the request: {shown['request_sha256']}"] if shown.get("request_sha256") else []),
     ]
 
 
 def quorums(shown: Mapping[str, Any]) -> list[str]:
-    """Return how many of whom have to say yes, one rule per line."""
+    """Return how many people each rule wants to say yes, and which, one rule per line."""
     return [
-        f"needs {need['quorum']} yes of {on_a_line(', '.join(need['approvers']))}"
+        f"needs {need['quorum']} of {on_a_line(', '.join(need['approvers']))} to say yes"
         f", by the rule {on_a_line(need['rule'])}"
         for need in shown.get("needs") or ()
     ]

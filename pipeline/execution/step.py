@@ -182,7 +182,7 @@ class StepRunner:
         tried: list[Row[Any]] = []
         if stored is not None:
             tried = self._services.store.read(partial(ledger_steps.attempts_of, step=step.id))
-        step = replace(step, earlier=self._earlier(step, tried))  # first: an approval covers the request it leads to
+        step = replace(step, earlier=self._earlier(step, tried))  # the approval covers the key in the request
         step = replace(step, approval=approved(self._services, step))
         known = self._recover(step, tried)
         step = replace(step, earlier=replace(step.earlier, resends=known is Known.CARRIED))

@@ -91,7 +91,7 @@ def _newest(connection: Connection, intent: Intent) -> Row[Any] | None:
 def _same(held: Row[Any], intent: Intent, shown: Mapping[str, Any]) -> bool:
     """True if the approval was requested for exactly what would be done now.
 
-    Who may say yes stays as it was when it was asked.
+    Its approvers are not resolved again.
     """
     return (held.request_hash, held.policy_version, held.principal_id, held.digest) == (
         intent.request_hash,

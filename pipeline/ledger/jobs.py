@@ -183,7 +183,7 @@ def park(
 ) -> JobState | None:
     """Park a running job; a job told to stop is cancelled instead. *lacks*: the scopes that a consent must grant.
 
-    *step*: the step that it waits to open (`Intent.unopened`).
+    *step*: the step it waits to open (`Intent.unopened`).
 
     With *due_in* before *expires_in*, a job that waits for the same thing as before keeps its earlier expiry: checking
     again does not prolong the wait. For an upstream, the due time is a place in its line and may lie behind the expiry.

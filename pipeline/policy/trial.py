@@ -88,7 +88,7 @@ def declared_cases(workflows: Iterable[Workflow]) -> Iterator[Case]:
 def stored_cases(connection: Connection, workflows: Registry, tenant: str, *, since: datetime) -> Iterator[Case | None]:
     """Yield the tenant's steps that wait to open, and those begun since then, as today's code declares them.
 
-    None for one that it does not know.
+    Yields None for a step that today's code does not know.
     """
     takers = takers_of(connection, workflows, tenant)
     of_job = (jobs.c.id, jobs.c.workflow, jobs.c.agent_id, jobs.c.triggered_by, jobs.c.user_id)

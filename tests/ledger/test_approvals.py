@@ -50,8 +50,10 @@ def test_a_step_parks_until_the_answer_that_decides_and_opens_with_it(case: Appr
     assert isinstance(asked, Ended)
     waiting = case.house.row(case.job.id)
     assert (waiting.state, waiting.wait, waiting.waits_for) == ("waiting", "approval", f"approval:{case.row.id}")
+    assert waiting.waiting_step == case.intent().unopened
     assert case.say("acme.bob") == Counted(state=ApprovalState.APPROVED)
-    assert case.house.row(case.job.id).state == JobState.QUEUED
+    queued = case.house.row(case.job.id)
+    assert (queued.state, queued.waiting_step) == (JobState.QUEUED, None)
     case.again()
     given = case.ask()
     assert given == Approved(id=case.row.id, by=("acme.bob",))

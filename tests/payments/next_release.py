@@ -1,4 +1,4 @@
-"""The payments as a later release might have them: the same action and parameters, written as another request."""
+"""A later release of the payments: the same action and parameters make a different request."""
 
 from __future__ import annotations
 

@@ -129,8 +129,8 @@ def test_two_people_approve_by_button_and_the_thread_says_so(chat: Chat) -> None
         "as ada (user, delegated)",
         "amount = 12000",
         "started by a delivery",
-        "needs 2 yes of bob, carol, by the rule four eyes",
-        f"the SHA-256 of its request is {view(chat).shown['request_sha256']}",
+        "needs 2 of bob, carol to say yes, by the rule four eyes",
+        f"SHA-256 of the request: {view(chat).shown['request_sha256']}",
     ):
         assert said in whole["text"]
     yes = chat.buttons()["aswhom.approve"]

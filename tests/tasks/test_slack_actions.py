@@ -180,8 +180,8 @@ def test_a_question_says_who_started_it_and_how_many_of_whom_have_to_say_yes(cal
     added = set(section["text"]["text"].splitlines()) - set(in_lines(SHOWN.document))
     assert added == {
         "started by grace (github:7)",
-        f"the SHA-256 of its request is {'d' * 64}",
-        "needs 2 yes of bob, carol, dave, by the rule four eyes",
+        f"SHA-256 of the request: {'d' * 64}",
+        "needs 2 of bob, carol, dave to say yes, by the rule four eyes",
     }
 
 
