@@ -18,7 +18,7 @@ COMMANDS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "demo": (("running",), "demo", "Watch the DevOps assistant at work against the sandbox."),
     "doctor": (("doctor",), "doctor", "Report what is wrong and how to fix it."),
     "db": (
-        ("running", "ledger_file", "ledger_wait", "restored"),
+        ("running", "ledger_file", "ledger_import", "ledger_wait", "restored"),
         "db",
         "The ledger: migrations, backup, integrity check.",
     ),

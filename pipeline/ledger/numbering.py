@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 
-from sqlalchemy import Connection, case, column, func, select, table, text
+from sqlalchemy import Connection, case, cast, column, func, literal, select, table, text, update
+from sqlalchemy.dialects.postgresql import REGCLASS
 
 from identity.audit.tables import audit
 from identity.sql.sequence import NUMBERS
@@ -33,6 +34,7 @@ _ROW = table(NUMBERS.name, column("last_value"), column("is_called"))
 _LAST_OF_SEQUENCE = select(case((_ROW.c.is_called, _ROW.c.last_value), else_=_ROW.c.last_value - 1))
 _MAY_LOOK = text(f"select has_sequence_privilege('{NUMBERS.name}', 'SELECT')")
 _LAST_OF_ROW = select(ledger_numbers.c.value)
+_SEQUENCE = cast(literal(NUMBERS.name), REGCLASS)
 _SET_SEQUENCE = f"select setval('{NUMBERS.name}', {{}})"
 _SET_ROW = "update ledger_numbers set value = {}"
 
@@ -77,3 +79,11 @@ def last_given(connection: Connection) -> int | None:
     if not connection.execute(_MAY_LOOK).scalar_one():
         return None
     return int(connection.execute(_LAST_OF_SEQUENCE).scalar_one())
+
+
+def move_numbers(connection: Connection, *, to: int) -> None:
+    """Make *to*, which is positive, the last number given. No process may run on the ledger."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.setval(_SEQUENCE, to)))
+    else:
+        connection.execute(update(ledger_numbers).values(value=to))

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, cast, func, literal, select, update
-from sqlalchemy.dialects.postgresql import REGCLASS
+from sqlalchemy import Connection, select
 
 from identity import audit
 from identity.audit import Act, AsWhom
@@ -19,16 +18,13 @@ from identity.audit.tables import audit as audit_rows
 from identity.errors import BadInput
 from identity.hold import hold_anew
 from identity.hold_tables import holds
-from identity.sql.sequence import NUMBERS
-from identity.tables import ledger_numbers
-from pipeline.ledger.numbering import last_given, newest
+from pipeline.ledger.numbering import last_given, move_numbers, newest
 from pipeline.schedules.changes import skip_missed
 
 #: Margin beyond the numbers that the ledger and its exports show: more than was given out since the last export.
 GAP = 1_000_000_000
 #: The kind of the audit record.
 MARKED = "ledger.restored"
-_SEQUENCE = cast(literal(NUMBERS.name), REGCLASS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +60,7 @@ def mark_restored(connection: Connection, act: Act, *, seen: int, lost: Head | N
     # them. It may also be behind them, after an incomplete dump or a replica without sequences.
     last = newest(connection)
     after = max(last, last_given(connection) or 0, seen) + GAP
-    _move_numbers(connection, to=after)
+    move_numbers(connection, to=after)
     was_held = hold_anew(connection, act)
     left_out = () if fire_missed else tuple(skip_missed(connection, now=act.now))
     detail = {
@@ -95,10 +91,3 @@ def marks(connection: Connection) -> list[Mark]:
     )
     rows = connection.execute(found.order_by(audit_rows.c.number.desc()))
     return [Mark(id=row.id, after=int(row.detail["numbers_after"])) for row in rows]
-
-
-def _move_numbers(connection: Connection, *, to: int) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.setval(_SEQUENCE, to)))
-    else:
-        connection.execute(update(ledger_numbers).values(value=to))

@@ -71,15 +71,7 @@ def _was_locked(cause: BaseException | None) -> bool:
 
 def _upgrade(connection: Connection, *, revision: str, begins: Begins) -> None:
     if connection.dialect.name == "postgresql":
-        # The timeouts for statements and pauses of a step do not suit the index of a large table, or values that a
-        # migration computes itself.
-        connection.execute(text("set local statement_timeout = 0"))
-        connection.execute(text("set local idle_in_transaction_session_timeout = 0"))
-        # No lock timeout while waiting for another upgrade. For tables there is one: a waiting lock request blocks
-        # others.
-        connection.execute(text("set local lock_timeout = 0"))
-        connection.execute(text("select pg_advisory_xact_lock(hashtext('aswhom migrations'))"))
-        connection.execute(text("set local lock_timeout = '2s'"))
+        take_time_alone(connection)
     current = MigrationContext.configure(connection).get_current_revision()
     if said := of_a_newer_version(current):
         raise Misconfigured(said)
@@ -94,6 +86,18 @@ def _upgrade(connection: Connection, *, revision: str, begins: Begins) -> None:
     config = _config()
     config.attributes |= {"connection": connection, "applied": next_begins}
     command.upgrade(config, revision)
+
+
+def take_time_alone(connection: Connection) -> None:
+    """Lift the time limits of a PostgreSQL transaction, and wait until no other upgrade or import runs."""
+    # The timeouts for statements and pauses of a step do not suit the index of a large table, or values that a
+    # migration computes itself.
+    connection.execute(text("set local statement_timeout = 0"))
+    connection.execute(text("set local idle_in_transaction_session_timeout = 0"))
+    # No lock timeout while waiting for another upgrade. For tables there is one: a waiting lock request blocks others.
+    connection.execute(text("set local lock_timeout = 0"))
+    connection.execute(text("select pg_advisory_xact_lock(hashtext('aswhom migrations'))"))
+    connection.execute(text("set local lock_timeout = '2s'"))
 
 
 @cache

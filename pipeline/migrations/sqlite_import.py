@@ -1,0 +1,144 @@
+"""Copies a whole SQLite ledger into an empty PostgreSQL database, in one transaction that also compares all rows.
+
+Values are copied as they are stored. Reading and writing them again could change them: JSON's null would become SQL's
+NULL, and a time beyond the last valid date would be clamped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Insert,
+    Row,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    insert,
+    literal,
+    select,
+    text,
+    type_coerce,
+)
+from sqlalchemy.exc import DataError
+
+from identity import audit
+from identity.audit import Act, AsWhom
+from identity.errors import BadInput, Misconfigured
+from identity.sql.columns import Instant
+from identity.sql.store import Store
+from identity.tables import ledger_numbers
+from pipeline.ledger.numbering import last_given, move_numbers
+from pipeline.migrations import take_time_alone
+from pipeline.migrations.declared import metadata
+
+#: The kind of the audit record.
+IMPORTED = "ledger.imported"
+_TABLES = [table for table in metadata.sorted_tables if table is not ledger_numbers]  # PostgreSQL has a sequence
+_PAGE = 100  # rows in memory at a time; a delivery's body may have megabytes
+
+#: Called after each table with its name and its number of rows.
+Progress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class Content:
+    """The rows of a table: their number, and the sum of their digests, which depends on no order."""
+
+    rows: int = 0
+    digests: int = 0
+
+    def with_rows(self, rows: Sequence[Row[Any]]) -> Content:
+        digests = sum(int.from_bytes(sha256(repr(tuple(row)).encode()).digest(), "big") for row in rows)
+        return Content(self.rows + len(rows), self.digests + digests)
+
+
+def import_sqlite(source: Store, connection: Connection, act: Act, *, origin: str, progress: Progress) -> int:
+    """Copy every row of the ledger *source*, which nothing else uses, and return how many there were.
+
+    *connection* is a write transaction of an empty PostgreSQL ledger with the same tables; *origin* names the source
+    in the audit. Ledger numbers continue where those of the source end. Raises BadInput if the target is not empty, and
+    Misconfigured if PostgreSQL takes a value not, or returns it changed.
+    """
+    take_time_alone(connection)
+    for table in _TABLES:
+        if connection.execute(select(literal(1)).select_from(table).limit(1)).first() is not None:
+            raise BadInput(f"the database is not empty: its table {table.name} has rows. Name an empty one")
+    copied, last = source.read(lambda origin: (_copy_all(origin, connection, progress), last_given(origin)))
+    move_numbers(connection, to=last or 1)
+    audit.record_act(connection, IMPORTED, AsWhom(tenant=None), act, outcome="copied", detail={"from": origin})
+    connection.execute(text("analyze"))
+    return copied
+
+
+def _copy_all(source: Connection, to: Connection, progress: Progress) -> int:
+    return sum(_copy(source, table, to, progress) for table in _TABLES)
+
+
+def _copy(source: Connection, table: Table, to: Connection, progress: Progress) -> int:
+    written = _insertion(table)
+    content = Content()
+    for page in _pages(source, table):
+        try:
+            to.execute(written, [row._asdict() for row in page])
+        except DataError as error:
+            keys = [tuple(getattr(row, column.name) for column in table.primary_key) for row in (page[0], page[-1])]
+            raise Misconfigured(
+                f"PostgreSQL takes a row of {table.name} not, between the keys {keys[0]} and {keys[1]}: "
+                f"{str(error.orig).splitlines()[0]}. Nothing was copied"
+            ) from error
+        content = content.with_rows(page)
+    if (there := _content(_pages(to, table))) != content:
+        raise Misconfigured(
+            f"the copy of {table.name} is not the original: {there.rows} row(s) of {content.rows}, or another content. "
+            "Nothing was copied"
+        )
+    progress(table.name, content.rows)
+    return content.rows
+
+
+def _content(pages: Iterable[Sequence[Row[Any]]]) -> Content:
+    content = Content()
+    for page in pages:
+        content = content.with_rows(page)
+    return content
+
+
+def _pages(connection: Connection, table: Table) -> Iterable[Sequence[Row[Any]]]:
+    return connection.execute(_all_stored(table).execution_options(yield_per=_PAGE)).partitions()
+
+
+def _all_stored(table: Table) -> Select[Any]:
+    return select(*(_stored(column).label(column.name) for column in table.c)).order_by(*table.primary_key)
+
+
+def _stored(column: Column[Any]) -> ColumnElement[Any]:
+    match column.type:
+        case JSON():
+            return cast(column, Text)  # the type `json` keeps the text
+        case Instant():
+            return type_coerce(column, BigInteger)
+    return column
+
+
+def _insertion(table: Table) -> Insert:
+    return insert(table).values({column.name: _written(column) for column in table.c})
+
+
+def _written(column: Column[Any]) -> ColumnElement[Any]:
+    match column.type:
+        case JSON():
+            return cast(bindparam(column.name, type_=Text), JSON)
+        case Instant():
+            return bindparam(column.name, type_=BigInteger)
+    return bindparam(column.name, type_=column.type)

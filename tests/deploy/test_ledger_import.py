@@ -1,0 +1,204 @@
+"""`db import-sqlite`: a ledger moves from SQLite to PostgreSQL whole or not at all, and one of the two goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Connection,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    cast,
+    create_engine,
+    select,
+    text,
+)
+
+from deploy import supervisor
+from identity.hold_tables import holds
+from identity.sql.columns import Instant
+from identity.tables import ledger_numbers
+from pipeline.migrations import sqlite_import
+from pipeline.migrations.declared import metadata
+from tests.deploy.conftest import Cli, told
+from tests.servers.postgres import Postgres
+
+TABLES = [table for table in metadata.sorted_tables if table is not ledger_numbers]
+URL = "ASWHOM_DATABASE_URL"
+
+
+@pytest.fixture
+def target(postgres: Postgres) -> Iterator[str]:
+    """An empty database, as SQLAlchemy is told of it."""
+    name = postgres.create_database()
+    yield postgres.url(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def to(target: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(URL, target)
+    return target
+
+
+def _rows(url: str, table: Table) -> list[tuple[Any, ...]]:
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            stored = (cast(c, Text) if isinstance(c.type, JSON) else c for c in table.c)  # null is not NULL
+            return sorted(map(tuple, connection.execute(select(*stored))), key=repr)
+    finally:
+        engine.dispose()
+
+
+def _sqlite(cli: Cli) -> str:
+    return f"sqlite:///{cli.data_dir / 'ledger.db'}"
+
+
+def _fill(connection: Connection, *, rows: int) -> None:
+    """Rows for every column of every table: each kind of value, NULL where it may be, and JSON's null."""
+    number = count(1)
+    made: dict[str, list[Any]] = {}
+    for table in TABLES:
+        for place in range(rows if table is not holds else 0):  # there is one hold, or none
+            row: dict[str, Any] = {}
+            for column in table.c:
+                if column.foreign_keys:
+                    (key,) = column.foreign_keys
+                    row[column.name] = made[key.target_fullname][place]
+                elif column.nullable and place % 3 == 0:
+                    row[column.name] = JSON.NULL if isinstance(column.type, JSON) and place % 2 else None
+                else:
+                    row[column.name] = _value(column.type, next(number))
+            connection.execute(table.insert().values(row))
+            for column in table.c:
+                made.setdefault(f"{table.name}.{column.name}", []).append(row[column.name])
+    connection.execute(ledger_numbers.update().values(value=next(number) + 2**40))
+
+
+def _value(kind: Any, number: int) -> object:
+    match kind:
+        case Instant():
+            return datetime(2026, 11, 30, tzinfo=UTC) + timedelta(microseconds=number)
+        case JSON():
+            return {"é": [number, None, "\u2028", 0.1], "b": {"a": 2**60}}
+        case Boolean():
+            return number % 2 == 0
+        case BigInteger():
+            return 2**40 + number
+        case Integer():
+            return number
+        case LargeBinary():
+            return bytes(range(256)) + number.to_bytes(4, "big")
+    return f"ü{number}"[: kind.length]
+
+
+def test_every_row_of_every_table_comes_over_as_it_is(cli: Cli, to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_import, "_PAGE", 2)
+    engine = create_engine(_sqlite(cli))
+    with engine.begin() as connection:
+        _fill(connection, rows=7)
+    engine.dispose()
+    said = cli.json("db", "import-sqlite", "--yes")
+    assert said["held"]
+    assert said["rows"] == sum(len(_rows(_sqlite(cli), table)) for table in TABLES)
+    for table in TABLES:
+        there, was = _rows(to, table), _rows(_sqlite(cli), table)
+        ours = [row for row in there if row not in was] if table.name == "audit" else []
+        assert [row for row in there if row not in ours] == was, table.name
+        assert len(ours) == (table.name == "audit")  # the record of the import
+
+
+def test_work_goes_on_in_the_new_ledger_alone_and_its_revocations_stand(
+    cli: Cli, to: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv(URL)
+    for tenant in ("acme", "globex"):
+        cli.json("tenants", "add", tenant)
+    cli.json("revoke", "tenant", "globex", "--yes", "--reason", "left")
+    (before,) = cli.json("revocations", "list")
+    monkeypatch.setenv(URL, to)
+    said = cli("db", "import-sqlite", "--yes").output
+    assert "were moved" in said
+    assert "aswhom hold release" in said
+    (moved,) = cli.json("audit", "search", "--kind", "ledger.imported")
+    assert moved["detail"] == {"from": str(cli.data_dir / "ledger.db")}
+    assert cli.json("hold", "show")["why"].startswith("it was moved to postgresql://")
+    assert cli.json("revocations", "list") == [before]
+    assert cli.json("hold", "release", "--yes")["changed"]
+    cli.json("revoke", "tenant", "acme", "--yes")
+    after = max(revocation["number"] for revocation in cli.json("revocations", "list"))
+    assert after > moved["number"] > before["number"]
+    assert told(cli, "ledger") == [("ok", "reachable and written to, at this version's tables")]
+    monkeypatch.delenv(URL)
+    assert cli.json("hold", "show")["held"]
+    assert cli.json("revocations", "list") == [before]
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("update tenants set name = printf('%.*c', 300, 'x')", "PostgreSQL takes a row of tenants not, between the"),
+        ("update tenants set name = 'a' || char(0)", "NUL"),
+        ("insert into agents (id, tenant_id, name, created_at) values ('a', 'nobody', 'a', 1)", "is damaged"),
+    ],
+)
+def test_a_row_that_cannot_be_taken_leaves_nothing_there_and_is_named(
+    cli: Cli, to: str, monkeypatch: pytest.MonkeyPatch, fault: str, says: str
+) -> None:
+    monkeypatch.delenv(URL)
+    cli.json("tenants", "add", "acme")
+    with closing(sqlite3.connect(cli.data_dir / "ledger.db")) as ledger:
+        ledger.execute("pragma foreign_keys = off")
+        ledger.execute(fault)
+        ledger.commit()
+    monkeypatch.setenv(URL, to)
+    assert says in cli.json("db", "import-sqlite", "--yes", code=1)["message"]
+    with closing(sqlite3.connect(cli.data_dir / "ledger.db")) as ledger:
+        ledger.execute("update tenants set name = 'acme'")
+        ledger.execute("delete from agents")
+        ledger.commit()
+    assert cli.json("db", "import-sqlite", "--yes")["held"]  # the database was still empty
+
+
+def test_a_copy_that_is_not_the_original_is_not_kept(cli: Cli, to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(URL)
+    cli.json("tenants", "add", "acme")
+    monkeypatch.setenv(URL, to)
+    cli.json("db", "upgrade")
+    engine = create_engine(to)
+    with engine.begin() as connection:
+        does = "begin new.name := new.name || '!'; return new; end"
+        connection.execute(text(f"create function alter_it() returns trigger language plpgsql as $$ {does} $$"))
+        connection.execute(text("create trigger it before insert on tenants for each row execute function alter_it()"))
+    assert "the copy of tenants is not the original" in cli.json("db", "import-sqlite", "--yes", code=1)["message"]
+    with engine.begin() as connection:
+        connection.execute(text("drop trigger it on tenants"))
+    engine.dispose()
+    assert cli.json("db", "import-sqlite", "--yes")["held"]
+    assert "is not empty" in cli.json("db", "import-sqlite", "--yes", code=1)["message"]
+    assert [tenant["name"] for tenant in cli.json("tenants", "list")] == ["acme"]
+
+
+def test_what_cannot_be_moved_is_left_as_it_was(cli: Cli, to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cli.data_dir / supervisor.RUN).mkdir(exist_ok=True)
+    with (cli.data_dir / supervisor.LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "`aswhom up` runs" in cli.json("db", "import-sqlite", "--yes", code=1)["message"]
+    assert cli("db", "import-sqlite").exit_code == 2  # nobody said yes
+    monkeypatch.delenv(URL)
+    assert "names none" in cli.json("db", "import-sqlite", "--yes", code=1)["message"]
+    assert not cli.json("hold", "show")["held"]
