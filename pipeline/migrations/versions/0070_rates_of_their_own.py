@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0070"
-down_revision: str | None = "0068"
+down_revision: str | None = "0069"
 branch_labels: str | None = None
 depends_on: str | None = None
 
