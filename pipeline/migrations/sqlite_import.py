@@ -91,7 +91,9 @@ def refuse_used(connection: Connection) -> None:
     revision = revision_in(connection)
     if revision is None:
         if taken := sorted(metadata.tables.keys() & set(inspect(connection).get_table_names())):
-            raise BadInput(f"the database is not empty: another program has a table {taken[0]} in it. Name an empty one")
+            raise BadInput(
+                f"the database is not empty: another program has a table {taken[0]} in it. Name an empty one"
+            )
         return
     if revision != newest():
         raise BadInput(f"the database is not empty: it has tables at revision {revision}. Name an empty one")

@@ -155,8 +155,10 @@ def test_work_goes_on_in_the_new_ledger_alone_and_its_revocations_stand(
         ("update tenants set name = printf('%.*c', 300, 'x')", "PostgreSQL refuses a row of tenants between the"),
         ("update tenants set name = 'a' || char(0)", "NUL"),
         (
-            "insert into capability_audiences (id, uri, algorithm, passes_to, secret_sha256, created_at) "
-            "values ('a', hex(randomblob(9000)), 'a', '[]', 'a', 1)",
+            (
+                "insert into capability_audiences (id, uri, algorithm, passes_to, secret_sha256, created_at) "
+                "values ('a', hex(randomblob(9000)), 'a', '[]', 'a', 1)"
+            ),
             "PostgreSQL refuses a row of capability_audiences",
         ),
         ("insert into agents (id, tenant_id, name, created_at) values ('a', 'nobody', 'a', 1)", "is damaged"),
