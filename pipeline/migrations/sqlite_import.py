@@ -35,7 +35,7 @@ from sqlalchemy.exc import DataError, DBAPIError
 
 from identity import audit
 from identity.audit import Act, AsWhom
-from identity.errors import BadInput, Misconfigured
+from identity.errors import BadInput, Misconfigured, Unavailable
 from identity.sql.columns import Instant
 from identity.sql.store import Store
 from identity.tables import ledger_numbers
@@ -69,15 +69,19 @@ def import_sqlite(source: Store, connection: Connection, act: Act, *, origin: st
     """Copy every row of the ledger *source*, which nothing else uses, and return how many there were.
 
     *connection* is a write transaction of an empty PostgreSQL ledger with the same tables; *origin* names the source
-    in the audit. Ledger numbers continue where those of the source end. Raises BadInput if the target is not empty, and
-    Misconfigured if PostgreSQL refuses a value or a statement, or returns a value changed.
+    in the audit. Ledger numbers continue where those of the source end. Raises BadInput if the target is not empty,
+    Misconfigured if PostgreSQL refuses a value or a statement, or returns a value changed, and Unavailable if the
+    source was used after all.
     """
     take_time_alone(connection)
     refuse_used(connection)
     with refuse_without_rights():
         # First the numbers, which need the owner's rights: copying may take hours.
-        move_numbers(connection, to=source.read(last_given) or 1)
+        last = source.read(last_given)
+        move_numbers(connection, to=last or 1)
         copied = source.read(lambda old: _copy_all(old, connection, progress))
+        if source.read(last_given) != last:
+            raise Unavailable("a process still writes to the old ledger: stop it, and repeat this. Nothing was copied")
         audit.record_act(connection, IMPORTED, AsWhom(tenant=None), act, outcome="copied", detail={"from": origin})
         connection.execute(text("analyze"))
     return copied

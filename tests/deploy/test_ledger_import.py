@@ -207,6 +207,22 @@ def test_a_copy_that_is_not_the_original_is_not_kept(cli: Cli, to: str, monkeypa
     assert [tenant["name"] for tenant in cli.json("tenants", "list")] == ["acme"]
 
 
+def test_what_is_written_meanwhile_is_not_left_behind(cli: Cli, to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy_all = sqlite_import._copy_all
+
+    def copy_while_written(*arguments: Any) -> int:
+        copied = copy_all(*arguments)
+        with closing(sqlite3.connect(cli.data_dir / "ledger.db")) as ledger:
+            ledger.execute("update ledger_numbers set value = value + 1")
+            ledger.commit()
+        return copied
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite_import, "_copy_all", copy_while_written)
+        assert "still writes to the old ledger" in cli.json("db", "import-sqlite", "--yes", code=1)["message"]
+    assert cli.json("db", "import-sqlite", "--yes")["held"]
+
+
 @pytest.mark.parametrize(
     ("there", "says"),
     [
