@@ -159,8 +159,15 @@ class Rates:
     @classmethod
     def of(cls, connection: int | None, tenant: int | None, shared: SharedCounts | None) -> Rates:
         """Build limits per minute. The limit for nobody's deliveries is the tenant's, or else the connection's."""
-        counts = {"connection": connection, "tenant": tenant, "nobodys": tenant or connection}
-        return cls(**{of: Quota(rate, shared, of=of) for of, rate in counts.items() if rate is not None})
+
+        def quota(of: str, rate: int | None) -> Quota | None:
+            return None if rate is None else Quota(rate, shared, of=of)
+
+        return cls(
+            connection=quota("connection", connection),
+            tenant=quota("tenant", tenant),
+            nobodys=quota("nobodys", tenant or connection),
+        )
 
     def admit(self, connection: str, tenant: Callable[[], RatedTenant | None]) -> bool:
         """Count one verified delivery; return True if it is to be stored. Raises Problem over the limit.
