@@ -88,10 +88,13 @@ def import_sqlite(source: Store, connection: Connection, act: Act, *, origin: st
 
 
 def refuse_used(connection: Connection) -> None:
-    """Raise BadInput if the database is not empty: another ledger's, or one with another program's tables by our names.
+    """Raise BadInput if the database is not empty or not in UTF-8. Another program's tables count if named like ours.
 
     Called before anything is changed as well: the upgrade that makes the tables would upgrade an older ledger.
     """
+    encoding = connection.execute(text("show server_encoding")).scalar_one()
+    if encoding != "UTF8":
+        raise BadInput(f"the database's encoding is {encoding}, which lacks characters. Name an empty one in UTF8")
     revision = revision_in(connection)
     if revision is None:
         if taken := sorted(metadata.tables.keys() & set(inspect(connection).get_table_names())):

@@ -244,6 +244,18 @@ def test_a_database_of_something_else_is_neither_upgraded_nor_filled(
     assert not cli.json("hold", "show")["held"]
 
 
+def test_a_database_that_lacks_characters_is_refused(
+    cli: Cli, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "latin"
+    with postgres.connect() as server:
+        server.execute(f"create database {name} encoding 'LATIN1' locale 'C' template template0")
+    monkeypatch.setenv(URL, postgres.url(name))
+    said = cli.json("db", "import-sqlite", "--yes", code=1)["message"]
+    postgres.drop_database(name)
+    assert said.startswith("the database's encoding is LATIN1")
+
+
 def test_a_role_that_may_not_make_tables_is_told_which_may(
     cli: Cli, target: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
