@@ -17,13 +17,16 @@ _MICROSECOND = timedelta(microseconds=1)
 class Breaker:
     """Thresholds and times of a circuit breaker.
 
-    After each opening one probe goes; other callers wait for its outcome.
+    After each opening one probe goes. At a token endpoint other callers wait for its outcome or for *probe* to pass; at
+    an upstream's host they look again sooner (`HostBreaker.look`). A later caller becomes the next probe.
     """
 
     threshold: int = 5  # consecutive failures: no connection, no answer, or 5xx
     first: timedelta = timedelta(seconds=10)
     longest: timedelta = timedelta(minutes=5)  # each consecutive opening lasts twice as long as the one before
-    probe: timedelta = timedelta(seconds=30)  # longer than a call takes: a lost probe blocks nobody after this
+    # A lost probe blocks nobody after this. It must be longer than a call takes: a host's breaker ignores the failure
+    # of a probe that another has replaced.
+    probe: timedelta = timedelta(seconds=30)
 
 
 @dataclass(kw_only=True)

@@ -64,6 +64,7 @@ from pipeline.schedules import punctuality
 from pipeline.schedules.slots import SlotFirer
 from pipeline.security_event_intake import SecurityEventIntake
 from pipeline.throttle.breaker import Breakers
+from pipeline.throttle.breaker_state import HostBreaker
 from pipeline.throttle.budget import Budgets
 from pipeline.throttle.in_flight import InFlight
 from pipeline.upstream import Upstream
@@ -196,7 +197,10 @@ class Runtime:
             confiner=self._confiner(),
             budgets=Budgets(self.redis, prefix=self.settings.key_prefix, rest=self.redis_rest),
             breakers=Breakers(
-                self.redis, breaker=self.settings.breaker, prefix=self.settings.key_prefix, rest=self.redis_rest
+                self.redis,
+                breaker=self.settings.breaker or HostBreaker(probe=self.settings.steps.longest_probe),
+                prefix=self.settings.key_prefix,
+                rest=self.redis_rest,
             ),
             in_flight=InFlight(self.settings.steps.silent_calls),
             stopping=self.stopping.is_set,
