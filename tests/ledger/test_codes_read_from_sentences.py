@@ -84,7 +84,9 @@ def test_what_the_sentences_of_an_earlier_version_say_is_read_once(database_url:
     assert column(refresh_intents, "out_of_date") == [
         *[None] * 4, "overtaken", "overtaken", "revoked", "moved", "deleted", *[None] * 3,
     ]  # fmt: skip
-    assert column(attempts, "counts_as") == ["unspent", "unsent", None, None, None]
+    assert column(attempts, "counts_as") == ["unspent", "unsent", None, None, None, None, None]
+    assert column(attempts, "error")[:3] == ["status 502", "not sent", "status 503"]
+    assert column(attempts, "number") == [1, 2, 3, 4, 5, 1, 3], "anew only where one number was given twice"
     assert column(deliveries, "left_out") == ["unlisted", "unreached", None, None, None]
     assert column(jobs, "reason")[1:] == [
         f"no answer: {_ASKS}", f"no answer: {_ASKS}, as `aswhom jobs show another` tells how",
@@ -144,6 +146,8 @@ def _tried(former: _Former) -> None:
     )
     errors = [{"state": state, "error": error} for state, error in rows]
     former.many(attempts, *errors, step_id="step_1", job_id="job_1")
+    former.add(steps, id="step_2", job_id="job_1", position=2)
+    former.many(attempts, {"number": 1, "opened": 9}, {"number": 3, "opened": 8}, step_id="step_2", job_id="job_1")
 
 
 def _left_out(former: _Former) -> None:
