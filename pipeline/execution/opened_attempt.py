@@ -24,7 +24,7 @@ from pipeline.ledger.intents import Intent
 from pipeline.run import ActionFailed
 from pipeline.states import AttemptState, CountsAs, Purpose, StepState
 from pipeline.throttle.budget_use import BudgetUse
-from pipeline.throttle.host_use import HostUse, upstream_away
+from pipeline.throttle.host_use import HostUse, Seen, upstream_away
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class OpenedAttempt:
     began: float  # monotonic, before the opening
     answer: Response | NotSent | NoAnswer
     conclusion: Conclusion
+    seen: Seen
     host_use: HostUse
     budget_use: BudgetUse
 
@@ -71,7 +72,7 @@ class OpenedAttempt:
             counts = commit(self.services, self.intent, closing)
         finally:
             self.budget_use.tell(self.answer, self.conclusion)
-            self.host_use.tell()
+            self.host_use.tell(self.seen)
         log.info(
             "%s: %s",
             self.step.name,
@@ -101,7 +102,7 @@ class OpenedAttempt:
     @property
     def retry(self) -> Retry:
         """What follows if this attempt does not settle its step."""
-        step, verdict, outage = self.step, self.conclusion.verdict, self.host_use.meets_outage
+        step, verdict, outage = self.step, self.conclusion.verdict, self.seen.meets_outage
         excused = outage or (verdict is Verdict.RETRY and self.conclusion.retry_after is not None)
         # A person may take days to see to a refused account, which is no time of the upstream's.
         patient = step.spec.patience and verdict not in (Verdict.UNAUTHORIZED, Verdict.SUSPENDED)
@@ -117,7 +118,7 @@ class OpenedAttempt:
     @property
     def _ends_wait(self) -> bool:
         """True if the upstream works, and not as the step's wait for it expects."""
-        return self.host_use.works and self.step.waits_out not in (None, self.retry.waits_for)
+        return self.seen.works is True and self.step.waits_out not in (None, self.retry.waits_for)
 
     def next_step(self) -> StepAtHand:
         """Return the step for another attempt in this run."""

@@ -211,7 +211,7 @@ def test_an_outage_of_some_hours_is_not_charged_to_a_step_that_fails_once_days_l
     assert passing.house.row(job).state == JobState.QUEUED
     upstream.away = False
     passing.workers.provider.call = upstream.call  # type: ignore[assignment]
-    passing.passes(MINUTE)
+    passing.passes(HOUR)
     passing.work()
     assert passing.house.row(job).state == JobState.DONE
 
