@@ -166,6 +166,23 @@ def test_a_late_finding_is_of_the_calls_before_the_search_and_a_later_one_may_ha
     assert audit_kinds(house)[-1] == ("attempt.duplicate_effect" if twice else "attempt.late")
 
 
+def test_an_answer_in_the_words_of_housekeeping_is_another_one(house: House) -> None:
+    _, look = _probed(house)
+    said = "no answer was recorded before the deadline"
+    close(house, look, AttemptState.NO_EFFECT, StepState.UNKNOWN, error=said)
+    assert audit_kinds(house)[-1] == "attempt.late"
+
+
+def test_a_closing_that_is_written_again_after_a_person_settled_its_call_is_known_as_written(house: House) -> None:
+    asked = intent_of(house, house.claim(house.job()))
+    open_(house, asked)
+    close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    close(house, asked, AttemptState.NO_EFFECT, StepState.OPEN)
+    before = audit_kinds(house)
+    close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    assert audit_kinds(house) == before
+
+
 def test_nothing_is_sent_for_an_effect_that_a_search_found_after_it_was_ruled_out(house: House) -> None:
     asked, look = _probed(house)
     close(house, asked, AttemptState.NO_EFFECT, StepState.OPEN)

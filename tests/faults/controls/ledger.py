@@ -198,7 +198,7 @@ CONTROLS = (
     Control(
         name="a call on the wire overtakes the next attempt",
         file=OPENINGS,
-        guard="if intent.number > 1 and _is_overtaken(connection, intent, now):",
+        guard="if intent.again and _is_overtaken(connection, intent, now):",
         without="if False:",
         test=f"{LEDGER}::test_a_second_attempt_does_not_open_while_the_first_may_yet and sqlite",
     ),
