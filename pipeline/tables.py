@@ -104,6 +104,7 @@ jobs = Table(
     # the account key (consent), the once key (once), the approval, or the step whose upstream is away
     Column("waits_for", String(200)),
     Column("lacks", JSON(none_as_null=True)),  # the scopes that a consent wait is for
+    Column("waiting_step", JSON(none_as_null=True)),  # the step it waits to open: `Intent.unopened`
     Column("rung_until", Instant),  # set while a bell is outstanding
     Column("claimed_until", Instant),
     Column("fence", BigInteger, nullable=False, default=0),

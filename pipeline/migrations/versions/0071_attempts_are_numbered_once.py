@@ -1,7 +1,7 @@
 """The attempts of a step have different numbers, and their errors are as they came.
 
 Revision ID: 0071
-Revises: 0068
+Revises: 0070
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0071"
-down_revision: str | None = "0068"
+down_revision: str | None = "0070"
 branch_labels: str | None = None
 depends_on: str | None = None
 
