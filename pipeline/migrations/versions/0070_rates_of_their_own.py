@@ -1,7 +1,7 @@
 """A tenant, an agent and an API key may each have a rate limit of their own, in place of the setting's.
 
 Revision ID: 0070
-Revises: 0068
+Revises: 0069
 """
 
 from __future__ import annotations
