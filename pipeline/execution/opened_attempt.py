@@ -112,7 +112,7 @@ class OpenedAttempt:
             waits_out=step.waits_out,
             over=step.job.wait_is_over,
             waits_for=step.wait_for(outage=outage) if excused or patient else None,
-            excused=excused,
+            excused=excused and not step.spec.patience,  # by which it is tried again, however many attempts count
         )
 
     @property

@@ -20,7 +20,7 @@ class Retry:
     waits_out: str | None  # the wait of the step until now
     over: bool  # that wait has lasted as long as it may
     waits_for: str | None  # the wait that this failure begins or continues; None: none
-    excused: bool  # otherwise it only waits by its author's patience, and counts
+    excused: bool  # False with *waits_for*: it counts, and its author's patience lets another follow
 
     @property
     def in_time(self) -> bool:
