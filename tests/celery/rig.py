@@ -20,6 +20,7 @@ from pipeline.broker.celery import App, BrokerSettings, OpenedRuntime, make_cele
 from pipeline.broker.ring import CeleryRing
 from pipeline.model import Bell
 from tests.servers.process import Process, free_port, start_python
+from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.valkey import Valkey
 from tests.servers.warm import CELERY
 from tests.waiting import eventually
@@ -71,7 +72,7 @@ sentinel failover-timeout aswhom 3000
 class Child:
     """A real `celery` command over tests.celery.entry; what it handled is a file of lines."""
 
-    def __init__(self, server: Valkey, directory: Path, name: str, **environment: str) -> None:
+    def __init__(self, server: Valkey | RabbitMQ, directory: Path, name: str, **environment: str) -> None:
         self.name = name
         self.log = directory / f"{name}.log"
         self.record = directory / "handled"

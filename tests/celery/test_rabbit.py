@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 
+from identity.model import AccessPattern
 from pipeline.broker.ring import CeleryRing
 from tests.celery.rabbit import rabbit
 from tests.celery.rig import bells, count, publisher
@@ -17,8 +18,9 @@ def test_bells_are_rung_and_counted() -> None:
         assert ring.unheard("hybrid") == 0, "there is no such queue yet"
         assert ring.jobs(bells("j1", "j2", "j3"))
         assert ring.unheard("service") == 3
-        assert broker.queues == {"service": 3}, "none was made that no worker can declare as it does"
-        assert ring.unheard("hybrid") == 0
+        assert broker.queues == {"service": 3}, "counting makes none"
+        assert ring.jobs(bells("j4", pattern=AccessPattern.HYBRID))
+        assert broker.queues == {"service": 3, "hybrid": 1}, "no worker has declared it yet"
         assert broker.connections == 1
 
 
