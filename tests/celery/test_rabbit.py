@@ -9,6 +9,7 @@ from identity.model import AccessPattern
 from pipeline.broker.ring import CeleryRing
 from tests.celery.rabbit import rabbit
 from tests.celery.rig import bells, count, publisher
+from tests.servers.process import free_port
 
 SOON = 10  # seconds; who is not bounded does not come back at all
 
@@ -42,3 +43,11 @@ def test_a_broker_that_confirms_nothing_costs_one_stall_and_is_rung_again_when_i
         assert ring.unheard("service") == 1
         assert ring.jobs(bells("j4"))
         assert broker.queues["service"] == 2
+
+
+def test_the_next_address_is_taken_where_the_first_does_not_answer() -> None:
+    gone = f"amqp://guest:guest@127.0.0.1:{free_port()}//"
+    with rabbit("service") as broker, closing(CeleryRing(publisher(f"{gone};{broker.url}"))) as ring:
+        assert ring.unheard("service") == 0
+        assert ring.jobs(bells("j1"))
+        assert broker.queues == {"service": 1}

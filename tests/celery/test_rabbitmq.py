@@ -16,9 +16,7 @@ import pytest
 from identity.model import AccessPattern
 from pipeline.broker.celery import QUEUES
 from pipeline.broker.ring import CeleryRing
-from tests.celery.rig import Child, bells, count, publisher, ring_once
-from tests.celery.test_hearing import Asked
-from tests.celery.test_schedule import SCHEDULER, jobs
+from tests.celery.rig import SCHEDULER, Asked, Child, bells, count, publisher, ring_once, slots_heard
 from tests.servers.process import free_port
 from tests.servers.rabbitmq import RabbitMQ
 from tests.waiting import eventually
@@ -135,7 +133,7 @@ def test_a_worker_and_a_beat_wait_for_a_broker_that_is_late(broker: RabbitMQ, ch
     eventually(lambda: "Cannot connect" in worker.text(), what="the worker tries", log=worker.log)
     eventually(lambda: "the broker does not take bells" in beat.text(), what="a slot fires", log=beat.log)
     broker.start()
-    eventually(lambda: jobs(worker), what="a slot is heard", log=worker.log)
+    eventually(lambda: slots_heard(worker), what="a slot is heard", log=worker.log)
     assert beat.running()
 
 
