@@ -31,7 +31,7 @@ test-slow: .venv/.development  ## the tests that take minutes: long races, soaks
 	@$(BIN)/python -m tests.servers.npm
 	$(BIN)/python -m pytest -m slow -n 3 --dist worksteal $(ARGS)
 
-test-rabbitmq: .venv/.development  ## the tests that want a RabbitMQ, five minutes; on Debian: apt-get install rabbitmq-server
+test-rabbitmq: .venv/.development  ## the tests that want a RabbitMQ, ten minutes; on Debian: apt-get install rabbitmq-server
 	@$(BIN)/python -m tests.servers.rabbitmq
 	$(BIN)/python -m pytest -m rabbitmq $(ARGS)
 

@@ -18,7 +18,11 @@ from tests.servers.process import free_port
 from tests.servers.rabbitmq import RabbitMQ
 from tests.system.rig import System
 
-pytestmark = [pytest.mark.rabbitmq, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.rabbitmq,
+    pytest.mark.timeout(900),
+    pytest.mark.parametrize("system", ["sqlite", "postgresql"], indirect=True),
+]
 
 METRICS = free_port()
 
