@@ -68,7 +68,8 @@ class Rabbit:
                     continue
                 method, arguments = unpack(">HH", said[:4]), said[4:]
                 if method == _PUBLISH:
-                    self.queues[_second(arguments)] += not self.hangs
+                    if (queue := _second(arguments)) in self.queues:
+                        self.queues[queue] += not self.hangs
                     published += 1
                     self._say(client, channel, _ACK, pack(">QB", published, 0))
                 elif method == _DECLARE:
