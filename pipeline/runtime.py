@@ -121,9 +121,9 @@ class Runtime:
 
         # Incoming requests.
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
-        self.requests = Requests(self.database, workflows, self.ids, Workloads(self.database, self.http))
-        keys = KeyRing(self.http)
-        self.security_events = SecurityEventIntake(WithTurn(self.database, ahead=True), keys, self.ids, clock=clock)
+        ahead = WithTurn(self.database, ahead=True)  # for what a revocation may come through
+        self.requests = Requests(self.database, workflows, self.ids, Workloads(ahead, self.http))
+        self.security_events = SecurityEventIntake(ahead, KeyRing(self.http), self.ids, clock=clock)
 
         # Requests to people: consent and approval.
         self.invitations = Invitations(
