@@ -245,7 +245,7 @@ CONTROLS = (
     Control(
         name="workers draw on one budget",
         file="pipeline/runtime.py",
-        guard="budgets=Budgets(self.redis, prefix=self.settings.key_prefix, rest=self.redis_rest),",
+        guard="budgets=Budgets(self.redis, prefix=self.settings.key_prefix, cooldown=self.redis_cooldown),",
         without="budgets=Budgets(None, prefix=self.settings.key_prefix),",
         test="tests/system/test_budgets.py::test_three_workers",
         says="the workers asked for more than there was",
