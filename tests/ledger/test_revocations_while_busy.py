@@ -84,7 +84,8 @@ def test_a_signed_signal_is_followed(few: Database) -> None:
         }
         with busy(few):
             answer = api.client.post("/webhooks/github/gh", data=body, headers=headers)
-        assert answer.status_code == 202 and answer.json is not None, answer.data
+        assert answer.status_code == 202, answer.data
+        assert answer.json is not None
         assert answer.json["outcome"] == "signal"
         assert set(answer.json["revocations"]) == set(few.read(lambda c: c.execute(select(revocations.c.id)).scalars()))
         assert answer.json["revocations"]
