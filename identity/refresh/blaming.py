@@ -71,14 +71,13 @@ class Blaming:
         """Note a refusal with *key*: another secret is presented, or another key signs, next, for this account only.
 
         The account's consent may be gone instead, or a gateway may have refused (`Settlement.commit`). *since* is when
-        all live secrets had last been refused with this code. It is stored as `retry_at`: being past, it delays
-        nothing, and the refusals of the remaining secrets can be counted from it.
+        all live secrets had last been refused with this code: refusals of the remaining secrets are counted from it.
         """
 
         def write(intent: RefreshIntent) -> None:
-            set_refused_keys(connection, intent.id, (*intent.refused_keys, key))
+            set_refused_keys(connection, intent.id, (*intent.refused_keys, key), since=since)
 
-        return self._end(connection, code, write, retry_at=since)
+        return self._end(connection, code, write)
 
     def nobody(self, connection: Connection, code: str, *, retry_at: datetime) -> Ending:
         """Blame nobody: every live secret or key was refused, which says nothing about any one of them.
