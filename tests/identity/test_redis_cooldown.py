@@ -43,6 +43,12 @@ def test_an_outage_is_logged_as_it_begins_and_as_it_ends(caplog: pytest.LogCaptu
     ]
 
 
+def refusal(reply: str) -> Exception:
+    """As redis-py reads this reply."""
+    read: Callable[[str], Exception] = BaseParser.parse_error
+    return read(reply)
+
+
 class Refuses:
     """A client whose scripts are refused as long as there is an error."""
 
@@ -84,7 +90,7 @@ class Counting(SharedByRedis):
     ],
 )
 def test_only_what_refuses_everybody_keeps_others_from_asking(reply: str, asked: int) -> None:
-    client = Refuses(BaseParser.parse_error(reply))
+    client = Refuses(refusal(reply))
     cooldown = RedisCooldown(lasts=LASTS, monotonic=Clock())
     shared = [Counting(cast("redis.Redis", client), cooldown=cooldown) for _ in range(2)]
     assert [one.count() for one in shared] == [None, None]
@@ -97,13 +103,13 @@ def test_a_refusal_of_one_key_says_that_redis_is_back() -> None:
     shared = Counting(cast("redis.Redis", client), cooldown=cooldown)
     assert shared.count() is None
     clock.now += 5
-    client.error = BaseParser.parse_error(WRONG_TYPE)
+    client.error = refusal(WRONG_TYPE)
     assert shared.count() is None
     assert [cooldown.turn() is not None for _ in range(2)] == [True, True]
 
 
 def test_a_refusal_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    client, clock = Refuses(BaseParser.parse_error(WRONG_TYPE)), Clock()
+    client, clock = Refuses(refusal(WRONG_TYPE)), Clock()
     shared = Counting(cast("redis.Redis", client), monotonic=clock)
     for clock.now in (0.0, 1.0, 59.0, 60.0, 61.0):
         assert shared.count() is None

@@ -13,7 +13,8 @@ from identity.secret import Secret
 from pipeline.db.database import DatabaseSettings
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
-from pipeline.throttle.breaker import Errand, Passed
+from pipeline.throttle.breaker import Errand
+from pipeline.throttle.breaker_state import Passed
 from pipeline.throttle.budget import Budget
 from pipeline.throttle.limits import EndpointClass
 from pipeline.workflow import Registry

@@ -51,10 +51,16 @@ def test_kinds_of_keys_are_counted_apart(valkey: Valkey) -> None:
 
 def test_each_process_counts_alone_while_redis_is_away_and_asks_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
     gone = redis.Redis(host="127.0.0.1", port=1, socket_connect_timeout=0.2)
-    times, asked = [0.0], []
+    times = [0.0]
+    asked: list[float] = []
     shared = SharedCounts(gone, prefix="t:", monotonic=lambda: times[0])
     hit = shared._limiter.hit
-    monkeypatch.setattr(shared._limiter, "hit", lambda *of: (asked.append(times[0]), hit(*of))[1])
+
+    def noted(*of: Any) -> bool:
+        asked.append(times[0])
+        return hit(*of)
+
+    monkeypatch.setattr(shared._limiter, "hit", noted)
     quota, who = Quota(2, shared), caller()
     assert [quota.spend(who).allowed for _ in range(3)] == [True, True, False]
     for times[0] in (AWAY - 1, AWAY, AWAY + 1, 2 * AWAY):
