@@ -257,7 +257,7 @@ CONTROLS = (
         guard="set_refused_keys(connection, intent.id, (*intent.refused_keys, key), since=since)",
         without="set_refused_keys(connection, intent.id, (*intent.refused_keys, key), since=since); "
         "from identity.connections.secrets import refuse_secret; "
-        "refuse_secret(connection, key, at=self.settlement.now)",
+        "refuse_secret(connection, key, at=settlement.now)",
         test="tests/identity/test_key_rotation.py::test_an_account_whose_consent_is_gone and sqlite",
     ),
     Control(
