@@ -75,8 +75,7 @@ def rescope(connection: Connection, account: Account, scopes: tuple[str, ...]) -
     connection.execute(update(grants).where(mine).values(scopes=list(kept)))
     if not (took := _taken(account, had, kept)):
         return None
-    # For the check of the number: the lock is held already.
-    number, at = lock_exclusive_number_and_time(connection, account.key.scope)
+    number, at = lock_exclusive_number_and_time(connection, account.key.scope)  # locked already: for the check
     return Narrowed(had=had, keeps=kept, took=took, number=number, at=at)
 
 
