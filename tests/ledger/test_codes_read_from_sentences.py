@@ -98,7 +98,7 @@ def _column(connection: Connection, table: Table, name: str) -> list[Any]:
 
 def test_when_all_secrets_were_refused_is_no_time_to_retry_at(database_url: str) -> None:
     database = open_database(DatabaseSettings(url=database_url, turn_timeout=timedelta(minutes=1)))
-    upgrade(database, "0068")
+    upgrade(database, "0070")
     former, before, after = _Former(database), _NOW - timedelta(minutes=1), _NOW + timedelta(minutes=1)
     former.add(principals, id="ada", tenant_id="acme")
     former.add(accounts, id="acc", tenant_id="acme", principal_id="ada", connection_id="gh")

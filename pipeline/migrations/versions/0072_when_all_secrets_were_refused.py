@@ -1,7 +1,7 @@
 """When all secrets of a client had been refused has a column of its own: it was kept as a time to retry at.
 
 Revision ID: 0072
-Revises: 0068
+Revises: 0070
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0072"
-down_revision: str | None = "0068"
+down_revision: str | None = "0070"
 branch_labels: str | None = None
 depends_on: str | None = None
 

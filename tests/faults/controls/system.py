@@ -43,7 +43,8 @@ CONTROLS = (
         name="the lock of a narrowing",
         file="identity/accounts/narrowing.py",
         guard="number, at = lock_exclusive_number_and_time(connection, account.key.scope)",
-        without='number, at = lock_exclusive_number_and_time(connection, type(account.key.scope)(kind="account", key="x"))',
+        without="number, at = lock_exclusive_number_and_time(connection, "
+        'type(account.key.scope)(kind="account", key="another"))',
         test="tests/ledger/test_narrowing.py::test_an_opening_beside_a_narrowing and postgresql",
     ),
     Control(

@@ -15,7 +15,7 @@ CONTROLS = (
     Control(
         name="strangers use up nobody's rate",
         file="webhooks/quota.py",
-        guard="return self.nobodys.spend(connection).allowed",
+        guard="return self.nobodys.refusal(connection) is None",
         without="pass",
         test="tests/webhooks/test_rates.py::test_strangers_who_install_a_public_app_use_up_nothing_of_those_who_share_it",
     ),
