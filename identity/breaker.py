@@ -62,12 +62,12 @@ class BreakerState:
     def fail(self, now: int, breaker: Breaker, *, same: bool = False) -> bool:
         """Record a failure and return whether it opened the breaker: at the threshold, or because a probe failed.
 
-        The *same* failure reported again does not count towards the threshold.
+        Callers record no failures of requests that were sent before the cooling was over. The *same* failure reported
+        again does not count towards the threshold.
         """
         if not same:
             self.failures += 1
-        probed = self.open is not None and self.open <= now
-        if not probed and (self.open is not None or self.failures < breaker.threshold):
+        if self.open is None and self.failures < breaker.threshold:
             return False
         cooling = breaker.first
         if not same:

@@ -301,8 +301,9 @@ def test_a_redis_that_hangs_costs_a_step_one_timeout_however_many_ask_it() -> No
             return run
 
     now, client = [0.0], cast("redis.Redis", Hangs())
-    rest = RedisCooldown(monotonic=lambda: now[0])
-    breakers, budgets, gate = Breakers(client, rest=rest), Budgets(client, rest=rest), Gate(client, rest=rest)
+    shared = RedisCooldown(monotonic=lambda: now[0])
+    breakers, budgets = Breakers(client, cooldown=shared), Budgets(client, cooldown=shared)
+    gate = Gate(client, cooldown=shared)
     account = AccountKey(tenant="acme", connection="gh", principal="ada")
     budget = Budget(provider="forge", account=account, endpoints=EndpointClass(name="core"))
     where = Endpoint(connection="gh", url="https://forge.example/token")

@@ -98,6 +98,29 @@ def _column(connection: Connection, table: Table, name: str) -> list[Any]:
     return list(connection.execute(select(table.c[name]).order_by(table.c.id)).scalars())
 
 
+def test_when_all_secrets_were_refused_is_no_time_to_retry_at(database_url: str) -> None:
+    database = open_database(DatabaseSettings(url=database_url, turn_timeout=timedelta(minutes=1)))
+    upgrade(database, "0071")
+    former, before, after = _Former(database), _NOW - timedelta(minutes=1), _NOW + timedelta(minutes=1)
+    former.add(principals, id="ada", tenant_id="acme")
+    former.add(accounts, id="acc", tenant_id="acme", principal_id="ada", connection_id="gh")
+    former.many(
+        refresh_intents,
+        {"generation": 1, "retry_at": before, "refused_keys": ["one"]},
+        {"generation": 2, "retry_at": after, "refused_keys": ["one"]},
+        {"generation": 3, "retry_at": None, "refused_keys": ["one"]},
+        {"generation": 4, "retry_at": after, "refused_keys": None},
+        account_id="acc",
+        state="failed",
+        finished_at=_NOW,
+    )
+    upgrade(database)
+    found = select(refresh_intents.c.retry_at, refresh_intents.c.refused_since).order_by(refresh_intents.c.id)
+    told = database.read(lambda c: [tuple(row) for row in c.execute(found)])
+    assert told == [(None, before), (after, None), (None, None), (after, None)]
+    database.close()
+
+
 def _parked(former: _Former) -> None:
     dead = "the provider does not accept its credential any more (invalid_grant)"
     waits = (

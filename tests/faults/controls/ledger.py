@@ -254,10 +254,10 @@ CONTROLS = (
     Control(
         name="a refused assertion blames no key before another is accepted",
         file="identity/refresh/blaming.py",
-        guard="set_refused_keys(connection, intent.id, (*intent.refused_keys, key))",
-        without="set_refused_keys(connection, intent.id, (*intent.refused_keys, key)); "
+        guard="set_refused_keys(connection, intent.id, (*intent.refused_keys, key), since=since)",
+        without="set_refused_keys(connection, intent.id, (*intent.refused_keys, key), since=since); "
         "from identity.connections.secrets import refuse_secret; "
-        "refuse_secret(connection, key, at=self.settlement.now)",
+        "refuse_secret(connection, key, at=settlement.now)",
         test="tests/identity/test_key_rotation.py::test_an_account_whose_consent_is_gone and sqlite",
     ),
     Control(
