@@ -15,11 +15,11 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.local_times import local_time
 from identity import audit
+from identity.accounts.liveness import Life, ask_whose
 from identity.audit import AsWhom
 from identity.connections.registry import get_connection
 from identity.errors import AswhomError, BadInput
 from identity.model import AccountKey, AccountState, Credential
-from identity.oauth.liveness import Life, ask_whose
 from identity.providers import PROFILES
 from identity.refresh.person_wanted import awaiting_person, try_without
 from identity.sql.store import CommitUnknown

@@ -16,11 +16,11 @@ from identity.accounts.consents import connect_service
 from identity.accounts.states import find_account
 from identity.connections.secrets import PRIVATE_KEY, live_secrets
 from identity.errors import BadInput
-from identity.minting.permissions import permissions as as_permissions
 from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountKey, Credential, ProviderConnection
 from identity.principals import service_principal
 from identity.providers import PROFILES, profile_of
+from identity.providers.permissions import permissions as as_permissions
 from identity.secret import Secret
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.desk.tenants import list_own

@@ -16,9 +16,9 @@ from identity.keys.vault import Binding, Vault
 from identity.model import MINTED, Credential, ProviderConnection, TokenAnswer
 from identity.oauth.answers import Granted, read_outcome
 from identity.oauth.requests import Client
+from identity.providers.pace import Pace
 from identity.providers.profile import Liveness, Profile, Reach, Renewal, Revocation
 from identity.refresh.intents import TOKEN_ANSWER
-from identity.refresh.pace import Pace
 from identity.secret import Secret
 from identity.token_endpoint import unpack
 from identity.withdrawals import Origin, Withdrawal, WithdrawalState

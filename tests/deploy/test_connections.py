@@ -17,10 +17,10 @@ from deploy.cli.senders import rotate as rotate_webhook_secret
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.audit import Act
+from identity.connections.discovery import discover
 from identity.connections.registry import get_connection, pause_connection, was_changed
 from identity.connections.secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets, refuse_secret
 from identity.model import Credential
-from identity.oauth.discovery import discover
 from identity.providers import PROFILES
 from identity.tables import grants
 from pipeline.desk.connections import readdress

@@ -225,7 +225,7 @@ CONTROLS = (
     ),
     Control(
         name="an issuer is believed of itself alone",
-        file="identity/oauth/discovery.py",
+        file="identity/connections/discovery.py",
         guard='if document.get("issuer") != issuer:',
         without="if False:",
         test="tests/identity/test_discovery.py::test_a_document_of_another_issuer_is_not_believed",
