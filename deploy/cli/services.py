@@ -12,8 +12,8 @@ from deploy.cli.accounts import accounts
 from deploy.cli.command import command, names, secret_option
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from identity.accounts.consents import connect_service
 from identity.accounts.states import find_account
+from identity.connect.consents import connect_service
 from identity.connections.secrets import PRIVATE_KEY, live_secrets
 from identity.errors import BadInput
 from identity.minting.service_credential import ServiceCredential

@@ -197,7 +197,7 @@ def may_be_shared(claimed: Withdrawal) -> bool:
 def is_renewal_alone(profile: Profile, claimed: Withdrawal, *, now: datetime) -> bool:
     """True if the provider must be asked with an access token, but only the refresh token is left.
 
-    The access token has expired, or a signal has removed it from the grant (`identity.accounts.stale_access`).
+    The access token has expired, or a signal has removed it from the grant (`identity.refresh.stale_access`).
     """
     if presented(profile, claimed.credential) != ACCESS or claimed.refresh_sealed is None:
         return False

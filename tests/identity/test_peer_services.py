@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from joserfc.jwk import ECKey
 
-from identity.accounts.consents import connect_service
 from identity.audit import Act
+from identity.connect.consents import connect_service
 from identity.connections.discovery import discover
 from identity.connections.registration import Registration, register
 from identity.connections.registry import add_connection

@@ -10,8 +10,8 @@ from functools import partial
 
 from sqlalchemy import Connection, func, insert, select
 
-from identity.accounts.consent_ledger import Consent, Consented, store_consent
 from identity.accounts.grants import SealedAnswer, note_use, rotate
+from identity.connect.consent_ledger import Consent, Consented, store_consent
 from identity.errors import Unavailable
 from identity.model import AccountKey, Credential
 from identity.providers import PROFILES

@@ -16,7 +16,6 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Connection, select, update
 
 from identity.accounts.grants import token_binding
-from identity.accounts.stale_access import drop_access
 from identity.accounts.states import get_account
 from identity.audit import Act
 from identity.breaker import Breaker
@@ -43,6 +42,7 @@ from identity.refresh.intents import (
     settle,
     store_answer,
 )
+from identity.refresh.stale_access import drop_access
 from identity.secret import Secret
 from identity.sql.sequence import lock_exclusive, next_number
 from identity.sql.store import CommitUnknown
