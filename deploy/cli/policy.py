@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 from sqlalchemy import Connection
 
@@ -11,9 +13,10 @@ from deploy.installation import Installation
 from identity.errors import BadInput
 from pipeline.desk.telling import as_whom, started_by
 from pipeline.ledger import operator_queries, tenant_views
-from pipeline.ledger.approval_views import approval
+from pipeline.ledger.approval_views import ApprovalView, approval, approvals_of_job
 from pipeline.ledger.approvals import approval_of
 from pipeline.ledger.paging import Record
+from pipeline.tool_workflows import is_of_a_tool
 from pipeline.workflow import SERVICE, USER, Who, Workflow
 
 
@@ -27,13 +30,16 @@ def policy() -> None:
 @click.argument("position", type=int, required=False)
 def explain(at: Installation, out: Output, job: str, position: int | None) -> None:
     """Explain the decisions on a job's steps: what was declared, what was asked, and what followed."""
-    row, steps = at.read(lambda c: (operator_queries.any_job(c, job), tenant_views.steps_of(c, job)))
+    row, steps, approvals = at.read(
+        lambda c: (operator_queries.any_job(c, job), tenant_views.steps_of(c, job), approvals_of_job(c, job))
+    )
     asked = at.read(lambda c: awaited(c, row["waits_for"]))
     chosen = [step for step in steps if position in (None, step["position"])]
     waiting = [asked] if asked is not None and position in (None, asked["step"]) else []
     if position is not None and not chosen and not waiting:
         raise BadInput(f"job {job} has no step {position}: `aswhom jobs show {job}` shows them")
-    answers = [explanation(at.workflows.get(row["workflow"]), row, step) for step in chosen] + waiting
+    workflow = at.workflows.get(row["workflow"])
+    answers = [explanation(workflow, row, step, answered(approvals, step)) for step in chosen] + waiting
     if out.as_json:
         out.document(answers)
         return
@@ -63,13 +69,24 @@ def awaited(connection: Connection, waits_for: str | None) -> Record | None:
     }
 
 
-def explanation(workflow: Workflow, job: Record, step: Record) -> Record:
+def answered(approvals: Sequence[ApprovalView], step: Record) -> list[str]:
+    """Say who answered the approvals of one step."""
+    return [
+        f"approval {one.id}: {answer.principal} said {'yes' if answer.yes else 'no'}"
+        for one in approvals
+        if one.shown["step"] == step["position"]
+        for answer in one.answers
+    ]
+
+
+def explanation(workflow: Workflow, job: Record, step: Record, approvals: Sequence[str]) -> Record:
     """Answer the three questions of policy for one step."""
     action = next((one for one in workflow.uses if one.action_name() == step["action"]), None)
     because = []
     if action is not None:
         declared = workflow.uses[action]
-        because.append(f"the workflow declares {_names(declared)} for it")
+        if not is_of_a_tool(workflow.name):
+            because.append(f"the workflow declares {_names(declared)} for it")
         facts = action.facts
         needs = "must" if facts.attribution else "need not"
         because.append(f"it {needs} be attributable to a person, and its effect is {facts.effect}")
@@ -79,8 +96,10 @@ def explanation(workflow: Workflow, job: Record, step: Record) -> Record:
     because.append(
         f"the user it means is {job['user_id']}" if job["user_id"] else "USER stands for nobody who is known here"
     )
-    because.append("the author left it to policy" if step["named"] == "policy" else f"the author named {step['named']}")
+    author = "the agent's request" if is_of_a_tool(workflow.name) else "the workflow"
+    because.append(f"{author} left it to policy" if step["named"] == "policy" else f"{author} named {step['named']}")
     because.append(step["error"] or step["reason"])
+    because.extend(approvals)
     version = step["policy_version"]
     because.append(f"by version {version} of the tenant's policy" if version else "the tenant had no policy of its own")
     pattern = f", {step['pattern']}" if step["pattern"] else ""  # a sleep has no pattern

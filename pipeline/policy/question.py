@@ -8,6 +8,7 @@ from typing import Any
 from identity.model import PrincipalKind
 from identity.policy.rules import Question, Trigger
 from pipeline.action import Action
+from pipeline.authoring.declared_workflow import TOOL
 from pipeline.authoring.uses import SERVICE, USER, Who
 from pipeline.workflow import Workflow
 
@@ -33,6 +34,7 @@ def question_of(
         has_user=has_user,
         amount=action.money(),
         capability=facts.capability,
+        is_requested=workflow.name.startswith(TOOL),
     )
 
 
@@ -53,4 +55,5 @@ def question_of_declaration(
         named=kind,
         has_user=True,
         capability=facts.capability,
+        is_requested=workflow.name.startswith(TOOL),
     )

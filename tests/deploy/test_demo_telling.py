@@ -26,7 +26,7 @@ STEP = {
     "action": "github.Comment",
     "principal": "acme.ada",
     "pattern": "delegated",
-    "reason": "named by the workflow: attributable, user-triggered, write",
+    "reason": "named by the workflow: attribution required, user-triggered, write",
     "status": "done",
 }
 HEADING = ["job", "action", "as", "whom", "pattern", "status", "why:", "named", "by", "the", "workflow:", "…"]
