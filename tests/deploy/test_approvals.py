@@ -7,9 +7,11 @@ from functools import partial
 import pytest
 from sqlalchemy import update
 
+from deploy.cli.policy import answered
 from deploy.installation import Installation
 from deploy.settings import load
 from pipeline.approvals.tables import approvals
+from pipeline.ledger.approval_views import approvals_of_job
 from pipeline.ledger.job_moves import move_job
 from pipeline.states import JobState
 from tests.deploy.conftest import Cli
@@ -41,6 +43,15 @@ def test_a_step_that_waits_for_its_approval_is_explained(cli: Cli, approval: str
     ]
     assert "step 1, stripe.Refund: as service" in cli("policy", "explain", row["job"]).output
     assert "no step 2" in cli.json("policy", "explain", row["job"], "2", code=1)["message"]
+
+
+def test_who_approved_a_step_is_said_of_its_job(cli: Cli, approval: str) -> None:
+    (row,) = cli.json("approvals", "list")
+    cli.json("approvals", "approve", approval, "--as", "acme.bob", "--yes")
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        (view,) = at.read(lambda c: approvals_of_job(c, row["job"]))
+    assert answered([view], {"position": 1}) == [f"approval {approval}: acme.bob said yes"]
+    assert answered([view], {"position": 2}) == []
 
 
 def test_an_approval_is_listed_shown_and_answered_as_somebody(cli: Cli, approval: str) -> None:

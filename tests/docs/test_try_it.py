@@ -22,6 +22,8 @@ from tests.servers.process import free_port
 from tests.waiting import eventually
 
 BIN = Path(sys.executable).parent
+pytestmark = pytest.mark.timeout(900)
+
 STARTED, UP, CONNECTED, WORKED, LOOKED, ASKED, SIGNED, OWN, REVOKED = range(9)
 
 
@@ -139,9 +141,9 @@ def test_every_command_of_the_page_runs_and_does_as_it_says(terminals: Terminals
     terminals.start(STARTED, log="sandbox.out")
     eventually((terminals.folder / "sandbox" / "app.pem").exists, log=terminals.folder / "sandbox.out")
     terminals.start(UP, log="up.out")
-    eventually(terminals.is_ready, seconds=120, log=terminals.folder / "up.out")
+    eventually(terminals.is_ready, seconds=300, log=terminals.folder / "up.out")
 
-    (link,) = re.findall(r"http://\S+/connect/\S+", terminals.run(CONNECTED).splitlines()[-1])
+    (link,) = re.findall(r"http://\S+/connect/\S+", terminals.run(CONNECTED))
     consent(link)
     terminals.run(WORKED)
     eventually(lambda: terminals.aswhom("jobs", "list"), seconds=60)
