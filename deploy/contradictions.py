@@ -37,11 +37,10 @@ _LEAST_OF_DELIVERIES = 30  # days; GitHub redelivers for three, and others can b
 
 def contradictions_of_retention(kept: Retention) -> Iterator[str]:
     """Yield each contradiction between retention settings as a sentence."""
-    if kept.jobs and not (kept.steps and kept.bodies):
-        lasting = "ASWHOM_KEEP_BODIES" if kept.steps else "ASWHOM_KEEP_STEPS"
+    if kept.jobs and not kept.steps:
         yield (
-            f"ASWHOM_KEEP_JOBS ({kept.jobs} days) forgets nothing where {lasting} is 0: a job goes once its steps and "
-            "its delivery's body are forgotten. Give that a number of days too, or leave both at 0"
+            f"ASWHOM_KEEP_JOBS ({kept.jobs} days) forgets nothing where ASWHOM_KEEP_STEPS is 0: a job goes once its "
+            "steps are forgotten. Give that a number of days too, or leave both at 0"
         )
     if 0 < kept.deliveries < _LEAST_OF_DELIVERIES:
         yield (

@@ -33,6 +33,13 @@ def whole(output: Path, part: str) -> Iterator[Path]:
             written.unlink()
 
 
+def refuse_unwritable(output: Path) -> None:
+    """Raise BadInput if `whole` could not create *output*, for a caller that has hours of work ahead of it."""
+    _refuse_old(output)
+    if not os.access(output.absolute().parent, os.W_OK | os.X_OK):
+        raise BadInput(f"{output} cannot be written: its directory is missing, or not writable by this user")
+
+
 def _refuse_old(output: Path) -> None:
     if output.exists():
         raise BadInput(f"{output} exists: name a new file")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pipeline.db.database import DatabaseSettings
     from pipeline.duties.retention import Retention
     from pipeline.execution.services import StepSettings
+    from pipeline.execution.worker import WorkerSettings
     from pipeline.runtime_settings import RuntimeSettings
     from webhooks.settings import WebSettings
 
@@ -111,19 +112,11 @@ class Settings(Variables):
 
     def runtime(self, process: str | None = None) -> RuntimeSettings:
         """Return the runtime settings of a *process*, or of a command. Raise Misconfigured, also for contradictions."""
-        from deploy.contradictions import contradictions
-        from pipeline.execution.worker import WorkerSettings
         from pipeline.runtime_settings import RuntimeSettings
 
         redis_url = self.redis()
-        given_jobs = _given(
-            claim_for=self.worker_hold,
-            runs=self.job_runs,
-            backoff=self.job_backoff,
-            misconfigured_delay=self.misconfigured_delay,
-        )
-        steps, jobs = self.steps(), WorkerSettings(**given_jobs)
-        refuse(list(contradictions(steps, jobs, self.limits())))
+        steps, jobs = self.steps(), self._jobs()
+        refuse(self.contradictions())
         return RuntimeSettings(
             database=self.database(process),
             keys=self.key_files().read(),
@@ -161,14 +154,37 @@ class Settings(Variables):
         )
         return StepSettings(**given)
 
-    def retention(self) -> Retention:
-        """Return how long the ledger keeps what. Raise Misconfigured, also for contradictory settings."""
-        from deploy.contradictions import contradictions_of_retention
-        from pipeline.duties.retention import Retention
+    def contradictions(self) -> list[str]:
+        """Return each contradiction between settings as a sentence; with any, no process starts."""
+        from deploy.contradictions import contradictions, contradictions_of_retention
 
-        kept = Retention(**_given(**{kept.name: getattr(self, f"keep_{kept.name}") for kept in fields(Retention)}))
+        of_work = contradictions(self.steps(), self._jobs(), self.limits())
+        return [*of_work, *contradictions_of_retention(self._kept())]
+
+    def retention(self) -> Retention:
+        """Return how long the ledger keeps what. Raise Misconfigured for contradictions between these settings."""
+        from deploy.contradictions import contradictions_of_retention
+
+        kept = self._kept()
         refuse(list(contradictions_of_retention(kept)))
         return kept
+
+    def _kept(self) -> Retention:
+        from pipeline.duties.retention import Retention
+
+        return Retention(**_given(**{kept.name: getattr(self, f"keep_{kept.name}") for kept in fields(Retention)}))
+
+    def _jobs(self) -> WorkerSettings:
+        from pipeline.execution.worker import WorkerSettings
+
+        return WorkerSettings(
+            **_given(
+                claim_for=self.worker_hold,
+                runs=self.job_runs,
+                backoff=self.job_backoff,
+                misconfigured_delay=self.misconfigured_delay,
+            )
+        )
 
     def limits(self) -> Limits:
         """Return how long a task may run before its process stops, and the grace for that process's other calls."""

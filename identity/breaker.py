@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Generic, TypeVar
 
 from identity.backoff import doubled
 
 _MICROSECOND = timedelta(microseconds=1)
+_FORGOTTEN = timedelta(minutes=15) // _MICROSECOND  # state is stale this long after its last date
+_SWEEP = timedelta(minutes=1) // _MICROSECOND
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,16 @@ class BreakerState:
     opened: int = 0
     open: int | None = None
     probe: int = 0
+    seen: int = 0  # when it was last asked
+
+    @property
+    def last_date(self) -> int:
+        """The latest time that this state names."""
+        return max(self.seen, self.until)
+
+    def forgotten(self, now: int) -> bool:
+        """True if this state is stale; in Redis it has expired by then."""
+        return now > self.last_date + _FORGOTTEN
 
     @property
     def until(self) -> int:
@@ -59,3 +72,26 @@ class BreakerState:
             cooling = doubled(breaker.first, self.opened - 1, longest=breaker.longest)
         self.open, self.probe = now + cooling // _MICROSECOND, 0
         return True
+
+
+S = TypeVar("S", bound=BreakerState)
+
+
+class OwnStates(Generic[S]):
+    """The states that one process keeps by key while Redis is away, about as long as Redis would. Not thread-safe."""
+
+    def __init__(self, new: type[S]) -> None:
+        self._new = new
+        self._states: dict[str, S] = {}
+        self._swept = 0
+
+    def at(self, key: str, now: int) -> S:
+        """Return the state of *key*, a new one if there is none."""
+        if now - self._swept >= _SWEEP:
+            self._states = {each: state for each, state in self._states.items() if not state.forgotten(now)}
+            self._swept = now
+        return self._states.setdefault(key, self._new())
+
+    def drop(self, key: str) -> None:
+        """Forget the state of *key*, if there is one."""
+        self._states.pop(key, None)

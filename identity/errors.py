@@ -2,6 +2,7 @@
 
     AswhomError
     ├── Unavailable      retry     a lock is busy, a provider is down or limits us; spends no run
+    │   ├── TookTooLong            a smaller request may succeed
     │   └── LedgerDamaged          until the ledger has been restored
     ├── ReauthRequired   park      waits for a person; the job is kept
     ├── GrantRevoked     cancel    an explicit signal; what depends on the grant is cancelled
@@ -37,6 +38,10 @@ class Unavailable(AswhomError):
 
 class Unconfirmed(Unavailable):
     """No commit was confirmed, so the write may or may not have happened. Look, or retry with the same key."""
+
+
+class TookTooLong(Unavailable):
+    """The ledger's server ended a statement at its time limit. Repeated as it is, it would take as long again."""
 
 
 class LedgerDamaged(Unavailable):

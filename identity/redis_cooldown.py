@@ -30,23 +30,21 @@ class RedisCooldown:
 
     def may_ask(self) -> bool:
         """True while Redis answers; after a failure, for one caller per cooldown."""
-        if self._again is None:
-            return True
         with self._lock:
-            now, again = self._monotonic(), self._again or float("-inf")  # another may have had its answer meanwhile
-            if now < again:
+            if self._again is None:
+                return True
+            now = self._monotonic()
+            if now < self._again:
                 return False
-            if again > float("-inf"):
-                self._again = now + self._lasts
+            self._again = now + self._lasts
             return True
 
     def answered(self) -> None:
         """Redis answered: all may ask it again."""
-        if self._again is None:
-            return
         with self._lock:
-            self._again = None
-        log.info("Redis answers again", extra={"action": "redis.back"})
+            was_away, self._again = self._again is not None, None
+        if was_away:
+            log.info("Redis answers again", extra={"action": "redis.back"})
 
     def failed(self, error: Exception) -> None:
         """Redis did not answer, or refuses everybody."""

@@ -68,6 +68,7 @@ class SharedByRedis:
             outcome = do(self._client)
         except redis.RedisError as error:
             if _is_of_one_key(error):
+                self._rest.answered()
                 log.error("Redis refused a script: %s", error, extra={"action": "redis.refused"})
             else:
                 self._rest.failed(error)
@@ -85,4 +86,4 @@ def _is_of_one_key(error: redis.RedisError) -> bool:
     """A refusal of this script or its keys: others are served, so Redis is not away."""
     if not isinstance(error, ResponseError) or isinstance(error, (MasterDownError, OutOfMemoryError, ReadOnlyError)):
         return False
-    return not str(error).startswith(("MISCONF", "NOREPLICAS", "CLUSTERDOWN"))
+    return not str(error).startswith(("MISCONF", "NOREPLICAS", "CLUSTERDOWN", "BUSY "))

@@ -35,7 +35,7 @@ class TokenEndpoint:
             case Answer(status=status) if status < 500:
                 self.gate.answered(to)
             case NotSent(untried=True):
-                pass  # the endpoint was not contacted
+                self.gate.back(to)
             case _:
                 self.gate.failed(to)
         return outcome

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, TypeGuard, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,7 +20,6 @@ from identity.digests import json_digest
 from identity.model import Effect
 from identity.money import Money
 from identity.oauth.lifetime import count
-from pipeline.fields import check_kept, check_ordered
 from pipeline.throttle.limits import LONGEST_WAIT, EndpointClass, Left, Limits, Per
 
 __all__ = [
@@ -41,9 +40,7 @@ __all__ = [
     "Result",
     "UnreadableAnswer",
     "Verdict",
-    "check_action",
     "hash_of",
-    "is_action",
     "judge_status",
     "retry_after",
 ]
@@ -262,56 +259,3 @@ class Action(BaseModel, Generic[R]):
 def hash_of(action: str, parameters: Mapping[str, Any]) -> str:
     """Return the `request_hash` of an action, from its name and its stored parameters."""
     return json_digest({"action": action, "parameters": parameters})
-
-
-def is_action(member: object) -> TypeGuard[type[Action[Any]]]:
-    """True if *member* is a concrete action, not an abstract base class."""
-    return (
-        isinstance(member, type)
-        and issubclass(member, Action)
-        and hasattr(member, "facts")
-        and hasattr(member, "result")
-        and "[" not in member.__name__
-    )
-
-
-def check_action(action: Any) -> None:
-    """Refuse an action that could not be carried out or recovered. Raises TypeError."""
-    if not (isinstance(action, type) and issubclass(action, Action)):
-        raise TypeError(f"{action!r} is no action: it takes a class below Action")
-    _check_sides(action)
-    if hidden := sorted(action.model_fields.keys() & vars(Action).keys()):
-        one = f"{action.__name__}.{hidden[0]}"
-        raise TypeError(f"{one} hides what every action has by that name: call the field otherwise")
-    check_ordered(action)
-    check_kept(action)
-    check_kept(action.result)
-    for name in ("request", "read"):
-        if getattr(action, name) is getattr(Action, name):
-            raise TypeError(f"{action.action_name()} must define {name}()")
-    searches = action.facts.recovery.searches
-    for name in ("probe", "found"):
-        if (getattr(action, name) is not getattr(Action, name)) != searches:
-            rule = "must define" if searches else "must not define"
-            raise TypeError(f"{action.action_name()} recovers by {action.facts.recovery}: it {rule} {name}()")
-
-
-def _check_sides(action: type[Action[Any]]) -> None:
-    """Check `facts` and that the result types agree; otherwise a run would fail only after the call had its effect."""
-    for name, kind in (("facts", Facts), ("result", type)):
-        if not isinstance(getattr(action, name, None), kind):
-            raise TypeError(f"{action.__name__} needs {name}, as a ClassVar")
-    if not issubclass(action.result, Result):
-        raise TypeError(f"{action.__name__} needs result, a class below Result and not {action.result.__name__}")
-    said = [one for base in action.__mro__ if issubclass(base, Action) for one in _type_arguments(base)]
-    if said and not issubclass(action.result, said[0]):
-        raise TypeError(
-            f"{action.__name__} reads {said[0].__name__} by its class and {action.result.__name__} by its `result`"
-        )
-
-
-def _type_arguments(action: type[Action[Any]]) -> list[type]:
-    """Return the result types in `Action[Made]`; nothing for a base generic in two results, which is ambiguous."""
-    arguments = action.__pydantic_generic_metadata__["args"]
-    results = [one for one in arguments if isinstance(one, type) and issubclass(one, Result)]
-    return results if len(results) == 1 else []

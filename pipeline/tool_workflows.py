@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from identity.errors import BadInput
-from pipeline.action import Action, check_action
+from pipeline.action import Action
+from pipeline.authoring.action_checks import check_action
 from pipeline.authoring.declared_workflow import TOOL, NoConfig, Workflow
 from pipeline.authoring.uses import SERVICE, USER, Who
 from pipeline.events import Event

@@ -40,7 +40,7 @@ def health(
     pages = Blueprint("health", __name__)
     look = CachedCheck(ledger.ready, believed=_FRESH, doubted=_FRESH, monotonic=monotonic)
     looked = -math.inf
-    unready, told = "", -math.inf
+    logged, told, is_told = "", -math.inf, False
 
     @pages.get("/healthz")
     def alive() -> Response:
@@ -48,10 +48,10 @@ def health(
 
     @pages.get("/readyz")
     def ready() -> Response:
-        nonlocal looked, unready
+        nonlocal looked, is_told
         look.result()
-        if unready:
-            unready = ""
+        if is_told:
+            is_told = False
             log.warning("ready again", extra={"action": "request.available"})
         if monotonic() - looked >= _TOLD_EVERY:
             looked = monotonic()
@@ -60,9 +60,9 @@ def health(
 
     @pages.errorhandler(Unavailable)
     def not_ready(error: Unavailable) -> Response:
-        nonlocal unready, told
-        if str(error) != unready or monotonic() - told >= _TOLD_AGAIN:
-            unready, told = str(error), monotonic()
+        nonlocal logged, told, is_told
+        if str(error) != logged or monotonic() - told >= _TOLD_AGAIN:
+            logged, told, is_told = str(error), monotonic(), True
             log.warning("not ready: %s", error, extra={"action": "request.unavailable"})
         return problems.Problem.not_now(error).document()
 

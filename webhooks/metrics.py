@@ -52,7 +52,13 @@ WEBHOOKS = Counter(
     "aswhom_webhooks_total", "Requests to the webhook receiver by what became of them", ["source", "outcome"]
 )
 for _source in SOURCES:  # start at 0: Prometheus sees no increase when a series first appears at 1
-    for _outcome in (DeliveryOutcome.UNRECOGNISED, NOBODY, problems.MALFORMED.slug, problems.SIGNATURE_REFUSED.slug):
+    for _outcome in (
+        DeliveryOutcome.UNRECOGNISED,
+        NOBODY,
+        DROPPED,
+        problems.MALFORMED.slug,
+        problems.SIGNATURE_REFUSED.slug,
+    ):
         WEBHOOKS.labels(source=_source, outcome=_outcome)
 WITHHELD = Counter(
     "aswhom_webhooks_withheld_total", "Times that a sender said it left out events, which never come", ["source"]

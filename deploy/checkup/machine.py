@@ -15,7 +15,10 @@ _SQLITE = (3, 35)  # the first with RETURNING
 
 
 def settings(at: Installation) -> Iterator[Finding]:
-    yield ok("settings", f"the data directory is {at.settings.data_dir}")
+    faults = at.settings.contradictions()
+    yield from (wrong("settings", f"no process starts: {fault}") for fault in faults)
+    if not faults:
+        yield ok("settings", f"the data directory is {at.settings.data_dir}")
 
 
 def versions(at: Installation) -> Iterator[Finding]:

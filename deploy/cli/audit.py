@@ -18,7 +18,7 @@ from deploy.cli.output import Bar, Output
 from deploy.cli.public_key import key_option, public_keys
 from deploy.installation import Installation
 from deploy.local_times import local_time
-from deploy.new_file import whole
+from deploy.new_file import refuse_unwritable, whole
 from identity.audit.chain import FirstBad, Verified
 from identity.audit.export import Audited, export_lines, verify_files
 from identity.audit.links import links_behind, newest_checkpoint
@@ -187,6 +187,8 @@ def verify_chain(
         raise click.UsageError("--statement and --since apply to the ledger's own chain: do not also give FILES.")
     if statement and since:
         raise click.UsageError("--statement needs the whole chain verified: do not also give --since.")
+    if statement:
+        refuse_unwritable(statement)  # before hours of work
     keys = public_keys(at, key)
     known = None if checkpoint is None else read_checkpoint_file(checkpoint, keys)
     verified = None if since is None else read_verification(_text(since, "a statement"), keys)
@@ -200,10 +202,11 @@ def verify_chain(
         audited = Audited(outcome=walked, withheld=0)
     match audited.outcome:
         case Verified() as held:
+            stated = statement
             if statement is not None and held.compared:
-                _state(at, held, statement)
-            _tell(out, held, withheld=audited.withheld, since=verified, statement=statement)
-            return None if held.compared else PROBLEM
+                stated = _state(at, out, held, statement)
+            _tell(out, held, withheld=audited.withheld, since=verified, statement=stated)
+            return None if held.compared and stated == statement else PROBLEM
         case FirstBad(seq=seq, why=why, proven=proven):
             told = f"THE CHAIN BREAKS at {seq}: {why}. Signatures prove what comes before {proven + 1}."
             out.done(told, {"verified": False, "seq": seq, "why": why, "proven": proven})
@@ -241,14 +244,19 @@ def _text(file: Path, what: str) -> str:
         raise BadInput(f"{file} cannot be read as {what}: it is not a text in UTF-8") from error
 
 
-def _state(at: Installation, held: Verified, file: Path) -> None:
-    """Write the signed statement that the whole chain verified. Raise BadInput if the file exists."""
+def _state(at: Installation, out: Output, held: Verified, file: Path) -> Path | None:
+    """Write the signed statement that the whole chain verified. Return None, with a note, if that is impossible."""
     last, number = held.first + held.count - 1, held.accounted
     if number is None:
         raise AssertionError("what was not walked as a whole is not stated")
     said = sign_verification(at.signer, seq=last, digest=held.head, number=number, at=at.now())
-    with whole(file, at.ids("part")) as part:
-        part.write_text(f"{said.line()}\n", encoding="utf-8")
+    try:
+        with whole(file, at.ids("part")) as part:
+            part.write_text(f"{said.line()}\n", encoding="utf-8")
+    except BadInput as fault:  # the result of the walk is told all the same
+        out.note(str(fault))
+        return None
+    return file
 
 
 def _principal_in_words(row: Record) -> str | None:

@@ -154,10 +154,15 @@ MOMENT = _Moment()
 
 
 def names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    """Split `a,b,c`. Raise BadParameter for unprintable input, such as half a multi-byte character from the shell."""
+    """Split `a,b,c`, without repetitions.
+
+    Raise BadParameter for unprintable input, such as half a multi-byte character from the shell.
+    """
     if value is not None and not value.isprintable():
         raise click.BadParameter(f"{value!r} has what cannot be printed")
-    return None if value is None else tuple(filter(None, (part.strip() for part in value.split(","))))
+    if value is None:
+        return None
+    return tuple(dict.fromkeys(filter(None, (part.strip() for part in value.split(",")))))
 
 
 def pairs(given: tuple[str, ...], *, option: str = "--config") -> dict[str, str]:

@@ -19,7 +19,6 @@ from pipeline.batches import in_batches
 from pipeline.desk import jobs as acts
 from pipeline.desk.unanswered import asked_about, unanswered_calls
 from pipeline.ledger import operator_queries, tenant_views
-from pipeline.ledger.dead_letters import MOST
 from pipeline.ledger.paging import Record
 from pipeline.ledger.unanswered import Window, in_steps, unanswered_in
 from pipeline.states import ENDED, JobState
@@ -44,6 +43,7 @@ _AT_ONCE = 50  # steps in one transaction
 @click.option("--until", type=MOMENT, help="… and before this time.")
 @click.option("--tenant", help="Without an id: only this tenant's calls.")
 @click.option("--dry-run", is_flag=True, help="Without an id: show which calls, and record nothing.")
+@click.option("--count", type=click.IntRange(1), help="Without an id, with --yes: how many calls --dry-run showed.")
 @YES
 def resolve(
     at: Installation,
@@ -58,6 +58,7 @@ def resolve(
     until: datetime | None,
     tenant: str | None,
     dry_run: bool,
+    count: int | None,
     yes: bool,
 ) -> int | None:
     """Record the outcome of a call that nobody could look up. A job that waits for it continues accordingly.
@@ -67,7 +68,7 @@ def resolve(
     updated.
 
     Without an id, the command records for many calls that they had no effect: all of an action, sent between two times.
-    The oldest 2,000 are settled; repeat the command for the rest. Exits with 1 if a call could not be settled.
+    `--yes` requires `--count`. Exits with 1 if a call could not be settled.
     """
     if effect is no_effect:
         raise click.UsageError("Look at the provider, then give either --effect or --no-effect.")
@@ -80,9 +81,14 @@ def resolve(
             raise click.UsageError(
                 "Each call that took effect has a result of its own: give --effect with the id of one job."
             )
-        return _resolve_many(at, out, Window(action=action, since=since, until=until, tenant=tenant), dry_run, yes)
-    if action or since or until or tenant or dry_run:
-        raise click.UsageError("With an id, do not also give --action, --since, --until, --tenant or --dry-run.")
+        if yes and count is None and not dry_run:  # more calls may be unknown by now than were checked
+            raise click.UsageError("With --yes, say with --count how many calls you looked at: --dry-run counts them.")
+        window = Window(action=action, since=since, until=until, tenant=tenant)
+        return _resolve_many(at, out, window, count=count, dry_run=dry_run, yes=yes)
+    if action or since or until or tenant or dry_run or count:
+        raise click.UsageError(
+            "With an id, do not also give --action, --since, --until, --tenant, --dry-run or --count."
+        )
     _resolve_one(at, out, id, effect=effect, result=result, calls=calls, yes=yes)
     return None
 
@@ -120,25 +126,28 @@ def _resolve_one(
     )
 
 
-def _resolve_many(at: Installation, out: Output, window: Window, dry_run: bool, yes: bool) -> int | None:
+def _resolve_many(
+    at: Installation, out: Output, window: Window, *, count: int | None, dry_run: bool, yes: bool
+) -> int | None:
     """Record that the calls found now had no effect. Calls resolved by someone else meanwhile are skipped."""
     if window.until > at.now():
         raise BadInput("--until is in the future: you cannot know the outcome of calls that are still to be sent")
-    found = at.read(lambda c: unanswered_in(c, window, limit=MOST + 1))
-    chosen = in_steps(found[:MOST])
-    more = len(found) > MOST
+    found = at.read(lambda c: unanswered_in(c, window))
+    chosen = in_steps(found)
     if not chosen:
         raise BadInput(
             f"no call of {window.action} that was sent between these times has an unknown outcome: "
             "`aswhom jobs list --wait unknown` shows the jobs that wait for one"
         )
-    jobs_of, tenants = len({one.job for one in chosen}), len({row["tenant_id"] for row in found[:MOST]})
-    counted = f"{len(found[:MOST])} call(s) of {window.action}, by {jobs_of} job(s) of {tenants} tenant(s)"
+    jobs_of, tenants = len({one.job for one in chosen}), len({row["tenant_id"] for row in found})
+    counted = f"{len(found)} call(s) of {window.action}, by {jobs_of} job(s) of {tenants} tenant(s)"
     if dry_run:
         if not out.as_json:
-            out.table(found[:MOST], ("id", "job_id", "tenant_id", "workflow", "state", "opened_at"))
-        out.done(f"{counted}: nothing was recorded", {"would_resolve": found[:MOST], "more": more})
+            out.table(found, ("id", "job_id", "tenant_id", "workflow", "state", "opened_at"))
+        out.done(f"{counted}: nothing was recorded", {"would_resolve": found})
         return None
+    if count not in (None, len(found)):
+        raise BadInput(f"there are {counted}, not {count}: look at them again with --dry-run. Nothing was recorded")
     confirm(
         f"Record that {counted}, had no effect? The jobs that wait for that send them again. This cannot be undone.",
         yes=yes,
@@ -155,8 +164,6 @@ def _resolve_many(at: Installation, out: Output, window: Window, dry_run: bool, 
             refused += resolved.refused
             bar.update(len(some))
     out.left_out(refused)
-    if more:
-        out.note(f"these were the oldest {MOST}: repeat the command for the rest")
-    told = {"resolved": done, "left_out": refused, "more": more}
+    told = {"resolved": done, "left_out": refused}
     out.done(f"{len(done)} call(s) of {window.action} had no effect", told)
     return PROBLEM if refused else None

@@ -8,6 +8,7 @@ from deploy.cli.command import command
 from deploy.cli.output import Output
 from deploy.cli.policy import policy
 from deploy.installation import Installation
+from identity.model import AccessPattern
 from identity.policy.ledger import Policies
 from identity.policy.rules import FACTS_ALONE, Policy
 from pipeline.ledger import operator_queries
@@ -20,7 +21,10 @@ from pipeline.policy.risk import risk_table
 )
 @click.option("--workflow", help="Only this workflow.")
 def risk(at: Installation, out: Output, tenant: str | None, workflow: str | None) -> None:
-    """Grade six properties of the patterns by which each workflow's steps run, from their declarations."""
+    """Grade six properties of the patterns by which each workflow's steps run, from their declarations.
+
+    The grades are by pattern alone. Scopes, confinement to one repository, limits and approvals are named beside them.
+    """
     chosen = [at.workflows.get(workflow)] if workflow else list(at.workflows)
     held: Policy = FACTS_ALONE
     if tenant is not None:
@@ -39,7 +43,7 @@ def risk(at: Installation, out: Output, tenant: str | None, workflow: str | None
             "pattern": str(line.pattern),
             "property": str(line.property),
             "grade": line.grade,
-            "because": {str(pattern): why for pattern, why in line.because.items()},
+            "patterns": {str(pattern): cell for pattern, cell in line.patterns.items()},
         }
         for line in lines
     ]
@@ -47,7 +51,7 @@ def risk(at: Installation, out: Output, tenant: str | None, workflow: str | None
         out.document(rows)
         return
     told = [
-        {**row, "because": "\n".join(f"{pattern} {why}" for pattern, why in line.because.items())}
+        {**row, **{str(pattern): cell or "—" for pattern, cell in line.patterns.items()}}
         for row, line in zip(rows, lines, strict=True)
     ]
-    out.rows(told, ("workflow", "pattern", "property", "grade", "because"), empty="No such workflow is switched on")
+    out.rows(told, ("workflow", "property", *map(str, AccessPattern)), empty="No such workflow is switched on")

@@ -21,7 +21,7 @@ from identity.withdrawals.stuck_leftovers import StuckLeftover, stuck_leftovers
 from pipeline.desk import revocations as acts
 from pipeline.ledger import operator_queries, tenant_views
 from pipeline.ledger.paging import EVERY, Record, Turn
-from pipeline.revocation import in_flight, load
+from pipeline.revocation import Stage, in_flight, load
 from pipeline.revocation.inquiry import SAYS
 from pipeline.revocation.proof import OddPages, disproof, holds, odd_pages
 
@@ -224,7 +224,8 @@ def _tell_unfinished(at: Installation, out: Output, row: Record) -> None:
         out.document({**row, "verified": None, "in_flight": calls})
         return
     _tell_whose(out, row)
-    out.sentence(f"It is effective, and {row['state']}: there is no receipt yet.")
+    further = "" if row["state"] == Stage.EFFECTIVE else f", and {row['state']}"
+    out.sentence(f"It is effective{further}: there is no receipt yet.")
     if calls:
         out.sentence(f"{len(calls)} call(s) were in flight when it became effective, and are waited for:")
         out.table(calls, ("attempt", "job", "principal", "state", "until"))

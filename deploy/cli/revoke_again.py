@@ -45,6 +45,7 @@ class Narrowing:
     id: str
     key: AccountKey
     keeps: tuple[str, ...]
+    by_provider: bool  # which may have given the scopes back since, and nothing lists that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,17 +74,22 @@ def revoke_again(
     interrupted, run it again to continue with the rest.
     """
     listed, narrowings = _read(file)
-    for command in at.read(lambda c: _to_narrow(c, narrowings)):
-        out.note(f"this ledger has forgotten a narrowing, which --from does not repeat: run `{command}`")
+    to_narrow = at.read(lambda c: _to_narrow(c, narrowings))
+    for advice in to_narrow:
+        out.note(f"this ledger has forgotten a narrowing, which --from does not repeat: {advice}")
     sorted_out = at.read(lambda c: _sorted_out(c, at, listed, after))
     due, done = sorted_out.due, sorted_out.done
     names = [str(one.listed.scope) for one in due]
     unknown = [str(one.listed.scope) for one in due if not one.is_known]
     told = {"listed": len(listed), "unknown": unknown, "done_before": [str(one.scope) for one in done]}
+    told["to_narrow"] = to_narrow
     for name in unknown:
         out.note(f"{name} is not in this ledger, and is revoked in case it appears there later")
     newer = f"this ledger had forgotten those of {len(due) + len(done)} scope(s)"
     of = f"of the {len(listed)} revocation(s) in {file}, {newer}, and {len(done)} are revoked again already"
+    if to_narrow and not (due or done):
+        out.done("No revocation is missing: only narrowings are, as said above", {**told, "due": []})
+        return None
     if not (due or done):
         than = "what this ledger has" if after is None else after
         out.done(
@@ -153,7 +159,7 @@ def _due(connection: Connection, at: Installation, listed: Listed) -> Due:
 
 
 def _to_narrow(connection: Connection, narrowings: list[Narrowing]) -> list[str]:
-    """Return the commands that take back scopes the restore revived, by the newest narrowing of each account."""
+    """Return how to take back scopes that the restore revived, by the newest narrowing of each account."""
     found = []
     for one in {one.key: one for one in narrowings}.values():
         known = connection.execute(select(revocations.c.id).where(revocations.c.id == one.id)).first()
@@ -162,9 +168,13 @@ def _to_narrow(connection: Connection, narrowings: list[Narrowing]) -> list[str]
         if account is None or grant is None:
             continue
         allowed = covered(account.provider, one.keeps)
-        if not allowed.issuperset(grant.scopes):
-            kept = ",".join(scope for scope in grant.scopes if scope in allowed)
-            found.append(f"aswhom accounts narrow {account.id} --scopes {shlex.quote(kept)}")
+        if allowed.issuperset(grant.scopes):
+            continue
+        kept = ",".join(scope for scope in grant.scopes if scope in allowed)
+        command = f"run `aswhom accounts narrow {account.id} --scopes {shlex.quote(kept)}`"
+        # The command sets a ceiling, which would outlast a later permission of the provider's.
+        look = f"the provider left {account.key} {kept}: compare it with what the provider shows now, and if it stands"
+        found.append(f"{look}, {command}" if one.by_provider else command)
     return found
 
 
@@ -192,4 +202,5 @@ def _listed(row: Mapping[str, Any]) -> Listed:
 
 def _narrowing(row: Mapping[str, Any]) -> Narrowing:
     keeps = tuple(map(str, row["narrowing"]["keeps"]))
-    return Narrowing(id=str(row["id"]), key=AccountKey.parse(str(row["key"])), keeps=keeps)
+    by_provider = row["signal_id"] is not None
+    return Narrowing(id=str(row["id"]), key=AccountKey.parse(str(row["key"])), keeps=keeps, by_provider=by_provider)

@@ -97,7 +97,7 @@ class _Acts:
 
     def a_deal_is_won(self) -> None:
         self._teller.line(
-            "Ada's deal is won while she is offline and her Salesforce token has expired. It is refreshed; the deal changes as Ada."
+            "Ada's deal is won while she is offline and her Salesforce token has expired: it is refreshed first."
         )
         (sales,) = [one for one in self._stage.world["salesforce"]["organizations"] if one["tenant"] == "acme"]
         (ada,) = [user["id"] for user in sales["users"] if user["name"] == "ada"]
@@ -120,7 +120,7 @@ class _Acts:
 
     def the_night_comes(self) -> None:
         self._teller.line(
-            "The nightly schedule of acme fires: its service compares subscriptions with invoices, and notes differences."
+            "The nightly schedule of acme fires: subscriptions are compared with invoices, and differences noted."
         )
         with night(self._stage.runtime.database, "acme:billing_reconciliation", now=datetime.now(UTC)):
             self._settle(1)
@@ -137,7 +137,7 @@ class _Acts:
         self._open("acme/shop", "grace", "bug")
         self._until(lambda: self._queued("grace", 1), "a job of Grace's with an issue and no comment")
         self._teller.line(
-            "and so do her next two. Then she withdraws her consent at GitHub: all three must end without another call as her."
+            "and so do her next two. Then she withdraws her consent at GitHub: no call as her may follow."
         )
         for _ in range(2):
             self._open("acme/shop", "grace", "bug")
@@ -167,7 +167,7 @@ class _Acts:
 
     def receipts_are_checked(self) -> None:
         self._teller.line(
-            "An auditor verifies the receipt with the public key alone. A copy that leaves out one cancelled job must fail."
+            "An auditor verifies the receipt with the public key only. A copy without one cancelled job must fail."
         )
         commands = self._stage.commands
         _, self._ended, ended = commands.give_receipt(self._ended["revocation"])
@@ -190,7 +190,7 @@ class _Acts:
         self._until(lambda: len(self._payments()) == 2, "the payment that Grace approved")
         self._settle(2)
         self._teller.line(
-            "A thief resends the overheard token: its step has ended (closed), and it is for one request only (request)."
+            "A thief resends the overheard token: its step has ended (closed), and it fits one request (request)."
         )
         heard = self._stage.sandbox("invoices", "wire")[-1]
         url = self._stage.world["invoices"]["url"]

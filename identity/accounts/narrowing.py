@@ -45,6 +45,7 @@ def narrow(connection: Connection, account: Account, act: Act, *, keep: tuple[st
     Raises BadInput if *keep* adds a scope or drops none, if a dropped scope is included in a kept one, and if *keep* is
     empty where tokens are requested by scope, since the next one would have them all.
     """
+    keep = tuple(dict.fromkeys(keep))
     number, at = lock_exclusive_number_and_time(connection, account.key.scope)
     row = connection.execute(select(grants.c.scopes).where(grants.c.account_id == account.id)).one_or_none()
     if row is None:

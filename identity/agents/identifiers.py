@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy import Connection, or_, select
 
@@ -15,6 +16,8 @@ from identity.errors import BadInput
 from identity.model import Credential, Principal, PrincipalKind, ProviderConnection
 from identity.principals import service_principal
 from identity.tables import accounts, installations, principals
+
+T = TypeVar("T")
 
 _KNOWN = "a user is known once a connect link was made for them, by POST /v1/connect-links or `aswhom connect link`"
 
@@ -48,20 +51,21 @@ def identify(connection: Connection, tenant: str, identifier: str) -> Identified
         found.append(Identified(principal=service))
     if WORKSPACE in kinds:
         found += _workspaces(connection, service, name)
-    if not found:
-        raise UnknownIdentifier(f"tenant {tenant} has no user, workspace or other principal {identifier!r}: {_KNOWN}")
-    if len(found) > 1:
-        raise BadInput(f"{identifier!r} could be several: say user:…, tenant:… or workspace:…, and a user by their id")
-    return found[0]
+    say = "user:…, tenant:… or workspace:…, and a user by their id"
+    return _only(found, tenant, identifier, of="user, workspace or other principal", say=say)
 
 
 def user_named(connection: Connection, tenant: str, identifier: str) -> Principal:
     """Return the user of *tenant* named by *identifier*. Raises UnknownIdentifier, and BadInput if it is ambiguous."""
     found = _users(connection, tenant, identifier.removeprefix(f"{USER}:"))
+    return _only(found, tenant, identifier, of="user", say="which by their id")
+
+
+def _only(found: Sequence[T], tenant: str, identifier: str, *, of: str, say: str) -> T:
     if not found:
-        raise UnknownIdentifier(f"tenant {tenant} has no user {identifier!r}: {_KNOWN}")
+        raise UnknownIdentifier(f"tenant {tenant} has no {of} {identifier!r}: {_KNOWN}")
     if len(found) > 1:
-        raise BadInput(f"{identifier!r} could be several: say which by their id")
+        raise BadInput(f"{identifier!r} could be several: say {say}")
     return found[0]
 
 

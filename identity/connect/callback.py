@@ -74,7 +74,13 @@ class Callback:
         if (wait := self.exchange.enter(arrival)) is not None:
             return InLine(session=session.id, turn_in=wait)  # the session is unchanged
         send_before = self.exchange.send_before()
-        if not self._use_up(arrival):
+        used_up = False
+        try:
+            used_up = self._use_up(arrival)
+        finally:
+            if not used_up:
+                self.exchange.back(arrival)
+        if not used_up:
             return None
         with in_words():
             return self._consent(arrival, code, send_before=send_before, also=also)

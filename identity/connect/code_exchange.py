@@ -79,6 +79,10 @@ class CodeExchange:
         """Give up the session's place in line: it asks for no token."""
         self.gate.leave(_endpoint(arrival), _who(arrival))
 
+    def back(self, arrival: Arrival) -> None:
+        """Take back what `enter` counted: no request follows."""
+        self.gate.back(_endpoint(arrival))
+
     def _enter(self, arrival: Arrival, who: Who, *, keep: float) -> timedelta | None:
         return self.gate.enter(_endpoint(arrival), arrival.profile.token_pace, keep=keep, who=who)
 

@@ -134,9 +134,6 @@ class ConfinedMinter:
             begun = write_idempotent(self.store, partial(begin_mint, new=mint))
             if begun is None:
                 raise Unavailable("the account's grant moved or was revoked before its token was asked for")
-            # Enter only now that it can be sent: a probe that is taken and not sent would block everybody.
-            if self.monotonic() >= by:
-                raise Unavailable(_none(mint, "too late to send its request, once that was written down"))
             if (wait := gate.enter(to, pace, who=who)) is not None:
                 raise Unavailable(held_back, retry_after=_spread(wait))
             outcome = self.endpoint.send(named(request, REFRESH_HEADER, mint.id), to=to, send_before=by)

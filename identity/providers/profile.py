@@ -158,6 +158,11 @@ class Profile:
     liveness: Liveness | None = None  # needed if a revocation signal carries no time
     sources: Mapping[str, Source] = field(default_factory=dict)  # by field name
 
+    @property
+    def grace(self) -> timedelta:
+        """The time in which the provider accepts the same refresh token again; zero if unverified."""
+        return timedelta(seconds=self.grace_seconds)
+
     def pace_of(self, credential: Credential) -> Pace:
         """Return the rate limit of token requests with this kind of credential."""
         at_api = self.api_pace if credential is Credential.INSTALLATION else None

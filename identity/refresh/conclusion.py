@@ -23,7 +23,7 @@ from identity.minting.requests import (
 from identity.oauth.answers import UNNAMED_401, ClientRefused, Dead, Granted, RateLimited, Transient, Unknown, Withheld
 from identity.refresh.blame import Blame, blame
 from identity.refresh.blaming import Blaming
-from identity.refresh.intents import RefreshIntent, may_present_again
+from identity.refresh.intents import RefreshIntent
 from identity.refresh.parts import RefreshParts
 from identity.refresh.situation import Situation
 from identity.refresh.suspected_client import is_of_client, refused_since
@@ -62,7 +62,7 @@ class Concluder:
         if situation.minted or not profile.rotates:
             return self.fail(situation, intent, reason)
         settlement = self.writer.settlement(situation, intent)
-        if may_present_again(intent, profile, by=self.parts.clock() + self.parts.budget.send):
+        if intent.may_go_again(by=self.parts.clock() + self.parts.budget.send, grace=profile.grace):
             self._count(situation, "unknown", settled=self.writer.write(settlement.doubt, reason))
             return None
         given_up = self.writer.write(settlement.give_up, reason)

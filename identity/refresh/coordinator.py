@@ -20,7 +20,7 @@ from identity.metrics import LOCK_WAIT
 from identity.refresh.conclusion import Concluder
 from identity.refresh.flight import Flight, Flights, Wish
 from identity.refresh.gate import STEP_KEEPS
-from identity.refresh.intents import IntentState, RefreshIntent, abandoned, get_intent, may_present_again
+from identity.refresh.intents import IntentState, RefreshIntent, abandoned, get_intent
 from identity.refresh.lock import Busy, Held, RefreshLock, Unreachable
 from identity.refresh.parts import RefreshParts
 from identity.refresh.presentation import Presenter
@@ -185,7 +185,7 @@ class Coordinator:
                 return ends.not_before(situation, former, wait=former.retry_at - now)
             case IntentState.FAILED:
                 return present()
-            case IntentState.UNKNOWN if may_present_again(former, profile, by=now + self._parts.budget.send):
+            case IntentState.UNKNOWN if former.may_go_again(by=now + self._parts.budget.send, grace=profile.grace):
                 return present()
             case IntentState.UNKNOWN:
                 return ends.doubt(situation, former, "the grace window has passed")

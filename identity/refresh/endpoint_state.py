@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from identity.breaker import Breaker, BreakerState
+from identity.breaker import BreakerState
 from identity.refresh.line import LATE, UNUSED_TURNS, Line, Who
 
 
@@ -14,18 +14,25 @@ class EndpointState(BreakerState):
 
     due: int = 0
     held: int = 0
-    seen: int = 0
     line: Line = field(default_factory=Line)
+
+    @property
+    def last_date(self) -> int:
+        """The latest time that this state names."""
+        return max(self.seen, self.due, self.shut, self.line.back)
+
+    @property
+    def shut(self) -> int:
+        """The time until which nothing passes, whatever the pace: the endpoint asked for a pause, or its breaker."""
+        return max(self.held, self.until)
 
     def look(self, now: int, *, interval: int, burst: int, fewest: int, who: Who) -> int:
         """Return how long to wait before a request, 0 if it may go now. Counts nothing, but *who* takes a place.
 
         *burst* is allowed to this caller, *fewest* to one that leaves most to others: by then all in line may go.
         """
-        self._see(now)
-        shut = max(self.held, self.until)
-        free = max(max(self.due, now) - (burst - 1) * interval, shut)
-        unused = now - max(self.due - (fewest - 1) * interval, shut) >= LATE + UNUSED_TURNS * interval
+        free = max(max(self.due, now) - (burst - 1) * interval, self.shut)
+        unused = now - max(self.due - (fewest - 1) * interval, self.shut) >= LATE + UNUSED_TURNS * interval
         return self.line.wait(who, now, free=free, interval=interval, unused=unused)
 
     def enter(self, now: int, *, interval: int, burst: int, fewest: int, probe: int, who: Who) -> int:
@@ -42,17 +49,15 @@ class EndpointState(BreakerState):
         """Close the breaker: the endpoint works."""
         self.failures, self.opened, self.open, self.probe = 0, 0, None, 0
 
-    def failed(self, now: int, breaker: Breaker) -> None:
-        """Count a failure of the endpoint."""
-        self._see(now)
-        self.fail(now, breaker)
+    def back(self) -> None:
+        """Let another request be the probe: one that had entered was not sent."""
+        self.probe = 0
 
     def pause(self, now: int, duration: int) -> None:
         """Close the endpoint for the pause that it asked for."""
-        self._see(now)
         self.held = max(self.held, now + duration)
 
-    def _see(self, now: int) -> None:
+    def see(self, now: int) -> None:
         """Read the clock. If it was set back, shift future times by the same amount."""
         if (set_back := self.seen - now) > 0:
             self.due, self.held, self.probe = self.due - set_back, self.held - set_back, self.probe - set_back

@@ -13,7 +13,7 @@
 --                   absent    places up to this number are not counted: their turns went unused and nobody came
 -- KEYS[2]  zset     the line: callers by rank, and by arrival within a rank
 -- KEYS[3]  zset     callers by the time they were told to come back; late ones stay here for a while
--- ARGV[1]  "enter", "look", "leave", "answered", "failed" or "pause"
+-- ARGV[1]  "enter", "back" (it was not sent), "look", "leave", "answered", "failed", "pause" or "paused"
 -- enter, look:  ARGV[2] interval   ARGV[3] burst allowed to this caller   ARGV[4] time limit of a probe
 --               ARGV[5] caller; "" takes no place   ARGV[6] its rank; a lower rank goes first
 --               ARGV[7] a caller this late no longer blocks the line
@@ -24,7 +24,8 @@
 -- failed:       ARGV[2] threshold  ARGV[3] first cooling  ARGV[4] longest cooling
 -- pause:        ARGV[2] duration
 --
--- All times are microseconds of this server's clock. Returns how long to wait; 0 admits the request.
+-- All times are microseconds of this server's clock. Returns how long to wait; 0 admits the request. "back" admits
+-- another probe even if the unsent request was not the probe: one request too many does little harm.
 -- identity/refresh/endpoint_state.py is the same in Python, for when this server is unreachable.
 
 local time = redis.call("TIME")
@@ -44,6 +45,10 @@ local function set(field, value)
   else
     redis.call("HDEL", KEYS[1], field)
   end
+end
+
+local function shut() -- until when nothing passes, whatever the pace
+  return math.max(state.held or 0, state.open or 0, state.probe or 0)
 end
 
 -- Callers far back look again part-way, at staggered times: those ahead may have left by then.
@@ -75,8 +80,7 @@ if what == "enter" or what == "look" then
   set("swept", now - late)
   redis.call("ZREMRANGEBYSCORE", KEYS[3], "-inf", string.format("(%.0f", now - longest))
   local due = math.max(state.due or now, now)
-  local shut = math.max(state.held or 0, state.open or 0, state.probe or 0)
-  local free = math.max(due - (burst - 1) * interval, shut)
+  local free = math.max(due - (burst - 1) * interval, shut())
   local place, number = tonumber(redis.call("ZSCORE", KEYS[2], who)), RANK
   local came = redis.call("ZSCORE", KEYS[3], who)
   if place then
@@ -85,7 +89,7 @@ if what == "enter" or what == "look" then
   elseif came then
     rank = -1 -- it came after its turn
   end
-  if now - math.max((state.due or 0) - (fewest - 1) * interval, shut) >= unused then
+  if now - math.max((state.due or 0) - (fewest - 1) * interval, shut()) >= unused then
     set("absent", state.places)
   elseif came and (not place or number <= (state.absent or 0)) then
     set("absent", nil) -- one of them came, so the rest may come as well
@@ -112,6 +116,10 @@ if what == "enter" or what == "look" then
       set("probe", now + probe)
     end
   end
+elseif what == "paused" then
+  wait = math.max(shut() - now, 0)
+elseif what == "back" then
+  set("probe", nil)
 elseif what == "leave" then
   redis.call("ZREM", KEYS[2], ARGV[2])
   redis.call("ZREM", KEYS[3], ARGV[2])
@@ -133,7 +141,7 @@ end
 
 -- Fifteen minutes after the last of these times, the failure counts are stale as well.
 local back = tonumber(redis.call("ZREVRANGE", KEYS[3], 0, 0, "WITHSCORES")[2] or 0)
-local last = math.max(now, state.due or 0, state.held or 0, state.open or 0, state.probe or 0, back)
+local last = math.max(now, state.due or 0, shut(), back)
 for _, key in ipairs(KEYS) do
   redis.call("PEXPIRE", key, string.format("%.0f", (last - now) / 1000 + 900000))
 end

@@ -19,7 +19,7 @@ from typing import Self, Unpack
 
 import redis
 
-from identity.breaker import Breaker
+from identity.breaker import Breaker, OwnStates
 from identity.metrics import TOKEN_REQUESTS
 from identity.model import Credential, ProviderConnection
 from identity.refresh.endpoint_state import EndpointState
@@ -28,7 +28,6 @@ from identity.refresh.pace import Pace
 from identity.shared_by_redis import SharedByRedis, Sharing
 
 _MICROSECOND = timedelta(microseconds=1)
-_NO_PACE = 1_000_000_000_000_000  # a burst so large that no request waits for another
 
 #: Shares of the burst kept free. A connecting person leaves room for a second request, as when the first of two secrets
 #: is refused; a step's refresh leaves room for people; a refresh ahead of need, which takes no place, leaves it to all.
@@ -74,7 +73,7 @@ class Gate(SharedByRedis):
     ) -> None:
         super().__init__(client, **sharing)
         self._breaker = breaker or Breaker()
-        self._own: dict[str, EndpointState] = {}
+        self._own = OwnStates(EndpointState)
 
     def enter(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0, who: Who = _NOBODY) -> timedelta | None:
         """Count a request and return None, or return how long *who* must wait; it then has that place in line.
@@ -88,6 +87,10 @@ class Gate(SharedByRedis):
     def look(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0, who: Who = _NOBODY) -> timedelta | None:
         """Return what `enter` would, without counting a request. If there is a wait, *who* has that place in line."""
         return self._ask("look", endpoint, pace, keep, who)
+
+    def back(self, endpoint: Endpoint) -> None:
+        """Take back an entry whose request was not sent: if it was the probe, another request may be."""
+        self._tell(endpoint, "back", alone=lambda state, _: state.back())
 
     def leave(self, endpoint: Endpoint, who: Who) -> None:
         """Give up the place of *who*, which will not come back."""
@@ -104,11 +107,11 @@ class Gate(SharedByRedis):
 
         if (found := self._reach(lengths)) is not None:
             return found
-        return self._by_itself(lambda now: [self._state(endpoint).line.length(now) for endpoint in endpoints])
+        return self._by_itself(lambda now: [self._state(endpoint, now).line.length(now) for endpoint in endpoints])
 
     def paused(self, endpoint: Endpoint) -> timedelta | None:
         """Return how long the endpoint is closed whatever the pace: it asked for a pause, or its breaker is open."""
-        return self._wait("look", endpoint, interval=1, burst=_NO_PACE, fewest=1, who=_NOBODY)
+        return self._wait(endpoint, "paused", alone=lambda state, now: max(state.shut - now, 0))
 
     def answered(self, endpoint: Endpoint) -> None:
         """Record that the endpoint works, whatever it answered: the breaker closes."""
@@ -118,7 +121,7 @@ class Gate(SharedByRedis):
         """Record no connection, no answer, or a server error: enough of them in a row open the breaker."""
         breaker = self._breaker
         said = breaker.threshold, breaker.first, breaker.longest
-        self._tell(endpoint, "failed", *said, alone=lambda state, now: state.failed(now, breaker))
+        self._tell(endpoint, "failed", *said, alone=lambda state, now: state.fail(now, breaker))
 
     def pause(self, endpoint: Endpoint, duration: timedelta) -> None:
         """Close the endpoint for the pause that it asked for (RFC 9110 §10.2.3, RFC 6585 §4)."""
@@ -126,36 +129,38 @@ class Gate(SharedByRedis):
 
     def _ask(self, what: str, endpoint: Endpoint, pace: Pace, keep: float, who: Who) -> timedelta | None:
         interval, burst, fewest = pace.interval // _MICROSECOND, _at_once(pace, keep), _at_once(pace, STEP_KEEPS)
-        return self._wait(what, endpoint, interval=interval, burst=burst, fewest=fewest, who=who)
-
-    def _wait(
-        self, what: str, endpoint: Endpoint, *, interval: int, burst: int, fewest: int, who: Who
-    ) -> timedelta | None:
         probe, unused = self._breaker.probe // _MICROSECOND, LATE + UNUSED_TURNS * interval
 
-        def alone(now: int) -> int:
-            state = self._state(endpoint)
+        def alone(state: EndpointState, now: int) -> int:
             if what == "enter":
                 return state.enter(now, interval=interval, burst=burst, fewest=fewest, probe=probe, who=who)
             return state.look(now, interval=interval, burst=burst, fewest=fewest, who=who)
 
         said = interval, burst, probe, who.name, int(who.rank), LATE, LONGEST, fewest, unused
-        wait = self._together(self._keys(endpoint), what, *said)
-        wait = self._by_itself(alone) if wait is None else wait
+        return self._wait(endpoint, what, *said, alone=alone)
+
+    def _wait(
+        self, endpoint: Endpoint, *said: str | int, alone: Callable[[EndpointState, int], int]
+    ) -> timedelta | None:
+        wait = self._together(self._keys(endpoint), *said)
+        if wait is None:
+            wait = self._by_itself(lambda now: alone(self._state(endpoint, now), now))
         return timedelta(microseconds=wait) if wait else None
 
     def _tell(
-        self, endpoint: Endpoint, *what: str | int | timedelta, alone: Callable[[EndpointState, int], None]
+        self, endpoint: Endpoint, *what: str | int | timedelta, alone: Callable[[EndpointState, int], object]
     ) -> None:
         if self._together(self._keys(endpoint), *what) is None:
-            self._by_itself(lambda now: alone(self._state(endpoint), now))
+            self._by_itself(lambda now: alone(self._state(endpoint, now), now))
 
     def _keys(self, endpoint: Endpoint) -> list[str]:
         key = f"{self._prefix}endpoint:{endpoint}"
         return [key, f"{key}:line", f"{key}:back"]
 
-    def _state(self, endpoint: Endpoint) -> EndpointState:
-        return self._own.setdefault(str(endpoint), EndpointState())
+    def _state(self, endpoint: Endpoint, now: int) -> EndpointState:
+        state = self._own.at(str(endpoint), now)
+        state.see(now)
+        return state
 
 
 def _at_once(pace: Pace, keep: float) -> int:

@@ -14,7 +14,6 @@ from enum import StrEnum
 from sqlalchemy import Connection, Row, Select, and_, bindparam, func, literal, or_, select, update
 
 from identity.oauth.answers import WANT_PERSON
-from identity.providers.profile import Profile
 from identity.refresh.tables import refresh_intents
 from identity.sql.columns import is_among
 from identity.sql.prepared import Prepared
@@ -135,6 +134,13 @@ class RefreshIntent:
     def in_doubt_since(self) -> datetime:
         """For an unknown intent: when its first presentation with a lost outcome began."""
         return self.doubtful_since or self.started_at
+
+    def may_go_again(self, *, by: datetime, grace: timedelta) -> bool:
+        """True if the same refresh token may be presented once more, inside the provider's verified grace window.
+
+        The window begins with the first presentation in doubt. *by* is the latest moment at which the next one is sent.
+        """
+        return self.presented < 2 and by < self.in_doubt_since + grace
 
 
 def get_intent(connection: Connection, intent: str) -> RefreshIntent | None:
@@ -277,14 +283,6 @@ def _row(intent: RefreshIntent) -> dict[str, object]:
         "doubtful_since": intent.doubtful_since,
         "refused_keys": list(intent.refused_keys) or None,
     }
-
-
-def may_present_again(intent: RefreshIntent, profile: Profile, *, by: datetime) -> bool:
-    """True if the same refresh token may be presented once more, inside the provider's verified grace window.
-
-    The window begins with the first presentation in doubt. *by* is the latest moment at which the next one is sent.
-    """
-    return intent.presented < 2 and by < intent.in_doubt_since + timedelta(seconds=profile.grace_seconds)
 
 
 def intent_of(row: Row[tuple[object, ...]] | Part) -> RefreshIntent:

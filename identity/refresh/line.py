@@ -80,6 +80,11 @@ class Line:
         place.back = now + wait
         return wait
 
+    @property
+    def back(self) -> int:
+        """When the last of them was told to come back."""
+        return max((one.back for one in self.places.values()), default=0)
+
     def length(self, now: int) -> int:
         """Return how many callers wait."""
         return sum(one.back >= now - LATE for one in self.places.values())

@@ -91,7 +91,7 @@ class Withdrawer:
         if asked.names is None:
             return Turn(room=self._send(case, asked, began=began))
         to = Endpoint.asked_by_nobody(asked.request.url)
-        if (wait := self._endpoint.gate.enter(to, asked.pace, keep=AHEAD_KEEPS)) is not None:
+        if (wait := self._endpoint.gate.look(to, asked.pace, keep=AHEAD_KEEPS)) is not None:
             return Turn(room=self._held_back([case], wait))
         also = self._claim_beside(case, asked.names, others, until=until, began=began)
         room = self._send_names([(case, asked), *also], asked.names.renewal, to, began=began)
@@ -184,6 +184,9 @@ class Withdrawer:
         """Send one request that names all tokens. False if there is no room for more."""
         cases, (first, _) = [case for case, _ in listed], listed[0]
         tokens = [token for _, asked in listed if asked.names is not None for token in asked.names.tokens]
+        # Entered only now that it can be sent: claiming others may take long, or fail.
+        if (wait := self._endpoint.gate.enter(to, listed[0][1].pace, keep=AHEAD_KEEPS)) is not None:
+            return self._held_back(cases, wait)
         send_before = began + self._budget.send.total_seconds()
         outcome = self._present(first, renewal.request(first.owner, tokens), to, send_before=send_before)
         fault = self._fault(first, listed[0][1], outcome, to)

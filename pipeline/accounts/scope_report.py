@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, func, select, tuple_
 
 from identity.accounts.narrowing import BOUND_BY_SCOPES
 from identity.agents.api_keys import executors
+from identity.errors import TookTooLong
 from identity.model import AccountState, Credential, PrincipalKind
 from identity.providers import PROFILES, profile_of
 from identity.tables import accounts, grants, principals
@@ -24,7 +25,7 @@ from pipeline.tables import attempts, steps, workflow_settings
 from pipeline.workflow import Registry
 
 T = TypeVar("T")
-_PAGE = 500  # accounts per read: a long snapshot delays vacuuming, and a statement has a time limit
+_PAGE = 500  # accounts per read at first: a long snapshot delays vacuuming, and a statement has a time limit
 _Needed = dict[tuple[str, PrincipalKind, str], set[str]]  # by tenant, kind of principal and provider
 
 
@@ -70,14 +71,22 @@ def scope_report(
 ) -> Iterator[AccountScopes]:
     """Yield the active accounts of a tenant or of all, optionally of one kind, without those revoked from above.
 
-    Reads some hundreds at a time, ordered by owner. *since*: the start of the recent period; None: no use is looked up.
+    Reads some hundreds at a time, ordered by owner, and fewer once a read takes too long. *since*: the start of the
+    recent period; None: no use is looked up.
     """
     needed: _Needed = {}
+    page = partial(_page, workflows=workflows, needed=needed, tenant=tenant, since=since, now=now, kind=kind)
+    limit = _PAGE
     after: tuple[str, ...] | None = ()
     while after is not None:
-        page = partial(_page, workflows=workflows, needed=needed, tenant=tenant, since=since, now=now, kind=kind)
-        found, after = ledger.read(partial(page, after=after))
-        yield from found
+        try:
+            found, after = ledger.read(partial(page, after=after, limit=limit))
+        except TookTooLong:
+            if limit == 1:
+                raise
+            limit = max(limit // 4, 1)  # the accounts may have very many attempts
+        else:
+            yield from found
 
 
 def _page(
@@ -90,9 +99,10 @@ def _page(
     now: datetime,
     kind: PrincipalKind | None,
     after: tuple[str, ...],
+    limit: int,
 ) -> tuple[list[AccountScopes], tuple[str, ...] | None]:
     """Return some accounts, and the place to go on from; None: there are no more. *needed*: a cache, added to."""
-    rows, last = _accounts(connection, tenant, kind, after)
+    rows, last = _accounts(connection, tenant, kind, after, limit)
     did = {} if since is None else _done(connection, [row.id for row in rows], since)
     actions = workflows.actions
     found = []
@@ -107,7 +117,7 @@ def _page(
 
 
 def _accounts(
-    connection: Connection, tenant: str | None, kind: PrincipalKind | None, after: tuple[str, ...]
+    connection: Connection, tenant: str | None, kind: PrincipalKind | None, after: tuple[str, ...], limit: int
 ) -> tuple[list[Row[Any]], tuple[str, ...] | None]:
     whose = (accounts.c.tenant_id, accounts.c.connection_id, accounts.c.principal_id)
     statement = (
@@ -116,7 +126,7 @@ def _accounts(
         .join(grants, grants.c.account_id == accounts.c.id)
         .where(accounts.c.state == AccountState.ACTIVE)
         .order_by(*whose)
-        .limit(_PAGE)
+        .limit(limit)
     )
     if after:
         statement = statement.where(tuple_(*whose) > after)
@@ -127,7 +137,7 @@ def _accounts(
     rows = connection.execute(statement).all()
     above = obstacles(connection, [dict(row._mapping) for row in rows])  # noqa: SLF001 - its documented name
     left = [row for row, found in zip(rows, above, strict=True) if found is None or not found.revoked]
-    if len(rows) < _PAGE:
+    if len(rows) < limit:
         return left, None
     return left, (rows[-1].tenant_id, rows[-1].connection_id, rows[-1].principal_id)
 

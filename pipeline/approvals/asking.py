@@ -10,7 +10,7 @@ from identity.model import PrincipalKind
 from identity.tables import principals
 from pipeline.accounts.abilities import in_words
 from pipeline.approvals.shown import Actor, Shown, Somebody
-from pipeline.execution.attempt import intent_of, policy_moved, record_refusal
+from pipeline.execution.attempt_intent import intent_of, policy_moved, record_refusal
 from pipeline.execution.interruption import RunEnded
 from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import StepAtHand

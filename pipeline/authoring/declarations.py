@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from identity.errors import BadInput
 from identity.principals import checked_id
-from pipeline.action import Action, check_action
+from pipeline.action import Action
+from pipeline.authoring.action_checks import check_action
 from pipeline.authoring.uses import USER, OnRevoke, Use, Who, as_use
 from pipeline.events import Event, Tick, Trigger
 from pipeline.fields import check_kept

@@ -10,7 +10,8 @@ from types import ModuleType
 from typing import Any
 
 from identity.errors import BadInput, Misconfigured
-from pipeline.action import Action, is_action
+from pipeline.action import Action
+from pipeline.authoring.action_checks import is_action
 from pipeline.authoring.declared_workflow import COMPENSATION, TOOL, Workflow
 from pipeline.authoring.matching import Considered, Match, consider
 from pipeline.authoring.uses import Who

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from identity.errors import BadInput
-from pipeline.action import Action, check_action
+from pipeline.action import Action
+from pipeline.authoring.action_checks import check_action
 
 
 class Who(Flag):

@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from identity.backoff import spread
-from identity.errors import Misconfigured, Unavailable
+from identity.errors import Misconfigured, TookTooLong, Unavailable
 from identity.sql.store import CommitUnknown
 from pipeline.db.database import raise_if_late
 from pipeline.db.postgresql_pool import KeptSessions
@@ -289,9 +289,9 @@ def _is_read_only(error: BaseException) -> bool:
 
 
 def _raise_if_slow(error: DBAPIError) -> None:
-    """Raise Unavailable if the server cancelled the statement: an immediate retry would only take as long again."""
+    """Raise TookTooLong if the server cancelled the statement."""
     if isinstance(error.orig, psycopg.errors.QueryCanceled):
-        raise Unavailable("a statement took too long, and the ledger's server ended it") from error
+        raise TookTooLong("a statement took too long, and the ledger's server ended it") from error
 
 
 def _repeatable(error: DBAPIError) -> bool:

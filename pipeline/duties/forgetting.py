@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 CHUNK = 100  # rows, or jobs with all their steps, per transaction
 _LOOKED_AT = 10  # chunks per read
 _IN_VAIN = 100  # chunks of rows that must stay, per tick
+_DAY = timedelta(days=1)
 Progress = Callable[[str, int], object]  # called with the kind and the number that each chunk deleted
 
 
@@ -73,7 +74,9 @@ class Course:
 
     bookmarks: dict[str, Bookmark] = field(default_factory=dict)  # by kind, for those that are searched
     first: int = 0  # the kind that begins the next tick, so that each comes first in turn, however long its chunks take
-    finished: dict[str, float] = field(default_factory=dict)  # when no item of the kind was overdue, by kind
+    # When no item of the kind was overdue, by kind. At first: the start of the process, or a day before, if an item has
+    # been overdue for longer.
+    finished: dict[str, float] = field(default_factory=dict)
 
 
 def forget_in_turn(
@@ -99,7 +102,9 @@ def forget_in_turn(
     end = began + within.total_seconds()
     forgotten = Counter({kind.what: 0 for kind in kinds})
     failed: dict[str, Exception] = {}
-    left = {kind.what: _chunks(store, kind, now, chunk, course) for kind in _in_order(kinds, course) if kind.days}
+    left = {
+        kind.what: _chunks(store, kind, now, chunk, course, began) for kind in _in_order(kinds, course) if kind.days
+    }
     while left and monotonic() < end:
         share = (end - monotonic()) / len(left)
         for what, chunks in [*left.items()]:
@@ -138,15 +143,27 @@ def _tell(kinds: Sequence[Kind], course: Course, unfinished: set[str], *, began:
     for kind in kinds:
         if kind.what not in unfinished:
             course.finished[kind.what] = now
-        since = course.finished.setdefault(kind.what, began)
+        since = course.finished.get(kind.what, began)  # none: its turn has not come yet
         metrics.RETENTION_BEHIND_SECONDS.labels(kind.what).set(now - since)
 
 
-def _chunks(store: Store, kind: Kind, now: datetime, chunk: int, course: Course | None) -> Iterator[int]:
+def _chunks(store: Store, kind: Kind, now: datetime, chunk: int, course: Course | None, began: float) -> Iterator[int]:
+    """Yield the size of each deleted chunk. The first time for *course*, see whether it has been overdue for a day."""
     before = now - timedelta(days=kind.days)
+    if course is not None and kind.what not in course.finished:
+        course.finished[kind.what] = began
+        overdue = before - _DAY
+        if isinstance(kind.how, LookedThrough):
+            looked = store.read(partial(kind.how.look, before=overdue, after=None, limit=_LOOKED_AT * chunk))
+            if looked.forgettable:
+                course.finished[kind.what] -= _DAY.total_seconds()
+        elif deleted := store.write(partial(kind.how, before=overdue, limit=chunk)):
+            course.finished[kind.what] -= _DAY.total_seconds()
+            yield deleted
     if isinstance(kind.how, LookedThrough):
-        return _chunks_of_some(store, kind.what, kind.how, before=before, chunk=chunk, course=course)
-    return _chunks_of_all(store, kind.how, before=before, chunk=chunk)
+        yield from _chunks_of_some(store, kind.what, kind.how, before=before, chunk=chunk, course=course)
+    else:
+        yield from _chunks_of_all(store, kind.how, before=before, chunk=chunk)
 
 
 def _chunks_of_all(store: Store, forget: ForgetFirst, *, before: datetime, chunk: int) -> Iterator[int]:

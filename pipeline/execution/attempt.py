@@ -13,18 +13,19 @@ from structlog.contextvars import bound_contextvars
 
 from identity.errors import AswhomError, GrantRevoked, ReauthRequired, Unavailable
 from identity.http.client import NoAnswer, NotSent
-from identity.model import Effect, Leased, LeaseRequest, NeedsRefresh
+from identity.model import Leased, NeedsRefresh
 from identity.sql.store import CommitUnknown
 from pipeline import metrics
 from pipeline.action import Recovery, Response, Verdict
 from pipeline.execution.account_inference import ask_to_reconnect, hold_back
+from pipeline.execution.attempt_intent import intent_of, policy_moved, record_refusal
 from pipeline.execution.conclusion import conclude
-from pipeline.execution.entitlement import header, mint_ahead, wanted_capability
+from pipeline.execution.entitlement import header, mint_ahead
 from pipeline.execution.interruption import RunAgain, RunEnded
 from pipeline.execution.opened_attempt import OpenedAttempt, close_call, close_probe
 from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import StepAtHand
-from pipeline.ledger import openings, refusals
+from pipeline.ledger import openings
 from pipeline.ledger.closings import close_unsent
 from pipeline.ledger.intents import (
     Adopted,
@@ -37,7 +38,7 @@ from pipeline.ledger.intents import (
     PolicyMoved,
     Skipped,
 )
-from pipeline.run import OnceUsed, StepRefused, StepSkipped
+from pipeline.run import StepSkipped
 from pipeline.states import AttemptState, Purpose, StepState
 from pipeline.throttle.budget_use import BudgetUse
 from pipeline.throttle.host_use import HostUse
@@ -133,7 +134,6 @@ def _try_once(
             _end_by(services, step, intent, outcome)
     answer = _send(services, step, intent, opened, written, host_use, began=began)
     conclusion = conclude(step.action, step.call, purpose, answer)
-    host_use.ended(answer, conclusion)
     made = OpenedAttempt(
         services=services,
         step=step,
@@ -141,6 +141,7 @@ def _try_once(
         began=began,
         answer=answer,
         conclusion=conclusion,
+        seen=host_use.ended(answer, conclusion),
         host_use=host_use,
         budget_use=budget_use,
     )
@@ -186,77 +187,6 @@ def _end_by(
             raise policy_moved()
         case ApprovalMoved():
             raise RunAgain("the approval does not hold any more", delay=timedelta())
-
-
-def intent_of(
-    services: Services,
-    step: StepAtHand,
-    *,
-    purpose: Purpose,
-    number: int,
-    written: Written | None = None,
-    after_generation: int = 0,
-    refresh_early: bool = True,
-) -> Intent:
-    """Return a new attempt's intent with new ids. *written* is the request; None: nothing will be sent."""
-    return Intent(
-        step=step.id,
-        attempt=services.ids("att"),
-        job=step.job,
-        position=step.position,
-        action=step.name,
-        occurrence=step.spec.occurrence,
-        named=step.named,
-        decision=step.decision,
-        principal=step.principal,
-        provider=step.through.provider,
-        connection=step.through.id,
-        api_url=step.through.api_url,
-        new_account=services.ids("acc"),
-        request_hash=step.request_hash,
-        parameters=step.action.model_dump(mode="json"),
-        once=step.spec.once,
-        request_changed=step.request_changed,
-        purpose=purpose,
-        number=number,
-        repeats_unknown=purpose is Purpose.PROBE or step.repeats,
-        reads=step.action.facts.effect is Effect.READ,
-        lease=LeaseRequest(
-            tenant=step.job.tenant,
-            connection=step.through.id,
-            agent=step.job.agent,
-            principal=step.principal,
-            accepted=step.job.accepted,
-            scopes=step.action.facts.scopes,
-            refresh_early=refresh_early,
-            after_generation=after_generation,
-        ),
-        send_within=services.settings.send_within,
-        consent_wait=services.settings.consent_wait,
-        deadline=services.settings.call_deadline,
-        may_skip=step.may_skip,
-        capability=wanted_capability(services, step, written),
-        resends=step.earlier.resends,
-        repeats_for=step.action.facts.repeats_for,
-        approval=step.approval,
-    )
-
-
-def record_refusal(
-    services: Services, intent: Intent, reason: str, *, once_of: str | None = None
-) -> StepRefused | RunAgain | RunEnded:
-    """Record that the step is refused. Return the exception to raise: StepRefused, or the end of this run."""
-    match services.store.write(partial(refusals.refuse, intent=intent, reason=reason, once_of=once_of)):
-        case PolicyMoved():
-            return policy_moved()
-        case Ended(reason=why, moved=moved):
-            return RunEnded(why, moved=moved)
-    metrics.STEPS.labels(intent.action, "none", "refused").inc()
-    return StepRefused(reason) if once_of is None else OnceUsed(reason)
-
-
-def policy_moved() -> RunAgain:
-    return RunAgain("the tenant's policy changed before the step opened", delay=timedelta())
 
 
 def _open(services: Services, intent: Intent) -> OpenOutcome:

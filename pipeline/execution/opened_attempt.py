@@ -23,7 +23,7 @@ from pipeline.ledger.intents import Intent
 from pipeline.run import ActionFailed
 from pipeline.states import AttemptState, CountsAs, Purpose, StepState
 from pipeline.throttle.budget_use import BudgetUse
-from pipeline.throttle.host_use import HostUse, upstream_away
+from pipeline.throttle.host_use import HostUse, Seen, upstream_away
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ class OpenedAttempt:
     began: float  # monotonic, before the opening
     answer: Response | NotSent | NoAnswer
     conclusion: Conclusion
+    seen: Seen
     host_use: HostUse
     budget_use: BudgetUse
 
@@ -63,14 +64,14 @@ class OpenedAttempt:
             upstream_request_id=self.conclusion.upstream_request_id,
             error=error,
             counts_as=CountsAs.UNSPENT if self.spends_none else None,
-            upstream_works=self.host_use.works,
+            upstream_works=self.seen.works is True,
             resolves=resolves,
         )
         try:
             counts = commit(self.services, self.intent, closing)
         finally:
             self.budget_use.tell(self.answer, self.conclusion)
-            self.host_use.tell()
+            self.host_use.tell(self.seen)
         log.info(
             "%s: %s",
             self.step.name,
@@ -100,7 +101,7 @@ class OpenedAttempt:
     @property
     def spends_none(self) -> bool:
         """True if this attempt does not count: the upstream is away, or asked for a later retry. Limited in time."""
-        if self.host_use.meets_outage:
+        if self.seen.meets_outage:
             return not self.step.waited_out
         told = self.conclusion.verdict is Verdict.RETRY and self.conclusion.retry_after is not None
         return told and not self._fails_for_long

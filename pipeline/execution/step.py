@@ -20,7 +20,8 @@ from identity.policy.decision import Decision, Denied
 from pipeline.action import Recovery, Result, hash_of
 from pipeline.approvals.asking import approved
 from pipeline.authoring.uses import on_revoke_of
-from pipeline.execution.attempt import attempt, intent_of, probe, record_refusal
+from pipeline.execution.attempt import attempt, probe
+from pipeline.execution.attempt_intent import intent_of, record_refusal
 from pipeline.execution.interruption import RunAgain, RunEnded
 from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import NAMES, EarlierAttempts, StepAtHand, step_id

@@ -33,11 +33,13 @@ _SESSIONS = text(
     "and application_name ~ '^aswhom-(web|worker|revocations|housekeeping|beat)' order by backend_start"
 )
 
-#: Any program's table may share a name with one of ours; an installation has several of them.
+#: Any program's table may share a name with one of ours; an installation has several of them, and the same heartbeats.
 _OTHER_SCHEMAS = text(
     "select n.nspname, bool_and(has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')) "
     "from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relname = any(:tables) "
     "and c.relkind = 'r' and n.nspname <> coalesce(current_schema(), '') "
+    "and (c.relname <> :beats or exists (select from pg_attribute a where a.attrelid = c.oid "
+    "and not a.attisdropped and a.attname = 'at' and a.atttypid = 'int8'::regtype)) "
     "group by n.nspname having count(*) = cardinality(:tables) order by n.nspname"
 )
 
@@ -101,7 +103,8 @@ def _other_installations(connection: Connection) -> list[str]:
     """Return other schemas with a live installation, or with one whose heartbeats we are not allowed to read."""
     if connection.dialect.name != "postgresql":
         return []
-    found = connection.execute(_OTHER_SCHEMAS, {"tables": [heartbeats.name, jobs.name, "alembic_version"]}).all()
+    asked = {"tables": [heartbeats.name, jobs.name, "alembic_version"], "beats": heartbeats.name}
+    found = connection.execute(_OTHER_SCHEMAS, asked).all()
     return [schema for schema, readable in found if not readable or _lives(connection, schema)]
 
 

@@ -31,7 +31,7 @@ class UnansweredStep:
     calls: tuple[str, ...]
 
 
-def unanswered_in(connection: Connection, window: Window, *, limit: int) -> list[Record]:
+def unanswered_in(connection: Connection, window: Window) -> list[Record]:
     """Return these calls, oldest first, with what a person checks before deciding. By the index of unknown calls."""
     columns = (
         attempts.c.id,
@@ -51,7 +51,7 @@ def unanswered_in(connection: Connection, window: Window, *, limit: int) -> list
     )
     if window.tenant is not None:
         found = found.where(attempts.c.tenant_id == window.tenant)
-    return rows_of(connection, found.order_by(attempts.c.opened, attempts.c.id).limit(limit))
+    return rows_of(connection, found.order_by(attempts.c.opened, attempts.c.id))
 
 
 def in_steps(calls: Iterable[Record]) -> Sequence[UnansweredStep]:

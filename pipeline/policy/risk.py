@@ -1,7 +1,8 @@
-"""Risk of a workflow's declarations: six properties of the access patterns its steps use (docs/policy.md).
+"""Risk of a workflow's declarations: six properties of the four access patterns (docs/policy.md).
 
-The grades belong to the patterns. Which patterns are used, and for what, follows from `uses`, the actions' facts, the
-tenant's policy and the providers' profiles, so a changed declaration changes the table.
+A grade belongs to its pattern: nothing else moves it. Which patterns are used, for what, and within which bounds
+follows from `uses`, the actions' facts, the tenant's policy and the providers' profiles, so a changed declaration
+changes the table.
 """
 
 from __future__ import annotations
@@ -54,13 +55,13 @@ GRADES: Mapping[Property, Mapping[AccessPattern, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One property of one workflow: its overall grade, and the share of each pattern."""
+    """One property of one workflow: its overall grade, and the grade and evidence of each of the four patterns."""
 
     workflow: str
     pattern: AccessPattern
     property: Property
     grade: str
-    because: Mapping[AccessPattern, str]
+    patterns: Mapping[AccessPattern, str | None]  # None: no step runs by it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,7 @@ class _Step:
     action: type[Action[Any]]
     kind: PrincipalKind
     pattern: AccessPattern
+    bounds: frozenset[str]  # the limits and approvals that hold for it, in words
 
 
 def risk_table(workflow: Workflow, policy: Policy) -> list[Line]:
@@ -78,31 +80,48 @@ def risk_table(workflow: Workflow, policy: Policy) -> list[Line]:
     if not present:
         return []
     whole = present[0] if len(present) == 1 else HYBRID
-    return [
-        Line(
-            workflow=workflow.name,
-            pattern=whole,
-            property=one,
-            grade=GRADES[one][whole],
-            because={
-                pattern: f"{GRADES[one][pattern]}: {_evidence(one, pattern, used[pattern])}" for pattern in present
-            },
+    lines = []
+    for one in Property:
+        evidence = {pattern: _evidence(one, pattern, used[pattern]) for pattern in present}
+        if whole is HYBRID:
+            evidence[HYBRID] = " and ".join(present)
+        patterns = {
+            each: f"{GRADES[one][each]}: {evidence[each]}" if each in evidence else None for each in AccessPattern
+        }
+        lines.append(
+            Line(workflow=workflow.name, pattern=whole, property=one, grade=GRADES[one][whole], patterns=patterns)
         )
-        for one in Property
-    ]
+    return lines
 
 
 def _steps(workflow: Workflow, action: type[Action[Any]], policy: Policy) -> list[_Step]:
     """Return the possible steps of an action by pattern, for any trigger; amounts are assumed within the limits."""
-    found = {}
+    found: dict[tuple[PrincipalKind, AccessPattern], _Step] = {}
     for who, kind in KINDS.items():
         for trigger in Trigger:
             if not workflow.uses[action] & who:
                 continue
-            decision = decide(_within_limits(question_of_declaration(workflow, action, kind, trigger), policy), policy)
+            question = question_of_declaration(workflow, action, kind, trigger)
+            decision = decide(_within_limits(question, policy), policy)
             if isinstance(decision, Decision):
-                found[kind, decision.pattern] = _Step(action=action, kind=kind, pattern=decision.pattern)
+                key = kind, decision.pattern
+                bounds = _bounds(question, policy) | (found[key].bounds if key in found else frozenset())
+                found[key] = _Step(action=action, kind=kind, pattern=decision.pattern, bounds=bounds)
     return list(found.values())
+
+
+def _bounds(question: Question, policy: Policy) -> frozenset[str]:
+    """Return the limits and approvals of the policy's entries about the question, whatever its amount."""
+    rules = [one for one in policy.rules if one.when.fits(question)]
+    limits = [one.limit for one in policy.allowances if one.when.fits(question)]
+    limits += [one.max_amount for one in rules]
+    approvals = {
+        f"approved by {one.approval.quorum} of {', '.join(sorted(one.approval.approvers))}"
+        + (f" above {one.above}" if one.above is not None else "")
+        for one in rules
+        if one.approval is not None
+    }
+    return frozenset(f"up to {one}" for one in limits if one is not None) | approvals
 
 
 def _within_limits(question: Question, policy: Policy) -> Question:
@@ -121,7 +140,8 @@ def _evidence(property: Property, pattern: AccessPattern, steps: Sequence[_Step]
         case Property.ATTRIBUTION:
             return ", ".join(sorted({f"{one.action.action_name()} as the {one.kind}" for one in steps}))
         case Property.BLAST_RADIUS:
-            return "; ".join(_reach(provider, pattern, steps) for provider in providers)
+            bounds = sorted({f"{one.action.action_name()} {bound}" for one in steps for bound in one.bounds})
+            return "; ".join([*(_reach(provider, pattern, steps) for provider in providers), *bounds])
         case Property.LIFE_CYCLE:
             return _life_cycle(pattern, providers)
         case Property.REVOCATION | Property.ISOLATION:
@@ -134,11 +154,16 @@ def _evidence(property: Property, pattern: AccessPattern, steps: Sequence[_Step]
 def _reach(provider: str, pattern: AccessPattern, steps: Sequence[_Step]) -> str:
     if pattern is CAPABILITY:
         return f"one action on one resource at {provider}"
-    scopes = sorted(
-        {scope for one in steps if one.action.facts.provider == provider for scope in one.action.facts.scopes}
-    )
+    there = [one.action for one in steps if one.action.facts.provider == provider]
+    scopes = sorted({scope for action in there for scope in action.facts.scopes})
     whose = "what one person may" if pattern is DELEGATED else "what the tenant's service may"
-    return f"{whose} at {provider}" + (f" ({', '.join(scopes)})" if scopes else "")
+    confined = sorted({action.action_name() for action in there if action.confined_to is not Action.confined_to})
+    one_by_one = f", by an app's installation in one repository at a time for {', '.join(confined)}"
+    return (
+        f"{whose} at {provider}"
+        + (f" ({', '.join(scopes)})" if scopes else "")
+        + (one_by_one if confined and pattern is SERVICE else "")  # a person's token is never confined
+    )
 
 
 def _life_cycle(pattern: AccessPattern, providers: Sequence[str]) -> str:

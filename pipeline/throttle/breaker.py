@@ -10,7 +10,6 @@ Nobody sleeps at a breaker: a job that must wait gets a place in its tenant's li
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 
 import redis
 
+from identity.breaker import OwnStates
 from identity.model import ProviderConnection
 from identity.shared_by_redis import SharedByRedis, Sharing
 from pipeline.throttle.breaker_state import HostBreaker, HostState, Passed, States
@@ -58,7 +58,7 @@ class Breakers(SharedByRedis):
     ) -> None:
         super().__init__(client, **sharing)
         self._breaker = breaker or HostBreaker()
-        self._own: defaultdict[str, HostState] = defaultdict(HostState)
+        self._own = OwnStates(HostState)
         self._failed: dict[str, float] = {}  # when this process was last told of a failure, by host; only recent ones
 
     def enter(self, errand: Errand) -> timedelta | Passed:
@@ -132,19 +132,16 @@ class Breakers(SharedByRedis):
 
     def _forget(self, errand: Errand) -> int:
         for key in errand.keys:
-            self._own.pop(key, None)
+            self._own.drop(key)
         return 0
 
     def _alone(self, errand: Errand, ask: Callable[[States, int], int], now: int) -> int:
-        """Ask this process's own states, and drop those that hold nothing any more."""
-        whose, host = errand.keys
-        for key in errand.keys:
-            if key in self._own and self._own[key].forgotten(now):
-                del self._own[key]
-        wait = ask(States(whose=self._own[whose], host=self._own[host]), now)
-        for key in errand.keys:
-            if self._own[key] == HostState():
-                del self._own[key]
+        """Ask this process's own states, and drop those that hold nothing."""
+        whose, host = (self._own.at(key, now) for key in errand.keys)
+        wait = ask(States(whose=whose, host=host), now)
+        for key, state in zip(errand.keys, (whose, host), strict=True):
+            if state == HostState():
+                self._own.drop(key)
             else:
-                self._own[key].seen = now
+                state.seen = now
         return wait

@@ -8,7 +8,6 @@ from datetime import timedelta
 from identity.breaker import Breaker, BreakerState
 
 _MICROSECOND = timedelta(microseconds=1)
-_FORGOTTEN = timedelta(minutes=15) // _MICROSECOND  # state is stale this long after its last date
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +42,11 @@ class HostState(BreakerState):
     since: int | None = None  # when it first opened in this outage
     prober: str | None = None
     line: int = 0
-    seen: int = 0
 
-    def forgotten(self, now: int) -> bool:
-        """True if this state is stale."""
-        return now > max(self.seen, self.until, self.line) + _FORGOTTEN
+    @property
+    def last_date(self) -> int:
+        """The latest time that this state names."""
+        return max(self.seen, self.until, self.line)
 
     def wait(self, now: int, breaker: HostBreaker) -> int:
         """Return how long no call may pass: the breaker is open, or a probe is under way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from identity.backoff import spread
@@ -21,6 +22,16 @@ _ASKED_AGAIN = timedelta(seconds=1)  # the soonest retry after a host had its sh
 _MAY_BE_OWN = (500, 501, 504)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """The meaning of one request's outcome for its host."""
+
+    works: bool | None = None  # None: it says nothing about the host
+    known: bool = False  # the breaker must be told that it works
+    may_be_own: bool = False  # the request itself may have failed
+    meets_outage: bool = False  # the failure means an outage, by what was known before the call
+
+
 class HostUse:
     """The breaker and the share of threads of the host that one attempt's requests go to."""
 
@@ -30,9 +41,6 @@ class HostUse:
         self._errand = Errand.of(step.through, tenant=step.job.tenant, job=step.job.id)
         self._passed: Passed | None = None  # from the breaker; None: nothing to report to it
         self._call: Call | None = None
-        self._failed = self._may_be_own = self._known = False
-        self.works = False  # the host works, judging by its answer
-        self.meets_outage = False  # this failure means an outage, by what was known before the call
         self.away: timedelta | None = None  # how long to leave the host alone; known once the breaker was told
 
     @property
@@ -65,34 +73,33 @@ class HostUse:
         if self._call is not None:
             self._services.in_flight.sent(self._call)
 
-    def ended(self, answer: Response | NotSent | NoAnswer, conclusion: Conclusion) -> None:
-        """Note the outcome of the request within this process. Redis is not told, as the answer is not stored yet.
+    def ended(self, answer: Response | NotSent | NoAnswer, conclusion: Conclusion) -> Seen:
+        """Give back the share of threads, and return what to `tell` the breaker once the answer is stored."""
+        ours = isinstance(answer, NotSent) and (answer.untried or answer.final)
+        if self._passed is None or ours or (self._services.stopping() and not isinstance(answer, Response)):
+            return Seen()  # a stopping process breaks off its own calls
+        known = self._services.breakers.knows(self._errand, self._passed)
+        status = answer.status if isinstance(answer, Response) else None
+        self._leave(answered=status is not None)
+        may_be_own = status in _MAY_BE_OWN or isinstance(answer, NoAnswer)
+        works = status is not None and (status < 500 or conclusion.verdict not in (Verdict.RETRY, Verdict.UNKNOWN))
+        meets_outage = not works and self._passed.meets_outage(may_be_own=may_be_own)
+        return Seen(works=works, known=known, may_be_own=may_be_own, meets_outage=meets_outage)
+
+    def tell(self, seen: Seen) -> None:
+        """Report an outcome to the breaker. Redis may hang, so what must be stored is stored before.
 
         A pass whose outcome says nothing about the host is given back later.
         """
-        ours = isinstance(answer, NotSent) and (answer.untried or answer.final)
-        self.works = False
-        if self._passed is None or ours or (self._services.stopping() and not isinstance(answer, Response)):
-            return  # a stopping process breaks off its own calls
-        self._known = self._services.breakers.knows(self._errand, self._passed)
-        status = answer.status if isinstance(answer, Response) else None
-        self._leave(answered=status is not None)
-        self._may_be_own = status in _MAY_BE_OWN or isinstance(answer, NoAnswer)
-        self.works = status is not None and (status < 500 or conclusion.verdict not in (Verdict.RETRY, Verdict.UNKNOWN))
-        self._failed = not self.works
-        self.meets_outage = self._failed and self._passed.meets_outage(may_be_own=self._may_be_own)
-
-    def tell(self) -> None:
-        """Report the outcome to the breaker. Redis may hang, so what must be stored is stored before."""
-        if self._passed is None or self._call is not None:
+        if seen.works is None:
             return
         self._passed = None
         breakers, errand = self._services.breakers, self._errand
-        if not self._failed:
-            if self._known:
+        if seen.works:
+            if seen.known:
                 breakers.answered(errand)
             return
-        wait = breakers.failed(errand, may_be_own=self._may_be_own)
+        wait = breakers.failed(errand, may_be_own=seen.may_be_own)
         if wait is not None:
             metrics.UPSTREAM_WAITS.labels(errand.provider, "away").inc()
             self.away = wait + spread(wait)  # another job makes the next probe

@@ -48,13 +48,13 @@ def deliveries(number: int, port: int) -> list[bytes]:
     return made
 
 
-def send(requests: list[bytes], port: int, *, connections: int, seconds: float) -> Load:
-    """Keep *connections* busy for *seconds*, or until there are no more *requests*."""
+def send(requests: list[bytes], port: int, *, connections: int, seconds: float, accepts: int = 202) -> Load:
+    """Keep *connections* busy for *seconds*, or until there are no more *requests*. *accepts*: the expected status."""
     load = Load(seconds=seconds)
     selector = selectors.DefaultSelector()
     left = iter(requests)
     for _ in range(connections):
-        _Connection(selector, port).next(left)
+        _Connection(selector, port, accepts).next(left)
     began = time.perf_counter()
     while (now := time.perf_counter()) < began + seconds and selector.get_map():
         for key, _ in selector.select(timeout=began + seconds - now):
@@ -78,9 +78,10 @@ def send(requests: list[bytes], port: int, *, connections: int, seconds: float) 
 class _Connection:
     """One keep-alive connection, opened anew when the server has closed it."""
 
-    def __init__(self, selector: selectors.BaseSelector, port: int) -> None:
+    def __init__(self, selector: selectors.BaseSelector, port: int, accepts: int) -> None:
         self._selector = selector
         self._port = port
+        self._accepted = f"HTTP/1.1 {accepts}".encode()
         self._socket: socket.socket | None = None
         self._answer = b""
         self.sent = 0.0
@@ -115,7 +116,7 @@ class _Connection:
             return None
         if not data or fields.get(b"connection", b"").lower() == b"close":
             self.close()
-        return whole and head.startswith(b"HTTP/1.1 202")
+        return whole and head.startswith(self._accepted)
 
     def close(self) -> None:
         if self._socket is not None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from identity.model import Effect, PrincipalKind
 from identity.money import Money
-from identity.policy.decision import decide
+from identity.policy.decision import Decision, decide
 from identity.policy.file import read_policy
 from identity.policy.rules import FACTS_ALONE, Policy, Question, Trigger
 from tests.bench.figures import Sheet, percentile
@@ -30,8 +30,11 @@ QUESTION = Question(
 
 
 def fifty_rules() -> Policy:
-    """Of every ten, one is about the step and wants approvers, and the others are about other actions."""
-    rules = []
+    """Of every ten, one is about the step and wants approvers, and the others are about other actions.
+
+    An allowance permits the step if it is of high risk.
+    """
+    rules = ['[[allow]]\nname = "invoices"\nwhen = { action = "invoices.*" }\nlimit = "50000 EUR"\n']
     for number in range(50):
         mine = number % 10 == 0
         action = "invoices.*" if mine else f"github.Action{number}"
@@ -49,6 +52,7 @@ def measure(ground: Ground, rounds: int) -> Sheet:
     }
     for _ in range(rounds):
         for name, (question, policy) in cases.items():
+            assert isinstance(decide(question, policy), Decision), "a refusal is not what is measured"
             took = []
             for _ in range(ROUNDS):
                 began = time.perf_counter()

@@ -15,6 +15,7 @@ from deploy.installation import Installation
 from deploy.settings import load
 from identity import audit
 from identity.audit import Act, AsWhom, Work
+from identity.audit import verification as chain_verification
 from identity.keys.handovers import hand_over
 from identity.keys.signing import Signer
 from identity.keys.trusted_keys import key_id
@@ -157,10 +158,28 @@ def test_a_whole_verification_is_stated_and_the_next_one_goes_on_behind_it(recor
     told = recorded("audit", "verify", "--since", said).output
     assert "the chain holds: 1 record(s); records before 4 were verified at" in told
 
-    assert "exists" in recorded.json("audit", "verify", "--statement", said, code=1)["message"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deploy.cli.audit.verify", None)  # the chain is not walked for a statement that nobody can write
+        for nowhere, why in ((said, "exists"), (str(tmp_path / "none" / "said"), "its directory is missing")):
+            assert why in recorded.json("audit", "verify", "--statement", nowhere, code=1)["message"]
     assert "a checkpoint is none" in recorded.json("audit", "verify", "--since", str(kept), code=1)["message"]
     for wrong in (("--since", said, "--statement", f"{said}.new"), (str(kept), "--since", said)):
         assert recorded("audit", "verify", *wrong).exit_code == 2
+
+
+def test_the_result_of_a_walk_is_told_even_if_its_statement_cannot_be_written(
+    recorded: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, ours = tmp_path / "verified.json", chain_verification.verify
+
+    def walk(*given: Any, **more: Any) -> Any:
+        said.write_text("somebody else's")
+        return ours(*given, **more)
+
+    recorded("audit", "checkpoint")
+    monkeypatch.setattr("deploy.cli.audit.verify", walk)
+    assert recorded.json("audit", "verify", "--statement", str(said), code=1)["verified"]
+    assert said.read_text() == "somebody else's"
 
 
 def test_what_does_not_hold_is_not_stated(recorded: Cli, tmp_path: Path) -> None:

@@ -51,12 +51,15 @@ def test_all_calls_of_an_action_between_two_times_are_settled_at_once(cli: Cli, 
     assert "2 call(s)" in cli(*window(action, until="2026-01-02T10:30Z"), "--dry-run").output
 
     assert cli(*window(action)).exit_code == 2  # it asks first
-    settled = cli.json(*window(action, until="2026-01-02T10:30Z"), "--yes")
-    assert (len(settled["resolved"]), settled["left_out"], settled["more"]) == (2, [], False)
+    unseen = cli.json(*window(action), "--yes", "--count", "2", code=1)
+    assert "there are 3 call(s)" in unseen["message"]
+    assert set(states(cli).values()) == {"waiting"}
+    settled = cli.json(*window(action, until="2026-01-02T10:30Z"), "--yes", "--count", "2")
+    assert (len(settled["resolved"]), settled["left_out"]) == (2, [])
     assert states(cli) == {first: "queued", second: "queued", other: "waiting", last: "waiting"}
     told = cli.json("audit", "search", "--kind", "attempt.resolved")
     assert sorted(row["job_id"] for row in told) == sorted([first, second])
-    assert "no call of" in cli.json(*window(action, until="2026-01-02T10:30Z"), "--yes", code=1)["message"]
+    assert "no call of" in cli.json(*window(action, until="2026-01-02T10:30Z"), "--dry-run", code=1)["message"]
 
 
 def test_one_that_is_in_doubt_about_more_than_that_is_left_out_and_told(cli: Cli, in_doubt: list[str]) -> None:
@@ -65,7 +68,7 @@ def test_one_that_is_in_doubt_about_more_than_that_is_left_out_and_told(cli: Cli
         (row,) = at.read(lambda c: c.execute(attempts.select().where(attempts.c.job_id == first)).all())
         later = dict(row._mapping) | {"id": "later", "number": 2, "opened_at": EARLY + timedelta(days=9)}
         at.write(lambda c: c.execute(attempts.insert(), later).rowcount)
-    told = cli.json(*window(action, until="2026-01-02T10:30Z"), "--yes", code=1)
+    told = cli.json(*window(action, until="2026-01-02T10:30Z"), "--yes", "--count", "2", code=1)
     assert len(told["resolved"]) == 1
     assert "about more than you named" in told["left_out"][0]
     assert (states(cli)[first], states(cli)[second]) == ("waiting", "queued")
@@ -76,7 +79,7 @@ def test_a_job_that_has_ended_stays_so_and_its_call_is_settled(cli: Cli, in_doub
     with Installation(load(data_dir=cli.data_dir)) as at:
         dead = update(jobs).where(jobs.c.id == first).values(state=JobState.DEAD, wait=None, finished_at=at.now())
         at.write(lambda c: c.execute(dead).rowcount)
-    assert len(cli.json(*window(action, until="2026-01-02T08:30Z"), "--yes")["resolved"]) == 1
+    assert len(cli.json(*window(action, until="2026-01-02T08:30Z"), "--yes", "--count", "1")["resolved"]) == 1
     assert states(cli)[first] == "dead"
 
 
@@ -88,6 +91,8 @@ def test_a_job_that_has_ended_stays_so_and_its_call_is_settled(cli: Cli, in_doub
         ("--effect", "--action", "a", "--since", "2026-01-01", "--until", "2026-01-02"),
         ("job_1", "--no-effect", "--action", "a"),
         ("job_1", "--no-effect", "--dry-run"),
+        ("job_1", "--no-effect", "--count", "1"),
+        ("--no-effect", "--action", "a", "--since", "2026-01-01", "--until", "2026-01-02", "--yes"),
     ],
 )
 def test_what_is_meant_has_to_be_said(cli: Cli, said: tuple[str, ...]) -> None:
@@ -96,4 +101,4 @@ def test_what_is_meant_has_to_be_said(cli: Cli, said: tuple[str, ...]) -> None:
 
 def test_nobody_can_have_looked_for_what_is_still_to_be_sent(cli: Cli, in_doubt: list[str]) -> None:
     ahead = f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%d}"
-    assert "--until is in the future" in cli.json(*window(in_doubt[4], until=ahead), "--yes", code=1)["message"]
+    assert "--until is in the future" in cli.json(*window(in_doubt[4], until=ahead), "--dry-run", code=1)["message"]

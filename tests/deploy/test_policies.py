@@ -26,6 +26,17 @@ name = "four eyes"
 when = { action = "linear.CreateIssue" }
 approval = { approvers = ["bob"] }
 """
+BOUNDED = """format = 1
+[[allow]]
+name = "invoices"
+when = { action = "invoices.PayInvoice" }
+limit = "50000 EUR"
+[[rule]]
+name = "four eyes over 1,000"
+when = { action = "invoices.PayInvoice" }
+above = "1000 EUR"
+approval = { approvers = ["bob"] }
+"""
 
 
 @pytest.fixture
@@ -213,9 +224,11 @@ def test_the_risk_table_is_made_from_the_declarations(cli: Cli) -> None:
     assert {line["pattern"] for line in lines} == {"hybrid"}
     attribution = lines[0]
     assert attribution["grade"] == "high, contextual"
-    assert "github.Comment as the user" in attribution["because"]["delegated"]
-    assert "slack.PostMessage as the service" in attribution["because"]["service"]
-    assert "chat:write" in lines[1]["because"]["service"]
+    assert "github.Comment as the user" in attribution["patterns"]["delegated"]
+    assert "slack.PostMessage as the service" in attribution["patterns"]["service"]
+    assert attribution["patterns"]["hybrid"] == "high, contextual: delegated and service"
+    assert attribution["patterns"]["capability"] is None
+    assert "chat:write" in lines[1]["patterns"]["service"]
     assert cli.json("policy", "risk", "--tenant", "acme") == []  # nothing is switched on
     cli.json("workflows", "enable", "update_opportunity", "--tenant", "acme")
     assert {line["pattern"] for line in cli.json("policy", "risk", "--tenant", "acme")} == {"delegated"}
@@ -270,9 +283,33 @@ def test_a_workflow_of_one_pattern_has_its_grades_and_no_other(
     for line in lines:
         grade = risk.GRADES[Property(line["property"])][AccessPattern(pattern)]
         assert line["grade"] == grade
-        assert list(line["because"]) == [pattern]
-        assert line["because"][pattern].startswith(f"{grade}: ")
-    assert lines[1]["because"][pattern].endswith(f": {reach}")
+        assert list(line["patterns"]) == list(AccessPattern)
+        assert [name for name, cell in line["patterns"].items() if cell] == [pattern]
+        assert line["patterns"][pattern].startswith(f"{grade}: ")
+    assert lines[1]["patterns"][pattern].endswith(f": {reach}")
+
+
+def test_all_four_patterns_have_a_column_and_the_unused_a_dash(cli: Cli) -> None:
+    head, _, *lines = cli("policy", "risk", "--workflow", "update_opportunity").output.splitlines()
+    assert head.split() == ["workflow", "property", "delegated", "service", "hybrid", "capability"]
+    (first,) = [line for line in lines if "user attribution" in line]
+    assert first.split()[-3:] == ["—"] * 3
+
+
+@pytest.mark.usefixtures("file")
+def test_limits_and_approvals_stand_beside_the_grade_and_do_not_move_it(cli: Cli) -> None:
+    cli.json("workflows", "enable", "pay_invoice", "--tenant", "acme")
+    cli.json("policy", "apply", "acme", "-", "--yes", input=BOUNDED)
+    assert cli.json("policy", "risk", "--tenant", "acme")[1]["patterns"]["capability"] == (
+        "very low: one action on one resource at invoices; "
+        "invoices.PayInvoice approved by 1 of bob above 1000 EUR; invoices.PayInvoice up to 50000 EUR"
+    )
+
+
+def test_an_installation_token_for_one_repository_is_named(cli: Cli) -> None:
+    reach = cli.json("policy", "risk", "--workflow", "link_pull_request")[1]["patterns"]
+    assert "in one repository at a time for github.GetPull" in reach["service"]
+    assert "in one repository at a time" not in reach["delegated"]
 
 
 def test_the_schema_of_the_file_is_printed_for_editors(cli: Cli) -> None:

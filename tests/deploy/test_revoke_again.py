@@ -91,6 +91,12 @@ def test_a_narrowing_that_was_forgotten_is_named_with_the_command_that_makes_it_
     cli.json("db", "restored", "--why", "the disk died", "--yes")
     again = ("revoke", "--from", str(kept), "--yes")
     (command,) = re.findall(r"`aswhom (accounts narrow [^`]*)`", cli(*again).output)
+    told = cli.json(*again)
+    assert (told["to_narrow"], told["due"]) == ([f"run `aswhom {command}`"], [])
+    theirs = tmp_path / "theirs.json"
+    theirs.write_text(json.dumps([row | {"signal_id": "sig"} for row in json.loads(kept.read_text())]))
+    (look,) = cli.json("revoke", "--from", str(theirs), "--yes")["to_narrow"]
+    assert look.startswith("the provider left acme/github/acme.service issues:read: compare it")
     assert _revoked(cli) == ["narrowing:acme/github/acme.service an operator's decision"], "nothing was revoked"
     assert cli.json(*shlex.split(command), "--yes")["keeps"] == ["issues:read"]
     assert "accounts narrow" not in cli(*again).output

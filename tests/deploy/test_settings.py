@@ -18,7 +18,7 @@ from deploy.secret_files import IN_FILES
 from deploy.settings import Settings, load
 from identity.errors import Misconfigured
 from pipeline.broker.celery import OpenedRuntime, make_celery
-from tests.deploy.conftest import Cli
+from tests.deploy.conftest import Cli, told
 from tests.deploy.running import answers
 from tests.servers.tls import tls_before
 from tests.servers.valkey import Valkey
@@ -419,6 +419,15 @@ def test_settings_that_contradict_each_other_are_all_named_at_start(cli: Cli) ->
     assert load(data_dir=cli.data_dir, task_limit=timedelta(seconds=56)).runtime() is not None
 
 
+@pytest.mark.parametrize("name", ["ASWHOM_TASK_LIMIT", "ASWHOM_KEEP_DELIVERIES"])
+def test_the_doctor_names_settings_with_which_no_process_starts(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "10")
+    ((state, says),) = told(cli, "settings")
+    assert (state, says.startswith(f"no process starts: {name} (10 ")) == ("wrong", True)
+
+
 @pytest.mark.parametrize("name", ["two words", "a\tb", "acme/ada", "a" * 65])
 def test_an_operators_name_is_one_word(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("ASWHOM_OPERATOR", name)
@@ -513,7 +522,6 @@ def test_what_a_command_line_says_goes_before_a_file(monkeypatch: pytest.MonkeyP
 def test_what_is_kept_cannot_be_kept_shorter_than_what_it_needs(cli: Cli) -> None:
     for kept, why in (
         ({"keep_jobs": 400, "keep_steps": 0}, "where ASWHOM_KEEP_STEPS is 0"),
-        ({"keep_jobs": 400, "keep_bodies": 0}, "where ASWHOM_KEEP_BODIES is 0"),
         ({"keep_deliveries": 29}, "ASWHOM_KEEP_DELIVERIES"),
     ):
         with pytest.raises(Misconfigured, match=why):

@@ -278,7 +278,7 @@ def test_the_pages_of_a_receipt_are_verified_without_the_ledger_and_none_may_be_
 
 
 def test_an_account_is_narrowed_after_a_look_at_who_needs_what_it_loses(acme: Cli) -> None:
-    narrow = ("accounts", "narrow", "acme/github/acme.service", "--scopes", "issues:read")
+    narrow = ("accounts", "narrow", "acme/github/acme.service", "--scopes", "issues:read,issues:read")
     told = acme.json(*narrow, "--dry-run")
     assert told["drops"] == ["issues:write"]
     assert told["needed_by"] == []  # what needs it is declared for users alone
@@ -300,7 +300,9 @@ def test_a_narrowing_is_listed_and_shown_and_its_receipt_verified_with_the_publi
     made = done["receipt"]
     (listed,) = acme.json("revocations", "list")
     assert (listed["id"], listed["kind"], listed["key"], listed["state"]) == (made, "narrowing", service, "effective")
-    assert f"account {service} was narrowed to issues:read by" in acme("revocations", "show", made).output
+    fresh = acme("revocations", "show", made).output
+    assert f"account {service} was narrowed to issues:read by" in fresh
+    assert "It is effective: there is no receipt yet." in fresh
     advance(acme, made)
     told = acme("revocations", "show", made).output
     for said in ("issues:write taken, issues:read kept", "The signature holds", "used by nobody here", "a leak"):

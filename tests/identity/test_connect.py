@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 from identity.accounts.states import find_account
 from identity.audit import Act
 from identity.audit.tables import audit
+from identity.breaker import Breaker
 from identity.connect.flow import Connected, ConnectOffer, ConnectRefused, Finishing
 from identity.connect.outcomes import InLine
 from identity.connect.reasons import Why
@@ -36,11 +37,12 @@ from identity.refresh.pace import CAUTIOUS, Pace
 from identity.scopes import remember_stop
 from identity.secret import Secret
 from identity.sql.sequence import next_number
+from identity.sql.store import CommitUnknown
 from identity.withdrawals import WithdrawalState, settle
 from identity.withdrawals.taking import EndedConsents, take_grant
 from tests.identity.browser_flow import ANNAS_BROWSER, ANOTHER_BROWSER, BrowserFlow, link_person, why
 from tests.identity.providers import PretendProvider, reply
-from tests.identity.stores import EngineStore, StandsStill
+from tests.identity.stores import EngineStore, FailingStore, StandsStill
 from tests.identity.world import ANNA, World
 from tests.ledgers import MOSTLY_SQLITE
 
@@ -163,6 +165,21 @@ def test_whose_turn_comes_when_the_link_has_expired_is_told_to_ask_for_a_new_one
     assert "your turn is in 30 min" in told.reason
     assert "ask for a new link" in told.next_step
     assert flow.gate.waiting([Endpoint.of(flow.world.owner, Credential.AUTHORIZATION_CODE)]) == [0]
+
+
+@pytest.mark.parametrize("how", ["no turn", "commit unseen"])
+def test_a_person_whose_session_cannot_be_used_up_leaves_the_one_probe_to_others(flow: BrowserFlow, how: str) -> None:
+    now = [0.0]
+    breaker = Breaker(threshold=1, first=timedelta(seconds=1))
+    flow.gate = Gate(None, breaker=breaker, monotonic=lambda: now[0])
+    where = Endpoint.of(flow.world.owner, Credential.AUTHORIZATION_CODE)
+    state = flow.authorize(flow.start())["state"]
+    flow.gate.failed(where)
+    now[0] = 2.0
+    flow.world.store = cast("EngineStore", FailingStore(flow.world.store, {1: how}))
+    with pytest.raises((Unavailable, CommitUnknown)):
+        flow.finish({"code": "c", "state": state})
+    assert flow.gate.enter(where, flow.profile.token_pace) is None
 
 
 def test_a_session_that_ends_while_it_waits_has_no_place_in_line_any_more(flow: BrowserFlow) -> None:

@@ -11,18 +11,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
+from weakref import ref
 
 import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from identity.breaker import Breaker
+from identity.breaker import Breaker, BreakerState, OwnStates
+from identity.http.client import Client, HttpRequest, NotSent
 from identity.providers import PROFILES
 from identity.redis_cooldown import RedisCooldown
 from identity.refresh.gate import AHEAD_KEEPS, Endpoint, Gate
 from identity.refresh.line import Rank, Who
 from identity.refresh.pace import CAUTIOUS, Pace
+from identity.token_endpoint import TokenEndpoint
 from tests.servers.valkey import Valkey
 
 _numbers = itertools.count()
@@ -195,6 +198,60 @@ def test_a_probe_that_fails_opens_it_for_longer(request: pytest.FixtureRequest, 
         assert timedelta(hours=again) - NEAR < wait <= timedelta(hours=again)
 
 
+@pytest.mark.parametrize("kept", ["redis", "alone"])
+def test_a_probe_that_was_not_sent_leaves_the_endpoint_to_another(
+    request: pytest.FixtureRequest, http: Client, kept: str
+) -> None:
+    client: redis.Redis | None = request.getfixturevalue("valkey_client") if kept == "redis" else None
+    ticks, where = Ticks(), endpoint()
+    gate = Gate(client, breaker=BREAKER, prefix="gates:", monotonic=ticks)
+    asking = HttpRequest(method="POST", url=where.url)
+    _fail(gate, where)
+    _pass(ticks, client, where, timedelta(hours=1))
+    assert gate.enter(where, CAUTIOUS) is None
+    assert gate.enter(where, CAUTIOUS) is not None
+    outcome = TokenEndpoint(client=http, budget=NEAR, gate=gate).send(asking, to=where, send_before=0.0)
+    assert outcome == NotSent(reason="forge.example: too late to send", untried=True)
+    assert gate.enter(where, CAUTIOUS) is None
+    assert gate.enter(where, CAUTIOUS) is not None, "another probe is on its way"
+
+
+@pytest.mark.parametrize("kept", ["redis", "alone"])
+def test_who_asks_for_a_pause_takes_nobodys_turn(request: pytest.FixtureRequest, kept: str) -> None:
+    client: redis.Redis | None = request.getfixturevalue("valkey_client") if kept == "redis" else None
+    ticks, where = Ticks(), endpoint()
+    gate = Gate(client, prefix="gates:", monotonic=ticks)
+    _fill(gate, where)
+    for name in ("gone", "waits"):
+        assert gate.look(where, HOURLY, who=Who(name)) is not None
+    _pass(ticks, client, where, timedelta(hours=1, seconds=40))
+    assert gate.paused(where) is None
+    assert gate.look(where, HOURLY) is not None, "the turn is another's"
+    gate.pause(where, timedelta(hours=3))
+    told = gate.paused(where)
+    assert told is not None
+    assert timedelta(hours=3) - NEAR < told <= timedelta(hours=3)
+
+
+def test_without_redis_failures_of_long_ago_are_forgotten() -> None:
+    ticks, where = Ticks(), endpoint()
+    gate = Gate(None, breaker=BREAKER, monotonic=ticks)
+    for minutes in (0, 1, 17):
+        ticks.now += 60 * minutes
+        gate.failed(where)
+    assert gate.look(where, HOURLY) is None
+
+
+def test_a_process_keeps_no_state_of_what_is_no_longer_asked_for() -> None:
+    states, minute = OwnStates(BreakerState), 60_000_000
+    left, kept = ref(states.at("left", 0)), states.at("kept", 0)
+    kept.open = 10 * minute
+    states.at("another", 16 * minute)
+    assert left() is None
+    assert states.at("kept", 16 * minute) is kept
+    assert states.at("kept", 26 * minute) is not kept
+
+
 OF_ROWS = [pace for profile in PROFILES.values() for pace in (profile.token_pace, profile.api_pace) if pace is not None]
 
 
@@ -240,7 +297,7 @@ WHO = [Who(name, rank) for rank in (Rank.CONNECT, Rank.REFRESH) for name in (f"{
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["enter", "look"]), st.sampled_from([0.0, 0.5]), st.sampled_from(WHO)),
-        st.tuples(st.sampled_from(["answered", "failed"])),
+        st.tuples(st.sampled_from(["answered", "failed", "back", "paused"])),
         st.tuples(st.just("pause"), st.integers(1, 5).map(lambda hours: timedelta(hours=hours))),
     ),
     max_size=40,
@@ -259,7 +316,6 @@ def test_the_script_and_the_process_agree(valkey_client: redis.Redis, steps: lis
             if name in ("enter", "look"):
                 told.append(act(where, HOURLY, keep=arguments[0], who=arguments[1]) or timedelta())
             else:
-                act(where, *arguments)
-                told.append(timedelta())
+                told.append(act(where, *arguments) or timedelta())
         assert abs(told[0] - told[1]) < NEAR, (name, told)
         assert gates[0].waiting([where]) == gates[1].waiting([where])

@@ -46,6 +46,17 @@ def test_after_a_failure_one_caller_per_cooldown_tries_it_until_it_answers(caplo
     ]
 
 
+def test_a_cooldown_that_ends_as_the_clock_reads_zero_is_waited_for() -> None:
+    clock = Clock()
+    clock.now = -5.0  # where a monotonic clock begins is not said
+    cooldown = RedisCooldown(lasts=LASTS, monotonic=clock)
+    cooldown.failed(redis.ConnectionError())
+    clock.now = -1.0
+    assert not cooldown.may_ask()
+    clock.now = 0.0
+    assert [cooldown.may_ask() for _ in range(2)] == [True, False]
+
+
 class Refuses:
     """A client whose scripts are refused."""
 
@@ -72,11 +83,12 @@ class Counting(SharedByRedis):
     [
         (redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"), 2),
         (redis.ResponseError("MISCONF Redis is configured to save RDB snapshots"), 1),
+        (redis.ResponseError("BUSY Redis is busy running a script."), 1),
         (redis.exceptions.ReadOnlyError("You can't write against a read only replica."), 1),
         (redis.exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), 1),
         (redis.TimeoutError("Timeout reading from socket"), 1),
     ],
-    ids=["one key", "no snapshots", "a replica", "full", "hangs"],
+    ids=["one key", "no snapshots", "busy", "a replica", "full", "hangs"],
 )
 def test_only_what_refuses_everybody_keeps_others_from_asking(error: redis.RedisError, asked: int) -> None:
     client = Refuses(error)
@@ -84,3 +96,14 @@ def test_only_what_refuses_everybody_keeps_others_from_asking(error: redis.Redis
     shared = [Counting(cast("redis.Redis", client), rest=cooldown) for _ in range(2)]
     assert [one.count() for one in shared] == [None, None]
     assert client.asked == asked
+
+
+def test_a_refusal_of_one_key_says_that_redis_is_back() -> None:
+    client, clock = Refuses(redis.TimeoutError()), Clock()
+    cooldown = RedisCooldown(lasts=LASTS, monotonic=clock)
+    shared = Counting(cast("redis.Redis", client), rest=cooldown)
+    assert shared.count() is None
+    clock.now += 5
+    client.error = redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+    assert shared.count() is None
+    assert [cooldown.may_ask() for _ in range(2)] == [True, True]

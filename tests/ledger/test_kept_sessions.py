@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from typing import Any
@@ -67,6 +67,32 @@ def test_where_the_one_that_stays_is_lost_the_next_to_be_opened_stays(ledger_url
         assert database.read(lambda c: c.execute(end, {"pid": pid}).scalar_one())
         assert _of_each(idle, 1, timeout) == ["0"]
         assert sorted(_of_each(idle, 2, timeout)) == ["0", "5min"]
+
+
+def test_where_the_one_that_stays_is_lost_while_nobody_uses_it_another_takes_its_place(
+    ledger_url: str, database: Database
+) -> None:
+    end, timeout = text("select pg_terminate_backend(:pid, 5000)"), text("show idle_session_timeout")
+    opened, first_is_back = threading.Event(), threading.Event()
+
+    def come_back_later(_: Connection) -> None:
+        opened.set()
+        assert first_is_back.wait(60)
+
+    def open_another(_: Connection) -> Future[None]:
+        another = pool.submit(idle.read, come_back_later)
+        assert opened.wait(60)
+        return another
+
+    idle = PostgresqlDatabase(ledger_url)
+    with closing(idle), ThreadPoolExecutor(1) as pool:
+        (pid,) = _pids(idle, 1)
+        another = idle.read(open_another)
+        first_is_back.set()
+        another.result()
+        assert _of_each(idle, 1, timeout) == ["5min"], "what came back last is used first"
+        assert database.read(lambda c: c.execute(end, {"pid": pid}).scalar_one())
+        eventually(lambda: _of_each(idle, 1, timeout) == ["0"])
 
 
 def test_no_more_are_opened_than_may_be_and_writes_leave_two_to_what_goes_ahead(ledger_url: str) -> None:

@@ -102,6 +102,31 @@ def test_a_web_process_that_is_started_meanwhile_is_seen_though_it_writes_no_hea
 
 @pytest.mark.usefixtures("ledger_url")  # emptied after it
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("columns", ["id int", "at timestamptz", "duty text, host text, at text"])
+def test_another_programs_tables_of_our_names_are_no_installation(migrated_postgres: Emptied, columns: str) -> None:
+    from pipeline.db.postgresql import PostgresqlDatabase
+
+    address = migrated_postgres.owners_url.replace("postgresql+psycopg:", "postgresql:")
+    ledger = PostgresqlDatabase(migrated_postgres.url)
+    try:
+        with psycopg.connect(address, autocommit=True, application_name="aswhom-web") as other:
+            other.execute("create schema theirs")
+            try:
+                other.execute(f"create table theirs.heartbeats ({columns})".encode())
+                for table in ("jobs", "alembic_version"):
+                    other.execute(f"create table theirs.{table} (id int)".encode())
+                other.execute("grant usage on schema theirs to public")
+                other.execute("grant select on all tables in schema theirs to public")
+                with pytest.raises(Unavailable, match="aswhom-web"):
+                    refuse_beside_processes(ledger, because=WHY, tell=pytest.fail)
+            finally:
+                other.execute("drop schema theirs cascade")
+    finally:
+        ledger.close()
+
+
+@pytest.mark.usefixtures("ledger_url")  # emptied after it
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_where_another_installation_is_in_the_same_database_its_sessions_are_none_of_ours(
     migrated_postgres: Emptied,
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, select, text
 
 from deploy.environment import name_connections
-from identity.errors import Unavailable
+from identity.errors import TookTooLong, Unavailable
 from identity.model import Scope, ScopeKind
 from identity.sql.sequence import lock_exclusive, lock_shared
 from identity.tables import tenants
@@ -163,7 +163,7 @@ def test_a_statement_that_took_too_long_is_not_tried_again(database: Database) -
         return c.execute(text("select pg_sleep(60)")).scalar_one()
 
     for run in (database.write, database.read):
-        with pytest.raises(Unavailable, match="took too long"):
+        with pytest.raises(TookTooLong):
             run(too_long)
     assert tries == [0, 1]
 

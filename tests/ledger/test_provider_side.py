@@ -19,6 +19,7 @@ from identity.accounts.grants import token_binding
 from identity.accounts.stale_access import drop_access
 from identity.accounts.states import get_account
 from identity.audit import Act
+from identity.breaker import Breaker
 from identity.connect.leftovers import Leftover, leave
 from identity.connections.registry import add_connection, get_connection
 from identity.connections.secrets import CLIENT_SECRET, add_secret, seal_secret
@@ -31,7 +32,7 @@ from identity.model import AccountKey, Credential, PrincipalKind, Scope, ScopeKi
 from identity.principals import ensure_principal, link_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
-from identity.refresh.gate import Gate
+from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.intents import (
     TOKEN_ANSWER,
     IntentState,
@@ -657,6 +658,27 @@ def test_what_was_claimed_for_a_list_is_named_though_a_later_claim_fails(
     side.github.ending = lambda _: (202, {}, b"")
     side.revoker.advance(side.declare(Scope(kind=ScopeKind.TENANT, key="acme")))
     assert len(side.named()[0]) == 26
+
+
+def test_what_others_to_name_are_looked_for_leaves_the_one_probe_to_whoever_asks(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_of: Any, **_more: Any) -> list[Case]:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("identity.withdrawals.withdrawer.claim_alike", breaks)
+    side.crowd(1)
+    renewal = PROFILES["github"].renewal
+    assert renewal is not None
+    owner = side.house.database.read(lambda c: get_connection(c, "gh"))
+    to = Endpoint.asked_by_nobody(f"{owner.api_url}/credentials/revoke")
+    made = side.declare(Scope(kind=ScopeKind.TENANT, key="acme"))
+    for _ in range(Breaker().threshold):
+        side.gate.failed(to)
+    side.later(11)
+    with pytest.raises(ExceptionGroup, match="could not be taken or asked about"):
+        side.revoker.advance(made)
+    assert side.gate.enter(to, renewal.pace) is None
 
 
 def test_a_token_for_which_a_whole_list_is_refused_is_soon_alone(side: Side) -> None:

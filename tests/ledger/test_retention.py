@@ -254,6 +254,26 @@ def test_a_kind_that_has_much_to_forget_leaves_the_others_their_share_and_says_t
     assert (count(house, deliveries, func.length(deliveries.c.body) > 0), behind("bodies")) == (0, 0)
 
 
+@pytest.mark.parametrize(("hours", "days"), [(20, 0), (30, 1)])
+def test_a_process_that_starts_behind_does_not_count_from_its_start(house: House, hours: int, days: int) -> None:
+    """Otherwise one that is started anew each day would never say that it is a day behind."""
+    for number in range(30):
+        house.accept(house.delivery(f"d-{number}", text=f"{number}"), now=NOW)
+        ended(house)
+
+    def restarted() -> list[float]:
+        within, now = timedelta(seconds=40), NOW + 30 * DAY + timedelta(hours=hours)
+        prune(
+            house.database, only, SIGNER, now=now, within=within, chunk=1, course=Course(),
+            monotonic=partial(next, count_from(0.0)),
+        )  # fmt: skip
+        return [behind(what) or 0 for what in ("bodies", "steps")]
+
+    only = Retention(**{kept.name: 0 for kept in fields(Retention)} | {"bodies": 30, "steps": 30})
+    for _ in range(2):
+        assert all(days <= timedelta(seconds=since) / DAY < days + 0.1 for since in restarted())
+
+
 def test_each_kind_is_the_first_once_however_long_one_takes(house: House) -> None:
     """A chunk that takes all of a tick, every time, keeps the others waiting for one tick and not for ever."""
     course, turns = Course(), set[str]()

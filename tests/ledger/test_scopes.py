@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
+import pytest
 from sqlalchemy import Connection, insert, select, update
 
 from identity.connections.registry import get_connection
+from identity.errors import TookTooLong
 from identity.model import AccountKey, PrincipalKind, Scope, ScopeKind
 from identity.scopes import remember_stop, revoke_scope
 from identity.sql.sequence import next_number
@@ -206,3 +208,30 @@ def test_accounts_are_told_of_some_hundreds_in_a_read_whose_statements_are_few(h
     assert next(one for one in told if one.principal == "acme.ada").used == ("issues:write",)
     assert reads == 2
     assert len(asked) < 40
+
+
+def test_accounts_with_too_many_attempts_for_one_statement_are_read_fewer_at_a_time(house: House) -> None:
+    house.database.write(partial(like_ada, number=60))
+    since = datetime.now(UTC) - timedelta(days=7)
+
+    class Slow:
+        """Ends a statement that was to find more than thirty accounts, as a server does after half a minute."""
+
+        def read(self, fn: Callable[[Connection], Any]) -> Any:
+            found, after = house.database.read(fn)
+            if len(found) > most:
+                raise TookTooLong("a statement took too long, and the ledger's server ended it")
+            return found, after
+
+    def told() -> list[str]:
+        every = scope_report(Slow(), WORKFLOWS, tenant=None, since=since, now=datetime.now(UTC))
+        return [one.principal for one in every]
+
+    most = 100
+    together = told()
+    most = 30
+    assert told() == together
+    assert len(together) == 62
+    most = 0
+    with pytest.raises(TookTooLong):
+        told()

@@ -1,4 +1,4 @@
-"""The sandbox's invoices in a process of their own, and a ledger whose authority they can ask over HTTP."""
+"""The sandbox's invoices in a process of their own, and a ledger of either kind whose authority they ask over HTTP."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from werkzeug.serving import make_server
 from deploy.demo import payments as demo_payments
 from deploy.demo.provision import Provision
 from deploy.sandbox.world import make_world
+from identity.secret import Secret
 from pipeline.runtime import Runtime
 from tests.payments.payments import OF_ACME_ALONE, PAID_ALREADY, Payments
 from tests.sandbox.driver import SERVICES, Receiver, Sandbox, address, start
+from tests.servers.postgres import Emptied
 from tests.servers.process import end, free_port
 from tests.servers.web import serving
 from tests.tasks.in_process_system import InProcessSystem
@@ -67,32 +69,50 @@ def served(runtime: Runtime, port: int) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def _books(_service: Sandbox, migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One ledger with the world's tenants in it, to copy."""
+    """A furnished SQLite ledger, to copy."""
     path = tmp_path_factory.mktemp("furnished") / "ledger.sqlite"
     shutil.copy(migrated_sqlite, path)
-    made = InProcessSystem(
-        _service, f"sqlite:///{path}", workflows=WORKFLOWS, base_url=_service.world["invoices"]["authority"]
-    )
-    Provision(made.runtime, _service.world, now=datetime.now(UTC)).everything()
-    people = {"acme": ("ada", "grace"), "globex": ("linus",)}
-    demo_payments.provide(made.runtime, _service.world, tenants=people, now=datetime.now(UTC))
-    made.close()
+    furnish(_service, f"sqlite:///{path}")
     return path
 
 
-def furnished(books: Path, folder: Path) -> str:
-    """The address of a copy of that ledger."""
-    shutil.copy(books, folder / "ledger.sqlite")
-    return f"sqlite:///{folder}/ledger.sqlite"
+def furnish(service: Sandbox, url: str) -> None:
+    """Register the world's tenants, and the people of two who may ask for payments."""
+    made = InProcessSystem(service, url, workflows=WORKFLOWS, base_url=service.world["invoices"]["authority"])
+    Provision(made.runtime, service.world, now=datetime.now(UTC)).everything()
+    people = {"acme": ("ada", "grace"), "globex": ("linus",)}
+    demo_payments.provide(made.runtime, service.world, tenants=people, now=datetime.now(UTC))
+    made.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, _service: Sandbox, tmp_path: Path) -> Iterator[str]:
+    """A furnished ledger without a job, once of each kind."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("_books"), tmp_path / "ledger.sqlite")
+        yield f"sqlite:///{tmp_path}/ledger.sqlite"
+        return
+    migrated: Emptied = request.getfixturevalue("migrated_postgres")
+    furnish(_service, migrated.url)
+    yield migrated.url
+    migrated.empty()
+
+
+@contextmanager
+def at_work(
+    service: Sandbox, ledger_url: str, *, workflows: tuple[str, ...] = WORKFLOWS, redis_url: Secret | None = None
+) -> Iterator[InProcessSystem]:
+    """A worker's runtime beside the invoices, which are all unpaid."""
+    authority: str = service.world["invoices"]["authority"]
+    system = InProcessSystem(service, ledger_url, workflows=workflows, base_url=authority, redis_url=redis_url)
+    with served(system.runtime, int(authority.rpartition(":")[2])):
+        yield system
+    system.close()
+    service.http.delete(service.url("invoices", "/_sandbox/faults"))
+    service.order("invoices", "forget")
 
 
 @pytest.fixture
-def payments(_service: Sandbox, _books: Path, tmp_path: Path) -> Iterator[Payments]:
-    """A worker's runtime beside the invoices, which are all unpaid."""
-    authority: str = _service.world["invoices"]["authority"]
-    system = InProcessSystem(_service, furnished(_books, tmp_path), workflows=WORKFLOWS, base_url=authority)
-    with served(system.runtime, int(authority.rpartition(":")[2])):
+def payments(_service: Sandbox, ledger_url: str) -> Iterator[Payments]:
+    with at_work(_service, ledger_url) as system:
         yield Payments(system)
-    system.close()
-    _service.http.delete(_service.url("invoices", "/_sandbox/faults"))
-    _service.order("invoices", "forget")

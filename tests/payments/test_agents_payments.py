@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,8 @@ from identity.agents.api_keys import Role, add_key, new_key
 from identity.agents.tables import api_keys
 from identity.secret import Secret
 from pipeline.states import JobState
-from tests.payments.conftest import furnished, served
+from tests.ledgers import MOSTLY_SQLITE
+from tests.payments.conftest import at_work
 from tests.payments.payments import HUGE, LARGE, OTHER, SMALL, Payments
 from tests.sandbox.driver import Sandbox
 from tests.tasks.approvals import apply, asked
@@ -26,6 +26,8 @@ from webhooks.api.app import Agents
 from webhooks.app import create_app
 from webhooks.quota import Quota
 from webhooks.settings import WebSettings
+
+pytestmark = MOSTLY_SQLITE
 
 POLICY = """
 format = 1
@@ -94,16 +96,10 @@ class Asking:
 
 
 @pytest.fixture
-def agent(_service: Sandbox, _books: Path, tmp_path: Path) -> Iterator[Asking]:
-    authority: str = _service.world["invoices"]["authority"]
-    system = InProcessSystem(
-        _service, furnished(_books, tmp_path), workflows=("tasks.actions.invoices",), base_url=authority
-    )
-    apply(system, POLICY)
-    with served(system.runtime, int(authority.rpartition(":")[2])):
+def agent(_service: Sandbox, ledger_url: str) -> Iterator[Asking]:
+    with at_work(_service, ledger_url, workflows=("tasks.actions.invoices",)) as system:
+        apply(system, POLICY)
         yield Asking(system)
-    system.close()
-    _service.order("invoices", "forget")
 
 
 def test_below_the_threshold_an_agent_pays_what_the_invoice_asks_for(agent: Asking) -> None:

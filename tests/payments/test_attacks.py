@@ -15,8 +15,11 @@ from pipeline.ledger.votes import Channel, NotCounted, Vote
 from pipeline.policy.change import put_in_force
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import steps
+from tests.ledgers import MOSTLY_SQLITE
 from tests.payments.payments import LARGE, OF_ACME_ALONE, SMALL, Payments
 from tests.tasks.approvals import asked
+
+pytestmark = MOSTLY_SQLITE
 
 
 def test_a_confused_deputy_acts_for_nobody_whom_the_tenant_of_whoever_signed_does_not_know(payments: Payments) -> None:

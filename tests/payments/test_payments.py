@@ -87,6 +87,17 @@ def test_two_requests_for_one_invoice_pay_it_once(payments: Payments) -> None:
     assert len(payments.movements()) == 1
 
 
+def test_fifty_requests_for_one_invoice_at_once_pay_it_once(payments: Payments) -> None:
+    for number in range(50):
+        payments.ask(by="grace" if number % 2 else "ada")
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda job: payments.system.runtime.worker.handle(job.id), payments.system.jobs()))
+    ended = [job.state for job in payments.system.settle()]
+    assert ended == [JobState.DONE] * 50
+    assert len(payments.movements()) == 1
+    assert payments.spends() == 1
+
+
 def test_a_stolen_token_is_worth_nothing_anywhere(payments: Payments) -> None:
     payments.ask()
     payments.system.settle()

@@ -8,8 +8,11 @@ from sqlalchemy import select
 from identity.errors import BadInput
 from pipeline.states import JobState
 from pipeline.tables import workflow_settings
+from tests.ledgers import MOSTLY_SQLITE
 from tests.payments.payments import SMALL, Payments
 from tests.payments.scenes import allow_refunds
+
+pytestmark = MOSTLY_SQLITE
 
 
 @pytest.fixture

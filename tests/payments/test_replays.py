@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from identity.capability import audiences
 from identity.secret import Secret
 from pipeline.states import JobState
-from tests.payments.conftest import WORKFLOWS, furnished, served
+from tests.ledgers import MOSTLY_SQLITE
+from tests.payments.conftest import at_work
 from tests.payments.payments import SMALL, Payments
 from tests.sandbox.driver import Sandbox
 from tests.servers.valkey import Valkey
-from tests.tasks.in_process_system import InProcessSystem
+
+pytestmark = MOSTLY_SQLITE
 
 
 @pytest.fixture
-def with_valkey(_service: Sandbox, _books: Path, tmp_path: Path, own_valkey: Valkey) -> Iterator[Payments]:
-    authority: str = _service.world["invoices"]["authority"]
-    url = furnished(_books, tmp_path)
-    system = InProcessSystem(_service, url, workflows=WORKFLOWS, base_url=authority, redis_url=Secret(own_valkey.url))
-    with served(system.runtime, int(authority.rpartition(":")[2])):
+def with_valkey(_service: Sandbox, ledger_url: str, own_valkey: Valkey) -> Iterator[Payments]:
+    with at_work(_service, ledger_url, redis_url=Secret(own_valkey.url)) as system:
         yield Payments(system)
-    system.close()
-    _service.order("invoices", "forget")
 
 
 def test_a_spend_outlives_an_emptied_valkey(with_valkey: Payments, own_valkey: Valkey) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -15,11 +14,14 @@ from identity.policy.rules import FACTS_ALONE
 from pipeline.policy.trial import compare, stored_cases
 from pipeline.states import JobState
 from tasks.actions.invoices import GetInvoice
-from tests.payments.conftest import furnished, served
+from tests.ledgers import MOSTLY_SQLITE
+from tests.payments.conftest import at_work
 from tests.payments.payments import SMALL
 from tests.sandbox.driver import Sandbox
 from tests.tasks.in_process_system import InProcessSystem
 from tests.tasks.tools import ask
+
+pytestmark = MOSTLY_SQLITE
 
 NOT_IN_THE_BACKGROUND = (
     'format = 1\n[[rule]]\nname = "people only"\nwhen = { trigger = "background" }\ndeny = "no person asked"\n'
@@ -27,16 +29,10 @@ NOT_IN_THE_BACKGROUND = (
 
 
 @pytest.fixture
-def agents(_service: Sandbox, _books: Path, tmp_path: Path) -> Iterator[InProcessSystem]:
+def agents(_service: Sandbox, ledger_url: str) -> Iterator[InProcessSystem]:
     """A worker's runtime that knows the invoices as tools, and no workflow that uses them."""
-    authority: str = _service.world["invoices"]["authority"]
-    system = InProcessSystem(
-        _service, furnished(_books, tmp_path), workflows=("tasks.actions.invoices",), base_url=authority
-    )
-    with served(system.runtime, int(authority.rpartition(":")[2])):
+    with at_work(_service, ledger_url, workflows=("tasks.actions.invoices",)) as system:
         yield system
-    system.close()
-    _service.order("invoices", "forget")
 
 
 def test_a_trial_knows_that_a_tools_upstream_takes_capabilities_though_no_workflow_uses_it(

@@ -59,6 +59,30 @@ def test_what_is_left_of_requests_and_of_complexity_is_said_and_beyond_either_is
         sandbox.order("linear", "limits", of="complexity", limit=250_000, seconds=3600)
 
 
+@pytest.mark.parametrize(
+    ("query", "first", "points"),
+    [
+        (
+            "query($first: Int) { issues(first: $first) { nodes { ...one } } } fragment one on Issue { id title }",
+            10,
+            12,
+        ),
+        ("query($first: Int) { issues(first: $first) { ... on IssueConnection { nodes { id title } } } }", 10, 12),
+        ("{ __schema { types { name } } }", None, 3),
+    ],
+)
+def test_every_valid_document_has_its_complexity(sandbox: Sandbox, query: str, first: int | None, points: int) -> None:
+    token = sandbox.connect("linear", "ada")["access_token"]
+    assert sandbox.linear(token, query, first=first).headers["x-complexity"] == str(points)
+
+
+def test_a_page_size_of_another_type_is_graphqls_own_refusal(sandbox: Sandbox) -> None:
+    token = sandbox.connect("linear", "ada")["access_token"]
+    answer = sandbox.linear(token, ISSUES, first="x")
+    assert answer.status_code < 500
+    assert "errors" in answer.json()
+
+
 def test_an_app_actor_is_the_app(sandbox: Sandbox) -> None:
     token = sandbox.connect("linear", "ada", actor="app")["access_token"]
     answer = sandbox.linear(token, CREATE, input={"teamId": team(sandbox), "title": "Fix it"})

@@ -104,6 +104,10 @@ class InProcessSystem(Hands):
         else:
             then()
 
+    def kill_at_next(self, point: str) -> None:
+        """End the run that comes to that crash point next."""
+        self.when(point, self._arrived[point] + 1, self.kill)
+
     def kill(self) -> None:
         """End this very run as kill -9 would."""
         raise Killed

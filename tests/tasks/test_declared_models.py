@@ -24,7 +24,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypeAliasType
 
 from identity.errors import BadInput
-from pipeline.action import check_action
+from pipeline.authoring.action_checks import check_action
 from pipeline.desk.workflows import checked_config
 from pipeline.fields import misfitting
 from pipeline.workflow import Event, Trigger, workflow

@@ -19,6 +19,7 @@ from pipeline import metrics as of_pipeline
 from tests.docs.metrics import metrics_of
 from tests.docs.pages import ROOT, page, section
 from tests.watch.alerts import ALERTS, Alert
+from webhooks.metrics import WEBHOOKS
 
 RULES = ROOT / "deploy/prometheus/alerts.yml"
 SHIPPED = [rule for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"] for rule in group["rules"]]
@@ -45,6 +46,14 @@ def console_path(name: str) -> str:
 
 def test_every_alert_has_its_case() -> None:
     assert sorted(ALERTS) == sorted(DECLARED)
+
+
+def test_what_an_alert_counts_at_the_receiver_begins_at_0() -> None:
+    """Prometheus sees no increase where a series begins at 1."""
+    watched = re.findall(r'aswhom_webhooks_total\{[^}]*outcome="(\w+)"', RULES.read_text(encoding="utf-8"))
+    begun = {sample.labels["outcome"] for metric in WEBHOOKS.collect() for sample in metric.samples}
+    assert watched
+    assert begun.issuperset(watched)
 
 
 @pytest.mark.parametrize("name", [name for name in DECLARED if console_path(name)])

@@ -5,15 +5,20 @@ https://linear.app/developers/rate-limiting
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from graphql import (
     DocumentNode,
     FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
     GraphQLNamedType,
     GraphQLObjectType,
+    InlineFragmentNode,
     IntValueNode,
     OperationDefinitionNode,
+    SelectionNode,
     SelectionSetNode,
     VariableNode,
     get_named_type,
@@ -45,27 +50,40 @@ def count(whose: str, cost: int, *, requests: Windows, complexity: Windows) -> N
 
 def complexity_of(document: DocumentNode, variables: Mapping[str, Any]) -> int:
     """Return a valid document's cost: its properties and objects, multiplied by the page sizes of their connections."""
+    fragments = {one.name.value: one for one in document.definitions if isinstance(one, FragmentDefinitionNode)}
+    counter = _Counter(fragments, variables)
     return math.ceil(
         sum(
-            _cost(definition.selection_set, SCHEMA.get_root_type(definition.operation), variables)
+            counter.cost(definition.selection_set, SCHEMA.get_root_type(definition.operation))
             for definition in document.definitions
             if isinstance(definition, OperationDefinitionNode)
         )
     )
 
 
-def _cost(selected: SelectionSetNode, of: GraphQLNamedType | None, variables: Mapping[str, Any]) -> float:
-    cost = 0.0
-    for field in selected.selections:
-        if not isinstance(field, FieldNode) or not isinstance(of, GraphQLObjectType):
-            continue  # our own documents have no fragments
-        if field.selection_set is None:
-            cost += PROPERTY
-            continue
-        named = get_named_type(of.fields[field.name.value].type)
-        within = _cost(field.selection_set, named, variables)
-        cost += within * _page(field, variables) if named.name.endswith("Connection") else OBJECT + within
-    return cost
+@dataclass(frozen=True)
+class _Counter:
+    fragments: Mapping[str, FragmentDefinitionNode]  # without cycles: the document is valid
+    variables: Mapping[str, Any]
+
+    def cost(self, selected: SelectionSetNode, of: GraphQLNamedType | None) -> float:
+        return sum(self._of(selection, of) for selection in selected.selections)
+
+    def _of(self, selection: SelectionNode, of: GraphQLNamedType | None) -> float:
+        match selection:
+            case FragmentSpreadNode(name=name):
+                return self.cost(self.fragments[name.value].selection_set, of)
+            case InlineFragmentNode(selection_set=within):
+                return self.cost(within, of)
+            case FieldNode(selection_set=SelectionSetNode() as within) if isinstance(of, GraphQLObjectType):
+                field = of.fields.get(selection.name.value)  # None: introspection
+                named = None if field is None else get_named_type(field.type)
+                cost = self.cost(within, named)
+                is_paged = named is not None and named.name.endswith("Connection")
+                return cost * _page(selection, self.variables) if is_paged else OBJECT + cost
+            case FieldNode(selection_set=SelectionSetNode() as within):
+                return OBJECT + self.cost(within, None)
+        return PROPERTY
 
 
 def _page(field: FieldNode, variables: Mapping[str, Any]) -> int:
@@ -74,6 +92,6 @@ def _page(field: FieldNode, variables: Mapping[str, Any]) -> int:
             match argument.value:
                 case IntValueNode(value=said):
                     return int(said)
-                case VariableNode(name=named):
-                    return int(variables.get(named.value) or PAGE)
+                case VariableNode(name=named) if isinstance(size := variables.get(named.value), int):
+                    return size  # of another type: the execution refuses it
     return PAGE

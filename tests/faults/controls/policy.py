@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.control import Control
+from tests.faults.control import Control, Line
 
 APPROVALS, VOTES = "pipeline/ledger/approvals.py", "pipeline/ledger/votes.py"
 APPROVERS = "pipeline/ledger/approval_bars.py"
@@ -243,6 +243,29 @@ CONTROLS = (
         guard="approvals.c.request_hash == intent.request_hash,",
         without="approvals.c.request_hash == approvals.c.request_hash,",
         test=f"{TEST}::test_an_approval_opens_no_other_step and sqlite",
+    ),
+    Control(
+        name="what is sent is what approvers were shown",
+        file="pipeline/approvals/asking.py",
+        guard='parameters=action.model_dump(mode="json"),',
+        without='parameters={**action.model_dump(mode="json"), "amount": "1.00"},',
+        test="tests/payments/test_paid_as_shown.py::test_no_sequence_of_events",
+        says="not as shown",
+    ),
+    Control(
+        name="a yes to one payment pays no other",
+        file=APPROVALS,
+        guard="if held is not None and not _same(held, intent, shown):",
+        without="if False:",
+        also=(
+            Line(
+                file=APPROVALS,
+                guard="approvals.c.request_hash == intent.request_hash,",
+                without="approvals.c.request_hash == approvals.c.request_hash,",
+            ),
+        ),
+        test="tests/payments/test_paid_as_shown.py::test_hundreds_of_sequences",
+        says="not as shown",
     ),
     Control(
         name="an approver keeps their authority",
