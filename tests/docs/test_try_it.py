@@ -143,7 +143,7 @@ def test_every_command_of_the_page_runs_and_does_as_it_says(terminals: Terminals
     terminals.start(UP, log="up.out")
     eventually(terminals.is_ready, seconds=300, log=terminals.folder / "up.out")
 
-    (link,) = re.findall(r"http://\S+/connect/\S+", terminals.run(CONNECTED))
+    (link,) = re.findall(r"^http://\S+/connect/\S+$", terminals.run(CONNECTED), re.MULTILINE)
     consent(link)
     terminals.run(WORKED)
     eventually(lambda: terminals.aswhom("jobs", "list"), seconds=60)
