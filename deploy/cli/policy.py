@@ -38,8 +38,9 @@ def explain(at: Installation, out: Output, job: str, position: int | None) -> No
     waiting = [asked] if asked is not None and position in (None, asked["step"]) else []
     if position is not None and not chosen and not waiting:
         raise BadInput(f"job {job} has no step {position}: `aswhom jobs show {job}` shows them")
-    workflow = at.workflows.get(row["workflow"])
-    answers = [explanation(workflow, row, step, answered(approvals, step)) for step in chosen] + waiting
+    answers = [
+        explanation(at.workflows.get(row["workflow"]), row, step, answered(approvals, step)) for step in chosen
+    ] + waiting
     if out.as_json:
         out.document(answers)
         return

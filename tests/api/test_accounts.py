@@ -68,7 +68,8 @@ def test_accounts_are_filtered_by_what_counts_and_not_by_their_state_alone(api: 
     is_as_shown()
     assert found("false") >= {"acme.ada"}
     assert "acme.service" in found("true")
-    api.stop(Scope(kind=ScopeKind.CONNECTION, key="github"))
+    (service,) = api.ask("GET", "/v1/accounts?principal=service").json["items"]
+    api.stop(Scope(kind=ScopeKind.CONNECTION, key=service["connection"]))
     is_as_shown()
     assert "acme.service" in found("false")
 
