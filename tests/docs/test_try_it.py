@@ -161,3 +161,6 @@ def test_every_command_of_the_page_runs_and_does_as_it_says(terminals: Terminals
     assert steps(terminals, job) == as_said
     assert '"outcome":"ignored"' in terminals.run(OWN).replace(" ", "")
     assert "user:acme.ada was revoked at" in terminals.run(REVOKED)
+    terminals.run(WORKED)
+    eventually(lambda: terminals.aswhom("jobs", "list")[0]["wait"] == "consent", seconds=60)
+    assert steps(terminals, terminals.aswhom("jobs", "list")[0]["id"])[0] == as_said[0]
