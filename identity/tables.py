@@ -41,6 +41,7 @@ tenants = Table(
     Column("name", String(200), nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("deleted_at", Instant),
+    Column("webhook_rate", Integer),  # deliveries a minute, over all its connections; NULL: the setting's
 )
 
 agents = Table(
@@ -50,6 +51,7 @@ agents = Table(
     Column("tenant_id", ForeignKey("tenants.id")),  # NULL: an agent of the platform
     Column("name", String(200), nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("api_rate", Integer),  # requests a minute of all its keys together; NULL: each key has a quota of its own
 )
 
 principals = Table(

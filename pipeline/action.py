@@ -108,7 +108,8 @@ class Call:
     idempotency_key: str  # hex hash of job and step, and of the request if a replay may have changed it
     client_id: str  # a UUID in version 4's form from the same hash, for upstreams that take client-chosen ids
     marker: str  # an HTML comment that a probe can search for
-    # when the step first opened, or first opened with a changed request: a probe looks no further back
+    # when the step first opened, or first opened with a changed request: a probe looks no further back; not for a
+    # `request`, which an approval is bound to before the step opens
     opened_at: datetime
 
 

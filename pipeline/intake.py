@@ -24,7 +24,8 @@ from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.numbering import behind
 from pipeline.ledger.rehearsal import rehearse
 from pipeline.ledger.revision import misfit, revision_of
-from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
+from pipeline.model import Acceptance, DeliveryOutcome, RatedTenant, SignedDelivery, Unfollowed
+from pipeline.rated_tenants import RatedTenants
 from pipeline.revocation.signal_following import follow_on
 from pipeline.workflow import Match, Registry
 
@@ -66,6 +67,7 @@ class Intake:
         self._accept_within = accept_within
         self._follow_within = follow_within
         self._monotonic = monotonic
+        self._rated = RatedTenants(store, monotonic=monotonic)
         self._fitted = False  # result of the last check
         self._fit = CachedCheck(self._look_whether_it_fits, believed=_BELIEVED, patience=_PATIENCE, monotonic=monotonic)
 
@@ -84,12 +86,14 @@ class Intake:
             webhook_secrets=secrets,
         )
 
-    def tenant_of(self, connection: str, installation: str | None, workspace: str | None = None) -> str | None:
-        """Return the tenant of a delivery that came through *connection* and names *installation*.
+    def rated_tenant(
+        self, connection: str, installation: str | None, workspace: str | None, *, owner: str | None
+    ) -> RatedTenant | None:
+        """Return the tenant whose rate limit a delivery counts against, as of up to ten seconds ago.
 
-        None: no tenant has it, or it is refused.
+        That is *owner*, the tenant of *connection*, if it has one. None: no tenant has *installation*.
         """
-        return self._store.read(lambda c: whose_delivery(c, connection, installation, workspace).tenant)
+        return self._rated.find(connection, installation, workspace, owner=owner)
 
     def accept(
         self,

@@ -37,6 +37,14 @@ class SignedDelivery:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RatedTenant:
+    """The tenant whose rate limit a delivery counts against."""
+
+    id: str
+    rate: int | None = None  # its own limit, in deliveries a minute; None: the setting's
+
+
+@dataclass(frozen=True, kw_only=True)
 class SecurityEvent:
     """A Security Event Token whose signature, issuer and audience were verified."""
 

@@ -103,6 +103,7 @@ jobs = Table(
     Column("expires_at", Instant),  # of a wait
     Column("waits_for", String(200)),  # the account key (consent), the once key (once) or the approval
     Column("lacks", JSON(none_as_null=True)),  # the scopes that a consent wait is for
+    Column("waiting_step", JSON(none_as_null=True)),  # the step it waits to open: `Intent.unopened`
     Column("rung_until", Instant),  # set while a bell is outstanding
     Column("claimed_until", Instant),
     Column("fence", BigInteger, nullable=False, default=0),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from identity.secret import Secret
-from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery
+from pipeline.model import Acceptance, DeliveryOutcome, RatedTenant, SignedDelivery
 from pipeline.workflow import Match, Registry
 
 
@@ -38,8 +38,10 @@ class Ledger(Protocol):
     def connection_secrets(self, connection: str) -> ConnectionSecrets | None:
         """Return the connection's verification data. None: no such provider connection."""
 
-    def tenant_of(self, connection: str, installation: str | None, workspace: str | None = None) -> str | None:
-        """Return the tenant of a delivery that came through *connection* and names *installation*.
+    def rated_tenant(
+        self, connection: str, installation: str | None, workspace: str | None, *, owner: str | None
+    ) -> RatedTenant | None:
+        """Return the tenant whose rate limit a delivery counts against: *owner*, if the connection is a tenant's.
 
         None: it belongs to no tenant, or is refused.
         """

@@ -21,6 +21,7 @@ from limits.errors import StorageError
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import RateLimiter, SlidingWindowCounterRateLimiter
 
+from pipeline.model import RatedTenant
 from webhooks import problems
 from webhooks.problems import Problem
 
@@ -51,7 +52,7 @@ class Spent:
 class Counts(Protocol):
     """Per-minute request counts by key. Implemented by `Quota`."""
 
-    def spend(self, key: str) -> Spent: ...
+    def spend(self, key: str, own: int | None = None) -> Spent: ...
 
 
 class SharedCounts:
@@ -76,7 +77,7 @@ class SharedCounts:
         client = redis.Redis.from_url(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
         return cls(client, prefix=prefix, monotonic=monotonic)
 
-    def spend(self, item: RateLimitItem, of: str, key: str) -> Spent | None:
+    def spend(self, item: RateLimitItem, of: str, key: str, *, stated: bool = True) -> Spent | None:
         """Count one request of *key*; None: Redis is unavailable."""
         with self._lock:
             began = self._monotonic()
@@ -86,7 +87,7 @@ class SharedCounts:
                 self._again = began + AWAY  # requests that arrive during this probe do not wait as well
             again = self._again
         try:
-            spent = _count(self._limiter, item, of, key)
+            spent = _count(self._limiter, item, of, key, stated=stated)
         except StorageError as error:
             self._leave(again, type(error.storage_error).__name__)
             return None
@@ -117,14 +118,26 @@ class Quota:
         self._shared = shared
         self._own: RateLimiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
-    def spend(self, key: str) -> Spent:
-        """Count one request of *key*."""
-        spent = self._shared.spend(self._item, self._of, key) if self._shared is not None else None
-        return spent or _count(self._own, self._item, self._of, key)
+    def spend(self, key: str, own: int | None = None) -> Spent:
+        """Count one request of *key*, against its *own* rate if it has one."""
+        return self._spend(key, own, stated=True)
+
+    def refusal(self, key: str, own: int | None = None) -> Spent | None:
+        """Count one request of *key*; return the state only if the quota is exceeded, which is faster than `spend`."""
+        spent = self._spend(key, own, stated=False)
+        return None if spent.allowed else spent
+
+    def _spend(self, key: str, own: int | None, *, stated: bool) -> Spent:
+        item = self._item if own is None else RateLimitItemPerMinute(own)
+        spent = self._shared.spend(item, self._of, key, stated=stated) if self._shared is not None else None
+        return spent or _count(self._own, item, self._of, key, stated=stated)
 
 
-def _count(limiter: RateLimiter, item: RateLimitItem, of: str, key: str) -> Spent:
+def _count(limiter: RateLimiter, item: RateLimitItem, of: str, key: str, *, stated: bool) -> Spent:
+    """Count one request; unless *stated*, do not ask what remains after an allowed one."""
     allowed = limiter.hit(item, of, key)
+    if allowed and not stated:
+        return Spent(allowed=True, limit=item.amount, remaining=0, resets_in=0)  # the last two are not asked for
     stats = limiter.get_window_stats(item, of, key)
     resets_in = max(1, min(round(stats.reset_time - time.time() + 0.5), round(WINDOW.total_seconds())))
     return Spent(allowed=allowed, limit=item.amount, remaining=stats.remaining, resets_in=resets_in)
@@ -137,9 +150,9 @@ class Rates:
     *nobodys*: limits how many deliveries of a connection are stored whose installation no tenant has.
     """
 
-    connection: Counts | None = None
-    tenant: Counts | None = None
-    nobodys: Counts | None = None
+    connection: Quota | None = None
+    tenant: Quota | None = None
+    nobodys: Quota | None = None
 
     @classmethod
     def of(cls, connection: int | None, tenant: int | None, shared: SharedCounts | None) -> Rates:
@@ -147,7 +160,7 @@ class Rates:
         counts = {"connection": connection, "tenant": tenant, "nobodys": tenant or connection}
         return cls(**{of: Quota(rate, shared, of=of) for of, rate in counts.items() if rate is not None})
 
-    def admit(self, connection: str, tenant: Callable[[], str | None]) -> bool:
+    def admit(self, connection: str, tenant: Callable[[], RatedTenant | None]) -> bool:
         """Count one verified delivery; return True if it is to be stored. Raises Problem over the limit.
 
         *tenant* is called only if needed. Nobody's deliveries over their limit are dropped but not refused: a sender
@@ -157,14 +170,15 @@ class Rates:
             whose = None
         elif (whose := tenant()) is None and self.nobodys is not None:
             # These do not count against the connection's limit, which tenants share.
-            return self.nobodys.spend(connection).allowed
-        for what, spent in self._spent(connection, whose):
-            spent.check(f"This {what} takes {spent.limit} deliveries a minute. Send it again after Retry-After.")
+            return self.nobodys.refusal(connection) is None
+        for what, over in self._counted(connection, whose):
+            if over is not None:
+                over.check(f"This {what} takes {over.limit} deliveries a minute. Send it again after Retry-After.")
         return True
 
-    def _spent(self, connection: str, tenant: str | None) -> Iterator[tuple[str, Spent]]:
+    def _counted(self, connection: str, tenant: RatedTenant | None) -> Iterator[tuple[str, Spent | None]]:
         # The tenant's limit first: a delivery over it must not use up the connection's, which other tenants share.
         if self.tenant is not None and tenant is not None:
-            yield "tenant", self.tenant.spend(tenant)
+            yield "tenant", self.tenant.refusal(tenant.id, tenant.rate)
         if self.connection is not None:
-            yield "provider connection", self.connection.spend(connection)
+            yield "provider connection", self.connection.refusal(connection)

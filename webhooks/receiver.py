@@ -18,7 +18,7 @@ from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.exceptions import ClientDisconnected
 
 from identity.errors import BadInput, Unavailable
-from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
+from pipeline.model import Acceptance, DeliveryOutcome, RatedTenant, SignedDelivery, Unfollowed
 from pipeline.workflow import Match, Registry
 from webhooks import metrics, problems
 from webhooks.arrival import arrived
@@ -121,20 +121,18 @@ class _Receiver:
             case Challenge(answer=answer):
                 return metrics.CHALLENGE, jsonify(challenge=answer) if answer is not None else Response()
             case Received():
-                whose = partial(self._tenant_of, connection, secrets, reading)
+                whose = partial(self._rated_tenant, connection, secrets, reading)
                 if reading.signal is None and not self.rates.admit(connection, whose):
                     return self._drop(source, connection, body, reading)
                 return self._accept(source, connection, body, reading, api_url=secrets.api_url, began=began)
 
-    def _tenant_of(self, connection: str, secrets: ConnectionSecrets, received: Received) -> str | None:
+    def _rated_tenant(self, connection: str, secrets: ConnectionSecrets, received: Received) -> RatedTenant | None:
         """Return the tenant whose rate limit applies; None: nobody's.
 
         A delivery through a tenant's own connection counts against that tenant even if it will be refused or ignored:
         it is stored all the same, for operators to inspect and replay.
         """
-        if secrets.tenant is not None:
-            return secrets.tenant
-        return self.ledger.tenant_of(connection, received.installation, received.workspace)
+        return self.ledger.rated_tenant(connection, received.installation, received.workspace, owner=secrets.tenant)
 
     def _drop(self, source: Source, connection: str, body: bytes, received: Received) -> tuple[str, Response]:
         """Answer a delivery of an installation that no tenant has as if it had been stored."""

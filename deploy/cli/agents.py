@@ -6,9 +6,11 @@ import click
 
 from deploy.cli.command import command
 from deploy.cli.output import Output
+from deploy.cli.rates import limit_command
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
 from identity.model import ScopeKind
+from pipeline.desk.rates import limit_agent
 from pipeline.desk.scopes import agent_scope
 from pipeline.ledger import operator_queries
 
@@ -32,12 +34,21 @@ def list_agents(at: Installation, out: Output) -> None:
             "tenant_id": rows[id]["tenant_id"] if id in rows else None,
             "workflows": sorted(declared.get(id, [])),
             "has_had_a_job": id in rows,
+            "api_rate": rows[id]["api_rate"] if id in rows else None,
             "stopped": id in stopped,
         }
         for id in sorted({*rows, *declared})
     ]
-    columns = ("id", "tenant_id", "workflows", "has_had_a_job", "stopped")
+    columns = ("id", "tenant_id", "workflows", "has_had_a_job", "api_rate", "stopped")
     out.rows(listed, columns, empty="No workflow is installed, and so no agent")
 
 
 stop_and_open(agents, lambda at, key: at.read(lambda c: agent_scope(c, at.workflows, key)), what="agent")
+limit_command(
+    agents,
+    limit_agent,
+    column="api_rate",
+    help="Limit the requests that all API keys of an agent make, together, to RATE a minute.\n\nThis replaces "
+    "ASWHOM_API_RATE for each of them. A key with a rate of its own (`api-keys limit`) is limited by both.",
+    default="each of its keys has a quota of its own",
+)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 
 from deploy.cli.command import YES, command, confirm, in_full, names
 from deploy.cli.output import Output
+from deploy.cli.rates import limit_command
 from deploy.installation import Installation
 from deploy.local_times import local_time
 from identity.agents.api_keys import Role, add_key, new_key, revoke_key
@@ -20,6 +21,7 @@ from identity.agents.tables import api_keys as table
 from identity.agents.tables import workloads
 from identity.agents.workloads import Workload, add_workload
 from identity.errors import BadInput
+from pipeline.desk.rates import limit_key
 
 COLUMNS = (
     table.c.id,
@@ -31,6 +33,7 @@ COLUMNS = (
     table.c.name,
     table.c.made_by,
     table.c.held_by,
+    table.c.api_rate,
     table.c.created_at,
     table.c.expires_at,
     table.c.revoked_at,
@@ -201,7 +204,8 @@ def list_keys(at: Installation, out: Output, tenant: str | None) -> None:
     if tenant:
         statement = statement.where(table.c.tenant_id == tenant)
     rows = at.read(lambda c: c.execute(statement).mappings().all())
-    shown = ("id", "agent_id", "role", "tools", "users", "held_by", "name", "subject", "expires_at", "revoked_at")
+    columns = ("id", "agent_id", "role", "tools", "users", "held_by", "api_rate", "name", "subject")
+    shown = (*columns, "expires_at", "revoked_at")
     out.rows([dict(row) for row in rows], shown, empty="No key yet: `aswhom api-keys add` makes one")
 
 
@@ -215,3 +219,12 @@ def revoke(at: Installation, out: Output, id: str, yes: bool) -> None:
     if not at.write(lambda c: revoke_key(c, id, by=at.operator, now=now)):
         raise BadInput(f"there is no live key {id}: `aswhom api-keys list` shows them")
     out.done(f"{id} lets nobody in any more", {"id": id, "revoked_at": now})
+
+
+limit_command(
+    api_keys,
+    limit_key,
+    column="api_rate",
+    help="Limit the requests of a key to RATE a minute.",
+    default="ASWHOM_API_RATE holds, or its agent's rate",
+)

@@ -11,6 +11,7 @@ from deploy.cli.command import command
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
+from identity.principals import get_principal
 from pipeline.desk.telling import as_whom, started_by
 from pipeline.ledger import operator_queries, tenant_views
 from pipeline.ledger.approval_views import ApprovalView, approval, approvals_of_job
@@ -33,14 +34,13 @@ def explain(at: Installation, out: Output, job: str, position: int | None) -> No
     row, steps, approvals = at.read(
         lambda c: (operator_queries.any_job(c, job), tenant_views.steps_of(c, job), approvals_of_job(c, job))
     )
-    asked = at.read(lambda c: awaited(c, row["waits_for"]))
-    chosen = [step for step in steps if position in (None, step["position"])]
-    waiting = [asked] if asked is not None and position in (None, asked["step"]) else []
-    if position is not None and not chosen and not waiting:
+    waiting = at.read(lambda c: unopened(c, row))
+    begun = [step for step in steps if not any(step["position"] == one["position"] for one in waiting)]
+    chosen = [step for step in (*begun, *waiting) if position in (None, step["position"])]
+    if position is not None and not chosen:
         raise BadInput(f"job {job} has no step {position}: `aswhom jobs show {job}` shows them")
-    answers = [
-        explanation(at.workflows.get(row["workflow"]), row, step, answered(approvals, step)) for step in chosen
-    ] + waiting
+    workflow = at.workflows.find(row["workflow"])
+    answers = [explanation(workflow, row, step, answered(approvals, step)) for step in chosen]
     if out.as_json:
         out.document(answers)
         return
@@ -52,22 +52,19 @@ def explain(at: Installation, out: Output, job: str, position: int | None) -> No
         out.sentence(f"job {job} has no steps yet")
 
 
-def awaited(connection: Connection, waits_for: str | None) -> Record | None:
-    """Return the decision on a step that waits for an approval. It has not begun, and has no row of its own."""
-    view = None if waits_for is None else approval(connection, waits_for.removeprefix(approval_of("")))
-    if view is None:
-        return None
-    shown, version = view.shown, view.policy_version
+def unopened(connection: Connection, job: Record) -> list[Record]:
+    """Return the step that a job waits to open, in the form of a stored step; it has no row of its own yet."""
+    step = job["waiting_step"]
+    if step is None:
+        return []
+    who = get_principal(connection, step["principal_id"])
+    view = approval(connection, job["waits_for"].removeprefix(approval_of("")))
     wants = [
         f"the policy's rule {need.rule!r} wants {need.quorum} of {', '.join(need.approvers) or 'nobody'} to say yes"
-        for need in view.needs
+        for need in (view.needs if view is not None else ())
     ]
-    return {
-        "step": shown["step"],
-        "action": shown["action"],
-        "decision": f"as {shown['as_whom']['kind']}, {shown['as_whom']['pattern']}: it waits for approval {view.id}",
-        "because": [shown["why"], *wants, f"by version {version} of the tenant's policy"],
-    }
+    named = {"principal": who and who.name, "kind": who and str(who.kind)}
+    return [{**step, **named, "state": job["state"], "error": None, "awaits": [*wants, job["reason"]]}]
 
 
 def answered(approvals: Sequence[ApprovalView], step: Record) -> list[str]:
@@ -80,13 +77,14 @@ def answered(approvals: Sequence[ApprovalView], step: Record) -> list[str]:
     ]
 
 
-def explanation(workflow: Workflow, job: Record, step: Record, approvals: Sequence[str]) -> Record:
+def explanation(workflow: Workflow | None, job: Record, step: Record, approvals: Sequence[str]) -> Record:
     """Answer the three questions of policy for one step."""
-    action = next((one for one in workflow.uses if one.action_name() == step["action"]), None)
+    uses = {} if workflow is None else workflow.uses
+    action = next((one for one in uses if one.action_name() == step["action"]), None)
     because = []
     if action is not None:
-        declared = workflow.uses[action]
-        if not is_of_a_tool(workflow.name):
+        declared = uses[action]
+        if not is_of_a_tool(job["workflow"]):
             because.append(f"the workflow declares {_names(declared)} for it")
         facts = action.facts
         needs = "must" if facts.attribution else "need not"
@@ -97,7 +95,7 @@ def explanation(workflow: Workflow, job: Record, step: Record, approvals: Sequen
     because.append(
         f"the user it means is {job['user_id']}" if job["user_id"] else "USER stands for nobody who is known here"
     )
-    author = "the agent's request" if is_of_a_tool(workflow.name) else "the workflow"
+    author = "the agent's request" if is_of_a_tool(job["workflow"]) else "the workflow"
     because.append(f"{author} left it to policy" if step["named"] == "policy" else f"{author} named {step['named']}")
     because.append(step["error"] or step["reason"])
     because.extend(approvals)
@@ -105,6 +103,9 @@ def explanation(workflow: Workflow, job: Record, step: Record, approvals: Sequen
     because.append(f"by version {version} of the tenant's policy" if version else "the tenant had no policy of its own")
     pattern = f", {step['pattern']}" if step["pattern"] else ""  # a sleep has no pattern
     decision = "refused" if step["state"] == "refused" else f"as {as_whom(step)}{pattern}"
+    if "awaits" in step:
+        because += step["awaits"]
+        decision += ": not begun yet"
     return {"step": step["position"], "action": step["action"], "decision": decision, "because": because}
 
 

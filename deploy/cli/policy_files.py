@@ -122,12 +122,12 @@ def diff(at: Installation, out: Output, tenant: str, file: str, version: int | N
 @FILE
 @click.option("--days", default=7, show_default=True, type=click.IntRange(1, 90), help="How many days to look back.")
 def simulate(at: Installation, out: Output, tenant: str, file: str, days: int) -> None:
-    """Show how recent steps would be decided under FILE ('-': stdin), compared with the policy in force."""
+    """Show how recent and waiting steps would be decided under FILE ('-': stdin), compared with the policy in force."""
     after = read_policy(_text(file))
     _, _, before = _stored(at, tenant, None)
     since = at.now() - timedelta(days=days)
     trial = at.read(lambda c: compare(stored_cases(c, at.workflows, tenant, since=since), before, after))
-    _tell(out, trial, f"step(s) of the last {days} day(s)", {"since": since})
+    _tell(out, trial, f"step(s) of the last {days} day(s) or waiting now", {"since": since})
 
 
 @command(policy, "schema")

@@ -6,10 +6,12 @@ import click
 
 from deploy.cli.command import YES, command, confirm, in_full
 from deploy.cli.output import Output
+from deploy.cli.rates import limit_command
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
 from identity.model import Scope, ScopeKind
 from pipeline.desk import tenants as acts
+from pipeline.desk.rates import limit_tenant
 from pipeline.ledger import operator_queries
 
 
@@ -33,7 +35,7 @@ def list_tenants(at: Installation, out: Output) -> None:
     """List the tenants."""
     out.rows(
         at.read(operator_queries.all_tenants),
-        ("id", "name", "created_at", "deleted_at"),
+        ("id", "name", "webhook_rate", "created_at", "deleted_at"),
         empty="No tenant yet: `aswhom tenants add acme`",
     )
 
@@ -52,6 +54,14 @@ def _tenant_scope(at: Installation, id: str) -> tuple[Scope, str | None]:
 
 
 stop_and_open(tenants, _tenant_scope, what="tenant")
+limit_command(
+    tenants,
+    limit_tenant,
+    column="webhook_rate",
+    help="Limit the webhook deliveries that a tenant's connections take, all together, to RATE a minute.\n\nWithin ten "
+    "seconds, every web process goes by it.",
+    default="ASWHOM_WEBHOOK_TENANT_RATE holds",
+)
 
 
 @click.group()

@@ -27,8 +27,9 @@ from identity.tables import agents, tenants
 
 PREFIX = "awk_"  # recognisable to secret scanners
 
-_FIND = Prepared(select(api_keys).where(api_keys.c.secret_sha256 == bindparam("digest")))
-_FIND_AGAIN = Prepared(select(api_keys).where(api_keys.c.id == bindparam("key")))
+_KEYS = select(api_keys, agents.c.api_rate.label("agent_rate")).join(agents, agents.c.id == api_keys.c.agent_id)
+_FIND = Prepared(_KEYS.where(api_keys.c.secret_sha256 == bindparam("digest")))
+_FIND_AGAIN = Prepared(_KEYS.where(api_keys.c.id == bindparam("key")))
 
 
 class Role(StrEnum):
@@ -52,6 +53,8 @@ class Caller:
     users: tuple[str, ...] | None  # patterns of names; None: every user of its tenant
     made_by: str | None = None
     held_by: str | None = None  # the user named as the key's holder
+    api_rate: int | None = None  # the key's own limit, in requests a minute
+    agent_rate: int | None = None  # the limit that all keys of its agent share
 
     @property
     def people(self) -> tuple[str, ...]:
@@ -190,7 +193,7 @@ def revoke_key(connection: Connection, id: str, *, by: str, now: datetime) -> bo
 def executors(connection: Connection, tenant: str, *, now: datetime) -> list[Caller]:
     """Return the callers that may execute tools for a tenant at present."""
     rows = connection.execute(
-        select(api_keys).where(
+        _KEYS.where(
             api_keys.c.tenant_id == tenant,
             api_keys.c.role.in_((Role.AGENT, Role.ADMIN)),
             api_keys.c.revoked_at.is_(None),
@@ -231,4 +234,6 @@ def _caller(connection: Connection, row: Row[tuple[object, ...]] | None, now: da
         users=None if row.users is None else tuple(row.users),
         made_by=row.made_by,
         held_by=row.held_by,
+        api_rate=row.api_rate,
+        agent_rate=row.agent_rate,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, String, Table, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
 
 from identity.sql.columns import Instant, partial_index
 from identity.tables import metadata
@@ -25,6 +25,7 @@ api_keys = Table(
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant),
     Column("revoked_at", Instant),
+    Column("api_rate", Integer),  # requests a minute; NULL: the setting's, or only its agent's if that has one
     Index("ix_api_keys_tenant", "tenant_id"),
     # For retention.
     partial_index("ix_api_keys_expires", "expires_at", where="expires_at is not null"),

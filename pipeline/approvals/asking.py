@@ -10,6 +10,7 @@ from identity.model import PrincipalKind
 from identity.tables import principals
 from pipeline.accounts.abilities import in_words
 from pipeline.approvals.shown import Actor, Shown, Somebody
+from pipeline.desk.telling import started_by
 from pipeline.execution.attempt_intent import intent_of, policy_moved, record_refusal
 from pipeline.execution.interruption import RunEnded
 from pipeline.execution.services import Services
@@ -17,7 +18,9 @@ from pipeline.execution.step_at_hand import StepAtHand
 from pipeline.ledger import approvals
 from pipeline.ledger.approvals import Asked, NotApproved
 from pipeline.ledger.intents import Approved, Ended, PolicyMoved
+from pipeline.ledger.operator_queries import any_job
 from pipeline.states import Purpose
+from pipeline.upstream import Written
 
 
 def approved(services: Services, step: StepAtHand) -> Approved | None:
@@ -27,11 +30,12 @@ def approved(services: Services, step: StepAtHand) -> Approved | None:
     """
     if not step.decision.constraints.approvals:
         return None
+    written = step.written(Purpose.CALL)  # nobody is asked to approve a request that cannot be sent
     intent = intent_of(services, step, purpose=Purpose.CALL, number=1)
     id = services.ids("apr")
 
     def ask(connection: Connection) -> Asked:
-        shown = what_is_shown(step, _names(connection, step))
+        shown = what_is_shown(step, written, _names(connection, step), started_by=_started_by(connection, step))
         return approvals.ask(connection, intent, id=id, shown=shown.document)
 
     match services.store.write(ask):
@@ -45,8 +49,8 @@ def approved(services: Services, step: StepAtHand) -> Approved | None:
             raise policy_moved()
 
 
-def what_is_shown(step: StepAtHand, names: Mapping[str, str]) -> Shown:
-    """Return all that an approver is told. *names*: of the principals, by id."""
+def what_is_shown(step: StepAtHand, written: Written, names: Mapping[str, str], *, started_by: str) -> Shown:
+    """Return all that an approver is told, except the quorums. *names*: of the principals, by id."""
     action, job = step.action, step.job
     money = action.money()
     return Shown(
@@ -69,7 +73,13 @@ def what_is_shown(step: StepAtHand, names: Mapping[str, str]) -> Shown:
         step=step.position,
         why=step.decision.reason,
         through=f"{step.through.id}, {step.through.api_url}",
+        started_by=started_by,
+        request_sha256=written.sha256(),
     )
+
+
+def _started_by(connection: Connection, step: StepAtHand) -> str:
+    return started_by(any_job(connection, step.job.id))
 
 
 def _names(connection: Connection, step: StepAtHand) -> dict[str, str]:

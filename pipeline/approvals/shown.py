@@ -29,6 +29,19 @@ class Actor(Somebody):
     pattern: str
 
 
+class Wanted(_Frozen):
+    """One rule's quorum, and the names of those who may say yes."""
+
+    rule: str
+    quorum: int
+    approvers: tuple[str, ...]
+
+
+def _later() -> Any:
+    """Return the default of a field that older approvals lack; they keep their digest."""
+    return Field(default=None, exclude_if=lambda value: value is None)
+
+
 class Shown(_Frozen):
     """All that an approver is told of a step."""
 
@@ -45,8 +58,10 @@ class Shown(_Frozen):
     job: str
     step: int
     why: str
-    # The provider connection, and the address it calls. Older approvals have no such field.
-    through: str | None = Field(default=None, exclude_if=lambda through: through is None)
+    through: str | None = _later()  # the provider connection, and the address it calls
+    started_by: str | None = _later()
+    request_sha256: str | None = _later()  # of the request to send: method, path with query, and body
+    needs: tuple[Wanted, ...] | None = _later()
 
     @property
     def document(self) -> dict[str, Any]:
@@ -94,6 +109,17 @@ def in_lines(shown: Mapping[str, Any]) -> list[str]:
         + (f", through {on_a_line(shown['through'])}" if shown.get("through") else "")
         + (f", on behalf of {on_a_line(behalf['name'])}" if behalf else "")
         + f", by agent {on_a_line(shown['agent'])} in {on_a_line(shown['workflow'])}",
+        *([f"started by {on_a_line(shown['started_by'])}"] if shown.get("started_by") else []),
         f"because: {on_a_line(shown['why'])}",
         *(f"{name} = {on_a_line(value)}" for name, value in shown["parameters"].items()),
+        *([f"SHA-256 of the request: {shown['request_sha256']}"] if shown.get("request_sha256") else []),
+    ]
+
+
+def quorums(shown: Mapping[str, Any]) -> list[str]:
+    """Return how many people each rule wants to say yes, and which, one rule per line."""
+    return [
+        f"needs {need['quorum']} of {on_a_line(', '.join(need['approvers']))} to say yes"
+        f", by the rule {on_a_line(need['rule'])}"
+        for need in shown.get("needs") or ()
     ]

@@ -1,4 +1,4 @@
-"""Wording about jobs, shared by the console and the command line."""
+"""Wording about jobs, the same on pages, on the command line and in questions to approvers."""
 
 from __future__ import annotations
 

@@ -69,6 +69,7 @@ def intent_of(
         resends=step.earlier.resends,
         repeats_for=step.action.facts.repeats_for,
         approval=step.approval,
+        request_sha256=None if written is None else written.sha256(),
     )
 
 

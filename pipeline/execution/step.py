@@ -177,16 +177,16 @@ class StepRunner:
         if isinstance(decision, Denied):
             intent = intent_of(self._services, step, purpose=Purpose.CALL, number=1)
             raise record_refusal(self._services, intent, decision.reason)
-        if stored is None and granted.constraints.approvals:
-            step.written(Purpose.CALL)  # nobody is asked to approve a request that cannot be sent
-        return replace(step, approval=approved(self._services, step))
+        return step
 
     def _carry_out(self, step: StepAtHand, stored: Row[Any] | None) -> Any:
         tried: list[Row[Any]] = []
         if stored is not None:
             tried = self._services.store.read(partial(ledger_steps.attempts_of, step=step.id))
+        step = replace(step, earlier=self._earlier(step, tried))  # the approval covers the key in the request
+        step = replace(step, approval=approved(self._services, step))
         known = self._recover(step, tried)
-        step = replace(step, earlier=self._earlier(step, tried, known))
+        step = replace(step, earlier=replace(step.earlier, resends=known is Known.CARRIED))
         made = len(tried)
         if known is Known.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:
             found = probe(self._services, step, number=made + 1)
@@ -195,7 +195,7 @@ class StepRunner:
             step, made = replace(step.answered(), earlier=replace(step.earlier, in_doubt=False)), made + 1
         return attempt(self._services, step, number=made + 1)
 
-    def _earlier(self, step: StepAtHand, tried: list[Row[Any]], known: Known) -> EarlierAttempts:
+    def _earlier(self, step: StepAtHand, tried: list[Row[Any]]) -> EarlierAttempts:
         # since the replay, if there was one
         sent = [row for row in tried if row.opened > self._job.accepted and row.counts_as != CountsAs.UNSENT]
         unspent = sum(row.counts_as == CountsAs.UNSPENT for row in sent)
@@ -206,14 +206,12 @@ class StepRunner:
             # `write_step` resets `opened_at` if a replay changes the request: it is then later than the first
             # attempt's.
             otherwise=bool(tried) and (step.request_changed or tried[0].opened_at < step.opened_at),
-            resends=known is Known.CARRIED,
-            in_doubt=known is not Known.SETTLED and step.action.facts.effect is not Effect.READ,
+            in_doubt=bool(_without_outcome(tried)) and step.action.facts.effect is not Effect.READ,
         )
 
     def _recover(self, step: StepAtHand, tried: list[Row[Any]]) -> Known:
         """Settle earlier attempts. Raises RunAgain while one may still act, and asks if nothing can be looked up."""
-        unsettled = (AttemptState.OPEN, AttemptState.UNKNOWN)
-        open_ended = [row for row in tried if row.purpose == Purpose.CALL and row.state in unsettled]
+        open_ended = _without_outcome(tried)
         # Searches must end before anything more is sent: their late findings would be held against it.
         searches = [row for row in tried if row.purpose == Purpose.PROBE and row.state == AttemptState.OPEN]
         if not open_ended and not searches:
@@ -248,6 +246,12 @@ class StepRunner:
                 "sent again it might be done twice"
             )
         return Known.UNSETTLED
+
+
+def _without_outcome(tried: list[Row[Any]]) -> list[Row[Any]]:
+    """Return the calls whose effect is not known."""
+    unsettled = (AttemptState.OPEN, AttemptState.UNKNOWN)
+    return [row for row in tried if row.purpose == Purpose.CALL and row.state in unsettled]
 
 
 def _failing_since(sent: list[Row[Any]]) -> datetime | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,18 +12,15 @@ from sqlalchemy import Connection, Row, insert, or_, select, update
 from identity import audit
 from identity.audit import AsWhom, Work
 from identity.digests import json_digest
-from identity.model import PrincipalKind
 from identity.policy.ledger import version_of
-from identity.policy.rules import ApprovalNeed
 from identity.sql.sequence import next_number
-from identity.tables import principals
 from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approval_bars import barred
+from pipeline.ledger.approval_needs import by_name, is_met, resolved, unheld
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.intents import Approved, Ended, Intent, PolicyMoved, claim_lost
 from pipeline.ledger.jobs import lock_claim, park, wake
-from pipeline.ledger.requesters import unheld_key
-from pipeline.states import APPROVAL_MOVES, ApprovalState, Wait
+from pipeline.states import APPROVAL_MOVES, ApprovalState, Purpose, Wait
 
 YES, NO = "yes", "no"
 TOO_FEW = "of those who said yes, too few may approve it any more"
@@ -92,21 +89,24 @@ def _newest(connection: Connection, intent: Intent) -> Row[Any] | None:
 
 
 def _same(held: Row[Any], intent: Intent, shown: Mapping[str, Any]) -> bool:
-    """True if the approval was requested for exactly what would be done now."""
+    """True if the approval was requested for exactly what would be done now.
+
+    Its approvers are not resolved again.
+    """
     return (held.request_hash, held.policy_version, held.principal_id, held.digest) == (
         intent.request_hash,
         intent.decision.policy,
         intent.principal,
-        json_digest(shown),
+        json_digest({**shown, "needs": held.shown.get("needs")}),
     )
 
 
 def _ask_anew(
     connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, Any], now: datetime
 ) -> NotApproved | Ended:
-    if (unheld := _unheld(connection, intent)) is not None:
-        return NotApproved(reason=unheld)
-    needs = [_resolved(connection, intent.job.tenant, one) for one in intent.decision.constraints.approvals]
+    if (why_not := unheld(connection, intent)) is not None:
+        return NotApproved(reason=why_not)
+    needs = [resolved(connection, intent.job.tenant, one) for one in intent.decision.constraints.approvals]
     for need in needs:
         eligible = len(need["approvers"]) - len(barred(connection, intent.job.id, need["approvers"]))
         if eligible < need["quorum"]:
@@ -116,6 +116,8 @@ def _ask_anew(
                 "it was asked for, nor whoever is stopped or was revoked since"
             )
             return NotApproved(reason=reason)
+    shown = {**shown, "needs": by_name(connection, needs)}
+    digest = json_digest(shown)
     lasts = min(one.expires_in for one in intent.decision.constraints.approvals)
     number = next_number(connection)
     connection.execute(
@@ -129,8 +131,8 @@ def _ask_anew(
             policy_version=intent.decision.policy,
             principal_id=intent.principal,
             needs=needs,
-            shown=dict(shown),
-            digest=json_digest(shown),
+            shown=shown,
+            digest=digest,
             state=ApprovalState.OPEN,
             asked=number,
             created_at=now,
@@ -157,38 +159,13 @@ def _ask_anew(
             "approval": id,
             "position": intent.position,
             "request_hash": intent.request_hash,
-            "digest": json_digest(shown),
+            "request_sha256": shown.get("request_sha256"),
+            "digest": digest,
             "policy": intent.decision.policy,
             "needs": needs,
         },
     )
     return _wait(connection, intent, id, lasts)
-
-
-def _unheld(connection: Connection, intent: Intent) -> str | None:
-    """Return why the step is refused regardless of answers: a rule requires a stated holder of the key that asked."""
-    wary = next((one for one in intent.decision.constraints.approvals if one.held_keys_only), None)
-    key = None if wary is None else unheld_key(connection, intent.job.id)
-    if wary is None or key is None:
-        return None
-    return (
-        f"the policy's rule {wary.rule!r} approves {intent.action} only for keys that a user is said to hold, and "
-        f"{key} names none: whoever has it could approve what they asked for. "
-        "Make one with `aswhom api-keys add --held-by`"
-    )
-
-
-def _resolved(connection: Connection, tenant: str, need: ApprovalNeed) -> dict[str, Any]:
-    """Resolve a need's approvers to present users: ids take precedence, so that no name shadows an id."""
-    people = select(principals.c.id, principals.c.name).where(
-        principals.c.tenant_id == tenant,
-        principals.c.kind == PrincipalKind.USER,
-        or_(principals.c.id.in_(need.approvers), principals.c.name.in_(need.approvers)),
-    )
-    rows = connection.execute(people).all()
-    ids = {row.id for row in rows}
-    named = {row.id for row in rows if row.id in need.approvers or row.name not in ids}
-    return {"rule": need.rule, "quorum": need.quorum, "approvers": sorted(named)}
 
 
 def _wait(connection: Connection, intent: Intent, id: str, left: timedelta) -> Ended:
@@ -201,6 +178,7 @@ def _wait(connection: Connection, intent: Intent, id: str, left: timedelta) -> E
         due_in=left,
         expires_in=left,
         reason=reason,
+        step=intent.unopened,
     )
     return Ended(reason=reason, moved=parked)
 
@@ -230,7 +208,9 @@ def confirm(connection: Connection, intent: Intent, *, now: datetime) -> bool:
         .with_for_update()
     )
     held = connection.execute(found).one_or_none()
-    return held is not None and _still_approve(connection, held, intent.approval, now)
+    if held is None or (intent.purpose is Purpose.CALL and held.shown.get("request_sha256") != intent.request_sha256):
+        return False
+    return _still_approve(connection, held, intent.approval, now)
 
 
 def _still_approve(connection: Connection, held: Row[Any], approved: Approved, now: datetime) -> bool:
@@ -262,12 +242,6 @@ def said_yes(connection: Connection, held: Row[Any]) -> frozenset[str]:
     )
     said = connection.execute(yes).scalars().all()
     return frozenset(said) - set(barred(connection, held.job_id, said))
-
-
-def is_met(needs: Iterable[Mapping[str, Any]], yes: Iterable[str]) -> bool:
-    """True if every need has its quorum."""
-    said = set(yes)
-    return all(len(said & set(need["approvers"])) >= need["quorum"] for need in needs)
 
 
 def move_approval(connection: Connection, held: Row[Any], to: ApprovalState, *, reason: str, now: datetime) -> bool:

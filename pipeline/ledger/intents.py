@@ -63,11 +63,26 @@ class Intent:
     request_changed: bool = False  # since before the job was replayed, with nothing done
     reads: bool = False  # its calls have no effect, so none leaves anything in doubt
     approval: Approved | None = None
+    request_sha256: str | None = None  # of the request to send, which an approval is bound to; None: nothing is sent
     may_skip: bool = False  # a revocation skips the step, and the job goes on
     capability: CapabilityRequest | None = None  # replaces a lease: no account is used
     # how long after a call of unknown outcome it may be repeated; None: without limit, given `repeats_unknown`
     repeats_for: timedelta | None = None
     resends: bool = False  # resends the still valid capability of an attempt of unknown outcome
+
+    @property
+    def unopened(self) -> dict[str, Any]:
+        """The step as its job stores it while it waits to open."""
+        return {
+            "position": self.position,
+            "action": self.action,
+            "named": self.named,
+            "principal_id": self.principal,
+            "pattern": str(self.decision.pattern),
+            "reason": self.decision.reason,
+            "policy_version": self.decision.policy,
+            "parameters": dict(self.parameters),
+        }
 
     @property
     def claimed_for(self) -> timedelta:

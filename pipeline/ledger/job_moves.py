@@ -28,7 +28,9 @@ from pipeline.states import (
 )
 from pipeline.tables import attempts, jobs, steps
 
-WAITS_NO_MORE: Mapping[str, None] = dict.fromkeys(("rung_until", "wait", "waits_for", "lacks", "expires_at"))
+WAITS_NO_MORE: Mapping[str, None] = dict.fromkeys(
+    ("rung_until", "wait", "waits_for", "lacks", "waiting_step", "expires_at")
+)
 
 # Step states that a replay reopens. A run never does: a late call must not undo a refusal, unless it had its effect.
 _REPLAYED = (StepState.REFUSED, StepState.FAILED, StepState.SKIPPED)
@@ -42,6 +44,7 @@ class JobColumns(TypedDict, total=False):
     wait: Wait
     waits_for: str | ColumnElement[str | None] | None
     lacks: list[str] | None
+    waiting_step: Mapping[str, Any] | None
     expires_at: ColumnElement[datetime] | ColumnElement[datetime | None]
     runs_spent: int
     revocation_id: str | None

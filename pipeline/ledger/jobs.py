@@ -179,8 +179,11 @@ def park(
     expires_in: timedelta,
     reason: str,
     lacks: Sequence[str] = (),
+    step: Mapping[str, Any] | None = None,
 ) -> JobState | None:
     """Park a running job; a job told to stop is cancelled instead. *lacks*: the scopes that a consent must grant.
+
+    *step*: the step it waits to open (`Intent.unopened`).
 
     With *due_in* before *expires_in*, a job that waits for the same thing as before keeps its earlier expiry: checking
     again does not prolong the wait. For an upstream, the due time is a place in its line and may lie behind the expiry.
@@ -199,6 +202,7 @@ def park(
         wait=wait,
         waits_for=waits_for,
         lacks=list(lacks) or None,
+        waiting_step=step,
         due_at=due_at,
         expires_at=expires_at,
         reason=reason,

@@ -105,6 +105,7 @@ def _wait_for(connection: Connection, intent: Intent, held: Row[Any], now: datet
         due_in=_look_again_in(connection, held.step_id, now),
         expires_in=ONCE_EXPIRES,
         reason=reason,
+        step=intent.unopened,
     )
     if not waited:  # one record per wait, however often it looks again
         record_intent(

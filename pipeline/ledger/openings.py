@@ -225,6 +225,7 @@ def _await_consent(connection: Connection, intent: Intent, needs: NeedsConsent, 
         expires_in=intent.consent_wait,
         reason=reason,
         lacks=needs.missing_scopes,
+        step=intent.unopened,
     )
     record_intent(
         connection, intent, "job.parked", id=f"{intent.attempt}.parked", at=now, outcome="waiting", reason=reason

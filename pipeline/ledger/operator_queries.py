@@ -30,6 +30,7 @@ from pipeline.ledger import tenant_views
 from pipeline.ledger.forgotten import no_delivery, no_job
 from pipeline.ledger.indexed import TROUBLED
 from pipeline.ledger.paging import EVERY, Record, rows_of
+from pipeline.ledger.tenant_views import EVERY_TENANT
 from pipeline.revocation.tables import compensations, revocation_pages, revocations
 from pipeline.schedules.changes import CODE
 from pipeline.tables import deliveries, heartbeats, jobs, schedules, steps, workflow_settings
@@ -101,7 +102,7 @@ def all_installations(connection: Connection) -> list[Record]:
 
 def any_account(connection: Connection, id: str) -> Record:
     """Return an account by its id, or by `tenant/connection/principal`. Raises BadInput."""
-    return _found(tenant_views.account(connection, None, id), id, what="account", listed_by="accounts list")
+    return _found(tenant_views.account(connection, EVERY_TENANT, id), id, what="account", listed_by="accounts list")
 
 
 def fitting_connection(connection: Connection, tenant: str, name: str) -> ProviderConnection:
@@ -163,7 +164,7 @@ def all_workflow_settings(connection: Connection, tenant: str | None) -> list[Re
 
 def any_delivery(connection: Connection, id: str) -> Record:
     """Return a delivery with its body and the ids of its jobs. Raises BadInput."""
-    found = tenant_views.delivery(connection, None, id)
+    found = tenant_views.delivery(connection, EVERY_TENANT, id)
     if found is None:
         raise no_delivery(connection, id)
     return found

@@ -19,6 +19,7 @@ from identity.sql.sequence import lock_shared
 from pipeline import revocation
 from pipeline.ledger import tenant_views
 from pipeline.ledger.paging import Record
+from pipeline.ledger.tenant_views import Tenants
 from pipeline.model import Bell
 from pipeline.revocation.narrowing import narrow_account
 from pipeline.revocation.tables import revocations
@@ -76,7 +77,7 @@ def job_before(connection: Connection, asked: Asked) -> Made | None:
     return (
         None
         if made is None
-        else Made(id=made, repeated=True, row=tenant_views.job(connection, asked.caller.tenant, made))
+        else Made(id=made, repeated=True, row=tenant_views.job(connection, Tenants.of(asked.caller.tenant), made))
     )
 
 
@@ -122,7 +123,7 @@ def change_job(connection: Connection, asked: Asked, change: Callable[[Connectio
     before = _by_key_before(connection, asked)
     keep_in(connection, asked.caller, asked.now)
     rung = change(connection) if before is None else ()
-    row = tenant_views.job(connection, asked.caller.tenant, asked.id)
+    row = tenant_views.job(connection, Tenants.of(asked.caller.tenant), asked.id)
     return Changed(row=row, bells=tuple(rung))
 
 
@@ -158,11 +159,11 @@ def once(
     make: Callable[[], tuple[Bell, ...]],
     *,
     exists: Any,
-    look: Callable[[Connection, str, str], Record | None],
+    look: Callable[[Connection, Tenants, str], Record | None],
 ) -> Made:
     """Make the object once. Return it with its row, read in this transaction because a later read could fail."""
     made = _made(connection, asked, make, exists=exists)
-    return replace(made, row=look(connection, asked.caller.tenant, made.id))
+    return replace(made, row=look(connection, Tenants.of(asked.caller.tenant), made.id))
 
 
 def _made(connection: Connection, asked: Asked, make: Callable[[], tuple[Bell, ...]], *, exists: Any) -> Made:

@@ -8,8 +8,10 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from pipeline.approvals.signed_answer import SignedAnswer
+from pipeline.ledger.approval_views import approval
 from pipeline.ledger.votes import Channel, Link, NotCounted, Vote, vote
 from pipeline.model import DeliveryOutcome
+from pipeline.states import ApprovalState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,4 +50,6 @@ def count(connection: Connection, tenant: str, answer: SignedAnswer, *, through:
     if isinstance(counted, NotCounted):
         return Answered(outcome=DeliveryOutcome.REFUSED, reason=counted.reason, told=counted.reason)
     reason = f"{principal} answered approval {answer.approval}, which is {counted.state}"
+    if counted.state is ApprovalState.OPEN and (view := approval(connection, answer.approval)) is not None:
+        reason += "".join(f"; {need.rule}: {need.said_yes} of {need.quorum} said yes" for need in view.needs)
     return Answered(outcome=DeliveryOutcome.ACCEPTED, reason=reason, told=reason)

@@ -1,17 +1,18 @@
 """Reads of one tenant's rows, as pages or single rows, one mapping each. Pages are newest first, except schedules.
 
-Shared by the console, the API and the command line. Every function takes the tenant and finds nothing of another; None
-is for readers who may see every tenant. Nothing here reads a sealed column.
+Shared by the console, the API and the command line. A page is of one tenant and shows nothing of another; None is for
+readers who may see every tenant. A single row is found only among its reader's `Tenants`. Nothing here reads a sealed
+column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, Table, exists, false, func, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, Table, exists, false, func, or_, select, true
 
 from identity.accounts.states import is_account
 from identity.model import AccountState
@@ -31,6 +32,25 @@ _DELIVERY = [column for column in deliveries.c if column.name != "body"]
 _REVOCATION = [column for column in revocations.c if column.name not in ("calls", "receipt", "signature")]
 _WHOM = (principals.c.name.label("principal"), principals.c.kind.label("kind"))
 _SCHEDULE = select(schedules).where(schedules.c.removed_at.is_(None))
+
+
+@dataclass(frozen=True)
+class Tenants:
+    """The tenants among whose rows a reader may look. With `ids` None, every tenant's and the platform's."""
+
+    ids: frozenset[str] | None
+
+    @classmethod
+    def of(cls, *ids: str) -> Tenants:
+        return cls(frozenset(ids))
+
+    def among(self, table: Table) -> ColumnElement[bool]:
+        """Return the condition that a row of *table* is of these tenants."""
+        return true() if self.ids is None else table.c.tenant_id.in_(sorted(self.ids))
+
+
+#: For operators only: a test of the house keeps it out of the web.
+EVERY_TENANT = Tenants(None)
 #: The connected accounts, each with its principal and its grant, without sealed columns.
 ACCOUNTS = (
     select(
@@ -101,9 +121,9 @@ def _claimed(connection: Connection, state: str) -> list[str]:
     return [row.id for row in connection.execute(found) if row.state == state]
 
 
-def job(connection: Connection, tenant: str | None, id: str, *, agent: str | None = None) -> Record | None:
+def job(connection: Connection, tenants: Tenants, id: str, *, agent: str | None = None) -> Record | None:
     """Return one job with its steps in order, each with its principal and attempts."""
-    which = _of(jobs, tenant, jobs.c.id == id)
+    which = (jobs.c.id == id) & tenants.among(jobs)
     if agent is not None:
         which &= jobs.c.agent_id == agent
     found = _one(connection, select(jobs).where(which))
@@ -181,9 +201,9 @@ def accounts_by_whom(
     return rows_of(connection, _usable(usable).where(*wanted).order_by(*in_order).limit(limit))
 
 
-def account(connection: Connection, tenant: str | None, id: str) -> Record | None:
+def account(connection: Connection, tenants: Tenants, id: str) -> Record | None:
     """Return one connected account, by its id or by `tenant/connection/principal`."""
-    return _one(connection, ACCOUNTS.where(_of(accounts, tenant, is_account(id))))
+    return _one(connection, ACCOUNTS.where(is_account(id), tenants.among(accounts)))
 
 
 def deliveries_page(
@@ -214,9 +234,9 @@ def deliveries_page(
     return page_of(connection, statement, turn, at=deliveries.c.received_at, id=deliveries.c.id, also=also)
 
 
-def delivery(connection: Connection, tenant: str | None, id: str) -> Record | None:
+def delivery(connection: Connection, tenants: Tenants, id: str) -> Record | None:
     """Return one delivery with its body, and the ids of its jobs."""
-    found = _one(connection, select(deliveries).where(_of(deliveries, tenant, deliveries.c.id == id)))
+    found = _one(connection, select(deliveries).where(deliveries.c.id == id, tenants.among(deliveries)))
     if found is None:
         return None
     started = connection.execute(select(jobs.c.id).where(jobs.c.delivery_id == id).order_by(jobs.c.id))
@@ -250,9 +270,9 @@ def stuck_among(connection: Connection, ids: Collection[str]) -> frozenset[str]:
     return frozenset(connection.execute(STUCK.where(withdrawals.c.revocation_id.in_(ids))).scalars())
 
 
-def revocation(connection: Connection, tenant: str | None, id: str) -> Record | None:
+def revocation(connection: Connection, tenants: Tenants, id: str) -> Record | None:
     """Return one revocation, with its receipt once it is quiesced."""
-    return _one(connection, select(revocations).where(_of(revocations, tenant, revocations.c.id == id)))
+    return _one(connection, select(revocations).where(revocations.c.id == id, tenants.among(revocations)))
 
 
 def schedules_page(connection: Connection, tenant: str | None, turn: Turn) -> Page:
@@ -264,7 +284,8 @@ def schedules_page(connection: Connection, tenant: str | None, turn: Turn) -> Pa
 
 
 def schedule(connection: Connection, tenant: str | None, id: str) -> Record | None:
-    return _one(connection, _SCHEDULE.where(_of(schedules, tenant, schedules.c.id == id)))
+    named = _SCHEDULE.where(schedules.c.id == id)
+    return _one(connection, named if tenant is None else named.where(schedules.c.tenant_id == tenant))
 
 
 def connections_page(connection: Connection, tenant: str | None, turn: Turn) -> Page:
@@ -286,10 +307,6 @@ def connections_page(connection: Connection, tenant: str | None, turn: Turn) -> 
 def _between(at: Column[Any], since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
     """Return conditions for the interval [since, until) of the column a list is ordered by: its index ends there."""
     return [*([] if since is None else [at >= since]), *([] if until is None else [at < until])]
-
-
-def _of(table: Table, tenant: str | None, which: ColumnElement[bool]) -> ColumnElement[bool]:
-    return which if tenant is None else which & (table.c.tenant_id == tenant)
 
 
 def _one(connection: Connection, statement: Select[Any]) -> Record | None:

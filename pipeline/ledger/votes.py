@@ -21,7 +21,8 @@ from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.batches import in_batches
 from pipeline.ledger.approval_bars import barred, user_scope
 from pipeline.ledger.approval_ends import WANTED, WITH_JOBS, end, end_if_over
-from pipeline.ledger.approvals import NO, YES, is_met, said_yes
+from pipeline.ledger.approval_needs import is_met
+from pipeline.ledger.approvals import NO, YES, said_yes
 from pipeline.ledger.clock import NOW
 from pipeline.states import ApprovalState
 

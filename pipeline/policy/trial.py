@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Row, or_, select
+from sqlalchemy import Connection, RowMapping, or_, select
 
 from identity.agents.api_keys import Caller, executors
 from identity.capability.audiences import of_connection
@@ -21,10 +21,12 @@ from identity.model import AccessPattern
 from identity.money import MOST, Money
 from identity.policy.decision import Decision, Denied, decide
 from identity.policy.rules import Policy, Question, Trigger
+from identity.sql.columns import is_one
 from pipeline.action import Action
 from pipeline.authoring.uses import SERVICE, USER, Who
 from pipeline.execution.entitlement import prohibition
 from pipeline.policy.question import KINDS, question_of, question_of_declaration
+from pipeline.states import JobState
 from pipeline.tables import jobs, steps
 from pipeline.workflow import Registry, Workflow
 
@@ -106,20 +108,33 @@ def tool_cases(connection: Connection, workflows: Registry, tenant: str, *, now:
 
 
 def stored_cases(connection: Connection, workflows: Registry, tenant: str, *, since: datetime) -> Iterator[Case | None]:
-    """Yield the tenant's steps begun since then, as today's code declares them; None for one it does not know."""
+    """Yield the tenant's steps that wait to open, and those begun since then, as today's code declares them.
+
+    Yields None for a step that today's code does not know.
+    """
     takers = takers_of(connection, workflows, tenant)
-    columns = (steps.c.job_id, steps.c.position, steps.c.action, steps.c.named, steps.c.parameters)
+    of_job = (jobs.c.id, jobs.c.workflow, jobs.c.agent_id, jobs.c.triggered_by, jobs.c.user_id)
+    of_tenant = jobs.c.tenant_id == tenant
+    waiting = set()
+    parked = select(*of_job, jobs.c.waiting_step).where(
+        of_tenant, is_one(jobs.c.state, JobState.WAITING), jobs.c.waiting_step.is_not(None)
+    )
+    with connection.execute(parked.execution_options(yield_per=500)).mappings() as rows:
+        for job in rows:
+            step = job["waiting_step"]
+            waiting.add((job["id"], step["position"]))
+            yield _case_of(workflows, takers, job, step)
     # A job that ended before *since* has no later steps, so its steps are not read.
     lately = or_(jobs.c.finished_at.is_(None), jobs.c.finished_at >= since)
-    found = (
-        select(*columns, jobs.c.workflow, jobs.c.agent_id, jobs.c.triggered_by, jobs.c.user_id)
+    begun = (
+        select(*of_job, steps.c.position, steps.c.action, steps.c.named, steps.c.parameters)
         .join(jobs, jobs.c.id == steps.c.job_id)
-        .where(jobs.c.tenant_id == tenant, lately, steps.c.opened_at >= since, steps.c.action != "run.sleep")
-        .execution_options(yield_per=500)
+        .where(of_tenant, lately, steps.c.opened_at >= since, steps.c.action != "run.sleep")
     )
-    with connection.execute(found) as rows:
+    with connection.execute(begun.execution_options(yield_per=500)).mappings() as rows:
         for row in rows:
-            yield _of_step(workflows, takers, row)
+            if (row["id"], row["position"]) not in waiting:
+                yield _case_of(workflows, takers, row, row)
 
 
 def takers_of(connection: Connection, workflows: Registry, tenant: str) -> dict[str, Audience]:
@@ -133,26 +148,28 @@ def takers_of(connection: Connection, workflows: Registry, tenant: str) -> dict[
     return found
 
 
-def _of_step(workflows: Registry, takers: Mapping[str, Audience], row: Row[*tuple[Any, ...]]) -> Case | None:
-    workflow = workflows.find(row.workflow)
+def _case_of(
+    workflows: Registry, takers: Mapping[str, Audience], job: RowMapping, step: Mapping[Any, Any]
+) -> Case | None:
+    workflow = workflows.find(job["workflow"])
     declared = workflow.uses if workflow is not None else {}
-    action = next((one for one in declared if one.action_name() == row.action), None)
+    action = next((one for one in declared if one.action_name() == step["action"]), None)
     if workflow is None or action is None:
         return None
     try:
-        filled = action.model_validate(row.parameters)
+        filled = action.model_validate(step["parameters"])
         question = question_of(
             workflow,
             filled,
-            agent=row.agent_id,
-            named=NAMED[row.named],
-            triggered=row.triggered_by is not None,
-            has_user=row.user_id is not None,
+            agent=job["agent_id"],
+            named=NAMED[step["named"]],
+            triggered=job["triggered_by"] is not None,
+            has_user=job["user_id"] is not None,
         )
     except (ValidationError, BadInput):  # its parameters, or the amount computed from them
         return None
     why_not = prohibition(filled, takers.get(filled.facts.provider))
-    return Case(where=f"job {row.job_id} step {row.position}", question=question, no_capability=why_not)
+    return Case(where=f"job {job['id']} step {step['position']}", question=question, no_capability=why_not)
 
 
 def compare(cases: Iterable[Case | None], before: Policy, after: Policy) -> Trial:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any
@@ -26,7 +27,7 @@ from pipeline.action import (
     judge_status,
     retry_after,
 )
-from pipeline.approvals.shown import Shown, in_lines
+from pipeline.approvals.shown import Shown, in_lines, quorums
 from pipeline.approvals.signed_answer import APPROVE, DENY, carried
 from pipeline.throttle.limits import EndpointClass, Per
 from tasks.actions.answers import parse
@@ -158,7 +159,7 @@ class AskApproval(_Posts):
 
     def request(self, call: Call) -> Request:
         shown = self.shown.document
-        lines = in_lines(shown)
+        lines = _lines(shown)
         whole = "\n".join(lines)
         end = f"No answer by {self.expires_at} is a no."
         blocks: list[dict[str, Any]] = [{"type": "section", "text": _plain(whole[:LONGEST_SECTION])}]
@@ -194,7 +195,7 @@ class EndQuestion(SlackAction[Message]):
     outcome: Annotated[str, Field(min_length=1, max_length=LONGEST_SECTION)]  # plain text
 
     def request(self, call: Call) -> Request:
-        lines = in_lines(self.shown.document)
+        lines = _lines(self.shown.document)
         blocks: list[dict[str, Any]] = [
             {"type": "section", "text": _plain("\n".join(lines)[:LONGEST_SECTION])},
             {"type": "context", "elements": [_plain(self.outcome)]},
@@ -211,6 +212,10 @@ class EndQuestion(SlackAction[Message]):
 
     def external_id(self, result: Message) -> str:
         return f"{result.channel}:{result.ts}"
+
+
+def _lines(shown: Mapping[str, Any]) -> list[str]:
+    return [*in_lines(shown), *quorums(shown)]
 
 
 def _button(text: str, action: str, value: str, style: str) -> dict[str, Any]:

@@ -105,8 +105,8 @@ class AgentsApi:
         """From here on, *rate* requests a minute."""
         self._quota = Quota(rate, None)
 
-    def spend(self, key: str) -> Spent:
-        return self._quota.spend(key)
+    def spend(self, key: str, own: int | None = None) -> Spent:
+        return self._quota.spend(key, own)
 
     def _authority(self) -> Authority:
         issuer = Issuer(self.database, self.house.vault, url=BASE, clock=self.now)

@@ -9,11 +9,14 @@ import pytest
 from sqlalchemy import select
 from werkzeug.routing import Rule
 
+from deploy.cli.rates import Limit
 from identity.agents.api_keys import Role, revoke_key
 from identity.agents.tables import api_keys
+from identity.audit import Act
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret
+from pipeline.desk.rates import limit_agent, limit_key
 from tests.api.agents_api import AgentsApi
 from tests.ledgers import MOSTLY_SQLITE
 from webhooks.api.access import NEEDS, ROLES, May
@@ -207,3 +210,42 @@ def test_whoever_asks_too_often_is_told_when_to_ask_again(sqlite_api: AgentsApi)
     assert (answer.status_code, answer.json["type"]) == (429, "urn:aswhom:problem:too-many-requests")
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
     assert answer.headers["RateLimit"].startswith('"requests";r=0;')
+
+
+def test_a_key_may_have_a_rate_of_its_own(sqlite_api: AgentsApi) -> None:
+    key, other = sqlite_api.key(), sqlite_api.key()
+    _limit(sqlite_api, limit_key, _id(sqlite_api, key), 2)
+    assert [_policy(sqlite_api, key) for _ in range(3)] == [(200, "q=2"), (200, "q=2"), (429, "q=2")]
+    assert _policy(sqlite_api, other) == (200, "q=10000")
+    _limit(sqlite_api, limit_key, _id(sqlite_api, key), None)
+    assert _policy(sqlite_api, key) == (200, "q=10000")
+
+
+def test_all_keys_of_an_agent_with_a_rate_have_one_quota(sqlite_api: AgentsApi) -> None:
+    """Whatever the setting says of each key, and beside the rate that one of them has."""
+    keys = [sqlite_api.key(agent="crowd") for _ in range(4)]
+    _limit(sqlite_api, limit_agent, "acme.crowd", 4)
+    _limit(sqlite_api, limit_key, _id(sqlite_api, keys[0]), 1)
+    sqlite_api.limit(1)
+    assert [_policy(sqlite_api, keys[0]) for _ in range(3)] == [(200, "q=1"), (429, "q=1"), (429, "q=1")]
+    asked = [_policy(sqlite_api, key) for key in keys[1:] for _ in range(2)]
+    assert asked == [(200, "q=4")] * 3 + [(429, "q=4")] * 3
+    answer = sqlite_api.ask("GET", "/v1/tools", key=keys[3])
+    assert answer.json["detail"].startswith("All keys of this agent together may make 4 requests a minute.")
+    assert _policy(sqlite_api, sqlite_api.key()) == (200, "q=1"), "another agent's"
+
+
+def _limit(api: AgentsApi, limit: Limit, id: str, rate: int | None) -> None:
+    act = Act(audit_id=api.house.ids("aud"), by="test", now=api.now())
+    api.database.write(lambda c: limit(c, id, rate, act))
+
+
+def _id(api: AgentsApi, key: Secret) -> str:
+    whose = select(api_keys.c.id).where(api_keys.c.secret_sha256 == key.fingerprint())
+    return str(api.database.read(lambda c: c.execute(whose).scalar_one()))
+
+
+def _policy(api: AgentsApi, key: Secret) -> tuple[int, str]:
+    """The status of one request, and the quota that it is told of."""
+    answer = api.ask("GET", "/v1/tools", key=key)
+    return answer.status_code, answer.headers["RateLimit-Policy"].split(";")[1]

@@ -27,6 +27,7 @@ from identity.tables import installations, provider_connections
 from pipeline.desk import jobs as desk
 from pipeline.ledger import tenant_views
 from pipeline.ledger.intents import Ended
+from pipeline.ledger.tenant_views import Tenants
 from pipeline.tables import jobs
 from tests.api.agents_api import BASE, AgentsApi
 from tests.ledger.acts import open_
@@ -198,7 +199,7 @@ def test_what_a_provider_said_stands_letter_by_letter_in_its_quotation(ours: str
 def test_an_error_is_what_was_not_done_and_nothing_else(sqlite_api: AgentsApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models read an error as that nothing was done, and call again."""
     job = told(call(sqlite_api, "github__Say", text="hello"))["job"]
-    row = sqlite_api.requests.read(lambda c: there(tenant_views.job(c, "acme", job)))
+    row = sqlite_api.requests.read(lambda c: there(tenant_views.job(c, Tenants.of("acme"), job)))
     answer = shapes.tool_answer(row, sqlite_api.workflows)
     errors = set()
     for outcome in Outcome:

@@ -16,6 +16,7 @@ from tests.bench import (
     console,
     jobs,
     keepalive,
+    lost,
     policy,
     revoke,
     step,
@@ -28,6 +29,7 @@ from tests.bench.surroundings import describe
 
 MEASUREMENTS: dict[str, Callable[[Ground, int], Sheet]] = {
     "accept": accept.measure,
+    "lost": lost.measure,
     "jobs": jobs.measure,
     "step": step.measure,
     "revoke": revoke.measure,

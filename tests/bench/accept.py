@@ -12,6 +12,7 @@ from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import KINDS, Ground, Ledger, Processes, listed, processor_time
 from tests.bench.load import Load, deliveries, send
 from tests.servers.process import free_port
+from tests.servers.valkey import Valkey
 
 CONNECTIONS = (16, 64)
 WARM = 1.5  # seconds that are not measured: connections are opened and statements prepared
@@ -65,9 +66,10 @@ def measure(ground: Ground, rounds: int) -> Sheet:
             ledger.receive("http://127.0.0.1:1")
             count = f"{number} process{'es' if number > 1 else ''}"
             peer = f"Flask + Celery, {count}"
-            webs.append(_peer(processes, ledger, peer))
-            webs.append(_web(processes, ledger, peer))
-            webs.append(_peer(processes, ledger, f"Flask that only verifies, {count}", app="bare", peer=peer))
+            webs.append(peer_on(processes, ledger, ground.broker, peer))
+            webs.append(web_on(processes, ledger, ground.broker, peer))
+            bare = f"Flask that only verifies, {count}"
+            webs.append(peer_on(processes, ledger, ground.broker, bare, app="bare", peer=peer))
         for web in webs:
             web.warm(connections=CONNECTIONS[-1])
         for number in range(rounds):
@@ -85,7 +87,7 @@ def measure(ground: Ground, rounds: int) -> Sheet:
                 here = f"{web.name}, {CONNECTIONS[-1]} connections" if web.ledger is not None else None
                 _add(sheet, f"{web.name}, no broker", web.load(AWAY, connections=CONNECTIONS[-1]), peer=here)
         ground.broker.restart()
-    sheet.notes.append("No worker runs. The peer has no ledger: what its broker loses is lost.")
+    sheet.notes.append("No worker runs. The peer has no ledger: what its broker loses is lost (see *lost*).")
     return sheet
 
 
@@ -105,22 +107,24 @@ def _add(sheet: Sheet, name: str, load: Load, *, peer: str | None) -> None:
         sheet.add(f"{name}, refused or unanswered", load.refused + load.unanswered, "")
 
 
-def _web(processes: Processes, ledger: Ledger, peer: str) -> Web:
+def web_on(processes: Processes, ledger: Ledger, broker: Valkey, peer: str) -> Web:
+    """Start the web process of the Procfile."""
     port = free_port()
-    environment = ledger.environment(ASWHOM_LISTEN=f"127.0.0.1:{port}")
+    environment = ledger.environment(ASWHOM_LISTEN=f"127.0.0.1:{port}", ASWHOM_BROKER_URL=broker.url)
     pid = processes.serve(listed("web").command, environment, f"http://127.0.0.1:{port}/readyz")
-    servers = {"the web": pid, BROKER: ledger.ground.broker.pid}
+    servers = {"the web": pid, BROKER: broker.pid}
     if ledger.kind == "PostgreSQL":
         servers["the database"] = ledger.ground.cluster.pid
     return Web(name=f"Aswhom, {ledger.kind}", port=port, servers=servers, peer=peer, ledger=ledger)
 
 
-def _peer(processes: Processes, ledger: Ledger, name: str, *, app: str = "app", peer: str | None = None) -> Web:
-    """An application of `tests.bench.peer`, under the very Gunicorn settings of *ledger*'s web process."""
+def peer_on(
+    processes: Processes, ledger: Ledger, broker: Valkey, name: str, *, app: str = "app", peer: str | None = None
+) -> Web:
+    """Start an application of `tests.bench.peer`, under the very Gunicorn settings of *ledger*'s web process."""
     port = free_port()
-    broker = ledger.ground.broker.url
-    environment = ledger.environment(ASWHOM_LISTEN=f"127.0.0.1:{port}", PEER_BROKER_URL=broker)
+    environment = ledger.environment(ASWHOM_LISTEN=f"127.0.0.1:{port}", PEER_BROKER_URL=broker.url)
     command = [word.replace("deploy.wsgi:app", f"tests.bench.peer:{app}") for word in listed("web").command]
     pid = processes.serve(command, environment, f"http://127.0.0.1:{port}/")
-    servers = {"the web": pid, BROKER: ledger.ground.broker.pid}
+    servers = {"the web": pid, BROKER: broker.pid}
     return Web(name=name, port=port, servers=servers, peer=peer, app=app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -195,6 +196,13 @@ class Processes:
 
         wait_until(answers, process=process, log=log)  # other processes start beside it
         return process.pid
+
+    def kill(self, pid: int) -> None:
+        """kill -9 a process of these, and its children."""
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        for each in (pid, *children):
+            with suppress(ProcessLookupError):  # a child that saw its parent go
+                os.kill(each, signal.SIGKILL)
 
     def end(self) -> None:
         for process in self._running:

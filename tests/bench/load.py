@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from tests.bench.ground import TENANTS, WEBHOOK_KEY
 
+TOKEN = 32  # characters, each delivery's own: its id and its text
 PADDING = "x" * 9_850  # to 10 kB in all: a pull_request event of GitHub's has some 8 kB to 25 kB
 
 
@@ -22,6 +23,7 @@ class Load:
 
     seconds: float
     accepted: list[float] = field(default_factory=list)  # seconds from the request's first byte to the answer's last
+    tokens: list[str] = field(default_factory=list)  # of the accepted: by which what became of each is found
     refused: int = 0  # answered otherwise, or not at all
     unanswered: int = 0  # still waiting at the end
     processor: dict[str, float] = field(default_factory=dict)  # seconds of it that each server took meanwhile
@@ -35,13 +37,14 @@ def deliveries(number: int, port: int) -> list[bytes]:
     """Whole requests, every body its own, signed, in turn from each of the tenants' installations."""
     made = []
     for index in range(number):
-        text = f"{secrets.token_hex(8)} {PADDING}"
-        document = {"author": "1001", "text": text[:16], "body": text, "installation": {"id": index % TENANTS}}
+        token = secrets.token_hex(TOKEN // 2)
+        text = f"{token} {PADDING}"
+        document = {"author": "1001", "text": token, "body": text, "installation": {"id": index % TENANTS}}
         body = json.dumps(document).encode()
         signature = hmac.digest(WEBHOOK_KEY.encode(), body, "sha256").hex()
         head = (
             f"POST /webhooks/github/gh HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-            f"X-GitHub-Event: pull_request\r\nX-GitHub-Delivery: {secrets.token_hex(16)}\r\n"
+            f"X-GitHub-Event: pull_request\r\nX-GitHub-Delivery: {token}\r\n"
             f"X-Hub-Signature-256: sha256={signature}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         made.append(head.encode() + body)
@@ -64,6 +67,7 @@ def send(requests: list[bytes], port: int, *, connections: int, seconds: float, 
                 continue
             if outcome:
                 load.accepted.append(time.perf_counter() - connection.sent)
+                load.tokens.append(connection.token)
             else:
                 load.refused += 1
             connection.next(left)
@@ -85,6 +89,7 @@ class _Connection:
         self._socket: socket.socket | None = None
         self._answer = b""
         self.sent = 0.0
+        self.token = ""
 
     def next(self, left: Iterator[bytes]) -> None:
         """Send the next request, if there is one."""
@@ -93,6 +98,7 @@ class _Connection:
             self.close()
             return
         self._answer, self.sent = b"", time.perf_counter()
+        self.token = request.partition(b"X-GitHub-Delivery: ")[2][:TOKEN].decode()
         if self._socket is None:
             self._socket = socket.create_connection(("127.0.0.1", self._port))
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -161,6 +161,17 @@ def test_a_tenants_people_act_on_nothing_of_another_tenant(sqlite_console: Conso
     assert case.row.state == "open"
 
 
+def test_a_page_that_forgets_to_check_shows_no_strangers_row(
+    sqlite_console: ConsoleApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console, ids = sqlite_console, sqlite_console.fill()
+    monkeypatch.setattr("webhooks.console.access.check", lambda tenant: None)
+    acme, globex = console.at(Role.OWNER, "acme"), console.at(Role.OWNER, "globex")
+    for page in (f"jobs/{ids['waiting']}", f"deliveries/{ids['delivery']}", f"accounts/{ids['account']}"):
+        assert acme.client.get(f"/console/{page}").status_code == 200, page
+        assert globex.client.get(f"/console/{page}").status_code == 404, page
+
+
 def test_a_role_of_one_tenant_is_none_of_another(sqlite_console: ConsoleApp) -> None:
     """An auditor of everything who is operator of acme may act in acme alone."""
     console = sqlite_console

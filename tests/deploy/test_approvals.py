@@ -10,13 +10,17 @@ from sqlalchemy import update
 from deploy.cli.policy import answered
 from deploy.installation import Installation
 from deploy.settings import load
+from identity.model import AccountState
+from identity.tables import accounts
 from pipeline.approvals.tables import approvals
 from pipeline.ledger.approval_views import approvals_of_job
+from pipeline.ledger.intents import Ended
 from pipeline.ledger.job_moves import move_job
+from pipeline.ledger.openings import open_attempt
 from pipeline.states import JobState
 from tests.deploy.conftest import Cli
 from tests.ledger.approval_case import SHOWN, ApprovalCase
-from tests.ledger.house import House
+from tests.ledger.house import AS_ADA, House, intent_of
 
 
 @pytest.fixture
@@ -31,17 +35,18 @@ def approval(cli: Cli) -> str:
 
 
 def test_a_step_that_waits_for_its_approval_is_explained(cli: Cli, approval: str) -> None:
-    """It has not begun, so no step is stored; and its decision is the one that somebody has to judge now."""
+    """It has not begun, so it has no row; and its decision is the one that somebody has to judge now."""
     (row,) = cli.json("approvals", "list")
     (answer,) = cli.json("policy", "explain", row["job"], "1")
-    assert (answer["step"], answer["action"]) == (1, "stripe.Refund")
-    assert answer["decision"] == f"as service, service: it waits for approval {approval}"
-    assert answer["because"] == [
-        SHOWN["why"],
+    assert (answer["step"], answer["action"]) == (1, "github.Say")
+    assert answer["decision"] == "as user ada, delegated: not begun yet"
+    assert answer["because"][-4:] == [
+        AS_ADA.reason,
+        "the tenant had no policy of its own",
         "the policy's rule 'four eyes' wants 1 of acme.ada, acme.bob, acme.carol to say yes",
-        "by version 0 of the tenant's policy",
+        f"github.Say waits for approval {approval}",
     ]
-    assert "step 1, stripe.Refund: as service" in cli("policy", "explain", row["job"]).output
+    assert "step 1, github.Say: as user ada" in cli("policy", "explain", row["job"]).output
     assert "no step 2" in cli.json("policy", "explain", row["job"], "2", code=1)["message"]
 
 
@@ -52,6 +57,20 @@ def test_who_approved_a_step_is_said_of_its_job(cli: Cli, approval: str) -> None
         (view,) = at.read(lambda c: approvals_of_job(c, row["job"]))
     assert answered([view], {"position": 1}) == [f"approval {approval}: acme.bob said yes"]
     assert answered([view], {"position": 2}) == []
+
+
+def test_a_step_that_waits_for_a_consent_is_explained(cli: Cli) -> None:
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        house = House(at.ledger)
+        house.build()
+        job = house.claim(house.job())
+        dead = update(accounts).where(accounts.c.principal_id == "acme.ada").values(state=AccountState.NEEDS_RECONNECT)
+        house.database.write(lambda c: c.execute(dead).rowcount)
+        opened = house.database.write(partial(open_attempt, intent=intent_of(house, job)))
+        assert isinstance(opened, Ended)
+    (answer,) = cli.json("policy", "explain", job.id)
+    assert (answer["step"], answer["decision"]) == (1, "as user ada, delegated: not begun yet")
+    assert answer["because"][-1].startswith("github.Say needs the consent of acme.ada")
 
 
 def test_an_approval_is_listed_shown_and_answered_as_somebody(cli: Cli, approval: str) -> None:

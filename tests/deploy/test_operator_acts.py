@@ -244,6 +244,12 @@ def _of_tenants_rules(act: Acts) -> None:
         "https://i.example/k",
     )
     act("api-keys", "trust", *agent, *issuer, kind="workload.trusted")
+    for group, id, kind in (
+        ("tenants", "acme", "tenant"),
+        ("agents", "acme.bot", "agent"),
+        ("api-keys", made["id"], "api_key"),
+    ):
+        act(group, "limit", id, "100", kind=f"{kind}.limited")
     act("api-keys", "revoke", made["id"], "--yes", kind="api_key.revoked")
     act("console", "link", kind="console.link_made")
     role = act("console", "allow", "owner", "--value", "ada@acme.example", kind="console.allowed")

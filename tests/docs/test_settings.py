@@ -28,6 +28,7 @@ DEFAULTS = {row[0].strip("`"): row[1] for row in rows(DOCUMENT)}
 ELSEWHERE: dict[str, tuple[type[Any], str]] = {
     "max_body": (WebSettings, "max_body"),
     "api_rate": (WebSettings, "api_rate"),
+    "webhook_tenant_rate": (WebSettings, "webhook_tenant_rate"),
     "send_within": (StepSettings, "send_within"),
     "call_deadline": (StepSettings, "call_deadline"),
     "step_attempts": (StepSettings, "attempts"),
@@ -72,7 +73,6 @@ IN_WORDS = {
     "base_url",
     "web_processes",
     "webhook_rate",
-    "webhook_tenant_rate",
     "workflows",
     "workflows_dir",
     "allow_hosts",

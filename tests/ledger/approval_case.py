@@ -46,6 +46,7 @@ SHOWN: dict[str, Any] = {
     "step": 1,
     "why": "named by the workflow: user-triggered, write",
     "through": "stripe-eu, https://api.stripe.example",
+    "request_sha256": "d1" * 32,
 }
 
 
@@ -59,6 +60,7 @@ ON_A_PAGE = (
     "<dt>On behalf of</dt><dd>ada</dd>",
     "agent billing in refund",
     "<dt>Why as them</dt><dd>named by the workflow: user-triggered, write</dd>",
+    f"<dt>SHA-256 of the request</dt><dd><code>{'d1' * 32}</code></dd>",
     "<pre>ch_1</pre>",
     "&lt;script&gt;",
     "<pre>90000</pre>",

@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 
 from identity.audit import Act
 from identity.audit.tables import audit
+from identity.digests import json_digest
 from identity.model import Scope, ScopeKind
 from identity.policy.rules import ApprovalNeed
 from identity.sql.sequence import next_number
@@ -26,7 +27,7 @@ from pipeline.ledger.job_moves import move_job
 from pipeline.ledger.replay import replay
 from pipeline.ledger.votes import Counted, NotCounted
 from pipeline.policy.change import put_in_force
-from pipeline.states import ApprovalState, JobState, Wait
+from pipeline.states import ApprovalState, JobState, Purpose, Wait
 from tests.ledger.acts import until_awaited
 from tests.ledger.approval_case import FOUR_EYES, HOUR, POLICY, ApprovalCase
 from tests.ledger.house import House, intent_of
@@ -49,8 +50,10 @@ def test_a_step_parks_until_the_answer_that_decides_and_opens_with_it(case: Appr
     assert isinstance(asked, Ended)
     waiting = case.house.row(case.job.id)
     assert (waiting.state, waiting.wait, waiting.waits_for) == ("waiting", "approval", f"approval:{case.row.id}")
+    assert waiting.waiting_step == case.intent().unopened
     assert case.say("acme.bob") == Counted(state=ApprovalState.APPROVED)
-    assert case.house.row(case.job.id).state == JobState.QUEUED
+    queued = case.house.row(case.job.id)
+    assert (queued.state, queued.waiting_step) == (JobState.QUEUED, None)
     case.again()
     given = case.ask()
     assert given == Approved(id=case.row.id, by=("acme.bob",))
@@ -67,7 +70,7 @@ def test_a_step_parks_until_the_answer_that_decides_and_opens_with_it(case: Appr
 
 def test_the_audit_alone_says_what_was_asked_of_whom_and_of_what(case: ApprovalCase) -> None:
     """Of an approval that nobody answers, an export of the audit has nothing but this."""
-    case.ask()
+    case.ask(shown={"amount": "5 EUR", "request_sha256": "as it is sent"})
     row, intent = case.row, case.intent()
     (told,) = case.house.database.read(lambda c: c.execute(select(audit).where(audit.c.kind == "approval.asked")).all())
     assert (told.agent_id, told.principal_id, told.on_behalf_of) == (case.job.agent, intent.principal, "acme.ada")
@@ -75,6 +78,7 @@ def test_the_audit_alone_says_what_was_asked_of_whom_and_of_what(case: ApprovalC
         "approval": row.id,
         "position": row.position,
         "request_hash": row.request_hash,
+        "request_sha256": "as it is sent",
         "digest": row.digest,
         "policy": row.policy_version,
         "needs": row.needs,
@@ -105,6 +109,35 @@ def test_an_approval_opens_no_other_step_and_no_other_request(case: ApprovalCase
     intent = intent_of(case.house, strange, decision=case.decision, approval=given)
     assert isinstance(case.house.database.write(partial(openings.open_attempt, intent=intent)), ApprovalMoved)
     assert isinstance(case.open(approval=given), Opened)
+
+
+def test_an_approval_opens_no_call_that_is_written_otherwise_than_it_was_when_asked(case: ApprovalCase) -> None:
+    shown = {"amount": "5 EUR", "request_sha256": "as asked"}
+    case.ask(shown=shown)
+    case.say("acme.bob")
+    case.again()
+    given = case.ask(shown=shown)
+    assert isinstance(given, Approved)
+    assert isinstance(case.open(approval=given, request_sha256="another"), ApprovalMoved)
+    assert isinstance(case.open(approval=given), ApprovalMoved)
+    assert confirmed(case, approval=given, request_sha256="a search's own", purpose=Purpose.PROBE)
+    assert isinstance(case.open(approval=given, request_sha256="as asked"), Opened)
+
+
+def test_what_is_sent_changed_so_the_approval_is_void_and_asked_for_anew(case: ApprovalCase) -> None:
+    case.ask(shown={"amount": "5 EUR", "request_sha256": "as asked"})
+    first = case.row.id
+    case.say("acme.bob")
+    case.again()
+    assert isinstance(case.ask(shown={"amount": "5 EUR", "request_sha256": "another"}), Ended)
+    assert case.row.id != first
+
+
+def test_an_approver_is_shown_who_else_has_to_say_yes_and_their_digest_covers_it(case: ApprovalCase) -> None:
+    case.ask()
+    named = [{"rule": "four eyes", "quorum": 1, "approvers": ["ada", "bob", "carol"]}]
+    assert case.row.shown["needs"] == named
+    assert case.row.digest == json_digest(case.row.shown)
 
 
 def test_a_quorum_of_two_needs_two_people_and_each_rule_its_own(house: House) -> None:

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Connection, func, select, update
 from sqlalchemy.exc import IntegrityError
 
+from identity.audit import Act
 from identity.audit.tables import audit
 from identity.connections.installations import add_installation, remove_installation
 from identity.connections.registry import add_connection, get_connection
@@ -19,9 +20,11 @@ from identity.errors import BadInput, Unavailable
 from identity.model import AccountState
 from identity.tables import accounts, installations, provider_connections
 from pipeline.approvals.signed_answer import SignedAnswer
+from pipeline.desk.rates import limit_tenant
 from pipeline.intake import Intake
 from pipeline.ledger.delivery_tenant import DeliveryTenant, whose_delivery
-from pipeline.model import Acceptance, DeliveryOutcome
+from pipeline.model import Acceptance, DeliveryOutcome, RatedTenant
+from pipeline.rated_tenants import KEPT
 from pipeline.revocation.signal import Asks, People, Signal
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
@@ -94,9 +97,23 @@ def test_the_tenant_is_the_installations_never_the_bodys(house: House) -> None:
 
 
 def test_whose_a_delivery_is_can_be_asked_before_it_is_accepted(house: House) -> None:
-    intake = Intake(house.database, house.vault, house.ids, clock=lambda: datetime.now(UTC))
-    assert intake.tenant_of("gh", "installation-acme") == "acme"
-    assert intake.tenant_of("gh", "nobody's") is None
+    times = [0.0]
+    now = datetime.now(UTC)
+    intake = Intake(house.database, house.vault, house.ids, clock=lambda: now, monotonic=lambda: times[0])
+
+    def whose(installation: str, owner: str | None = None) -> RatedTenant | None:
+        return intake.rated_tenant("gh", installation, None, owner=owner)
+
+    assert whose("installation-acme") == RatedTenant(id="acme")
+    assert whose("installation-acme", owner="globex") == RatedTenant(id="globex"), "its own connection's"
+    assert whose("nobody's") is None
+    act = Act(audit_id=house.ids("aud"), by="test", now=now)
+    house.database.write(lambda c: limit_tenant(c, "acme", 9000, act))
+    house.database.write(lambda c: add_installation(c, owner="gh", external_id="nobody's", tenant="acme", now=now))
+    assert whose("nobody's") == RatedTenant(id="acme", rate=9000), "a new installation counts at once"
+    assert whose("installation-acme") == RatedTenant(id="acme")
+    times[0] += KEPT
+    assert whose("installation-acme") == RatedTenant(id="acme", rate=9000)
 
 
 def test_a_workspace_that_is_listed_counts_before_its_organization(house: House) -> None:

@@ -68,6 +68,12 @@ class Payments(Paying):
     def __init__(self, system: InProcessSystem) -> None:
         super().__init__(system)
 
+    def deploy(self, module: str) -> Payments:
+        """The workflows of *module*, on the same ledger, in a worker that was started anew."""
+        settings = self.system.runtime.settings
+        system = InProcessSystem(self.sandbox, settings.database.url, workflows=(module,), base_url=settings.base_url)
+        return Payments(system)
+
     def stolen(self, path: str = "/pay") -> dict[str, str]:
         """The last request that carried a token to such a path, token and all."""
         heard: list[dict[str, str]] = self.sandbox.read("invoices", "wire")

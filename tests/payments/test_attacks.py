@@ -109,6 +109,32 @@ def test_an_invoice_whose_vendor_raises_it_after_the_yes_is_not_paid_at_either_p
     assert [(one["invoice"], one["amount"]) for one in payments.movements()] == [(LARGE, "49000.00")]
 
 
+def test_a_release_that_writes_another_request_does_not_send_it_on_the_yes_to_the_one_before(
+    payments: Payments,
+) -> None:
+    """Action and parameters are as approved: only the bytes on the wire would differ."""
+    payments.ask(LARGE)
+    payments.system.settle()
+    first = asked(payments.system)
+    assert payments.answer(by="grace").status_code == 200
+    deployed = payments.deploy("tests.payments.next_release")
+    (job,) = deployed.system.settle()
+    assert (job.wait, payments.movements()) == ("approval", [])
+    voided = payments.system.runtime.database.read(lambda c: approval(c, first.id))
+    assert voided is not None
+    assert (voided.state, voided.reason) == (ApprovalState.VOID, "what would be done changed")
+    again = asked(payments.system)
+    assert again.shown["parameters"] == first.shown["parameters"]
+    assert again.shown["request_sha256"] != first.shown["request_sha256"]
+    assert deployed.answer(by="grace").status_code == 200
+    deployed.system.settle()
+    (_, pay) = payments.capabilities()
+    assert pay.request_sha256 == again.shown["request_sha256"]
+    assert payments.stolen("?notify=vendor")["target"] == f"/v1/invoices/{LARGE}/pay?notify=vendor"
+    assert [one["invoice"] for one in payments.movements()] == [LARGE]
+    deployed.system.close()
+
+
 def test_a_yes_under_a_looser_policy_pays_nothing_under_a_tighter_one(payments: Payments) -> None:
     payments.ask(LARGE)
     payments.system.settle()

@@ -40,7 +40,7 @@ from identity.scopes import remember_stop, revoke_scope
 from identity.sql.sequence import lock_exclusive, next_number
 from pipeline.db.database import Database
 from pipeline.ledger import waits
-from pipeline.ledger.intents import Approved, Opened
+from pipeline.ledger.intents import Approved, Opened, OpenOutcome
 from pipeline.ledger.job_moves import move_job
 from pipeline.ledger.replay import replay
 from pipeline.ledger.votes import Counted
@@ -56,11 +56,21 @@ from tests.servers.postgres import Emptied
 APPROVERS = ("acme.erin", "acme.carol", "acme.bob", "acme.dave")  # first those of whom most may turn out
 PEOPLE = ("acme.ada", *APPROVERS, "globex.bob")  # ada asks
 TWO = ApprovalNeed(rule="two", quorum=2, approvers=frozenset({"acme.ada", *APPROVERS}), expires_in=HOUR)
-REQUESTS = st.sampled_from([0, 0, 0, 1])  # mostly the same: otherwise nothing is ever approved to the end
+# mostly the same: otherwise nothing is ever approved to the end; 2 has the parameters of 0, written as other bytes
+REQUESTS = st.sampled_from([0, 0, 0, 0, 1, 2])
+NEEDS = [{"rule": "two", "quorum": 2, "approvers": ["ada", "bob", "carol", "dave", "erin"]}]
 
 
 def shown(request: int) -> dict[str, Any]:
-    return {"amount": f"{request} EUR"}
+    return {"amount": f"{request % 2} EUR", "request_sha256": f"bytes {request}"}
+
+
+def hash_of(request: int) -> str:
+    return f"hash {request % 2}"
+
+
+def digest_of(request: int) -> str:
+    return json_digest({**shown(request), "needs": NEEDS})
 
 
 @dataclass
@@ -118,7 +128,7 @@ class Approvals(RuleBasedStateMachine):
     def _run(self, request: int) -> None:
         if self.state() == JobState.QUEUED:
             self.case.again()
-        asked = self.case.ask(request_hash=f"hash {request}", shown=shown(request))
+        asked = self.case.ask(request_hash=hash_of(request), shown=shown(request))
         if isinstance(asked, Approved):
             self.given.append(asked)
         if self.state() == JobState.WAITING:
@@ -132,10 +142,10 @@ class Approvals(RuleBasedStateMachine):
 
     def _answer(self, who: str, *, yes: bool, saw: int | None) -> None:
         row = self.case.row
-        digest = row.digest if saw is None else json_digest(shown(saw))
+        digest = row.digest if saw is None else digest_of(saw)
         if isinstance(self.case.say(who, yes=yes, digest=digest), Counted):
             question = self.questions[row.id]
-            assert digest == json_digest(shown(question.request)), "an answer to something else counted"
+            assert digest == digest_of(question.request), "an answer to something else counted"
             if who in question.said:
                 assert question.said[who] == yes, "an answer was taken back"
                 return
@@ -160,7 +170,7 @@ class Approvals(RuleBasedStateMachine):
         """A run comes to the step with all that was ever given, and has no token for as long as they last."""
         lease = replace(self.case.intent().lease, after_generation=1)
         for approval in self.given:
-            outcome = self.case.open(step="step_1", request_hash=f"hash {request}", approval=approval, lease=lease)
+            outcome = self._open(approval, request, lease=lease)
             assert not isinstance(outcome, Opened)
         self.pass_time()
 
@@ -226,11 +236,16 @@ class Approvals(RuleBasedStateMachine):
             return
         self.events += 1
         if self.events % 3 == 0:
-            for approval, request in itertools.product(reversed(self.given), (1, 0)):
+            for approval, request in itertools.product(reversed(self.given), (2, 1, 0)):
                 self._try(approval, request)
 
+    def _open(self, approval: Approved, request: int, **more: Any) -> OpenOutcome:
+        sha256 = shown(request)["request_sha256"]
+        hashes = {"request_hash": hash_of(request), "request_sha256": sha256}
+        return self.case.open(step="step_1", approval=approval, **hashes, **more)
+
     def _try(self, approval: Approved, request: int) -> None:
-        outcome = self.case.open(step="step_1", request_hash=f"hash {request}", approval=approval)
+        outcome = self._open(approval, request)
         if not isinstance(outcome, Opened):
             return
         question = self.questions[approval.id]

@@ -21,23 +21,26 @@ unixsocket {directory}/valkey.sock
 unixsocketperm 700
 requirepass {password}
 dir {directory}
+maxmemory-policy noeviction
+"""
+_KEPT = """\
 save ""
 appendonly yes
 appendfsync everysec
-maxmemory-policy noeviction
 """
 
 
 class Valkey:
-    """One server and its data; the port stays the same over restarts."""
+    """One server and its data; the port stays the same over restarts. Without *aof* it takes its default snapshots."""
 
-    def __init__(self, directory: Path, *, replica_of: "Valkey | None" = None) -> None:
+    def __init__(self, directory: Path, *, replica_of: "Valkey | None" = None, aof: bool = True) -> None:
         self.directory = directory
         self.log = directory / "valkey.log"
         # Should the port pass to someone else's server while ours is down, that one is not talked to by mistake.
         self.password: str = replica_of.password if replica_of else secrets.token_hex(16)
         self.port = free_port()
         self._primary = replica_of
+        self._aof = aof
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -71,7 +74,7 @@ class Valkey:
     def start(self) -> None:
         for _ in range(5):
             configuration = self.directory / "valkey.conf"
-            text = _CONFIGURATION.format(**vars(self))
+            text = _CONFIGURATION.format(**vars(self)) + (_KEPT if self._aof else "")
             if self._primary is not None:
                 text += f"replicaof 127.0.0.1 {self._primary.port}\nmasterauth {self.password}\n"
             configuration.write_text(text)
@@ -128,10 +131,10 @@ class Valkey:
 
 
 @contextmanager
-def valkey() -> Iterator[Valkey]:
+def valkey(*, aof: bool = True) -> Iterator[Valkey]:
     """A running server in a directory of its own (a short one: a socket's path has at most 107 bytes)."""
     directory = Path(tempfile.mkdtemp(prefix="aswhom-valkey-"))
-    server = Valkey(directory)
+    server = Valkey(directory, aof=aof)
     try:
         server.start()
         yield server

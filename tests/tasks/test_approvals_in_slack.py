@@ -128,12 +128,16 @@ def test_two_people_approve_by_button_and_the_thread_says_so(chat: Chat) -> None
         "Set an opportunity's stage (salesforce.UpdateOpportunity)",
         "as ada (user, delegated)",
         "amount = 12000",
+        "started by a delivery",
+        "needs 2 of bob, carol to say yes, by the rule four eyes",
+        f"SHA-256 of the request: {view(chat).shown['request_sha256']}",
     ):
         assert said in whole["text"]
     yes = chat.buttons()["aswhom.approve"]
     assert chat.press(BOB, yes).outcome == "accepted"
     assert view(chat).state is ApprovalState.OPEN
-    assert chat.hook.told == [f"Your answer counts: acme.bob answered approval {view(chat).id}, which is open."]
+    counts = f"Your answer counts: acme.bob answered approval {view(chat).id}, which is open"
+    assert chat.hook.told == [f"{counts}; four eyes: 1 of 2 said yes."]
     pressed = chat.press(CAROL, yes)
     assert (pressed.outcome, view(chat).state) == ("accepted", ApprovalState.APPROVED)
     (job,) = [one for one in chat.system.jobs() if one.id == view(chat).job]

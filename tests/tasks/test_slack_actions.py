@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from identity.digests import json_digest
 from pipeline.action import Call, Recovery, Response, UnreadableAnswer, Verdict
-from pipeline.approvals.shown import Actor, Shown, in_lines
+from pipeline.approvals.shown import Actor, Shown, Wanted, in_lines
 from tasks.actions import slack
 from tests.tasks.published import SlackDocument
 
@@ -169,6 +169,25 @@ def test_the_buttons_of_a_question_carry_the_digest_of_what_it_shows(call: Call)
     assert set(carried.values()) == {f"apr_0123456789abcdef:{json_digest(SHOWN.document)}"}
     lower = ASK.model_copy(update={"shown": SHOWN.model_copy(update={"amount": "9 EUR"})})
     assert blocks_of(lower, call)[2]["elements"][0]["value"] not in carried.values()
+
+
+def test_a_question_says_who_started_it_and_how_many_of_whom_have_to_say_yes(call: Call) -> None:
+    four_eyes = Wanted(rule="four eyes", quorum=2, approvers=("bob", "carol", "dave"))
+    shown = SHOWN.model_copy(
+        update={"started_by": "grace (github:7)", "request_sha256": "d" * 64, "needs": (four_eyes,)}
+    )
+    section, _, _ = blocks_of(ASK.model_copy(update={"shown": shown}), call)
+    added = set(section["text"]["text"].splitlines()) - set(in_lines(SHOWN.document))
+    assert added == {
+        "started by grace (github:7)",
+        f"SHA-256 of the request: {'d' * 64}",
+        "needs 2 of bob, carol, dave to say yes, by the rule four eyes",
+    }
+
+
+def test_a_question_that_was_asked_before_it_said_all_of_that_keeps_its_digest(call: Call) -> None:
+    """Its buttons are in a channel, and its once key holds the parameters that it was asked with."""
+    assert SHOWN.document.keys().isdisjoint({"through", "started_by", "request_sha256", "needs"})
 
 
 def test_a_question_that_is_decided_has_no_buttons(call: Call, answer: Answer, slack_document: SlackDocument) -> None:

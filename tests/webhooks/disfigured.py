@@ -40,6 +40,17 @@ def bodies(draw: st.DrawFn, *documents: Mapping[str, Any]) -> str:
     return json.dumps(copy(draw(st.sampled_from(documents))))
 
 
+@st.composite
+def headers(draw: st.DrawFn, genuine: Mapping[str, str], texts: st.SearchStrategy[str]) -> list[tuple[str, str]]:
+    """The lines of *genuine* headers, each of them as it is, missing, any text, or there twice."""
+    lines = []
+    for name, value in genuine.items():
+        text, kept = draw(texts), draw(st.integers(0, 16))
+        beside = [[(name, value), (name, text)], [(name, text), (name, value)], [(name, value)] * 2]
+        lines += draw(st.sampled_from([[(name, value)], [], [(name, text)], [(name, value[:kept] + text)], *beside]))
+    return lines
+
+
 def assert_sound(reading: Reading) -> None:
     """A declared refusal, or a delivery that has its id and says nothing that a ledger cannot hold."""
     match reading:

@@ -12,7 +12,7 @@ from typing import Any
 from identity.errors import Unavailable
 from identity.model import AccessPattern
 from identity.secret import Secret
-from pipeline.model import Acceptance, Bell, DeliveryOutcome, SignedDelivery
+from pipeline.model import Acceptance, Bell, DeliveryOutcome, RatedTenant, SignedDelivery
 from pipeline.run import Run
 from pipeline.workflow import Event, Match, NoConfig, Registry, Trigger, workflow
 from webhooks.sources.reading import Fault, Reading, Refusal
@@ -52,16 +52,19 @@ class MemoryLedger:
     lacking: tuple[str, ...] = ()  # workflows that are on and not installed
     accepted: list[tuple[SignedDelivery, Acceptance]] = field(default_factory=list)
     nobodys: set[str] = field(default_factory=set)  # installations
+    rates: dict[str, int] = field(default_factory=dict)  # of tenants, their own
     began: float = 0.0  # since when the last one's sender waited
 
     def connection_secrets(self, connection: str) -> Secrets | None:
         return self.connections.get(connection)
 
-    def tenant_of(self, connection: str, installation: str | None, workspace: str | None = None) -> str | None:
-        owner = self.connections[connection].tenant
-        if installation in self.nobodys:
+    def rated_tenant(
+        self, connection: str, installation: str | None, workspace: str | None, *, owner: str | None
+    ) -> RatedTenant | None:
+        tenant = owner or (f"tenant-of-{installation}" if installation else None)
+        if tenant is None or (owner is None and installation in self.nobodys):
             return None
-        return owner or (f"tenant-of-{installation}" if installation else None)
+        return RatedTenant(id=tenant, rate=self.rates.get(tenant))
 
     def usages(self, delivery: SignedDelivery, workflows: Registry) -> Sequence[str]:
         return [usage for of in workflows.usages(delivery.source, delivery.event).values() for usage in of]

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import entry_points
-from urllib.parse import urlencode
 
 import pytest
 from sqlalchemy import Connection, select
@@ -27,58 +23,15 @@ from pipeline.workflow import Registry
 from tests.ledger.house import House
 from tests.servers import shared_data
 from tests.webhooks import published
-from tests.webhooks.parts import (
-    FORM,
-    JSON,
-    NOW,
-    SECRET,
-    MemoryRing,
-    delivery_for,
-    github_headers,
-    linear_headers,
-    lower,
-    slack_headers,
-)
+from tests.webhooks.parts import NOW, SECRET, MemoryRing
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
-from webhooks.sources import SOURCES
-from webhooks.sources.reading import Reading, Received
+from webhooks.sources.reading import Received
 from webhooks.stored_deliveries import reconsider
 
 SENDERS = ("github", "slack", "linear")  # each by a connection of its name
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sent:
-    source: str
-    body: bytes
-    headers: Mapping[str, str]
-    content_type: str = JSON
-    at: datetime = NOW
-
-    @property
-    def reading(self) -> Reading:
-        headers = lower(dict(self.headers), content_type=self.content_type)
-        return SOURCES[self.source].read(headers, self.body, (Secret(SECRET),), self.at)
-
-
-def everything() -> Iterator[Sent]:
-    """As their senders would send it."""
-    for example in published.github():
-        headers = github_headers(example.body, event=example.event, delivery=delivery_for(example.body))
-        yield Sent(source="github", body=example.body, headers=headers)
-    for path in published.slack():
-        body, content_type = path.read_bytes(), FORM if path.suffix == ".form" else JSON
-        if content_type == JSON and not path.name.startswith(("event_callback", "url_verification")):
-            body, content_type = urlencode({"payload": body.decode()}).encode(), FORM
-        yield Sent(source="slack", body=body, headers=slack_headers(body), content_type=content_type)
-    for path in published.linear():
-        body = path.read_bytes()
-        at = datetime.fromtimestamp(json.loads(body)["webhookTimestamp"] / 1000, UTC)
-        headers = linear_headers(body, delivery=delivery_for(body))
-        yield Sent(source="linear", body=body, headers=headers, at=at)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +44,7 @@ def house(database: Database, workflows: Registry) -> House:
     """One connection a sender, and every installation that the payloads name is acme's, who has all switched on."""
     built = House(database)
     built.build()
-    named = {(one.source, one.reading.installation) for one in everything() if isinstance(one.reading, Received)}
+    named = {(one.source, one.reading.installation) for one in published.sent() if isinstance(one.reading, Received)}
 
     def furnish(c: Connection) -> None:
         gh = get_connection(c, "gh")
@@ -118,7 +71,7 @@ def test_every_published_payload_is_answered_stored_whole_and_explained(house: H
     intake = Intake(house.database, house.vault, house.ids, clock=lambda: now)
     settings = WebSettings(base_url="https://aswhom.example")
     client = create_app(settings, intake, workflows, MemoryRing(), clock=lambda: now).test_client()
-    sent = list(everything())
+    sent = list(published.sent())
     for one in sent:
         now = one.at
         answer = client.post(

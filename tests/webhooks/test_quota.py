@@ -32,6 +32,18 @@ def test_two_processes_count_together(valkey: Valkey) -> None:
     assert 1 <= spent[-1].resets_in <= 60
 
 
+def test_what_is_not_told_how_much_remains_is_counted_all_the_same(valkey: Valkey) -> None:
+    who = caller()
+    with valkey.client() as client:
+        quota = Quota(3, SharedCounts(client, prefix="t:"))
+        assert [quota.refusal(who) for _ in range(2)] == [None, None]
+        assert quota.spend(who).remaining == 0
+        over = quota.refusal(who)
+        assert over is not None
+        assert (over.allowed, over.limit, over.remaining) == (False, 3, 0)
+        assert quota.refusal(who, 5) is None, "a rate of its own begins a count of its own"
+
+
 def test_keys_have_quotas_of_their_own(valkey: Valkey) -> None:
     with valkey.client() as client:
         quota = Quota(1, SharedCounts(client, prefix="t:"))

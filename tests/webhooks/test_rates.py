@@ -78,6 +78,16 @@ def test_a_tenants_rate_counts_all_its_connections_and_nobody_elses(two: MemoryL
     assert [post(web, f"d-{number}", opened(number)).status_code for number in (3, 3, 4)] == [202, 429, 202]
 
 
+def test_a_tenants_own_rate_replaces_the_settings(two: MemoryLedger) -> None:
+    two.rates = {"tenant-of-1": 3, "tenant-of-2": 1}
+    web = client(two, tenant=2)
+    sent = {one: [post(web, f"d-{one}-{n}", opened(one)[:-1] + b',"n":%d}' % n) for n in range(4)] for one in (1, 2, 3)}
+    taken = {one: [answer.status_code for answer in answers].count(202) for one, answers in sent.items()}
+    assert taken == {1: 3, 2: 1, 3: 2}
+    assert sent[1][-1].json is not None
+    assert sent[1][-1].json["detail"].startswith("This tenant takes 3 deliveries a minute.")
+
+
 def test_what_a_noisy_tenant_may_not_send_uses_up_nothing_of_those_who_share_its_connection(two: MemoryLedger) -> None:
     web = client(two, connection=3, tenant=2)
     noisy = [post(web, f"d-{number}", opened(42)[:-1] + b',"n":%d}' % number) for number in range(6)]

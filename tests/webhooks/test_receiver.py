@@ -9,7 +9,6 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -41,7 +40,7 @@ from tests.webhooks.parts import (
     slack_headers,
 )
 from webhooks.app import create_app
-from webhooks.quota import Rates, Spent
+from webhooks.quota import Quota, Rates, Spent
 from webhooks.settings import WebSettings
 
 OPENED = b'{"action":"opened","issue":{"number":7},"installation":{"id":42}}'
@@ -261,15 +260,14 @@ class _Arriving(io.BytesIO):
         return super().readinto(buffer)
 
 
-@dataclass
-class _Counting:
+class _Counting(Quota):
     """A count of deliveries that a Redis may keep waiting; when it was asked."""
 
     at: float = 0.0
 
-    def spend(self, key: str) -> Spent:
+    def refusal(self, key: str, own: int | None = None) -> Spent | None:
         self.at = time.monotonic()
-        return Spent(allowed=True, limit=9, remaining=8, resets_in=1)
+        return super().refusal(key, own)
 
 
 @pytest.mark.parametrize("kind", ["slack", "github"])
@@ -280,7 +278,7 @@ def test_a_sender_waits_since_its_request_arrived_and_only_where_no_person_does_
 
     GitHub has ten seconds, and bodies of megabytes, which come slowly over a slow line.
     """
-    counting = _Counting()
+    counting = _Counting(9, None)
     settings = WebSettings(base_url="https://aswhom.example")
     rates = Rates(connection=counting)
     app = create_app(settings, ledger, registry(), MemoryRing(), rates=rates, clock=lambda: NOW)

@@ -55,19 +55,9 @@ def _content(reading: Received) -> Content:
     return Content(document=reading.document, installation=reading.installation, workspace=reading.workspace)
 
 
-def _as_sent(path: Path) -> tuple[bytes, str]:
-    """A published request's body and content type."""
-    body = path.read_bytes()
-    if path.suffix == ".form":
-        return body, FORM
-    if not path.name.startswith(("event_callback", "url_verification")):  # interactivity comes as a form
-        return urlencode({"payload": body.decode()}).encode(), FORM
-    return body, JSON
-
-
 @pytest.mark.parametrize("path", published.slack(), ids=lambda path: path.name)
 def test_every_published_request_is_received_and_none_is_with_a_byte_lost_or_a_bit_flipped(path: Path) -> None:
-    body, content_type = _as_sent(path)
+    body, content_type = published.as_slack_sends(path)
     reading = _read(body, content_type=content_type)
     if path.name.startswith("url_verification"):
         assert isinstance(reading, Challenge)
@@ -151,7 +141,7 @@ def test_in_a_shared_channel_it_is_the_installations_and_never_the_workspaces_of
     outer = {path.name: json.loads(path.read_bytes()) for path in published.slack() if "event_callback" in path.name}
     of_others = [name for name, body in outer.items() if body["team_id"] == "T_SOURCE"]
     assert len(of_others) == 6
-    found = {path.name: _as_sent(path) for path in published.slack()}
+    found = {path.name: published.as_slack_sends(path) for path in published.slack()}
     for name in of_others:
         assert _where(*found[name]) == ("T_INSTALLED", None)
     assert _where(*found["event_callback.member_left_channel.3.json"]) == ("E333", None), "T222 is a stranger's"
@@ -179,7 +169,7 @@ def test_a_press_is_of_the_workspace_whose_message_it_is_and_not_of_whoever_pres
 
 def test_an_app_of_a_whole_organization_is_the_organizations_before_it_is_its_workspaces() -> None:
     shared_data.folder()
-    found = {path.name: _as_sent(path) for path in published.slack()}
+    found = {path.name: published.as_slack_sends(path) for path in published.slack()}
     for kind in ("app_mention.3", "app_mention.5", "message.1", "app_home_opened.1"):
         assert _where(*found[f"event_callback.{kind}.json"]) == ("E111", "T111")
     team = {"id": "T1", "enterprise_id": "E1"}

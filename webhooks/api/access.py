@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
@@ -94,8 +94,9 @@ def guard(
     def let_in() -> None:
         g.request_id = ids("req")
         g.caller = who = _authenticated(requests, clock())
-        g.spent = spent = quota.spend(who.key)
-        spent.check(f"This key may make {spent.limit} requests a minute. Send the next after Retry-After.")
+        for whose, spent in _spent(quota, who):
+            g.spent = min(spent, g.get("spent", spent), key=lambda one: one.remaining)
+            spent.check(f"{whose} may make {spent.limit} requests a minute. Send the next after Retry-After.")
         needed = NEEDS.get((request.endpoint or "").rpartition(".")[2])
         if needed is None or needed not in ROLES[who.role]:
             detail = f"A key of role {who.role} may not {needed or 'do this'}. Use one whose role allows it."
@@ -161,6 +162,17 @@ def _authenticated(requests: Requests, now: datetime) -> Caller:
         log.warning("key refused", extra=what)
         raise refused(who)
     return who
+
+
+def _spent(quota: Counts, who: Caller) -> Iterator[tuple[str, Spent]]:
+    """Count a request of the key, and of its agent if that has a rate, which all its keys share.
+
+    The key's comes first: a request over it must not use up what other keys of the agent share.
+    """
+    if who.api_rate is not None or who.agent_rate is None:
+        yield "This key", quota.spend(who.key, who.api_rate)
+    if who.agent_rate is not None:
+        yield "All keys of this agent together", quota.spend(f"agent:{who.agent}", who.agent_rate)
 
 
 def _read_query() -> None:

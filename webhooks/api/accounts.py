@@ -15,6 +15,7 @@ from pipeline.accounts.health import health, healths
 from pipeline.accounts.invitations import Invitations
 from pipeline.ledger import tenant_views
 from pipeline.ledger.paging import Place
+from pipeline.ledger.tenant_views import Tenants
 from pipeline.requests import Keyed, Requests
 from pipeline.workflow import Registry
 from webhooks.api import shapes
@@ -73,7 +74,7 @@ def account_operations(
         who = caller()
 
         def read(c: Connection) -> AccountOut | None:
-            row = tenant_views.account(c, who.tenant, path.id)
+            row = tenant_views.account(c, Tenants.of(who.tenant), path.id)
             return None if row is None else shapes.account(row, health(c, workflows, row))
 
         found = requests.read(read)

@@ -6,6 +6,7 @@ from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 
 from pipeline.ledger import tenant_views
+from pipeline.ledger.tenant_views import Tenants
 from pipeline.requests import Requests
 from webhooks.api.access import caller
 from webhooks.api.answers import answer, answer_page
@@ -25,7 +26,7 @@ def delivery_operations(pages: APIBlueprint, requests: Requests) -> None:
     def show_delivery(path: OnePath) -> Response:
         """Show one delivery, with the ids of its jobs."""
         who = caller()
-        row = requests.read(lambda c: tenant_views.delivery(c, who.tenant, path.id))
+        row = requests.read(lambda c: tenant_views.delivery(c, Tenants.of(who.tenant), path.id))
         if row is None:
             raise Problem.not_there("such delivery", listed="deliveries")
         return answer(DeliveryWithJobs.model_validate(row))

@@ -15,6 +15,7 @@ from identity.agents.identifiers import user_named
 from identity.hold import HELD_FOR_OTHERS, find_hold
 from pipeline.ledger import tenant_views
 from pipeline.ledger.paging import Page, Record
+from pipeline.ledger.tenant_views import Tenants
 from pipeline.requests import Keyed, Requests
 from pipeline.states import JobState
 from pipeline.tool_workflows import tool_of
@@ -101,7 +102,7 @@ def found_job(requests: Requests, who: Caller, id: str) -> Record:
     """Return the job if the caller may see it; a hold that keeps it waiting shows as its reason. Raises Problem."""
 
     def look(connection: Connection) -> Record | None:
-        row = tenant_views.job(connection, who.tenant, id, agent=_only(who))
+        row = tenant_views.job(connection, Tenants.of(who.tenant), id, agent=_only(who))
         return None if row is None or not _sees(who, row) else _told(connection, [row])[0]
 
     return there(requests.read(look))

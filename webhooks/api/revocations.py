@@ -13,6 +13,7 @@ from identity.model import ScopeKind
 from identity.named_scopes import scope_of_tenant
 from pipeline.ledger import tenant_views
 from pipeline.ledger.paging import Record
+from pipeline.ledger.tenant_views import Tenants
 from pipeline.requests import Keyed, Requests
 from webhooks import metrics
 from webhooks.api import shapes
@@ -68,7 +69,7 @@ def revocation_operations(
 
 
 def _found(requests: Requests, who: Caller, id: str) -> Record:
-    return _there(requests.read(lambda c: tenant_views.revocation(c, who.tenant, id)))
+    return _there(requests.read(lambda c: tenant_views.revocation(c, Tenants.of(who.tenant), id)))
 
 
 def _there(row: Record | None) -> Record:

@@ -13,6 +13,7 @@ from identity.console.roles import Role
 from identity.console.sessions import Person
 from identity.errors import BadInput
 from pipeline.ledger.paging import Record
+from pipeline.ledger.tenant_views import Tenants
 
 
 class May(StrEnum):
@@ -100,6 +101,11 @@ class Visitor:
         if self.may(need, None):
             return None
         return tuple(sorted({one.tenant for one in self.person.held if one.tenant and need in ROLES[one.role]}))
+
+    def sees(self) -> Tenants:
+        """Return the tenants they have any role at: no row of another is read for them."""
+        held = {one.tenant for one in self.person.held}
+        return Tenants(None if None in held else frozenset(tenant for tenant in held if tenant))
 
     def may_anywhere(self, need: May) -> bool:
         """True if they have the permission for at least one tenant."""

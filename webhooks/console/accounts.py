@@ -74,7 +74,7 @@ def _facts(desk: Desk, id: str) -> dict[str, Any]:
     """Return what is known of an account. Raises NotThere, NotForYou."""
 
     def read(c: Connection) -> dict[str, Any]:
-        row = facts.whole(c, seen(tenant_views.account(c, None, id)))
+        row = facts.whole(c, seen(tenant_views.account(c, visitor().sees(), id)))
         return {
             "account": row,
             "revoked": _revoked(c, row),

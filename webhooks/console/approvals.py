@@ -20,6 +20,7 @@ from pipeline.desk.telling import started_by
 from pipeline.ledger import tenant_views
 from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page, tenants_that_ask
 from pipeline.ledger.paging import STRETCH, Turn
+from pipeline.ledger.tenant_views import Tenants
 from pipeline.ledger.votes import Channel, Link, NotCounted, Vote
 from pipeline.states import ApprovalState
 from webhooks.client_address import client_address
@@ -62,7 +63,7 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/approvals/<id>", endpoint="approval")
     def show(id: str) -> BaseResponse:
         view = desk.read(lambda c: _found(c, id))
-        job = desk.read(lambda c: tenant_views.job(c, view.tenant, view.job))
+        job = desk.read(lambda c: tenant_views.job(c, Tenants.of(view.tenant), view.job))
         if job is None:
             raise NotThere
         link = _link(visitor().person)

@@ -88,7 +88,7 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
 
 def _found(c: Connection, id: str) -> Record:
     """Return the delivery with its body. Raises NotThere, NotForYou."""
-    return seen(tenant_views.delivery(c, None, id))
+    return seen(tenant_views.delivery(c, visitor().sees(), id))
 
 
 def _fates(desk: Desk, row: Record) -> tuple[tuple[Fate, ...], str]:

@@ -18,7 +18,7 @@ from pipeline.ledger.jobs import consenting
 from pipeline.ledger.paging import Record
 from pipeline.states import CUT_SHORT, ENDED, JobState, Wait
 from webhooks.console import lists
-from webhooks.console.access import seen, seen_tenant
+from webhooks.console.access import seen, seen_tenant, visitor
 from webhooks.console.parts import Desk
 from webhooks.console.timeline import timeline
 from webhooks.cursors import cursor
@@ -86,7 +86,7 @@ def job_page(desk: Desk, id: str, status: int = 200, wrong: str | None = None) -
 
 def found_job(c: Connection, id: str) -> Record:
     """Return the job with its steps if the visitor may see or act on it. Raises NotThere, NotForYou."""
-    return seen(tenant_views.job(c, None, id))
+    return seen(tenant_views.job(c, visitor().sees(), id))
 
 
 def _consents(c: Connection, job: Record) -> Account | None:

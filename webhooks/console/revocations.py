@@ -109,4 +109,4 @@ def _page_of_scope(c: Connection, row: Record) -> str | None:
 
 
 def _found(c: Connection, id: str) -> Record:
-    return seen(tenant_views.revocation(c, None, id))
+    return seen(tenant_views.revocation(c, visitor().sees(), id))

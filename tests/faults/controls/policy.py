@@ -70,8 +70,8 @@ CONTROLS = (
     Control(
         name="a key that names no holder, where a rule wants one",
         file="pipeline/ledger/approvals.py",
-        guard="if (unheld := _unheld(connection, intent)) is not None:",
-        without="if (unheld := _unheld(connection, intent)) is not None and False:",
+        guard="if (why_not := unheld(connection, intent)) is not None:",
+        without="if (why_not := unheld(connection, intent)) is not None and False:",
         test="tests/payments/test_agents_payments.py::test_a_rule_may_refuse_what_a_key_asks_for",
     ),
     Control(
@@ -245,6 +245,14 @@ CONTROLS = (
         test=f"{TEST}::test_an_approval_opens_no_other_step and sqlite",
     ),
     Control(
+        name="an approval is for one request as it is sent",
+        file=APPROVALS,
+        guard='if held is None or (intent.purpose is Purpose.CALL and held.shown.get("request_sha256") '
+        "!= intent.request_sha256):",
+        without="if held is None:",
+        test=f"{TEST}::test_an_approval_opens_no_call_that_is_written_otherwise and sqlite",
+    ),
+    Control(
         name="what is sent is what approvers were shown",
         file="pipeline/approvals/asking.py",
         guard='parameters=action.model_dump(mode="json"),',
@@ -262,6 +270,12 @@ CONTROLS = (
                 file=APPROVALS,
                 guard="approvals.c.request_hash == intent.request_hash,",
                 without="approvals.c.request_hash == approvals.c.request_hash,",
+            ),
+            Line(
+                file=APPROVALS,
+                guard='if held is None or (intent.purpose is Purpose.CALL and held.shown.get("request_sha256") '
+                "!= intent.request_sha256):",
+                without="if held is None:",
             ),
         ),
         test="tests/payments/test_paid_as_shown.py::test_hundreds_of_sequences",
@@ -297,7 +311,7 @@ CONTROLS = (
     ),
     Control(
         name="one person counts once",
-        file=APPROVALS,
+        file="pipeline/ledger/approval_needs.py",
         guard="said = set(yes)",
         without="said = set(yes) | {'acme.carol'}",
         test=f"{TEST}::test_a_quorum_of_two_needs_two_people and sqlite",
