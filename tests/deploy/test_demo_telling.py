@@ -90,7 +90,7 @@ def test_a_table_is_headed_again_once_something_else_was_said(capsys: pytest.Cap
     teller.steps([STEP])
     told = [line.split() for line in capsys.readouterr().out.splitlines() if line]
     line = ["ABCDEF", "github.Comment", "acme.ada", "delegated"]
-    because = ["attributable,", "user-triggered,", "write"]  # the heading has said the rest
+    because = ["attribution", "required,", "user-triggered,", "write"]  # the heading has said the rest
     assert told == [
         HEADING,
         [*line, "done", *because],
