@@ -208,7 +208,7 @@ def keys_under(connection: Connection, scope: Scope, *, now: datetime) -> tuple[
     owner = {ScopeKind.TENANT: api_keys.c.tenant_id, ScopeKind.AGENT: api_keys.c.agent_id}.get(scope.kind)
     if owner is None:
         return ()
-    rows = connection.execute(select(api_keys).where(owner == scope.key).order_by(api_keys.c.id)).all()
+    rows = connection.execute(_KEYS.where(owner == scope.key).order_by(api_keys.c.id)).all()
     ended = (NoCaller.REVOKED, NoCaller.EXPIRED)
     return tuple(row.id for row in rows if _caller(connection, row, now) not in ended)
 
