@@ -105,6 +105,8 @@ def add_installation(
     replace: bool,
 ) -> None:
     """Let the tenant's service act by tokens of a GitHub App installation, limited as given here."""
+    if named := next((one for one in repositories or () if "/" in one), None):
+        raise BadInput(f"--repositories takes names without their owner: {named.rpartition('/')[2]}, not {named}")
     if repositories == ():
         raise BadInput("--repositories names none: leave it out for all that the installation has")
     if permissions is not None and as_permissions(permissions) is None:

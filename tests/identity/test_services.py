@@ -231,7 +231,7 @@ def test_a_provider_is_not_asked_whose_a_revoked_token_is(store: EngineStore, ht
         world.revoke(scope)
         found = ask_whose(store, world.vault, http, PROFILES, account, now=world.clock.now)
         assert (found.life, upstream.asked) == (Life.REVOKED, [])
-        assert "was revoked at" in found.said
+        assert "was revoked since" in found.said
         upstream.say(200, {"data": {"viewer": {"id": "u-1", "displayName": "Robot"}}})
         again = service(world, Credential.STATIC, token=Secret("lin_api_2"))
         assert ask_whose(store, world.vault, http, PROFILES, again, now=world.clock.now).life is Life.ALIVE
