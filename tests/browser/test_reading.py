@@ -93,7 +93,7 @@ def test_what_an_act_did_has_the_focus_and_a_refusal_is_in_the_title(site: Conso
     owner.goes_to(f"{site.web}/console/revoke?kind=user&key=acme.ada")
     owner.tab.get_by_label("Type acme.ada").fill("acme.bob")
     owner.tab.get_by_role("button", name="Revoke now").click()
-    expect(owner.tab).to_have_title(re.compile("^Nothing is revoked · Revoke"))
+    expect(owner.tab).to_have_title(re.compile("^Nothing is revoked · Revoke user acme.ada"))
     expect(owner.tab.get_by_label("Type acme.ada")).to_be_focused()
 
 
@@ -106,6 +106,17 @@ def test_the_keyboard_keeps_its_place_when_what_it_was_at_goes_away(site: Consol
     site.console.database.write(lambda c: c.execute(ended))
     expect(link).to_have_count(0, timeout=SOON)
     expect(owner.tab.get_by_role("group", name="The jobs")).to_be_focused()
+
+
+def test_the_menu_covers_nothing_that_the_keyboard_reaches_after_it(site: ConsoleSite, owner: Person) -> None:
+    owner.goes_to(f"{site.web}/console/jobs")
+    owner.reaches("owner@acme.example")
+    owner.presses("Enter")
+    owner.presses("Tab")
+    assert owner.focused == "Sign out"
+    owner.presses("Tab")
+    assert owner.focused == "Overview"
+    expect(owner.tab.get_by_role("button", name="Sign out")).to_be_hidden()
 
 
 def test_a_change_is_announced_and_so_is_one_that_is_held(site: ConsoleSite, owner: Person) -> None:

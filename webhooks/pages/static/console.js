@@ -242,5 +242,12 @@ if (isLive) {
   held.querySelector("button").addEventListener("click", () => keepingFocus(() => show(true)));
   document.addEventListener("visibilitychange", () => { if (!document.hidden) keep(); });
 }
+
+// An open menu would cover what the keyboard reaches next.
+const menu = document.querySelector(".who");
+menu?.addEventListener("focusout", ({ relatedTarget }) => {
+  if (relatedTarget !== null && !menu.contains(relatedTarget)) menu.open = false;
+});
+
 timer = setTimeout(keep, pause);
 if (isLive && isPaused()) keep();
