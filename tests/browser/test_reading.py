@@ -159,4 +159,7 @@ def test_a_printed_receipt_has_whole_ids_and_nothing_to_press(site: ConsoleSite,
     assert owner.tab.locator("a.id").first.evaluate(whole)
     for part in ("nav", ".top input", "button"):
         expect(owner.tab.locator(part).first).to_be_hidden()
-    assert owner.tab.locator(".scroll").evaluate("it => getComputedStyle(it).overflowX") == "visible"
+    owner.tab.set_viewport_size({"width": 718, "height": 1000})  # A4 within its margins
+    for path in ("jobs", f"jobs/{site.ids['job']}", f"revocations/{site.ids['revocation']}"):
+        owner.goes_to(f"{site.web}/console/{path}")
+        assert owner.tab.evaluate(FITS), path
