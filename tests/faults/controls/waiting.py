@@ -63,14 +63,14 @@ CONTROLS = (
     ),
     Control(
         name="an outage spends no attempt",
-        file="pipeline/execution/opened_attempt.py",
-        guard="return not self.step.waited_out",
-        without="return False",
+        file="pipeline/execution/retrying.py",
+        guard="goes_on = self.waits_out is None or (self.waits_out == self.waits_for and not self.over)",
+        without="goes_on = False",
         test="tests/ledger/test_outage.py::test_a_job_that_is_alone and sqlite",
     ),
     Control(
         name="to be told that an upstream is away is no look",
-        file="pipeline/throttle/host_use.py",
+        file="pipeline/execution/host_use.py",
         guard="raise upstream_away(self._services, self._step, reason, delay=told, over=self._others_looked)",
         without="raise upstream_away(self._services, self._step, reason, delay=told, over=self._step.waited_out)",
         test="tests/ledger/test_outage_ends.py::test_to_be_told_by_a_breaker and sqlite",

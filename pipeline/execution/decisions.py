@@ -15,10 +15,9 @@ from identity.policy.rules import Policy
 from identity.principals import service_principal
 from pipeline.action import Action
 from pipeline.authoring.uses import Who
-from pipeline.execution.entitlement import prohibition
 from pipeline.execution.services import Services
 from pipeline.ledger.jobs import ClaimedJob
-from pipeline.policy.question import question_of
+from pipeline.policy.question import prohibition, question_of
 from pipeline.workflow import Workflow
 
 
