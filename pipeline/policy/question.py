@@ -9,6 +9,7 @@ from identity.capability.model import Audience
 from identity.model import PrincipalKind
 from identity.policy.rules import Question, Trigger
 from pipeline.action import Action
+from pipeline.authoring.declared_workflow import TOOL
 from pipeline.authoring.uses import SERVICE, USER, Who
 from pipeline.workflow import Workflow
 
@@ -34,6 +35,7 @@ def question_of(
         has_user=has_user,
         amount=action.money(),
         capability=facts.capability,
+        is_requested=workflow.name.startswith(TOOL),
     )
 
 
@@ -54,6 +56,7 @@ def question_of_declaration(
         named=kind,
         has_user=True,
         capability=facts.capability,
+        is_requested=workflow.name.startswith(TOOL),
     )
 
 
