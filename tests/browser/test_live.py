@@ -81,7 +81,7 @@ def test_a_click_into_a_table_stops_nothing_and_what_is_the_same_stays_where_it_
 def test_what_is_unfolded_stays_so_while_its_story_goes_on(site: ConsoleSite, owner: Person) -> None:
     job = site.console.done()
     owner.goes_to(f"{site.web}/console/jobs/{job}")
-    owner.tab.get_by_text("Result", exact=True).click()
+    owner.tab.get_by_text("Result of step 1", exact=True).click()
     site.console.database.write(
         lambda c: c.execute(update(jobs).where(jobs.c.id == job).values(state="dead", reason="something new"))
     )

@@ -52,13 +52,14 @@ SHOWN: dict[str, Any] = {
 
 # All of it, as it stands on a page whose reader has to say yes or no.
 ON_A_PAGE = (
-    "Refund a charge <code>stripe.Refund</code>",
+    "<bdi>Refund a charge</bdi> <code>stripe.Refund</code>",
     "<dd>charge ch_1</dd>",
     "900 EUR",
-    'the service <span class="tag">service</span> with the tenant’s own access, nobody’s in person, at stripe',
+    '<bdi>the service</bdi> <span class="tag">service</span> with the tenant’s own access',
+    "own access, nobody’s in person, at stripe",
     "<dt>Through</dt><dd>stripe-eu, https://api.stripe.example</dd>",
     "<dt>On behalf of</dt><dd>ada</dd>",
-    "agent billing in refund",
+    "agent <bdi>billing</bdi> in <bdi>refund</bdi>",
     "<dt>Why as them</dt><dd>named by the workflow: user-triggered, write</dd>",
     f"<dt>SHA-256 of the request</dt><dd><code>{'d1' * 32}</code></dd>",
     "<pre>ch_1</pre>",

@@ -104,7 +104,7 @@ def test_an_approver_reads_all_of_it_and_the_answer_wakes_the_job(room: Room) ->
         *ON_A_PAGE,
         asks,
         "<dt>Started by</dt><dd>",
-        "acme.ada asked for it, and whoever asks does not approve",
+        "<bdi>acme.ada</bdi> asked for it, and whoever asks does not approve",
     ):
         assert said in page.text
     assert "<script>alert" not in page.text

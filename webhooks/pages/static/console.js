@@ -33,7 +33,7 @@ function inUse(part) {
   const selected = document.getSelection();
   const focused = document.activeElement?.closest("input, textarea, select, button");
   return isFilled(part) || (focused && part.contains(focused))
-    || (selected !== null && !selected.isCollapsed && part.contains(selected.anchorNode));
+    || (selected !== null && !selected.isCollapsed && selected.containsNode(part, true));
 }
 
 /** The identity of a row or list entry: its first link or its time; of a form: its action and hidden fields. */
@@ -91,6 +91,16 @@ function saying(part) {
   copy.querySelectorAll("time").forEach((one) => { one.textContent = ""; });
   copy.querySelectorAll("details").forEach((one) => { one.open = false; });
   return copy.innerHTML;
+}
+
+/** Make a *change* without losing the keyboard's place: it may remove, hide or move the element with the focus. */
+function keepingFocus(change) {
+  const focused = document.activeElement;
+  const around = focused.parentElement?.closest("[tabindex]");
+  change();
+  if (focused.isConnected && focused.checkVisibility()) {
+    if (document.activeElement !== focused) focused.focus({ preventScroll: true });
+  } else (around?.isConnected ? around : document.querySelector("main")).focus({ preventScroll: true });
 }
 
 /** Patch in the newest response. Parts in use are held back, unless *all* are wanted. */
@@ -164,7 +174,7 @@ async function refresh() {
   if (isPaused()) return;
   failures = refused === null ? 0 : failures + 1;
   if (refused === null) {
-    show(false);
+    keepingFocus(() => show(false));
     tell(null);
   } else if (refused.certain || failures >= FAILURES) tell("Not up to date", refused.reason);
 }
@@ -229,8 +239,15 @@ if (isLive) {
     labelPausing();
     keep();
   });
-  held.querySelector("button").addEventListener("click", () => show(true));
+  held.querySelector("button").addEventListener("click", () => keepingFocus(() => show(true)));
   document.addEventListener("visibilitychange", () => { if (!document.hidden) keep(); });
 }
+
+// An open menu would cover what the keyboard reaches next.
+const menu = document.querySelector(".who");
+menu?.addEventListener("focusout", ({ relatedTarget }) => {
+  if (relatedTarget !== null && !menu.contains(relatedTarget)) menu.open = false;
+});
+
 timer = setTimeout(keep, pause);
 if (isLive && isPaused()) keep();
