@@ -141,7 +141,6 @@ class GetPull(GitHubAction[PullRequest]):
     """Read one pull request."""
 
     facts = _facts(Effect.READ, "pull_requests:read", recovery=Recovery.IDEMPOTENT)
-    result = PullRequest
 
     repo: Repo
     number: Number
@@ -171,7 +170,6 @@ class ListPulls(GitHubAction[Pulls]):
     """List a repository's pull requests, one page at a time; oldest first, unless `newest_first`."""
 
     facts = _facts(Effect.READ, "pull_requests:read", recovery=Recovery.IDEMPOTENT)
-    result = Pulls
 
     repo: Repo
     state: Literal["open", "closed", "all"] = Field(default="open", description="which of them; closed has the merged")
@@ -210,7 +208,6 @@ class Comment(GitHubAction[Made]):
     """Comment on an issue or pull request. A comment speaks for a person, so it must be attributable to one."""
 
     facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.PROBE, attribution=True, additive=True)
-    result = Made
 
     repo: Repo
     number: Number
@@ -249,7 +246,6 @@ class CreateIssue(GitHubAction[IssueMade]):
     """File an issue."""
 
     facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.PROBE, additive=True)
-    result = IssueMade
 
     repo: Repo
     title: Title
@@ -295,7 +291,6 @@ class AddLabels(GitHubAction[LabelNames]):
     """Add labels to an issue or pull request; labels already present stay."""
 
     facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.IDEMPOTENT, additive=True)
-    result = LabelNames
 
     repo: Repo
     number: Number

@@ -104,7 +104,6 @@ class GetInvoice(InvoicesAction[Invoice]):
     """Read an invoice: its vendor, its amount, and whether it is paid."""
 
     facts = _facts(Effect.READ, "invoices:read")
-    result = Invoice
 
     def request(self, call: Call) -> Request:
         return Request(method="GET", path=f"/v1/invoices/{self.id}")
@@ -137,7 +136,6 @@ class PayInvoice(_MoveMoney):
 
     facts = _facts(Effect.HIGH_RISK, "invoices:pay")
     verb = "pay"
-    result = Movement
 
 
 class RefundInvoice(_MoveMoney):
@@ -145,4 +143,3 @@ class RefundInvoice(_MoveMoney):
 
     facts = _facts(Effect.HIGH_RISK, "invoices:refund")
     verb = "refund"
-    result = Movement

@@ -94,7 +94,6 @@ class CreateIssue(LinearAction[Issue]):
     """File an issue, as a person or as the workspace."""
 
     facts = _facts(Effect.WRITE, "issues:create", recovery=Recovery.CLIENT_ID, additive=True)
-    result = Issue
 
     team_id: TeamId
     title: Title
@@ -149,7 +148,6 @@ class FindIssuesOfPull(LinearAction[TrackedIssues]):
     """
 
     facts = _facts(Effect.READ, "read", recovery=Recovery.IDEMPOTENT)
-    result = TrackedIssues
 
     pull: Annotated[
         str, Field(pattern=r"^[^\s#]+/[^\s#]+#\d+$", max_length=250, description="owner/name#number, as acme/shop#42")
@@ -168,7 +166,6 @@ class MoveIssue(LinearAction[Issue]):
     """Move an issue to another column of its team's board. Repeating it changes nothing."""
 
     facts = _facts(Effect.WRITE, "write", recovery=Recovery.IDEMPOTENT)
-    result = Issue
 
     issue_id: IssueId
     state_id: Annotated[Id, Field(description="the id, a UUID, of a state of the issue's own team")]
@@ -187,7 +184,6 @@ class FindByAttachmentUrl(LinearAction[Issues]):
     """Find the issues that a URL, for example a pull request's, is attached to; the first fifty."""
 
     facts = _facts(Effect.READ, "read", recovery=Recovery.IDEMPOTENT)
-    result = Issues
 
     url: Url
 
@@ -203,7 +199,6 @@ class AttachUrl(LinearAction[Made]):
     """Attach a URL to an issue; the same URL again updates the attachment."""
 
     facts = _facts(Effect.WRITE, "write", recovery=Recovery.IDEMPOTENT)
-    result = Made
 
     issue_id: IssueId
     url: Url
@@ -226,7 +221,6 @@ class Comment(LinearAction[Made]):
     """Comment on an issue. A comment speaks for a person, so it must be attributable to one."""
 
     facts = _facts(Effect.WRITE, "comments:create", recovery=Recovery.CLIENT_ID, attribution=True, additive=True)
-    result = Made
 
     issue_id: IssueId
     body: Text

@@ -138,7 +138,6 @@ class GetOpportunity(SalesforceAction[Opportunity]):
     """Read an opportunity, including when it was last changed."""
 
     facts = _facts(Effect.READ, attribution=False)
-    result = Opportunity
 
     id: Id
 
@@ -157,7 +156,6 @@ class UpdateOpportunity(SalesforceAction[Updated]):
     """
 
     facts = _facts(Effect.WRITE, attribution=True)
-    result = Updated
 
     id: Id
     stage: Stage

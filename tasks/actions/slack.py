@@ -134,8 +134,6 @@ _POSTS = Facts(
 class _Posts(SlackAction[Message]):
     """Base of both actions that post. It has no facts, which would make it an action itself."""
 
-    result = Message
-
     def read(self, response: Response) -> Message:
         return parse(response, Message)
 
@@ -187,7 +185,6 @@ class EndQuestion(SlackAction[Message]):
         endpoints=EndpointClass(name="chat.update", per=Per.TENANT),
         tool=False,  # it could overwrite any message of the app, including how a question was answered
     )
-    result = Message
 
     channel: Channel
     ts: Timestamp  # of the question

@@ -152,7 +152,6 @@ class ListSubscriptions(StripeAction[Subscriptions]):
         endpoint="subscriptions.list",
         recovery=Recovery.IDEMPOTENT,
     )
-    result = Subscriptions
 
     size: int = Field(default=100, ge=1, le=100, description="how many a page has")
     after: SubscriptionId | None = Field(
@@ -188,7 +187,6 @@ class AnnotateSubscription(StripeAction[Noted]):
     """Set one value in a subscription's metadata. Moves no money."""
 
     facts = _facts(Effect.WRITE, "subscriptions:write", endpoint="subscriptions.update", recovery=Recovery.KEYED)
-    result = Noted
 
     id: SubscriptionId
     key: Key

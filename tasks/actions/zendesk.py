@@ -55,7 +55,6 @@ class CreateTicket(Action[Ticket]):
         endpoints=ACCOUNT,
         additive=True,
     )
-    result = Ticket
 
     subject: Subject
     body: Text

@@ -62,7 +62,6 @@ class Say(Action[Said]):
     facts: ClassVar[Facts] = Facts(
         provider="github", scopes=frozenset(), effect=Effect.WRITE, attribution=False, recovery=Recovery.IDEMPOTENT
     )
-    result: ClassVar[type[Result]] = Said
     text: str
 
     def request(self, call: Call) -> Request:

@@ -71,7 +71,6 @@ class Unasked(Action[Nothing]):
     """It says nothing that could be sent."""
 
     facts: ClassVar[Facts] = FACTS
-    result: ClassVar[type[Result]] = Nothing
 
     def read(self, response: Response) -> Nothing:
         return Nothing()
@@ -81,7 +80,6 @@ class Unread(Action[Nothing]):
     """Its answer cannot be read."""
 
     facts: ClassVar[Facts] = FACTS
-    result: ClassVar[type[Result]] = Nothing
 
     def request(self, call: Call) -> Request:
         return Request(method="POST", path="/")
