@@ -77,7 +77,7 @@ def _rivals(at: Installation) -> Iterator[Finding]:
     """Report rival connections, which are harmless for a provider that no action uses."""
     reached = {action.facts.provider for action in at.workflows.actions.values()}
     for provider, says in at.read(connection_facts.all_rivals):
-        yield (wrong if provider in reached else unknown)("connections", says)
+        yield (wrong if provider in reached else unknown)(Subject.CONNECTIONS, says)
 
 
 def _people(at: Installation) -> Iterator[Finding]:
