@@ -11,12 +11,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from identity.model import Effect
 from pipeline.action import (
     Action,
     Call,
+    Effect,
+    EndpointClass,
     Facts,
     Judgement,
+    Limits,
     R,
     Recovery,
     Request,
@@ -25,10 +27,9 @@ from pipeline.action import (
     UnreadableAnswer,
     judge_status,
 )
-from pipeline.throttle.limits import EndpointClass, Limits
+from pipeline.reading import parse
 from pipeline.workflow import ExternalUser
 from tasks.actions import github_answers as answers
-from tasks.actions.answers import parse
 from tasks.actions.github_marker import PAGE, marked, since, stamp
 
 # Everything except search, GraphQL and a few others; limited per user, and per installation.

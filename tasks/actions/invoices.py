@@ -11,14 +11,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from identity.model import Effect
-from identity.money import Money
-from identity.quoting import error_name
 from pipeline.action import (
     Action,
     Call,
+    Effect,
     Facts,
     Judgement,
+    Money,
     R,
     Recovery,
     Request,
@@ -28,7 +27,7 @@ from pipeline.action import (
     Verdict,
     judge_status,
 )
-from tasks.actions.answers import parse
+from pipeline.reading import error_name, parse
 
 InvoiceId = Annotated[str, Field(pattern=r"^inv_[A-Za-z0-9]{1,40}$", description="the invoice's id, as inv_7")]
 Amount = Annotated[

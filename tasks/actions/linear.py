@@ -12,11 +12,22 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from identity.model import Effect
-from pipeline.action import Action, Call, Facts, Judgement, R, Recovery, Request, Response, Result
-from pipeline.throttle.limits import EndpointClass, Limits
+from pipeline.action import (
+    Action,
+    Call,
+    Effect,
+    EndpointClass,
+    Facts,
+    Judgement,
+    Limits,
+    R,
+    Recovery,
+    Request,
+    Response,
+    Result,
+)
+from pipeline.reading import parse
 from tasks.actions import linear_queries as queries
-from tasks.actions.answers import parse
 from tasks.actions.github import PullRequest
 from tasks.actions.linear_answers import judge_answer, limits
 from tasks.actions.linear_ids import chosen_id, sought_ids

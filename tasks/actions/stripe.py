@@ -11,13 +11,15 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from identity.model import Effect
-from identity.quoting import error_name
 from pipeline.action import (
     Action,
     Call,
+    Effect,
+    EndpointClass,
     Facts,
     Judgement,
+    Limits,
+    Per,
     R,
     Recovery,
     Request,
@@ -27,8 +29,7 @@ from pipeline.action import (
     judge_status,
     retry_after,
 )
-from pipeline.throttle.limits import EndpointClass, Limits, Per
-from tasks.actions.answers import parse
+from pipeline.reading import error_name, parse
 
 SubscriptionId = Annotated[
     str, Field(pattern=r"^sub_[A-Za-z0-9]{1,100}$", description="the subscription's id, as sub_1MowQV")
