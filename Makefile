@@ -1,7 +1,7 @@
 # `make help` explains the targets. Nothing here needs more than Python 3.11; the tests also want Node 20.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format pictures lock bench clean
+.PHONY: help install demo test test-slow test-rabbitmq check format pictures lock bench clean
 
 # A test run starts hundreds of processes: each would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -16,7 +16,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	--no-emit-index-url --no-header --no-annotate $(UPGRADE)
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 install: .venv/.development  ## everything for working on Aswhom, into .venv, as the locks say
 
@@ -30,6 +30,10 @@ test: .venv/.development  ## the tests, a quarter of an hour on two slow cores; 
 test-slow: .venv/.development  ## the tests that take minutes: long races, soaks, thousands of schedules
 	@$(BIN)/python -m tests.servers.npm
 	$(BIN)/python -m pytest -m slow -n 3 --dist worksteal $(ARGS)
+
+test-rabbitmq: .venv/.development  ## the tests that want a RabbitMQ, ten minutes; on Debian: apt-get install rabbitmq-server
+	@$(BIN)/python -m tests.servers.rabbitmq
+	$(BIN)/python -m pytest -m rabbitmq $(ARGS)
 
 check: .venv/.development  ## format, lint, types, who may import whom, and the installed versions against the lock
 	$(BIN)/ruff format --check .

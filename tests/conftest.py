@@ -29,6 +29,8 @@ from tests.servers.oidc import Oidc
 from tests.servers.oidc import oidc as run_oidc
 from tests.servers.postgres import Emptied, Postgres
 from tests.servers.postgres import postgres as run_postgres
+from tests.servers.rabbitmq import RabbitMQ
+from tests.servers.rabbitmq import rabbitmq as run_rabbitmq
 from tests.servers.valkey import Valkey
 from tests.servers.valkey import valkey as run_valkey
 from tests.statements import compiled_once
@@ -90,6 +92,19 @@ def own_valkey() -> Iterator[Valkey]:
     """A Valkey for this test alone, to be killed, paused and emptied at will."""
     with run_valkey() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def _rabbitmq() -> Iterator[RabbitMQ]:
+    with run_rabbitmq() as server:
+        yield server
+
+
+@pytest.fixture
+def own_rabbitmq(_rabbitmq: RabbitMQ) -> RabbitMQ:
+    """An empty RabbitMQ, to be killed and paused at will: one for the session, since each start takes seconds."""
+    _rabbitmq.emptied()
+    return _rabbitmq
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from redis import Redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
@@ -13,6 +14,9 @@ from deploy.checkup.finding import Finding, Subject, ok, unknown, wrong
 from deploy.installation import Installation
 from deploy.shared_redis import another, marks, open_redis
 from identity.errors import Misconfigured, Unavailable
+
+if TYPE_CHECKING:
+    from pipeline.broker.celery import BrokerSettings
 
 _OLDEST = (6, 2)
 _BRIEFLY = timedelta(seconds=10)
@@ -47,16 +51,38 @@ def _refusal(client: Redis, prefix: str) -> str | None:
 def broker(at: Installation) -> Iterator[Finding]:
     """Check the broker, and the Redis of the locks if it is another."""
     prefix, ours = at.settings.key_prefix, _ours(at)
+    alone = "" if at.settings.redis() else "; refreshes are serialized by the ledger"
     if (url := at.settings.broker_redis()) is not None:
         own = "is `aswhom up` running, which starts it?"
         yield from _server(Subject.BROKER, url, prefix, ours, own if at.settings.embedded else "see ASWHOM_BROKER_URL")
+    elif (settings := at.settings.broker()).is_redis:
+        yield unknown(Subject.BROKER, f"behind Sentinel, so it is not looked at{alone}")
     else:
-        alone = "" if at.settings.redis() else "; refreshes are serialized by the ledger"
-        yield unknown(Subject.BROKER, f"no Redis or Valkey, so it is not looked at{alone}")
+        yield _rabbitmq(settings, alone)
     if at.settings.redis_url is not None:
         yield from _server(
             Subject.LOCKS, at.settings.redis_url.get_secret_value(), prefix, ours, "see ASWHOM_REDIS_URL"
         )
+
+
+def _rabbitmq(settings: BrokerSettings, alone: str) -> Finding:
+    """Open a connection and declare the queues, as a worker does."""
+    from amqp.exceptions import AMQPError
+    from kombu import Connection
+    from kombu.exceptions import OperationalError
+
+    options = settings.publisher_options()
+    with Connection(settings.url, connect_timeout=3, transport_options=options) as connection:
+        try:
+            with connection.channel() as channel:
+                for queue in settings.queues():
+                    queue(channel).declare()
+            version = connection.connection.server_properties.get("version")
+        except AMQPError as error:
+            return wrong(Subject.BROKER, f"reachable, and refuses what every worker asks for: {error}")
+        except (OperationalError, OSError) as error:
+            return wrong(Subject.BROKER, f"not reachable ({type(error).__name__}): see ASWHOM_BROKER_URL")
+    return ok(Subject.BROKER, f"reachable, and has every queue (RabbitMQ {version}){alone}")
 
 
 def _ours(at: Installation) -> list[str]:

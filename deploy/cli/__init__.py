@@ -71,6 +71,18 @@ COMMANDS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "completion": (("completion",), "completion", "Print the completion script for your shell."),
 }
 
+#: The sections of `aswhom --help`, in the order in which a new installation needs them.
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "Run it": ("up", "doctor", "demo", "init", "db", "hold", "keys"),
+    "Say who may act": (
+        *("tenants", "connections", "installations", "connect", "accounts", "aliases", "agents", "api-keys"),
+        *("policy", "approvals", "capability", "console"),
+    ),
+    "Start work and follow it": ("workflows", "schedules", "trigger", "jobs", "tail", "deliveries"),
+    "Withdraw authority, and prove it": ("revoke", "revocations", "transmitters", "audit"),
+    "Build on it": ("new", "sandbox", "completion"),
+}
+
 
 def real(name: str) -> click.Command:
     """Import a command's modules and return the command."""
@@ -84,7 +96,7 @@ class Lazily(click.Group):
     """A click group that imports a command only when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [name for names in SECTIONS.values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
@@ -93,8 +105,10 @@ class Lazily(click.Group):
         return real(cmd_name) if of is None else tree.outlined(cmd_name, of, lambda: real(cmd_name))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, said) for name, (_, _, said) in COMMANDS.items()])
+        longest = max(map(len, COMMANDS))
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(longest), COMMANDS[name][2]) for name in names])
 
 
 def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:

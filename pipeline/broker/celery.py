@@ -68,6 +68,7 @@ class BrokerSettings:
         """Return Kombu's options for a connection that rings while somebody waits for an answer."""
         once = {"max_retries": 0, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.1}
         if not self.is_redis:
+            once["max_retries"] = self.url.count(";")  # each of several addresses once
             connect = self.publish_connect_timeout.total_seconds()
             return {**self.worker_options(), **once, "connect_timeout": connect, "on_open": self._bound}
         return {
@@ -230,6 +231,7 @@ def configuration(settings: BrokerSettings) -> dict[str, Any]:
         # Redis refuses commands after a failover or with a full disk, which ends a stock worker.
         "broker_channel_error_retry": True,
         "broker_pool_acquire_timeout": 5,
+        "broker_heartbeat": 10,  # seconds; RabbitMQ is given up after twice that. Celery's default is 120
         "task_queues": settings.queues(),
         "task_create_missing_queues": False,
         "task_default_queue": AccessPattern.SERVICE.value,
@@ -241,7 +243,7 @@ def configuration(settings: BrokerSettings) -> dict[str, Any]:
         "worker_pool": "pipeline.broker.pool:TaskPool",
         "worker_consumer": "pipeline.broker.consumer:Consumer",
         "worker_concurrency": 32,
-        "worker_disable_prefetch": True,
+        "worker_disable_prefetch": settings.is_redis,  # Celery cannot for RabbitMQ: the consumer asks for one bell
         "worker_prefetch_multiplier": 1,
         "worker_enable_prefetch_count_reduction": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,

@@ -3,7 +3,7 @@
 Nobody notices a process that lives but takes no bells: it answers Prometheus, and others do its work, later. So the
 consumer notes each answer to its request for bells (the broker sends one within a second or two, even if empty), and
 each time that no thread is free to ask for one. A worker that waits for an absent broker is trying and not deaf.
-RabbitMQ pushes instead of being asked: there the only evidence is that the consumer's loop turns.
+RabbitMQ pushes instead of being asked: there the evidence is that the consumer's loop turns and has every queue.
 """
 
 from __future__ import annotations

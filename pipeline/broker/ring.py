@@ -18,7 +18,7 @@ from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import amqp
-from amqp.exceptions import ChannelError
+from amqp.exceptions import NotFound
 from kombu import Connection
 from kombu.exceptions import KombuError, LimitExceeded
 from kombu.pools import ProducerPool
@@ -123,6 +123,8 @@ class CeleryRing:
     ) -> None:
         """*tell* is called with the error that begins an outage of the broker."""
         self._app = app
+        # RabbitMQ drops a message for a queue that no worker has declared yet; Redis makes the list.
+        self._declared = {} if app.settings.is_redis else {queue.name: [queue] for queue in app.settings.queues()}
         self._tell = tell
         self._outage = Outage(monotonic)
         self._lock = threading.Lock()
@@ -239,6 +241,7 @@ class CeleryRing:
                         content_encoding="utf-8",
                         headers=message.headers,
                         correlation_id=message.headers["id"],
+                        declare=self._declared.get(message.queue),
                     )
         finally:
             producer.release()
@@ -251,10 +254,11 @@ class CeleryRing:
             if isinstance(connection.transport, virtual.Transport):
                 # On Redis this declares nothing; with passive=True kombu would forget the key prefix.
                 return int(connection.default_channel.queue_declare(queue).message_count)
-            # a separate channel, because RabbitMQ closes one that asks for a missing queue
-            with connection.channel() as channel:
+            # A separate channel, because RabbitMQ closes one that asks for a missing queue. To connect by our limits
+            # takes the default channel: `connection.channel()` would use kombu's own.
+            with connection.default_channel.connection.channel() as channel:
                 return int(channel.queue_declare(queue, passive=True).message_count)
-        except ChannelError:
+        except NotFound:
             return 0
         finally:
             connection.release()

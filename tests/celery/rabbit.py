@@ -13,6 +13,7 @@ _METHOD, _END = 1, b"\xce"
 _START, _START_OK = (10, 10), (10, 11)
 _TUNE, _OPEN, _OPEN_OK, _CLOSE, _CLOSE_OK = (10, 30), (10, 40), (10, 41), (10, 50), (10, 51)
 _CHANNEL_OPEN, _CHANNEL_OPEN_OK, _CHANNEL_CLOSE, _CHANNEL_CLOSE_OK = (20, 10), (20, 11), (20, 40), (20, 41)
+_EXCHANGE, _EXCHANGE_OK, _BIND, _BIND_OK = (40, 10), (40, 11), (50, 20), (50, 21)
 _DECLARE, _DECLARE_OK, _PUBLISH, _ACK, _CONFIRM, _CONFIRM_OK = (
     (50, 10),
     (50, 11),
@@ -29,6 +30,8 @@ _ANSWERS = {
     _CHANNEL_OPEN: (_CHANNEL_OPEN_OK, pack(">I", 0)),
     _CHANNEL_CLOSE: (_CHANNEL_CLOSE_OK, b""),
     _CONFIRM: (_CONFIRM_OK, b""),
+    _EXCHANGE: (_EXCHANGE_OK, b""),
+    _BIND: (_BIND_OK, b""),
 }
 
 
@@ -65,7 +68,8 @@ class Rabbit:
                     continue
                 method, arguments = unpack(">HH", said[:4]), said[4:]
                 if method == _PUBLISH:
-                    self.queues[_second(arguments)] += not self.hangs
+                    if (queue := _second(arguments)) in self.queues:
+                        self.queues[queue] += not self.hangs
                     published += 1
                     self._say(client, channel, _ACK, pack(">QB", published, 0))
                 elif method == _DECLARE:

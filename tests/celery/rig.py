@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
@@ -20,11 +22,13 @@ from pipeline.broker.celery import App, BrokerSettings, OpenedRuntime, make_cele
 from pipeline.broker.ring import CeleryRing
 from pipeline.model import Bell
 from tests.servers.process import Process, free_port, start_python
+from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.valkey import Valkey
 from tests.servers.warm import CELERY
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 ROOT = Path(__file__).parents[2]
+SCHEDULER = ("beat", "--scheduler", "pipeline.schedules.beat:Scheduler")
 ALL_QUEUES = "delegated,service,hybrid,capability,revocations"
 # The kernel ends the child with us, whichever way we end.
 SETPRIV = [path, "--pdeathsig", "KILL", "--"] if (path := shutil.which("setpriv")) else []
@@ -71,7 +75,7 @@ sentinel failover-timeout aswhom 3000
 class Child:
     """A real `celery` command over tests.celery.entry; what it handled is a file of lines."""
 
-    def __init__(self, server: Valkey, directory: Path, name: str, **environment: str) -> None:
+    def __init__(self, server: Valkey | RabbitMQ, directory: Path, name: str, **environment: str) -> None:
         self.name = name
         self.log = directory / f"{name}.log"
         self.record = directory / "handled"
@@ -135,6 +139,30 @@ class Child:
             with suppress(ProcessLookupError):
                 self.process.kill()
             self.process.wait(60)
+
+
+class Asked:
+    """What a worker of the rig says of itself."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+
+    def is_well(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=PATIENCE) as answer:
+                return bool(answer.status == 200)
+        except urllib.error.HTTPError:
+            return False
+
+    def listened(self) -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=PATIENCE) as answer:
+            text = answer.read().decode()
+        (line,) = (one for one in text.splitlines() if one.startswith("aswhom_consumer_listened_timestamp_seconds "))
+        return float(line.split()[1])
+
+
+def slots_heard(worker: Child) -> list[int]:
+    return [int(line.rsplit("-", 1)[1]) for line in worker.lines() if line.startswith("ended ok-")]
 
 
 def unopened() -> OpenedRuntime:

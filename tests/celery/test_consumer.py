@@ -9,8 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.worker import state
+from kombu.asynchronous.timer import Timer
 
-from pipeline.broker.consumer import Consumer
+from pipeline.broker.consumer import Consumer, UnreadableMessage
+from pipeline.broker.pool import TaskPool
 from pipeline.broker.ring import JOB, REVOCATION, CeleryRing
 from tests.celery.rig import Child, bells, publisher
 from tests.waiting import eventually
@@ -45,6 +48,72 @@ def test_what_a_broker_keeps_is_acknowledged_and_nothing_else(broker: str, keeps
     assert {queue.no_ack for queue in app.conf.task_queues} == {not keeps}
     of = "celery.worker.request:Request" if keeps else "pipeline.broker.consumer:Request"
     assert {app.tasks[name].Request for name in (JOB, REVOCATION)} == {of}
+
+
+class Message:
+    """What a broker delivered."""
+
+    content_type, content_encoding, delivery_tag = "application/json", "utf-8", 1
+
+    def __init__(self, **headers: Any) -> None:
+        self.headers = headers
+        self.delivery_info: dict[str, Any] = {}
+        self.properties: dict[str, Any] = {}
+        self.payload = [["j1"], {}, {}]
+        self.body = '[["j1"], {}, {}]'
+        self.rejected = False
+
+    def ack_log_error(self, *_: Any) -> None: ...
+
+    def reject_log_error(self, *_: Any) -> None:
+        self.rejected = True
+
+
+def consumer_at(broker: str, begin: Callable[[Any], object]) -> Consumer:
+    app = publisher(broker)
+    controller = SimpleNamespace(state=state, use_eventloop=False)
+    made = Consumer(begin, app=app, hostname="w", pool=TaskPool(1), controller=controller, timer=Timer())
+    made.update_strategies()
+    return made
+
+
+def test_an_unreadable_message_is_rejected_where_the_broker_would_deliver_it_again() -> None:
+    unhashable: Any = ["aswhom.job"]
+    at_rabbit, at_redis = Message(task=unhashable), Message(task=unhashable)
+    consumer_at("amqp://127.0.0.1:1", never).create_task_handler()(at_rabbit)
+    assert at_rabbit.rejected
+    with pytest.raises(UnreadableMessage):
+        consumer_at("redis://127.0.0.1:1/0", never).create_task_handler()(at_redis)
+    assert not at_redis.rejected
+
+
+@pytest.mark.parametrize("broker", ["redis://127.0.0.1:1/0", "amqp://127.0.0.1:1"])
+def test_a_forged_delay_is_not_heeded(broker: str) -> None:
+    """A message that is kept until then takes memory, and at RabbitMQ the queue's only bell."""
+    begun: list[Any] = []
+    consumer_at(broker, begun.append).create_task_handler()(
+        Message(task=JOB, id="forged", lang="py", eta="2999-01-01T00:00:00")
+    )
+    assert [request.id for request in begun] == ["forged"]
+
+
+def test_rabbitmq_is_asked_for_one_bell_of_each_queue_and_for_nothing_that_delays() -> None:
+    consumer = consumer_at("amqp://127.0.0.1:1", never)
+    assert consumer.initial_prefetch_count == 1
+    assert not [name for name in consumer.blueprint.steps if "delayed" in name.lower()]
+
+
+def test_a_rabbitmq_that_no_longer_sends_from_a_queue_is_connected_to_anew() -> None:
+    """It says so once, which Celery does not heed while it starts."""
+    consumer = consumer_at("amqp://127.0.0.1:1", never)
+    consumer.task_consumer = SimpleNamespace(queues=["service", "hybrid"])
+    consumer._look_round(SimpleNamespace(callbacks={"1": never, "2": never}), is_asked=False)
+    with pytest.raises(consumer.connection_errors):
+        consumer._look_round(SimpleNamespace(callbacks={"2": never}), is_asked=False)
+
+
+def never(_: Any) -> None:
+    raise AssertionError("nothing is begun here")
 
 
 def no_threads(consumer: str) -> str:

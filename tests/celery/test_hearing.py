@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from datetime import timedelta
 
 from pipeline.broker.liveness import Hearing
 from pipeline.broker.ring import CeleryRing
-from tests.celery.rig import Child, bells
-from tests.servers.process import free_port
+from tests.celery.rig import Asked, Child, bells
 from tests.servers.valkey import Valkey
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import eventually
 
 
 def test_who_has_not_begun_or_was_told_to_stop_is_not_deaf() -> None:
@@ -33,26 +30,6 @@ def test_who_has_not_begun_or_was_told_to_stop_is_not_deaf() -> None:
     now[0] += 61
     hearing.end()
     assert hearing.is_well()
-
-
-class Asked:
-    """What a worker of the rig says of itself."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-
-    def is_well(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=PATIENCE) as answer:
-                return bool(answer.status == 200)
-        except urllib.error.HTTPError:
-            return False
-
-    def listened(self) -> float:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=PATIENCE) as answer:
-            text = answer.read().decode()
-        (line,) = (one for one in text.splitlines() if one.startswith("aswhom_consumer_listened_timestamp_seconds "))
-        return float(line.split()[1])
 
 
 def test_a_worker_listens_while_it_is_idle_busy_and_without_a_broker(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from contextlib import closing
 
+from identity.model import AccessPattern
 from pipeline.broker.ring import CeleryRing
 from tests.celery.rabbit import rabbit
 from tests.celery.rig import bells, count, publisher
+from tests.servers.process import free_port
 
 SOON = 10  # seconds; who is not bounded does not come back at all
 
@@ -17,8 +19,9 @@ def test_bells_are_rung_and_counted() -> None:
         assert ring.unheard("hybrid") == 0, "there is no such queue yet"
         assert ring.jobs(bells("j1", "j2", "j3"))
         assert ring.unheard("service") == 3
-        assert broker.queues == {"service": 3}, "none was made that no worker can declare as it does"
-        assert ring.unheard("hybrid") == 0
+        assert broker.queues == {"service": 3}, "counting makes none"
+        assert ring.jobs(bells("j4", pattern=AccessPattern.HYBRID))
+        assert broker.queues == {"service": 3, "hybrid": 1}, "no worker has declared it yet"
         assert broker.connections == 1
 
 
@@ -40,3 +43,11 @@ def test_a_broker_that_confirms_nothing_costs_one_stall_and_is_rung_again_when_i
         assert ring.unheard("service") == 1
         assert ring.jobs(bells("j4"))
         assert broker.queues["service"] == 2
+
+
+def test_the_next_address_is_taken_where_the_first_does_not_answer() -> None:
+    gone = f"amqp://guest:guest@127.0.0.1:{free_port()}//"
+    with rabbit("service") as broker, closing(CeleryRing(publisher(f"{gone};{broker.url}"))) as ring:
+        assert ring.unheard("service") == 0
+        assert ring.jobs(bells("j1"))
+        assert broker.queues == {"service": 1}

@@ -14,11 +14,9 @@ from pipeline.broker.celery import App, BrokerSettings, make_celery
 from pipeline.model import Bell
 from pipeline.schedules.beat import Scheduler
 from pipeline.schedules.ticks import STUCK_AFTER, Ticks
-from tests.celery.rig import Child
+from tests.celery.rig import SCHEDULER, Child, slots_heard
 from tests.servers.valkey import Valkey
 from tests.waiting import eventually
-
-SCHEDULER = ("beat", "--scheduler", "pipeline.schedules.beat:Scheduler")
 
 
 @pytest.mark.usefixtures("broker")
@@ -28,15 +26,15 @@ def test_two_beats_fire_each_slot_once(child: Callable[..., Child], tmp_path: Pa
     one.start(*SCHEDULER)
     two.start(*SCHEDULER)
     eventually(lambda: worker.lines().count("opened") == 3, what="both beats run", log=one.log)
-    fired = len(jobs(worker))
-    eventually(lambda: len(jobs(worker)) >= fired + 6, what="six more slots", log=worker.log)
+    fired = len(slots_heard(worker))
+    eventually(lambda: len(slots_heard(worker)) >= fired + 6, what="six more slots", log=worker.log)
     one.send(signal.SIGKILL)
     one.wait()
-    fired = len(jobs(worker))
-    eventually(lambda: len(jobs(worker)) >= fired + 3, what="the other goes on", log=two.log)
+    fired = len(slots_heard(worker))
+    eventually(lambda: len(slots_heard(worker)) >= fired + 3, what="the other goes on", log=two.log)
     two.send(signal.SIGTERM)
     assert two.wait() == 0
-    slots = jobs(worker)
+    slots = slots_heard(worker)
     assert len(set(slots)) == len(slots)
     assert sorted(slots) == list(range(min(slots), max(slots) + 1))  # none was left out
     assert worker.lines().count("closed") == 1
@@ -52,12 +50,8 @@ def test_a_beat_outlives_a_broker_that_is_away(broker: Valkey, child: Callable[.
     eventually(lambda: "the broker does not take bells" in beat.text(), log=beat.log)
     broker.start()
     worker.work(concurrency=2)
-    eventually(lambda: jobs(worker), what="a slot fires again", log=beat.log)
+    eventually(lambda: slots_heard(worker), what="a slot fires again", log=beat.log)
     assert beat.running()
-
-
-def jobs(worker: Child) -> list[int]:
-    return [int(line.rsplit("-", 1)[1]) for line in worker.lines() if line.startswith("ended ok-")]
 
 
 class Interrupted:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from deploy.cli import COMMANDS, main
+from deploy.cli import COMMANDS, SECTIONS, main
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.settings import load
@@ -54,6 +54,7 @@ def acme(cli: Cli, secret: str, key: str) -> Cli:
 
 def test_every_command_of_the_list_is_there_and_explains_itself() -> None:
     listed = CliRunner().invoke(main, ["--help"]).output
+    assert sorted(name for names in SECTIONS.values() for name in names) == sorted(COMMANDS)
     for name, (_, _, said) in COMMANDS.items():
         answer = CliRunner().invoke(main, [name, "--help"])
         assert answer.exit_code == 0, answer.output

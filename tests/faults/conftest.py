@@ -9,10 +9,10 @@ import pytest
 
 from tests.chance import seed_of
 from tests.servers.postgres import Postgres
-from tests.system.conftest import start_system
+from tests.system.conftest import broker, start_system
 from tests.system.rig import WORKFLOWS, System
 
-__all__ = ["start_system"]  # a fixture here too
+__all__ = ["broker", "start_system"]  # fixtures here too
 
 # What a fault costs is waited for, so it is made short; a job may lose many runs here before it is given up.
 SETTINGS = {

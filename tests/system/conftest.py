@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.postgres import Postgres
+from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.valkey import Valkey
 from tests.system.rig import System
 
@@ -16,15 +17,21 @@ Start = Callable[..., System]
 
 
 @pytest.fixture
-def start_system(own_valkey: Valkey, tmp_path: Path, migrated_sqlite: Path) -> Iterator[Start]:
-    """Starts a system with a Valkey of its own; `database_url` and settings are arguments."""
+def broker(own_valkey: Valkey) -> Valkey | RabbitMQ:
+    """The broker of a system; a test module may say another."""
+    return own_valkey
+
+
+@pytest.fixture
+def start_system(broker: Valkey | RabbitMQ, tmp_path: Path, migrated_sqlite: Path) -> Iterator[Start]:
+    """Starts a system with a broker of its own; `database_url` and settings are arguments."""
     started: list[System] = []
 
     def begin(database_url: str = "", **settings: str) -> System:
         if not database_url:
             shutil.copy(migrated_sqlite, tmp_path / "ledger.sqlite")
             database_url = f"sqlite:///{tmp_path}/ledger.sqlite"
-        system = System(tmp_path, database_url, own_valkey, **settings)
+        system = System(tmp_path, database_url, broker, **settings)
         started.append(system)
         system.start_sandbox()
         return system

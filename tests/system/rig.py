@@ -36,6 +36,7 @@ from pipeline.states import JobState
 from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import Registry
 from tests.servers.process import Process, end, free_port, start_python, tail
+from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.valkey import Valkey
 from tests.servers.warm import CELERY
 from tests.waiting import PATIENCE, eventually
@@ -90,14 +91,14 @@ class System:
         self,
         directory: Path,
         database_url: str,
-        broker: Valkey,
+        broker: Valkey | RabbitMQ,
         world: dict[str, Any] | None = None,
         /,
         **settings: str,
     ) -> None:
         """*world*: of a sandbox that runs already, whoever started it."""
         self.directory = directory
-        self.broker = broker
+        self.broker: Any = broker  # a RabbitMQ cannot be emptied, nor asked as a Redis
         self.port = free_port()
         self.web = f"http://127.0.0.1:{self.port}"
         self.processes: dict[str, Process] = {}

@@ -218,9 +218,16 @@ CONTROLS = (
     Control(
         name="a thing of the API is its tenant's",
         file="pipeline/ledger/tenant_views.py",
-        guard="return which if tenant is None else which & (table.c.tenant_id == tenant)",
-        without="return which",
+        guard="return true() if self.ids is None else table.c.tenant_id.in_(sorted(self.ids))",
+        without="return true()",
         test="tests/api/test_jobs.py::test_another_tenants_or_agents_job and sqlite",
+    ),
+    Control(
+        name="a page of the console reads no stranger's row",
+        file="webhooks/console/access.py",
+        guard="return Tenants(None if None in held else frozenset(tenant for tenant in held if tenant))",
+        without="return Tenants(None)",
+        test="tests/console/test_access.py::test_a_page_that_forgets_to_check",
     ),
     Control(
         name="the API's jobs are its tenant's",
