@@ -10,12 +10,13 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
 from identity.principals import get_principal
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.uses import SERVICE, USER, Who
 from pipeline.desk.telling import as_whom, started_by
 from pipeline.ledger import operator_queries, tenant_views
 from pipeline.ledger.approval_views import approval
 from pipeline.ledger.approvals import approval_of
 from pipeline.ledger.paging import Record
-from pipeline.workflow import SERVICE, USER, Who, Workflow
 
 
 @click.group()

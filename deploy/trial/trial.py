@@ -36,6 +36,7 @@ from pipeline.db.database import DatabaseSettings, open_database
 from pipeline.desk.scopes import named_scope
 from pipeline.desk.workflows import enable
 from pipeline.duties.reconcile import advance_revocations
+from pipeline.events import Tick
 from pipeline.ledger import pins
 from pipeline.ledger.approval_views import approval
 from pipeline.ledger.new_jobs import NewJob, insert_job
@@ -48,7 +49,6 @@ from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import attempts
 from pipeline.throttle.breaker_state import HostBreaker
-from pipeline.workflow import Tick
 
 BASE_URL = "http://127.0.0.1:1"  # nothing listens there: callbacks are read from the redirect
 ROUNDS = 80  # at most, in `settle`

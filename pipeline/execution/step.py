@@ -19,7 +19,8 @@ from identity.model import AccessPattern, Effect, PrincipalKind
 from identity.policy.decision import Decision, Denied
 from pipeline.action import Recovery, Result, hash_of
 from pipeline.approvals.asking import approved
-from pipeline.authoring.uses import on_revoke_of
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.uses import SKIP, STOP, on_revoke_of
 from pipeline.execution.attempt import attempt, probe
 from pipeline.execution.attempt_intent import intent_of, record_refusal
 from pipeline.execution.interruption import RunAgain, RunEnded
@@ -42,7 +43,6 @@ from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.deciding import Decisions
 from pipeline.run import StepSpec
 from pipeline.states import AttemptState, CountsAs, Purpose, StepState
-from pipeline.workflow import SKIP, STOP, Workflow
 
 R = TypeVar("R", bound=Result)
 

@@ -12,10 +12,11 @@ from identity.model import PrincipalKind
 from identity.policy.rules import Names, Policy, Trigger, When
 from identity.tables import agents, principals
 from pipeline.action import Action
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.registry import Registry
 from pipeline.authoring.uses import SERVICE, USER
 from pipeline.policy.question import KINDS, question_of_declaration
 from pipeline.policy.trial import takers_of
-from pipeline.workflow import Registry, Workflow
 
 
 def unknown_names(connection: Connection, workflows: Registry, tenant: str, policy: Policy) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any
 from identity.model import PrincipalKind
 from identity.policy.rules import Question, Trigger
 from pipeline.action import Action
+from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.uses import SERVICE, USER, Who
-from pipeline.workflow import Workflow
 
 KINDS: Mapping[Who, PrincipalKind] = {USER: PrincipalKind.USER, SERVICE: PrincipalKind.SERVICE}
 

@@ -19,8 +19,8 @@ from identity.policy.decision import Decision, decide
 from identity.policy.rules import Policy, Question, Trigger
 from identity.providers import PROFILES, profile_of
 from pipeline.action import Action
+from pipeline.authoring.declared_workflow import Workflow
 from pipeline.policy.question import KINDS, question_of_declaration
-from pipeline.workflow import Workflow
 
 
 class Property(StrEnum):

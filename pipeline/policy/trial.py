@@ -22,12 +22,13 @@ from identity.policy.decision import Decision, Denied, decide
 from identity.policy.rules import Policy, Question, Trigger
 from identity.sql.columns import is_one
 from pipeline.action import Action
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.registry import Registry
 from pipeline.authoring.uses import SERVICE, USER, Who
 from pipeline.execution.entitlement import prohibition
 from pipeline.policy.question import KINDS, question_of, question_of_declaration
 from pipeline.states import JobState
 from pipeline.tables import jobs, steps
-from pipeline.workflow import Registry, Workflow
 
 NAMED: dict[str, Who | None] = {"policy": None, "user": USER, "service": SERVICE}
 

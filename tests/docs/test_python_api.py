@@ -31,6 +31,10 @@ def test_every_listed_name_is_exported() -> None:
         assert names <= set(exported), f"{name} does not export {sorted(names - set(exported))}"
 
 
+def test_the_module_that_declares_workflows_exports_nothing_else() -> None:
+    assert set(importlib.import_module("pipeline.workflow").__all__) == LISTED["pipeline.workflow"]
+
+
 def test_the_guides_and_the_scaffold_import_nothing_else() -> None:
     shown = [text for path in (ROOT / "README.md", *(DOCS / "howto").glob("write-*.md")) for text in _code(path)]
     shown += [

@@ -35,6 +35,7 @@ from identity.secret import Secret
 from identity.sql.sequence import next_number
 from identity.tables import grants, provider_connections
 from pipeline.action import Facts, Recovery
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
 from pipeline.execution.services import Services, StepSettings
 from pipeline.execution.worker import Worker, WorkerSettings
@@ -43,7 +44,7 @@ from pipeline.throttle.breaker import Breakers
 from pipeline.throttle.budget import Budgets
 from pipeline.throttle.in_flight import InFlight
 from pipeline.upstream import Upstream
-from pipeline.workflow import USER, ExternalUser, Registry, Trigger, workflow
+from pipeline.workflow import USER, ExternalUser, Trigger, workflow
 from tests.confiners import NoConfiner
 from tests.failure_cases.provider import Provider
 from tests.identity.coordinators import put_together

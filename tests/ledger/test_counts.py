@@ -16,6 +16,7 @@ from identity.capability.issuer import Issuer
 from identity.errors import Misconfigured
 from identity.minting.confined import Confiner
 from identity.refresh.coordinator import Coordinator
+from pipeline.authoring.registry import Registry
 from pipeline.duties import reconcile
 from pipeline.execution.interruption import RunAgain, RunEnded
 from pipeline.execution.services import Services
@@ -29,7 +30,6 @@ from pipeline.throttle.breaker import Breakers
 from pipeline.throttle.budget import Budgets
 from pipeline.throttle.in_flight import InFlight
 from pipeline.upstream import Upstream
-from pipeline.workflow import Registry
 from tests.ledger.acts import lapse
 from tests.ledger.house import House
 from tests.webhooks.parts import MemoryRing

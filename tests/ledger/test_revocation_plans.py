@@ -18,6 +18,7 @@ from identity.tables import accounts, principals, scopes
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import Turn
 from pipeline import revocation
+from pipeline.authoring.registry import Registry
 from pipeline.ledger import operator_queries
 from pipeline.ledger.indexed import STUCK
 from pipeline.ledger.intents import Ended
@@ -30,7 +31,6 @@ from pipeline.revocation.signal import Asks
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import attempts, jobs
-from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, close, open_, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent

@@ -26,6 +26,7 @@ from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.tables import accounts, grants, provider_connections
 from pipeline.accounts.connecting import Away, Connecting, Done
+from pipeline.authoring.registry import Registry
 from pipeline.duties import reconcile
 from pipeline.execution.services import Services, StepSettings
 from pipeline.execution.worker import Worker, WorkerSettings
@@ -37,7 +38,6 @@ from pipeline.throttle.breaker import Breakers
 from pipeline.throttle.budget import Budgets
 from pipeline.throttle.in_flight import InFlight
 from pipeline.upstream import Upstream
-from pipeline.workflow import Registry
 from tests.confiners import NoConfiner
 from tests.identity.coordinators import put_together
 from tests.identity.providers import PretendProvider, reply

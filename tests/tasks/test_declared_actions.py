@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 from pipeline import tools
 from pipeline.action import Action, Call, Facts, Request, Response, Result
 from pipeline.authoring.action_checks import check_action
-from pipeline.workflow import Registry
+from pipeline.authoring.registry import Registry
 from tests.tasks.sound_action import Made, Make
 
 
