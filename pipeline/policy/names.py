@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, or_, select
 
 from identity.model import PrincipalKind
-from identity.policy.rules import Names, Policy, Trigger, When
+from identity.policy.rules import Names, Policy, TriggerKind, When
 from identity.tables import agents, principals
 from pipeline.action import Action
 from pipeline.authoring.declared_workflow import Workflow
@@ -106,7 +106,7 @@ def _left_to_nobody(
 
 
 def _is_about(when: When, workflow: Workflow, action: type[Action[Any]]) -> bool:
-    return any(when.fits(question_of_declaration(workflow, action, PrincipalKind.USER, one)) for one in Trigger)
+    return any(when.fits(question_of_declaration(workflow, action, PrincipalKind.USER, one)) for one in TriggerKind)
 
 
 def _named(when: When) -> Mapping[str, Names | None]:

@@ -19,7 +19,7 @@ from identity.errors import BadInput, Misconfigured
 from identity.model import AccessPattern
 from identity.money import MOST, Money
 from identity.policy.decision import Decision, Denied, decide
-from identity.policy.rules import Policy, Question, Trigger
+from identity.policy.rules import Policy, Question, TriggerKind
 from identity.sql.columns import is_one
 from pipeline.action import Action
 from pipeline.authoring.declared_workflow import Workflow
@@ -56,7 +56,7 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class PolicyTrial:
     """The result of a comparison. *unreadable*: stored steps that today's code does not know."""
 
     asked: int
@@ -77,7 +77,7 @@ def declared_cases(workflows: Iterable[Workflow]) -> Iterator[Case]:
     for workflow in workflows:
         for action, declared in workflow.uses.items():
             for who in (USER, SERVICE):
-                for trigger in Trigger:
+                for trigger in TriggerKind:
                     if declared & who:
                         yield Case(
                             where=f"{workflow.name} as {KINDS[who]}, {trigger}",
@@ -151,7 +151,7 @@ def _case_of(
     return Case(where=f"job {job['id']} step {step['position']}", question=question, no_capability=why_not)
 
 
-def compare(cases: Iterable[Case | None], before: Policy, after: Policy) -> Trial:
+def compare(cases: Iterable[Case | None], before: Policy, after: Policy) -> PolicyTrial:
     """Compare both policies on every case; count differences by workflow and action."""
     found: dict[tuple[str, str, str, str], Change] = {}
     asked = unreadable = 0
@@ -169,7 +169,7 @@ def compare(cases: Iterable[Case | None], before: Policy, after: Policy) -> Tria
             workflow, action, *_ = key
             known = Change(workflow=workflow, action=action, before=old, after=new, steps=0, example=case.where)
         found[key] = replace(known, steps=known.steps + 1)
-    return Trial(asked=asked, unreadable=unreadable, changes=tuple(found[key] for key in sorted(found)))
+    return PolicyTrial(asked=asked, unreadable=unreadable, changes=tuple(found[key] for key in sorted(found)))
 
 
 def _said_of(case: Case, policy: Policy) -> str:

@@ -47,6 +47,17 @@ def test_the_guides_and_the_scaffold_import_nothing_else() -> None:
     assert not {(module, name) for module, name in unlisted if not module.startswith(WHOLE)}
 
 
+def test_no_other_class_has_the_name_of_a_listed_one() -> None:
+    listed = {name for names in LISTED.values() for name in names}
+    found: dict[str, list[str]] = {}
+    for package in ("identity", "pipeline", "webhooks", "deploy"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef) and node.name in listed and "sandbox" not in path.parts:
+                    found.setdefault(node.name, []).append(path.relative_to(ROOT).as_posix())
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
+
+
 #: What only the shipped modules need: approvals in Slack, and the ids and markers of providers.
 _OF_OUR_OWN = {
     ("tasks/actions/slack.py", "identity.digests"),
