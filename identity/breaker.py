@@ -20,13 +20,16 @@ _SWEEP = timedelta(minutes=1) // _MICROSECOND
 class Breaker:
     """Thresholds and times of a circuit breaker.
 
-    After each opening one probe goes; other callers wait for its outcome.
+    After each opening one probe goes. At a token endpoint other callers wait for its outcome or for *probe* to pass; at
+    an upstream's host they look again sooner (`HostBreaker.look`). A later caller becomes the next probe.
     """
 
     threshold: int = 5  # consecutive failures: no connection, no answer, or 5xx
     first: timedelta = timedelta(seconds=10)
     longest: timedelta = timedelta(minutes=5)  # each consecutive opening lasts twice as long as the one before
-    probe: timedelta = timedelta(seconds=30)  # longer than a call takes: a lost probe blocks nobody after this
+    # A lost probe blocks nobody after this. It must be longer than a call takes: a host's breaker ignores the failure
+    # of a probe that another has replaced.
+    probe: timedelta = timedelta(seconds=30)
 
 
 @dataclass(kw_only=True)
@@ -59,12 +62,12 @@ class BreakerState:
     def fail(self, now: int, breaker: Breaker, *, same: bool = False) -> bool:
         """Record a failure and return whether it opened the breaker: at the threshold, or because a probe failed.
 
-        The *same* failure reported again does not count towards the threshold.
+        Callers record no failures of requests that were sent before the cooling was over. The *same* failure reported
+        again does not count towards the threshold.
         """
         if not same:
             self.failures += 1
-        probed = self.open is not None and self.open <= now
-        if not probed and (self.open is not None or self.failures < breaker.threshold):
+        if self.open is None and self.failures < breaker.threshold:
             return False
         cooling = breaker.first
         if not same:

@@ -10,7 +10,14 @@ from datetime import timedelta
 from typing import ClassVar, TypedDict, TypeVar
 
 import redis
-from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import (
+    ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
 
 from identity.redis_cooldown import RedisCooldown
 
@@ -19,6 +26,11 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _MICROSECOND = timedelta(microseconds=1)
+_TOLD_AGAIN = 60.0  # seconds: a refusal of one key may come with each call
+
+#: Errors by which Redis refuses everybody. redis-py takes the code from the text of those that have a class.
+_REFUSES_ALL = (ClusterDownError, MasterDownError, NoPermissionError, OutOfMemoryError, ReadOnlyError)
+_REFUSES_ALL_SAYING = ("BUSY ", "MISCONF ", "NOREPLICAS ", "unknown command")
 
 
 class Sharing(TypedDict, total=False):
@@ -26,14 +38,14 @@ class Sharing(TypedDict, total=False):
 
     prefix: str
     monotonic: Callable[[], float]
-    rest: RedisCooldown | None
+    cooldown: RedisCooldown | None
 
 
 class SharedByRedis:
     """Base of objects shared through one Redis script; one for all threads of a process.
 
     A *client* of None counts as a Redis that is always away; *monotonic*, in seconds, is the clock while it is away.
-    *rest* is the cooldown shared by all users of that Redis.
+    *cooldown* is shared by all users of that Redis.
     """
 
     script: ClassVar[str]
@@ -44,14 +56,15 @@ class SharedByRedis:
         *,
         prefix: str = "aswhom:",
         monotonic: Callable[[], float] = time.monotonic,
-        rest: RedisCooldown | None = None,
+        cooldown: RedisCooldown | None = None,
     ) -> None:
         self._client = client
         self._script = client.register_script(self.script) if client is not None else None
         self._prefix = prefix
         self._monotonic = monotonic
-        self._rest = rest or RedisCooldown(monotonic=monotonic)
+        self._cooldown = cooldown or RedisCooldown(monotonic=monotonic)
         self._lock = threading.Lock()
+        self._refusal_told: float | None = None
 
     def _together(self, keys: Sequence[str], *said: str | int | timedelta) -> int | None:
         """Return the script's answer; None while Redis is away. Durations are passed as microseconds."""
@@ -62,19 +75,27 @@ class SharedByRedis:
 
     def _reach(self, do: Callable[[redis.Redis], T]) -> T | None:
         """Return the result of *do* at Redis; None while it is away."""
-        if self._client is None or not self._rest.may_ask():
+        if self._client is None or (turn := self._cooldown.turn()) is None:
             return None
         try:
             outcome = do(self._client)
         except redis.RedisError as error:
             if _is_of_one_key(error):
-                self._rest.answered()
-                log.error("Redis refused a script: %s", error, extra={"action": "redis.refused"})
+                self._cooldown.answered(turn)
+                self._tell_refusal(error)
             else:
-                self._rest.failed(error)
+                self._cooldown.missed(turn, error)
             return None
-        self._rest.answered()
+        self._cooldown.answered(turn)
         return outcome
+
+    def _tell_refusal(self, error: redis.RedisError) -> None:
+        now = self._monotonic()
+        with self._lock:
+            if self._refusal_told is not None and now < self._refusal_told + _TOLD_AGAIN:
+                return
+            self._refusal_told = now
+        log.error("Redis refused a script: %s", error, extra={"action": "redis.refused"})
 
     def _by_itself(self, count: Callable[[int], T]) -> T:
         """Return the result of *count* at the present microsecond, one thread at a time."""
@@ -84,6 +105,6 @@ class SharedByRedis:
 
 def _is_of_one_key(error: redis.RedisError) -> bool:
     """A refusal of this script or its keys: others are served, so Redis is not away."""
-    if not isinstance(error, ResponseError) or isinstance(error, (MasterDownError, OutOfMemoryError, ReadOnlyError)):
+    if not isinstance(error, ResponseError) or isinstance(error, _REFUSES_ALL):
         return False
-    return not str(error).startswith(("MISCONF", "NOREPLICAS", "CLUSTERDOWN", "BUSY "))
+    return not str(error).startswith(_REFUSES_ALL_SAYING)

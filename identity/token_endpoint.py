@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,6 +31,7 @@ class TokenEndpoint:
 
     def send(self, request: HttpRequest, *, to: Endpoint, send_before: float | None = None) -> Outcome:
         """Send one request, once. *send_before* is on the monotonic clock."""
+        began = time.monotonic()
         outcome = self.client.send(request, within=self.budget, send_before=send_before, cap=self.cap, fresh=True)
         match outcome:
             case Answer(status=status) if status < 500:
@@ -37,7 +39,7 @@ class TokenEndpoint:
             case NotSent(untried=True):
                 self.gate.back(to)
             case _:
-                self.gate.failed(to)
+                self.gate.failed(to, took=timedelta(seconds=time.monotonic() - began))
         return outcome
 
     def heed(self, meaning: object, outcome: Outcome, *, to: Endpoint) -> None:

@@ -74,7 +74,8 @@ class Intake:
 
     def connection_secrets(self, connection: str) -> SigningSecrets | None:
         """Return a connection's live webhook secrets, two during a rotation. None: there is no such connection."""
-        found = self._store.read(lambda c: find_with_secrets(c, connection, WEBHOOK_SECRET))
+        # Ahead, as only the verified body tells whether it is a signal; one indexed statement holds up nobody.
+        found = self._ahead.read(lambda c: find_with_secrets(c, connection, WEBHOOK_SECRET))
         if found is None:
             return None
         owner, sealed = found
@@ -188,6 +189,7 @@ class Intake:
 
     def _look_whether_it_fits(self) -> None:
         quickly, self._fitted = self._fitted, False
-        if said := misfit(revision_of(self._store)) or self._store.read(partial(behind, quickly=quickly)):
+        # Ahead, as the caller that comes when the check is due may carry a revocation.
+        if said := misfit(revision_of(self._ahead)) or self._ahead.read(partial(behind, quickly=quickly)):
             raise Unavailable(said)
         self._fitted = True

@@ -64,6 +64,7 @@ class Requests:
         pause: Callable[[float], object] | None = None,
     ) -> None:
         self._store = store
+        self._ahead = WithTurn(store, ahead=True)  # for what carries a revocation
         self._workflows = workflows
         self._ids = ids
         self._workloads = workloads
@@ -74,7 +75,7 @@ class Requests:
         """Return the holder of the API key or the workload of the token, or the reason why access is denied."""
         if looks_like_one(secret):
             return self._workloads.caller(secret, now=now)
-        return self._store.read(lambda c: find_caller(c, secret, now=now))
+        return self._ahead.read(lambda c: find_caller(c, secret, now=now))
 
     def execute(
         self, caller: Caller, action: Action[Any], keyed: Keyed, *, identifier: str, request: str, now: datetime
@@ -106,17 +107,15 @@ class Requests:
     def revoke(self, caller: Caller, scope: Scope, keyed: Keyed, *, reason: str, now: datetime) -> Made:
         """Revoke *scope*; effective when this returns. Raises NotLetIn or KeyReused."""
         asked = self._asked(caller, "rev", keyed, now)
-        ahead = WithTurn(self._store, ahead=True)
-        return write_idempotent(ahead, lambda c: ledger.accept_revocation(c, asked, scope, reason=reason))
+        return write_idempotent(self._ahead, lambda c: ledger.accept_revocation(c, asked, scope, reason=reason))
 
     def narrow(
         self, caller: Caller, scope: Scope, keyed: Keyed, *, keeps: tuple[str, ...], reason: str, now: datetime
     ) -> Made:
         """Narrow an account; effective when this returns. Raises BadInput, NotLetIn or KeyReused."""
         asked, act = self._asked(caller, "rev", keyed, now), self._act(caller, now)
-        ahead = WithTurn(self._store, ahead=True)
         return write_idempotent(
-            ahead, lambda c: ledger.accept_narrowing(c, asked, scope, act, keeps=keeps, reason=reason)
+            self._ahead, lambda c: ledger.accept_narrowing(c, asked, scope, act, keeps=keeps, reason=reason)
         )
 
     def cancel(self, caller: Caller, job: str, keyed: Keyed, *, now: datetime) -> Changed:
@@ -137,9 +136,9 @@ class Requests:
         asked = replace(self._asked(caller, "job", keyed, now), id=job)
         return self._change(asked, change, finds_itself_done=False)
 
-    def read(self, fn: Callable[[Connection], T]) -> T:
-        """Run a plain read of `pipeline.ledger.tenant_views`."""
-        return self._store.read(fn)
+    def read(self, fn: Callable[[Connection], T], *, ahead: bool = False) -> T:
+        """Run a plain read, as of `pipeline.ledger.tenant_views`; *ahead* for what a revocation reads first."""
+        return self._store.read(fn, ahead=ahead)
 
     def wait(self, caller: Caller, job: str, *, within: timedelta) -> None:
         """Wait up to *within* until *job* has ended or needs somebody; return at once if too many callers wait."""

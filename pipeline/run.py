@@ -114,8 +114,8 @@ class Run(Generic[C]):
         *as_* is `run.user`, `run.service`, or None to let policy choose. *once* is a key under which the action happens
         at most once per tenant, across jobs: other jobs with the same key get the owning job's result. While the
         upstream says "later", the step is retried up to the configured limit, and after that until *patience* has
-        passed since the step first opened (after a replay of the job, since it first opened again). Between tries the
-        job waits in the ledger. `on_revoke=STOP` ends the job if a revocation refuses this step, even if `uses`
+        passed since the first of these failures (anew after a replay of the job, or a wait for a person). Between tries
+        the job waits in the ledger. `on_revoke=STOP` ends the job if a revocation refuses this step, even if `uses`
         declares its action with SKIP.
 
         Raises ActionFailed and StepRefused (including its subclasses StepSkipped and OnceUsed). Any other error ends

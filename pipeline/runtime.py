@@ -65,6 +65,7 @@ from pipeline.schedules import punctuality
 from pipeline.schedules.slots import SlotFirer
 from pipeline.security_event_intake import SecurityEventIntake
 from pipeline.throttle.breaker import Breakers
+from pipeline.throttle.breaker_state import HostBreaker
 from pipeline.throttle.budget import Budgets
 from pipeline.throttle.in_flight import InFlight
 from pipeline.upstream import Upstream
@@ -101,14 +102,14 @@ class Runtime:
             ca_file=settings.ca_file,
         )
         self.redis = _redis(settings.redis_url)
-        self.redis_rest = RedisCooldown()
+        self.redis_cooldown = RedisCooldown()
 
         # Identity and authority.
         self.vault = Vault(settings.keys.vault, secrets.token_bytes, proves=partial(proves, self.database))
         self.signer = Signer.from_seed(settings.keys.signing)
         self.issuer = Issuer(self.database, self.vault, url=settings.base_url, clock=clock)
         self.authority = Authority(self.database, self.issuer, ids=self.ids, clock=clock)
-        self.gate = Gate(self.redis, prefix=settings.key_prefix, rest=self.redis_rest)
+        self.gate = Gate(self.redis, prefix=settings.key_prefix, cooldown=self.redis_cooldown)
         self.coordinator = self._coordinator()
         self.connect_flow = self._connect_flow()
 
@@ -121,9 +122,9 @@ class Runtime:
 
         # Incoming requests.
         self.intake = Intake(self.database, self.vault, self.ids, clock=clock)
-        self.requests = Requests(self.database, workflows, self.ids, Workloads(self.database, self.http))
-        keys = KeyRing(self.http)
-        self.security_events = SecurityEventIntake(WithTurn(self.database, ahead=True), keys, self.ids, clock=clock)
+        ahead = WithTurn(self.database, ahead=True)  # for what a revocation may come through
+        self.requests = Requests(self.database, workflows, self.ids, Workloads(ahead, self.http))
+        self.security_events = SecurityEventIntake(ahead, KeyRing(self.http), self.ids, clock=clock)
 
         # Requests to people: consent and approval.
         self.invitations = Invitations(
@@ -154,6 +155,7 @@ class Runtime:
             ttl=settings.refresh.lock_ttl,
             token=lambda: secrets.token_hex(16),
             prefix=settings.key_prefix,
+            cooldown=self.redis_cooldown,
         )
         parts = RefreshParts(
             store=self.database,
@@ -194,9 +196,12 @@ class Runtime:
             ids=self.ids,
             settings=self.settings.steps,
             confiner=self._confiner(),
-            budgets=Budgets(self.redis, prefix=self.settings.key_prefix, rest=self.redis_rest),
+            budgets=Budgets(self.redis, prefix=self.settings.key_prefix, cooldown=self.redis_cooldown),
             breakers=Breakers(
-                self.redis, breaker=self.settings.breaker, prefix=self.settings.key_prefix, rest=self.redis_rest
+                self.redis,
+                breaker=self.settings.breaker or HostBreaker(probe=self.settings.steps.longest_probe),
+                prefix=self.settings.key_prefix,
+                cooldown=self.redis_cooldown,
             ),
             in_flight=InFlight(self.settings.steps.silent_calls),
             stopping=self.stopping.is_set,

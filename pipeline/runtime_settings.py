@@ -40,7 +40,7 @@ class RuntimeSettings:
     steps: StepSettings = field(default_factory=StepSettings)
     jobs: WorkerSettings = field(default_factory=WorkerSettings)
     refresh: RefreshBudget = field(default_factory=RefreshBudget)
-    breaker: HostBreaker = field(default_factory=HostBreaker)
+    breaker: HostBreaker | None = None  # None: its probes are waited for as long as `steps` lets a call take
     window: int = 128  # outstanding bells per queue
     connect_lifetime: timedelta = timedelta(minutes=10)  # to open a connect link, and then again to return with consent
     approval_lifetime: timedelta = timedelta(minutes=15)  # lifetime of a link for answering an approval

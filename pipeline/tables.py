@@ -101,7 +101,8 @@ jobs = Table(
     Column("accepted", BigInteger, nullable=False),  # ledger number
     Column("due_at", Instant, nullable=False),
     Column("expires_at", Instant),  # of a wait
-    Column("waits_for", String(200)),  # the account key (consent), the once key (once) or the approval
+    # the account key (consent), the once key (once), the approval, or the step whose upstream is away
+    Column("waits_for", String(200)),
     Column("lacks", JSON(none_as_null=True)),  # the scopes that a consent wait is for
     Column("waiting_step", JSON(none_as_null=True)),  # the step it waits to open: `Intent.unopened`
     Column("rung_until", Instant),  # set while a bell is outstanding
@@ -191,7 +192,7 @@ attempts = Table(
     Column("id", String(64), primary_key=True),
     Column("step_id", ForeignKey("steps.id"), nullable=False),
     Column("job_id", ForeignKey("jobs.id"), nullable=False),
-    Column("number", Integer, nullable=False),
+    Column("number", Integer, nullable=False),  # within its step, from 1
     Column("purpose", String(16), nullable=False),  # call or probe
     Column("state", String(16), nullable=False),
     Column("opened", BigInteger, nullable=False),  # ledger numbers
@@ -212,7 +213,7 @@ attempts = Table(
     Column("upstream_request_id", String(200)),
     Column("error", Text),  # for people
     Column("counts_as", String(16)),  # if not as an ordinary try: unsent, unspent
-    Index("ix_attempts_step", "step_id"),
+    Index("ix_attempts_step", "step_id", "number", unique=True),
     Index("ix_attempts_job", "job_id"),  # without it, deleting a job makes its foreign key scan every attempt
     partial_index("ix_attempts_open", "settled_by", where="state = 'open'"),
     Index("ix_attempts_account", "account_id", "opened"),

@@ -8,7 +8,6 @@ must not wait.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from limits.errors import StorageError
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import RateLimiter, SlidingWindowCounterRateLimiter
 
+from identity.cooldown import Cooldown, Turn
 from pipeline.model import RatedTenant
 from webhooks import problems
 from webhooks.problems import Problem
@@ -28,7 +28,7 @@ from webhooks.problems import Problem
 log = logging.getLogger(__name__)
 
 WINDOW = timedelta(minutes=1)
-AWAY = 10.0  # seconds until a failed Redis is tried again: requests must not wait for one that hangs
+AWAY = timedelta(seconds=10)  # until a failed Redis is tried again: requests must not wait for one that hangs
 # Seconds, for each connect and each reply, and for all calls of one count together. A few milliseconds are usual, and
 # Slack tells a person after three seconds that a command failed.
 PATIENCE = 0.25
@@ -67,8 +67,7 @@ class SharedCounts:
         storage = RedisStorage("redis://", connection_pool=pool, key_prefix=f"{prefix}quota", wrap_exceptions=True)
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._again: float | None = None  # when to probe Redis again; None: it is available
+        self._cooldown = Cooldown(AWAY, monotonic=monotonic)
         self._slow = False  # whether the last reply was slow; a single slow one may be a pause of this machine
 
     @classmethod
@@ -79,33 +78,24 @@ class SharedCounts:
 
     def spend(self, item: RateLimitItem, of: str, key: str, *, stated: bool = True) -> Spent | None:
         """Count one request of *key*; None: Redis is unavailable."""
-        with self._lock:
-            began = self._monotonic()
-            if self._again is not None:
-                if began < self._again:
-                    return None
-                self._again = began + AWAY  # requests that arrive during this probe do not wait as well
-            again = self._again
+        if (turn := self._cooldown.turn()) is None:
+            return None
+        began = self._monotonic()
         try:
             spent = _count(self._limiter, item, of, key, stated=stated)
         except StorageError as error:
-            self._leave(again, type(error.storage_error).__name__)
+            self._fail(turn, type(error.storage_error).__name__)
             return None
         slow, before = self._monotonic() - began > PATIENCE, self._slow
         self._slow = slow
         if slow and before:
-            self._leave(again, "slow")
-        else:
-            self._again = None
+            self._fail(turn, "slow")
+        elif self._cooldown.succeeded(turn):
+            log.info("quotas are counted by all processes together again", extra={"action": "quota.together"})
         return spent
 
-    def _leave(self, again: float | None, why: str) -> None:
-        """Open the circuit for a while. Of several threads that fail together, only the first logs it."""
-        with self._lock:
-            found = self._again == again
-            if found:
-                self._again = self._monotonic() + AWAY
-        if found:
+    def _fail(self, turn: Turn, why: str) -> None:
+        if self._cooldown.failed(turn):
             log.warning("quotas are counted by each process alone", extra={"action": "quota.alone", "error": why})
 
 

@@ -18,9 +18,9 @@ def time_passes(connection: Connection) -> None:
     waits = (jobs.c.state == JobState.QUEUED) | jobs.c.wait.in_((Wait.TIME, Wait.ONCE, Wait.UPSTREAM))
     for job in connection.execute(select(jobs.c.id, jobs.c.due_at).where(waits, jobs.c.due_at > now)).all():
         left = job.due_at - now
-        # A sleep is measured from its step's opening, and patience from the first attempt.
+        # A sleep is measured from its step's opening; a wait for an upstream has a date of its own.
         for statement in (
-            update(jobs).where(jobs.c.id == job.id).values(due_at=now),
+            update(jobs).where(jobs.c.id == job.id).values(due_at=now, **_earlier(left, jobs.c.expires_at)),
             update(steps).where(steps.c.job_id == job.id).values(_earlier(left, steps.c.opened_at, steps.c.closed_at)),
             update(attempts)
             .where(attempts.c.job_id == job.id)

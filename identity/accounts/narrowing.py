@@ -1,8 +1,9 @@
 """Narrowing: an account keeps some of its scopes. Nothing is revoked; a step that lacks a scope waits for consent.
 
-The provider's token still has all scopes; only Aswhom's use of it is narrowed. A refresh whose answer names more scopes
-does not widen it again (RFC 6749 §6 forbids the provider to add any); a new consent does. Every removal of a scope has
-a ledger number, after which no step that needs the scope opens.
+A person's narrowing (`narrow`) bounds Aswhom's use of a token that still has all scopes at the provider. A refresh
+whose answer names more scopes does not widen it again (RFC 6749 §6 forbids the provider to add any); a new consent
+does. A provider that takes scopes away itself, or gives them back, is followed by `rescope`. Every removal of a scope
+has a ledger number, after which no step that needs the scope opens.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from identity.audit import Act, AsWhom
 from identity.errors import BadInput
 from identity.model import Credential
 from identity.scope_bounds import covered, within
-from identity.sql.sequence import lock_exclusive_number_and_time, next_number_and_time
+from identity.sql.sequence import lock_exclusive_number_and_time
 from identity.tables import grants
 
 #: Credentials whose next token is requested with the remaining scopes: with none, it would have all of them.
@@ -63,7 +64,8 @@ def narrow(connection: Connection, account: Account, act: Act, *, keep: tuple[st
 def rescope(connection: Connection, account: Account, scopes: tuple[str, ...]) -> Narrowed | None:
     """Rewrite the granted scopes within the account's ceiling, narrower or wider; nothing is revoked.
 
-    Returns None if no scope was taken away. The caller holds the account's lock exclusively.
+    Returns None if no scope was taken away. The caller holds the account's lock exclusively. Raises Unavailable if the
+    ledger's sequence is behind its rows.
     """
     mine = grants.c.account_id == account.id
     row = connection.execute(select(grants.c.scopes, grants.c.ceiling).where(mine)).one_or_none()
@@ -73,7 +75,7 @@ def rescope(connection: Connection, account: Account, scopes: tuple[str, ...]) -
     connection.execute(update(grants).where(mine).values(scopes=list(kept)))
     if not (took := _taken(account, had, kept)):
         return None
-    number, at = next_number_and_time(connection)
+    number, at = lock_exclusive_number_and_time(connection, account.key.scope)  # locked already: for the check
     return Narrowed(had=had, keeps=kept, took=took, number=number, at=at)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import ClassVar
 
 from identity.model import AccessPattern, Effect, PrincipalKind
 from identity.money import Money
@@ -38,8 +39,11 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True)
 class Denied:
-    """A refusal of the step, with the reason."""
+    """A refusal of the step, with the reason; stored like a decision, for no principal."""
 
+    kind: ClassVar[None] = None
+    pattern: ClassVar[None] = None
+    constraints: ClassVar[Constraints] = Constraints()
     reason: str
     policy: int = 0
     rules: tuple[str, ...] = ()

@@ -1,9 +1,11 @@
-"""Endings of a refused refresh in the ledger: blamed on the client, one of its secrets or keys, or nobody."""
+"""Endings of a refused refresh in the ledger: blamed on the client, one of its secrets or keys, or nobody.
+
+The grant is not touched.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -17,87 +19,91 @@ from identity.refresh.intents import IntentState, RefreshIntent, set_refused_key
 from identity.refresh.settlement import Settlement
 
 
-@dataclass(frozen=True)
-class Blaming:
-    """Endings of a refused refresh, one per party to blame. The grant is not touched."""
+def blame_client(
+    settlement: Settlement,
+    connection: Connection,
+    code: str,
+    *,
+    owner: ProviderConnection,
+    shown: Sequence[SealedSecret],
+) -> Ending:
+    """Pause the provider connection: its client registration was refused.
 
-    settlement: Settlement
+    Superseded if *owner* or the secrets *shown* have changed since (`pause_client`).
+    """
 
-    def client(
-        self, connection: Connection, code: str, *, owner: ProviderConnection, shown: Sequence[SealedSecret]
-    ) -> Ending:
-        """Pause the provider connection: its client registration was refused.
+    def write(intent: RefreshIntent) -> Superseded | None:
+        if not pause_client(connection, code, owner=owner, asked=intent.opened, shown=shown):
+            return Superseded()
+        settlement.record(connection, "connection.paused", code, generation=settlement.intent.generation)
+        return None
 
-        Superseded if *owner* or the secrets *shown* have changed since (`pause_client`).
-        """
+    return _end(settlement, connection, code, write)
 
-        def write(intent: RefreshIntent) -> Superseded | None:
-            if not pause_client(connection, code, owner=owner, asked=intent.opened, shown=shown):
-                return Superseded()
-            self.settlement.record(connection, "connection.paused", code, generation=self.settlement.intent.generation)
-            return None
 
-        return self._end(connection, code, write)
+def blame_secret(
+    settlement: Settlement, connection: Connection, code: str, *, owner: ProviderConnection, secret: str, spare: str
+) -> Ending:
+    """Mark one client secret refused while another is live: the other is tried, and nothing pauses.
 
-    def secret(
-        self, connection: Connection, code: str, *, owner: ProviderConnection, secret: str, spare: str
-    ) -> Ending:
-        """Mark one client secret refused while another is live: the other is tried, and nothing pauses.
+    Superseded if *owner* was corrected or resumed since the request: it must be tried again.
+    """
 
-        Superseded if *owner* was corrected or resumed since the request: it must be tried again.
-        """
+    def write(intent: RefreshIntent) -> Superseded | None:
+        held = hold_against(
+            connection,
+            secret,
+            code,
+            spare=spare,
+            owner=owner,
+            asked=intent.opened,
+            whom=settlement.whom(settlement.intent.generation),
+            audit_id=settlement.ids(),
+            now=settlement.now,
+        )
+        if not held:
+            return Superseded()
+        # Earlier ones were refused without a named error, perhaps by a gateway. They are all that is left: retry.
+        set_refused_keys(connection, intent.id, ())
+        return None
 
-        def write(intent: RefreshIntent) -> Superseded | None:
-            held = hold_against(
-                connection,
-                secret,
-                code,
-                spare=spare,
-                owner=owner,
-                asked=intent.opened,
-                whom=self.settlement.whom(self.settlement.intent.generation),
-                audit_id=self.settlement.ids(),
-                now=self.settlement.now,
-            )
-            if not held:
-                return Superseded()
-            # Earlier ones were refused without a named error, perhaps by a gateway. They are all that is left: retry.
-            set_refused_keys(connection, intent.id, ())
-            return None
+    return _end(settlement, connection, code, write)
 
-        return self._end(connection, code, write)
 
-    def key(self, connection: Connection, code: str, *, key: str, since: datetime | None = None) -> Ending:
-        """Note a refusal with *key*: another secret is presented, or another key signs, next, for this account only.
+def note_refused_key(
+    settlement: Settlement, connection: Connection, code: str, *, key: str, since: datetime | None = None
+) -> Ending:
+    """Note a refusal with *key*: another secret is presented, or another key signs, next, for this account only.
 
-        The account's consent may be gone instead, or a gateway may have refused (`Settlement.commit`). *since* is when
-        all live secrets had last been refused with this code. It is stored as `retry_at`: being past, it delays
-        nothing, and the refusals of the remaining secrets can be counted from it.
-        """
+    The account's consent may be gone instead, or a gateway may have refused (`Settlement.commit`). *since* is when
+    all live secrets had last been refused with this code: refusals of the remaining secrets are counted from it.
+    """
 
-        def write(intent: RefreshIntent) -> None:
-            set_refused_keys(connection, intent.id, (*intent.refused_keys, key))
+    def write(intent: RefreshIntent) -> None:
+        set_refused_keys(connection, intent.id, (*intent.refused_keys, key), since=since)
 
-        return self._end(connection, code, write, retry_at=since)
+    return _end(settlement, connection, code, write)
 
-    def nobody(self, connection: Connection, code: str, *, retry_at: datetime) -> Ending:
-        """Blame nobody: every live secret or key was refused, which says nothing about any one of them.
 
-        Each is tried again.
-        """
+def blame_nobody(settlement: Settlement, connection: Connection, code: str, *, retry_at: datetime) -> Ending:
+    """Blame nobody: every live secret or key was refused, which says nothing about any one of them.
 
-        def write(intent: RefreshIntent) -> None:
-            set_refused_keys(connection, intent.id, ())
+    Each is tried again.
+    """
 
-        return self._end(connection, code, write, retry_at=retry_at)
+    def write(intent: RefreshIntent) -> None:
+        set_refused_keys(connection, intent.id, ())
 
-    def _end(
-        self,
-        connection: Connection,
-        code: str,
-        write: Callable[[RefreshIntent], Superseded | None],
-        *,
-        retry_at: datetime | None = None,
-    ) -> Ending:
-        told, failed = in_words(code), IntentState.FAILED
-        return self.settlement.end(connection, failed, told, write, code=code, retry_at=retry_at, restores=True)
+    return _end(settlement, connection, code, write, retry_at=retry_at)
+
+
+def _end(
+    settlement: Settlement,
+    connection: Connection,
+    code: str,
+    write: Callable[[RefreshIntent], Superseded | None],
+    *,
+    retry_at: datetime | None = None,
+) -> Ending:
+    told, failed = in_words(code), IntentState.FAILED
+    return settlement.end(connection, failed, told, write, code=code, retry_at=retry_at, restores=True)

@@ -22,9 +22,10 @@ from identity.minting.requests import (
 )
 from identity.oauth.answers import UNNAMED_401, ClientRefused, Dead, Granted, RateLimited, Transient, Unknown, Withheld
 from identity.refresh.blame import Blame, blame
-from identity.refresh.blaming import Blaming
+from identity.refresh.blaming import blame_client, blame_nobody, blame_secret, note_refused_key
 from identity.refresh.intents import RefreshIntent
 from identity.refresh.parts import RefreshParts
+from identity.refresh.settlement import Settlement
 from identity.refresh.situation import Situation
 from identity.refresh.suspected_client import is_of_client, refused_since
 from identity.refresh.writer import RefreshWriter
@@ -49,7 +50,7 @@ class Concluder:
     def settle(self, situation: Situation, intent: RefreshIntent) -> int | None:
         """Settle an intent whose owner may be gone: from its stored answer, otherwise as unknown."""
         if intent.generation != situation.generation:
-            self.writer.write(self.writer.settlement(situation, intent).doubt, "the generation moved")
+            self.writer.end(situation, intent, Settlement.doubt, "the generation moved")
             return None
         outcome: Outcome = NoAnswer(reason="whoever sent it is gone")
         if intent.answer_sealed is not None:
@@ -61,11 +62,10 @@ class Concluder:
         account, profile = situation.account, profile_for(self.parts.profiles, situation.connection)
         if situation.minted or not profile.rotates:
             return self.fail(situation, intent, reason)
-        settlement = self.writer.settlement(situation, intent)
         if intent.may_go_again(by=self.parts.clock() + self.parts.budget.send, grace=profile.grace):
-            self._count(situation, "unknown", settled=self.writer.write(settlement.doubt, reason))
+            self._count(situation, "unknown", settled=self.writer.end(situation, intent, Settlement.doubt, reason))
             return None
-        given_up = self.writer.write(settlement.give_up, reason)
+        given_up = self.writer.end(situation, intent, Settlement.give_up, reason)
         self._count(situation, "unknown", settled=given_up)
         if not given_up:
             return None
@@ -98,7 +98,7 @@ class Concluder:
         if situation.may_serve(self.parts.clock()):
             return situation.generation
         words = "its token has ended or was refused, and there is nothing to renew it with"
-        if not self.writer.write(self.writer.settlement(situation, new).expire, words):
+        if not self.writer.end(situation, new, Settlement.expire, words):
             return None
         raise ReauthRequired(f"account {account.id}: {words}", account=account.id)
 
@@ -111,7 +111,6 @@ class Concluder:
         """
         account = situation.account
         profile = profile_for(self.parts.profiles, situation.connection)
-        settlement = self.writer.settlement(situation, intent)
         unsure = recovered and self.parts.store.read(partial(situation.another_was_shown, since=intent.started_at))
         meaning = read_token(situation, profile, outcome, started_at=intent.started_at, scopes=situation.grant.scopes)
         self.parts.endpoint.heed(meaning, outcome, to=situation.token_endpoint)
@@ -119,7 +118,7 @@ class Concluder:
             case Granted(answer=granted):
                 sealed = next_credentials(situation, self.parts.vault, granted)
                 accepted = None if unsure or not situation.secrets else situation.secrets[0]
-                committed = self.writer.write(settlement.commit, sealed, accepted=accepted)
+                committed = self.writer.end(situation, intent, Settlement.commit, sealed, accepted=accepted)
                 self._count(situation, "success", settled=committed)
                 if not committed:
                     return None
@@ -142,7 +141,7 @@ class Concluder:
                 )
                 return self._refused(whose, situation, intent, meaning.code)
             case Dead(code=code):
-                buried = self.writer.write(settlement.bury, code)
+                buried = self.writer.end(situation, intent, Settlement.bury, code)
                 self._count(situation, "dead", settled=buried)
                 if not buried:
                     return None
@@ -153,8 +152,7 @@ class Concluder:
     def _refused(self, whose: Blame, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
         match whose:
             case Blame.NOBODY_YET:
-                fail = self.writer.settlement(situation, intent).fail
-                self.writer.write(fail, in_words(code), code=code, retry_at=None)
+                self.writer.end(situation, intent, Settlement.fail, in_words(code), code=code, retry_at=None)
                 return None  # read again
             case Blame.SUSPECT:
                 return self._suspect_client(situation, intent)
@@ -174,21 +172,20 @@ class Concluder:
         """Mark the first secret refused: the spare one goes first from now on."""
         _, spare, *_ = (one for one in situation.secrets if one.refused_at is None)
         owner, first = situation.connection, situation.secrets[0]
-        blaming = Blaming(self.writer.settlement(situation, intent))
-        blamed = self.writer.write(blaming.secret, code, owner=owner, secret=first.id, spare=spare.id)
+        blamed = self.writer.end(situation, intent, blame_secret, code, owner=owner, secret=first.id, spare=spare.id)
         self._count(situation, "secret_refused", settled=blamed)
 
     def _ask_person(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
         """Serve the current token until it expires, then ask the provider once more; if it insists, ask the person."""
-        settlement, account = self.writer.settlement(situation, intent), situation.account
-        if situation.may_serve(settlement.now):
-            wait = (situation.grant.expires_at or settlement.now + _UNENDING) - settlement.now
-            failed = self.writer.write(settlement.fail, code, code=code, retry_at=settlement.now + wait)
+        account, now = situation.account, self.parts.clock()
+        if situation.may_serve(now):
+            retry_at = situation.grant.expires_at or now + _UNENDING
+            failed = self.writer.end(situation, intent, Settlement.fail, code, code=code, retry_at=retry_at)
             self._count(situation, "needs_person", settled=failed)
             where = {"action": "grant.person_wanted_soon", "account": account.id}
             log.warning("when its token ends, the person of %s is wanted (%s)", account.id, code, extra=where)
-            return self.serve(situation, retry_after=wait, why=code) if failed else None
-        asked = self.writer.write(settlement.ask_person, code)
+            return self.serve(situation, retry_after=retry_at - now, why=code) if failed else None
+        asked = self.writer.end(situation, intent, Settlement.ask_person, code)
         self._count(situation, "needs_person", settled=asked)
         if not asked:
             return None
@@ -210,11 +207,10 @@ class Concluder:
 
     def _has_another_tried(self, situation: Situation, intent: RefreshIntent, code: str) -> bool:
         """Switch this account to another live secret, without marking the first refused. False if there is none."""
-        settlement = self.writer.settlement(situation, intent)
-        if untried_key(situation.secrets, intent, now=settlement.now) is None:
+        if untried_key(situation.secrets, intent, now=self.parts.clock()) is None:
             return False
-        first = situation.secrets[0]
-        noted = self.writer.write(Blaming(settlement).key, code, key=first.id, since=refused_since(situation, code))
+        first, since = situation.secrets[0], refused_since(situation, code)
+        noted = self.writer.end(situation, intent, note_refused_key, code, key=first.id, since=since)
         self._count(situation, "secret_refused", settled=noted)
         where = {"action": "connection.another_tried", "secret": first.id, "account": situation.account.id}
         log.warning("with %s it was refused (%s): another live one is tried", first.id, in_words(code), extra=where)
@@ -233,8 +229,8 @@ class Concluder:
         return self._withhold(situation, intent, UNNAMED_401)
 
     def _refuse_client(self, situation: Situation, intent: RefreshIntent, code: str) -> int | None:
-        settlement, owner = self.writer.settlement(situation, intent), situation.connection
-        blamed = self.writer.write(Blaming(settlement).client, code, owner=owner, shown=situation.secrets)
+        owner = situation.connection
+        blamed = self.writer.end(situation, intent, blame_client, code, owner=owner, shown=situation.secrets)
         self._count(situation, "client_refused", settled=blamed)
         if not blamed:
             return None
@@ -252,10 +248,10 @@ class Concluder:
 
     def _leave_alone(self, situation: Situation, intent: RefreshIntent, code: str) -> tuple[bool, timedelta]:
         """Record a refusal without blaming anyone; return whether that was settled, and the backoff before a retry."""
-        settlement, wait = self.writer.settlement(situation, intent), _REFUSED_RETRY
+        now, wait = self.parts.clock(), _REFUSED_RETRY
         if (since := refused_since(situation, code)) is not None:
-            wait = min(_longer(_rounds(intent)), max(wait, 2 * (settlement.now - since)))
-        return self.writer.write(Blaming(settlement).nobody, code, retry_at=settlement.now + wait), wait
+            wait = min(_longer(_rounds(intent)), max(wait, 2 * (now - since)))
+        return self.writer.end(situation, intent, blame_nobody, code, retry_at=now + wait), wait
 
     def fail(
         self,
@@ -272,7 +268,7 @@ class Concluder:
         if unpresented:
             failed = self.writer.fail_unsent(situation, intent, reason, retry_at=retry_at)
         else:
-            failed = self.writer.write(self.writer.settlement(situation, intent).fail, reason, retry_at=retry_at)
+            failed = self.writer.end(situation, intent, Settlement.fail, reason, retry_at=retry_at)
         self._count(situation, outcome, settled=failed)
         return self.serve(situation, retry_after=wait, why=reason) if failed else None
 

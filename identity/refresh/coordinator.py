@@ -40,7 +40,7 @@ class Coordinator:
         self._flights = Flights()
         writer = RefreshWriter(parts=parts)
         self._concluder = Concluder(parts=parts, writer=writer)
-        self._presenter = Presenter(parts=parts, writer=writer, ends=self._concluder)
+        self._presenter = Presenter(parts=parts, writer=writer, concluder=self._concluder)
 
     def refresh(self, account: str, *, after_generation: int, refused: bool = False, keep: float = STEP_KEEPS) -> int:
         """Return a committed generation newer than *after_generation*.

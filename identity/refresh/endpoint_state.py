@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from identity.breaker import BreakerState
+from identity.breaker import Breaker, BreakerState
 from identity.refresh.line import LATE, UNUSED_TURNS, Line, Waiter
 
 
@@ -48,6 +48,14 @@ class EndpointState(BreakerState):
     def answered(self) -> None:
         """Close the breaker: the endpoint works."""
         self.failures, self.opened, self.open, self.probe = 0, 0, None, 0
+
+    def failed(self, now: int, breaker: Breaker, *, took: int) -> None:
+        """Count the failure of a request that was sent *took* ago.
+
+        If it was sent before the breaker's cooling was over, it is no probe, and its failure says nothing new.
+        """
+        if self.open is None or self.open <= now - took:
+            self.fail(now, breaker)
 
     def back(self) -> None:
         """Let another request be the probe: one that had entered was not sent."""

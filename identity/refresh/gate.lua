@@ -21,7 +21,7 @@
 --               ARGV[9] burst allowed to the caller that leaves most to others: by then all in line may go
 --               ARGV[10] if turns went unused for this long, everyone in line is taken for absent
 -- leave:        ARGV[2] caller
--- failed:       ARGV[2] threshold  ARGV[3] first cooling  ARGV[4] longest cooling
+-- failed:       ARGV[2] threshold  ARGV[3] first cooling  ARGV[4] longest cooling  ARGV[5] how long the request took
 -- pause:        ARGV[2] duration
 --
 -- All times are microseconds of this server's clock. Returns how long to wait; 0 admits the request. "back" admits
@@ -128,12 +128,14 @@ elseif what == "answered" then
     set(field, nil)
   end
 elseif what == "failed" then
-  set("failures", (state.failures or 0) + 1)
-  local probing = state.open and state.open <= now
-  if probing or (not state.open and state.failures >= tonumber(ARGV[2])) then
-    set("opened", (state.opened or 0) + 1)
-    set("open", now + math.min(tonumber(ARGV[3]) * 2 ^ (state.opened - 1), tonumber(ARGV[4])))
-    set("probe", nil)
+  -- A request that was sent before the cooling was over is no probe: its failure says nothing new.
+  if not state.open or state.open <= now - tonumber(ARGV[5]) then
+    set("failures", (state.failures or 0) + 1)
+    if state.open or state.failures >= tonumber(ARGV[2]) then
+      set("opened", (state.opened or 0) + 1)
+      set("open", now + math.min(tonumber(ARGV[3]) * 2 ^ (state.opened - 1), tonumber(ARGV[4])))
+      set("probe", nil)
+    end
   end
 elseif what == "pause" then
   set("held", math.max(state.held or 0, now + tonumber(ARGV[2])))

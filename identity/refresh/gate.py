@@ -117,11 +117,17 @@ class Gate(SharedByRedis):
         """Record that the endpoint works, whatever it answered: the breaker closes."""
         self._tell(endpoint, "answered", alone=lambda state, _: state.answered())
 
-    def failed(self, endpoint: Endpoint) -> None:
-        """Record no connection, no answer, or a server error: enough of them in a row open the breaker."""
+    def failed(self, endpoint: Endpoint, *, took: timedelta) -> None:
+        """Record no connection, no answer, or a server error: enough of them in a row open the breaker.
+
+        *took* is how long ago the request was sent, by which a probe is told from a request of before the outage.
+        """
         breaker = self._breaker
-        said = breaker.threshold, breaker.first, breaker.longest
-        self._tell(endpoint, "failed", *said, alone=lambda state, now: state.fail(now, breaker))
+
+        def alone(state: EndpointState, now: int) -> None:
+            state.failed(now, breaker, took=took // _MICROSECOND)
+
+        self._tell(endpoint, "failed", breaker.threshold, breaker.first, breaker.longest, took, alone=alone)
 
     def pause(self, endpoint: Endpoint, duration: timedelta) -> None:
         """Close the endpoint for the pause that it asked for (RFC 9110 §10.2.3, RFC 6585 §4)."""

@@ -115,6 +115,7 @@ class RefreshIntent:
     retry_at: datetime | None = None
     doubtful_since: datetime | None = None  # start of an earlier presentation whose outcome is lost
     refused_keys: tuple[str, ...] = ()  # secrets or keys refused since the last wait: another goes next
+    refused_since: datetime | None = None  # with them: when all live ones had last been refused with this code
     finished_at: datetime | None = None
     outcome: str | None = None  # for people
     code: str | None = None  # the error code of a refusal
@@ -157,7 +158,7 @@ def open_intent(connection: Connection, new: RefreshIntent, *, former: RefreshIn
     counted = replace(new, presented=former.presented + 1, doubtful_since=doubt, refused_keys=former.refused_keys)
     MOVES.check(former.state, IntentState.OPEN)
     taken = update(refresh_intents).where(refresh_intents.c.id == former.id, refresh_intents.c.state == former.state)
-    cleared = ("answer_sealed", "outcome", "code", "out_of_date", "finished_at", "settled")
+    cleared = ("answer_sealed", "outcome", "code", "out_of_date", "refused_since", "finished_at", "settled")
     values = _row(counted) | dict.fromkeys(cleared)
     return counted if connection.execute(taken.values(values)).rowcount == 1 else None
 
@@ -207,10 +208,15 @@ def settle(
     return connection.execute(settled).rowcount == 1
 
 
-def set_refused_keys(connection: Connection, intent: str, keys: tuple[str, ...]) -> None:
-    """Set the secrets that count as refused at the next presentation; the caller has just settled the intent."""
+def set_refused_keys(
+    connection: Connection, intent: str, keys: tuple[str, ...], *, since: datetime | None = None
+) -> None:
+    """Set the secrets that count as refused at the next presentation; the caller has just settled the intent.
+
+    *since* is when all live ones had last been refused, with the code of this refusal.
+    """
     refused = update(refresh_intents).where(refresh_intents.c.id == intent)
-    connection.execute(refused.values(refused_keys=list(keys) or None))
+    connection.execute(refused.values(refused_keys=list(keys) or None, refused_since=since))
 
 
 def overtake(connection: Connection, account: str) -> bool:
@@ -302,6 +308,7 @@ def intent_of(row: Row[tuple[object, ...]] | Part) -> RefreshIntent:
         retry_at=row.retry_at,
         doubtful_since=row.doubtful_since,
         refused_keys=tuple(row.refused_keys or ()),
+        refused_since=row.refused_since,
         finished_at=row.finished_at,
         outcome=row.outcome,
         code=row.code,

@@ -31,7 +31,7 @@ class Presenter:
 
     parts: RefreshParts
     writer: RefreshWriter
-    ends: Concluder
+    concluder: Concluder
 
     def present(self, situation: Situation, *, keep: float, renew: Callable[[], bool]) -> int | None:
         """Present the credential once; return the new generation, or None if the caller must read again.
@@ -43,7 +43,7 @@ class Presenter:
         now = self.parts.clock()
         request = token_request(situation, profile, self.parts.vault, now=now, jti=self.parts.ids())
         if request is None:
-            return self.ends.expire(situation, self._new_intent(situation, now))
+            return self.concluder.expire(situation, self._new_intent(situation, now))
         to = situation.token_endpoint
         gate = self.parts.endpoint.gate
         pace = profile.pace_of(situation.account.credential)
@@ -51,7 +51,7 @@ class Presenter:
         comes_back = keep < AHEAD_KEEPS and not situation.may_serve(now)
         who = Waiter(situation.account.id if comes_back else "")
         if (wait := gate.look(to, pace, keep=keep, who=who)) is not None:
-            return self.ends.serve(situation, retry_after=wait, why=HELD_BACK)
+            return self.concluder.serve(situation, retry_after=wait, why=HELD_BACK)
         # The send budget starts only here: with a hanging Redis, the look above could use all of it.
         by = self.parts.monotonic() + self.parts.budget.send.total_seconds()
         new = self._new_intent(situation, self.parts.clock())
@@ -60,7 +60,7 @@ class Presenter:
             return None
         # Counted only once the presentation is ours. If another account took the turn, nothing was sent.
         if (wait := gate.enter(to, pace, keep=keep, who=who)) is not None:
-            return self.ends.fail(situation, intent, HELD_BACK, wait=wait, unpresented=True)
+            return self.concluder.fail(situation, intent, HELD_BACK, wait=wait, unpresented=True)
         self.parts.reached("before_send")
         outcome = self.parts.endpoint.send(named(request, REFRESH_HEADER, intent.id), to=to, send_before=by)
         self.parts.reached("after_send")
@@ -70,7 +70,7 @@ class Presenter:
                 return None
             intent = replace(intent, state=IntentState.ANSWERED)
             self.parts.reached("after_answer_stored")
-        return self.ends.conclude(situation, intent, outcome)
+        return self.concluder.conclude(situation, intent, outcome)
 
     def _new_intent(self, situation: Situation, now: datetime) -> RefreshIntent:
         send_before = now + self.parts.budget.send

@@ -20,9 +20,11 @@ def refused_since(situation: Situation, code: str) -> datetime | None:
     An outage in between starts afresh. A refusal of another secret within this same round does not count.
     """
     former = situation.intent
-    if former is None or former.retry_at is None or former.code != code[:64]:
+    if former is None or former.code != code[:64]:
         return None
-    return former.retry_at if former.refused_keys else former.finished_at  # `Blaming.key` keeps the time in `retry_at`
+    if former.refused_keys:
+        return former.refused_since
+    return former.finished_at if former.retry_at is not None else None  # then all had been refused
 
 
 def is_of_client(connection: Connection, situation: Situation, code: str) -> bool:

@@ -38,6 +38,7 @@ refresh_intents = Table(
     Column("retry_at", Instant),  # if failed: not presented again earlier
     Column("doubtful_since", Instant),  # start of an earlier presentation whose outcome is lost
     Column("refused_keys", JSON(none_as_null=True)),  # secrets or keys refused: another goes next
+    Column("refused_since", Instant),  # of `refused_keys`: when all live ones had last been refused with this `code`
     Column("finished_at", Instant),
     Column("settled", BigInteger),  # ledger number at which its outcome was known; NULL if unknown
     UniqueConstraint("account_id", "generation"),

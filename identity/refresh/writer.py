@@ -32,10 +32,22 @@ class RefreshWriter:
 
     parts: RefreshParts
 
-    def write(self, act: Callable[Concatenate[Connection, P], Ending], /, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Settle in one transaction; False if another caller was first. Raises GrantRevoked and Unavailable."""
+    def end(
+        self,
+        situation: Situation,
+        intent: RefreshIntent,
+        act: Callable[Concatenate[Settlement, Connection, P], Ending],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> bool:
+        """Settle *intent* by *act* in one transaction; False if another caller was first.
+
+        Raises GrantRevoked and Unavailable.
+        """
+        settlement = self._settlement(situation, intent)
         try:
-            ending = self.parts.store.write(lambda connection: act(connection, *args, **kwargs))
+            ending = self.parts.store.write(lambda connection: act(settlement, connection, *args, **kwargs))
         except CommitUnknown:
             # It takes effect at most once, so the caller only has to read again.
             log.warning("the end of a refresh may not be committed", extra={"action": "refresh.commit_unknown"})
@@ -46,7 +58,7 @@ class RefreshWriter:
         self, situation: Situation, intent: RefreshIntent, reason: str, *, retry_at: datetime | None
     ) -> bool:
         """Settle an intent that was certainly not sent, before it passes for unknown. False if another was first."""
-        fail = partial(self.settlement(situation, intent).fail, reason=reason, retry_at=retry_at, unpresented=True)
+        fail = partial(self._settlement(situation, intent).fail, reason=reason, retry_at=retry_at, unpresented=True)
         return self._has_settled(self.insist(intent, "end", fail))
 
     def insist(self, intent: RefreshIntent, what: str, fn: Callable[[Connection], T]) -> T:
@@ -62,7 +74,7 @@ class RefreshWriter:
             self.parts.store, fn, what=f"the {what} of a refresh of account {intent.account}", where=where
         )
 
-    def settlement(self, situation: Situation, intent: RefreshIntent) -> Settlement:
+    def _settlement(self, situation: Situation, intent: RefreshIntent) -> Settlement:
         parts = self.parts
         return Settlement(
             account=situation.account, intent=intent, now=parts.clock(), ids=parts.ids, restored=parts.restored

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from functools import cache
 from hashlib import blake2b
+from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Sequence, bindparam, func, literal_column, select, update
+from sqlalchemy import BigInteger, Connection, Row, Sequence, bindparam, func, literal_column, select, update
 
 from identity.errors import Unavailable
 from identity.model import LOCK_ORDER, Scope
@@ -72,9 +73,9 @@ _EXCLUSIVE = select(
 _EXCLUSIVE_LOCK = Prepared(_EXCLUSIVE)
 # The end of an index. Read from the snapshot, so it is older than nextval.
 _NEWEST = literal_column("(select max(number) from audit)", BigInteger).label("newest")
-_EXCLUSIVE_LOCK_NUMBER_AND_TIME = Prepared(
-    _EXCLUSIVE.add_columns(_NEWEST, NUMBERS.next_value().label("number"), _NOW)  # not the transaction's start
-)
+_CHECKED = (_NEWEST, NUMBERS.next_value().label("number"))
+_CHECKED_NUMBER = Prepared(select(*_CHECKED))
+_EXCLUSIVE_LOCK_NUMBER_AND_TIME = Prepared(_EXCLUSIVE.add_columns(*_CHECKED, _NOW))  # not the transaction's start
 
 
 def lock_exclusive(connection: Connection, scope: Scope) -> None:
@@ -92,10 +93,21 @@ def lock_exclusive_number_and_time(connection: Connection, scope: Scope) -> tupl
     if connection.dialect.name != "postgresql":  # no failover replaces SQLite's ledger under a running process
         return next_number_and_time(connection)
     row = _EXCLUSIVE_LOCK_NUMBER_AND_TIME.run(connection, {"key": _advisory_key(scope)}).one()
+    return _checked(row), row.now
+
+
+def checked_number(connection: Connection) -> int:
+    """Return the next ledger number. Raises Unavailable as `lock_exclusive_number_and_time` does."""
+    if connection.dialect.name != "postgresql":
+        return next_number(connection)
+    return _checked(_CHECKED_NUMBER.run(connection).one())
+
+
+def _checked(row: Row[Any]) -> int:
     number = int(row.number)
     if row.newest is not None and number <= row.newest:
         raise Unavailable(
             f"the ledger's numbers are at {number}, and its rows have them up to {row.newest}: a revocation would end "
             "nothing. `aswhom doctor` says what to do"
         )
-    return number, row.now
+    return number

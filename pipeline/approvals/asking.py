@@ -31,7 +31,7 @@ def approved(services: Services, step: StepAtHand) -> Approved | None:
     if not step.decision.constraints.approvals:
         return None
     written = step.written(Purpose.CALL)  # nobody is asked to approve a request that cannot be sent
-    intent = intent_of(services, step, purpose=Purpose.CALL, number=1)
+    intent = intent_of(services, step, purpose=Purpose.CALL)
     id = services.ids("apr")
 
     def ask(connection: Connection) -> Asked:

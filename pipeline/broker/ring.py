@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import amqp
@@ -25,6 +26,7 @@ from kombu.pools import ProducerPool
 from kombu.transport import virtual
 from redis.exceptions import RedisError, ResponseError
 
+from identity.cooldown import Cooldown, Turn
 from identity.sql.columns import in_microseconds
 from pipeline import metrics
 from pipeline.model import Bell
@@ -41,7 +43,7 @@ LIE_AT_MOST = 5_000  # bells of revocations, some 3 MB: the ledger does not limi
 
 _SENDERS = 4  # one connection each; a bell takes 0.2 ms of it
 _WAIT = 1.0  # seconds for a free sender
-_PAUSES = (0.5, 1.0, 2.0, 5.0)  # seconds of silence after the first, second … consecutive failure
+_PAUSES = tuple(timedelta(seconds=seconds) for seconds in (0.5, 1, 2, 5))
 
 
 class _Message(NamedTuple):
@@ -60,47 +62,6 @@ def _message(task: str, arguments: Sequence[object], queue: str, **headers: str)
     identity = str(uuid.uuid4())
     needed = {"lang": "py", "task": task, "id": identity, "root_id": identity, "parent_id": None, "group": None}
     return _Message(queue, body, {**needed, **headers})
-
-
-class Outage:
-    """A circuit breaker for the broker: passes all calls while it is well, one trial after each pause in an outage."""
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._failures = 0
-        self._silent_until = 0.0
-        self._trial: int | None = None  # the thread that makes the trial
-
-    def permits(self) -> bool:
-        with self._lock:
-            if self._failures == 0:
-                return True
-            if self._monotonic() < self._silent_until:
-                return False
-            self._silent_until = self._monotonic() + _PAUSES[-1]  # other callers stay silent during this trial
-            self._trial = threading.get_ident()
-            return True
-
-    def failed(self) -> bool:
-        """Note a failure; return True if it begins an outage."""
-        with self._lock:
-            self._failures += 1
-            self._trial = None
-            self._silent_until = self._monotonic() + _PAUSES[min(self._failures, len(_PAUSES)) - 1]
-            return self._failures == 1
-
-    def undecided(self) -> None:
-        """Note that nothing was learnt about bells: if this was the trial, the next caller makes one."""
-        with self._lock:
-            if self._trial == threading.get_ident():
-                self._trial, self._silent_until = None, self._monotonic()
-
-    def succeeded(self) -> bool:
-        """Note a success; return True if it ends an outage."""
-        with self._lock:
-            ended, self._failures, self._trial = self._failures > 0, 0, None
-            return ended
 
 
 def _log_outage(error: BaseException) -> None:
@@ -126,7 +87,7 @@ class CeleryRing:
         # RabbitMQ drops a message for a queue that no worker has declared yet; Redis makes the list.
         self._declared = {} if app.settings.is_redis else {queue.name: [queue] for queue in app.settings.queues()}
         self._tell = tell
-        self._outage = Outage(monotonic)
+        self._cooldown = Cooldown(*_PAUSES, monotonic=monotonic)
         self._lock = threading.Lock()
         self._producers: ProducerPool | None = None
         self._errors: tuple[type[BaseException], ...] = (KombuError, RedisError, OSError)
@@ -158,7 +119,7 @@ class CeleryRing:
         None: the broker is away or busy, or refuses to tell for this queue. A refusal is no outage, since other queues
         may be in order. An answer does not end an outage: a full broker or a replica answers but takes no bells.
         """
-        if not self._outage.permits():
+        if (turn := self._cooldown.turn()) is None:
             return None
         producers = self._open()
         try:
@@ -170,11 +131,11 @@ class CeleryRing:
             found = None
         except self._errors as error:
             metrics.BELLS.labels("failed").inc()
-            self._note_failure(producers, error)
+            self._note_failure(producers, turn, error)
             return None
         else:
             self._odd.discard(queue)
-        self._outage.undecided()
+        self._cooldown.undecided(turn)
         return found
 
     def close(self) -> None:
@@ -188,22 +149,23 @@ class CeleryRing:
     def _send(self, messages: Sequence[_Message]) -> bool:
         if not messages:
             return True
-        if not self._outage.permits():
+        if (turn := self._cooldown.turn()) is None:
             metrics.BELLS.labels("skipped").inc(len(messages))
             return False
         producers = self._open()
         try:
             self._publish(producers, messages)
         except LimitExceeded:  # all senders are in use, which is not the broker's fault: a hanging one fails by itself
-            self._outage.undecided()
+            self._cooldown.undecided(turn)
             metrics.BELLS.labels("skipped").inc(len(messages))
             return False
         except self._errors as error:
             metrics.BELLS.labels("failed").inc(len(messages))
-            self._note_failure(producers, error)
+            self._note_failure(producers, turn, error)
             return False
         metrics.BELLS.labels("rung").inc(len(messages))
-        self._note_success()
+        if self._cooldown.succeeded(turn):
+            log.info("the broker takes bells again", extra={"action": "ring.recovered"})
         return True
 
     def _note_odd(self, queue: str, refused: ResponseError) -> None:
@@ -217,14 +179,10 @@ class CeleryRing:
                 extra={"action": "ring.odd_queue", "queue": queue},
             )
 
-    def _note_failure(self, producers: ProducerPool, error: BaseException) -> None:
+    def _note_failure(self, producers: ProducerPool, turn: Turn, error: BaseException) -> None:
         self._forget(producers)
-        if self._outage.failed():
+        if self._cooldown.failed(turn):
             self._tell(error)
-
-    def _note_success(self) -> None:
-        if self._outage.succeeded():
-            log.info("the broker takes bells again", extra={"action": "ring.recovered"})
 
     def _publish(self, producers: ProducerPool, messages: Sequence[_Message]) -> None:
         producer: Any = producers.acquire(block=True, timeout=_WAIT)

@@ -47,29 +47,27 @@ from pipeline.upstream import Written
 OPENINGS = 8  # per attempt: refreshes and refused tokens in a row, before the job tries again later
 
 
-def attempt(services: Services, step: StepAtHand, *, number: int) -> Any:
+def attempt(services: Services, step: StepAtHand) -> Any:
     """Carry out the step and return its result; Adopted: another job's result, under the once key.
 
     Raises ActionFailed, StepRefused, BadInput or an Interruption.
     """
     with bound_contextvars(step=step.id):
-        return _attempt(services, step, Purpose.CALL, number, close_call)
+        return _attempt(services, step, Purpose.CALL, close_call)
 
 
-def probe(services: Services, step: StepAtHand, *, number: int) -> Any | None:
-    """Search for the effect of an earlier attempt. Return its result; None: it had no effect."""
+def probe(services: Services, step: StepAtHand) -> Any:
+    """Search for the effect of an earlier attempt. Return its result; StepAtHand: it had none, so call this step."""
     with bound_contextvars(step=step.id):
-        made = _attempt(services, step, Purpose.PROBE, number, close_probe)
+        made = _attempt(services, step, Purpose.PROBE, close_probe)
         return made.result if isinstance(made, Adopted) else made
 
 
-def _attempt(
-    services: Services, step: StepAtHand, purpose: Purpose, number: int, close: Callable[[OpenedAttempt], Any]
-) -> Any:
+def _attempt(services: Services, step: StepAtHand, purpose: Purpose, close: Callable[[OpenedAttempt], Any]) -> Any:
     """Open, send and close, using the host's breaker and the budget; give back what is left of either."""
     host_use, budget_use = HostUse(services, step), BudgetUse(services, step)
     try:
-        made = _open_and_send(services, step, purpose, number, host_use, budget_use)
+        made = _open_and_send(services, step, purpose, host_use, budget_use)
         return close(made) if isinstance(made, OpenedAttempt) else made
     finally:
         budget_use.give_back()
@@ -81,18 +79,17 @@ class _Try:
     """One opening of an attempt, with what the earlier ones found."""
 
     step: StepAtHand
-    number: int
     refresh_early: bool = True
     refused: int = 0  # generation of the last token that the upstream refused; 0: none
     renewed: bool = False  # the refused token was the newest and was refreshed for that reason
 
 
 def _open_and_send(
-    services: Services, step: StepAtHand, purpose: Purpose, number: int, host_use: HostUse, budget_use: BudgetUse
+    services: Services, step: StepAtHand, purpose: Purpose, host_use: HostUse, budget_use: BudgetUse
 ) -> OpenedAttempt | Adopted:
     """Open the attempt and send it. If the token is too old, or is refused upstream, refresh it and open again."""
     written = step.written(purpose)  # before it opens: a request that cannot be written must leave no open attempt
-    current = _Try(step=step, number=number)
+    current = _Try(step=step)
     for _ in range(OPENINGS):
         made = _try_once(services, current, purpose, written, host_use, budget_use)
         if not isinstance(made, _Try):
@@ -110,7 +107,6 @@ def _try_once(
         services,
         step,
         purpose=purpose,
-        number=current.number,
         written=written,
         after_generation=current.refused,
         refresh_early=current.refresh_early,
@@ -158,7 +154,7 @@ def _after_refusal(made: OpenedAttempt, lease: Leased | None, current: _Try) -> 
         return replace(made, conclusion=replace(made.conclusion, verdict=Verdict.RETRY))
     error = made.conclusion.reason if suspended else "the token was refused"
     made.close(AttemptState.NO_EFFECT, StepState.OPEN, error=error)
-    following = replace(current, step=made.step.answered(), number=current.number + 1)
+    following = replace(current, step=made.next_step())
     if suspended:
         return following  # its opening parks the job on the account
     if current.renewed:

@@ -23,7 +23,6 @@ def intent_of(
     step: StepAtHand,
     *,
     purpose: Purpose,
-    number: int,
     written: Written | None = None,
     after_generation: int = 0,
     refresh_early: bool = True,
@@ -48,7 +47,7 @@ def intent_of(
         once=step.spec.once,
         request_changed=step.request_changed,
         purpose=purpose,
-        number=number,
+        again=step.earlier.tried,
         repeats_unknown=purpose is Purpose.PROBE or step.repeats,
         reads=step.action.facts.effect is Effect.READ,
         lease=LeaseRequest(

@@ -32,27 +32,32 @@ class RunEnded(Interruption):
 
 
 class RunAgain(Interruption):
-    """The job goes back to the queue for *delay*; no run is spent."""
+    """The job goes back to the queue for *delay*; no run is spent.
 
-    def __init__(self, reason: str, *, delay: timedelta) -> None:
+    *waits_for*, if given, begins or continues a wait of its step, which is over after *expires_in*.
+    """
+
+    def __init__(
+        self, reason: str, *, delay: timedelta, waits_for: str | None = None, expires_in: timedelta = timedelta()
+    ) -> None:
         super().__init__(reason)
         self.delay = delay
+        self.waits_for = waits_for
+        self.expires_in = expires_in
 
 
 class UpstreamAway(RunAgain):
     """The upstream of *step* is away: the job waits in the ledger for *delay*, then tries again.
 
-    These waits last no longer than *expires_in* together. *over*: that time has passed and one more try failed. The job
-    is then dead, unless a call of the step is in doubt: then a person is asked, with the text *asks*.
+    After *expires_in* the next call that fails ends the waiting; until one is made, the job waits on. *over*: one has.
+    The job is then dead, unless a call of the step is in doubt: then a person is asked, with the text *asks*.
     """
 
     def __init__(
         self, reason: str, *, delay: timedelta, step: str, expires_in: timedelta, over: bool, asks: str | None = None
     ) -> None:
-        super().__init__(reason, delay=delay)
-        self.expires_in = expires_in
+        super().__init__(reason, delay=delay, waits_for=upstream_of(step), expires_in=expires_in)
         self.over = over
-        self.waits_for = upstream_of(step)
         self.asks = asks
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from pipeline import metrics
 from pipeline.action import Response, Verdict
 from pipeline.execution.conclusion import Conclusion
 from pipeline.execution.interruption import AskOperator, RunAgain
+from pipeline.execution.retrying import Retry
 from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import StepAtHand
 from pipeline.ledger.closings import Closing, close_attempt
@@ -63,8 +64,8 @@ class OpenedAttempt:
             status=self.conclusion.status,
             upstream_request_id=self.conclusion.upstream_request_id,
             error=error,
-            counts_as=CountsAs.UNSPENT if self.spends_none else None,
-            upstream_works=self.seen.works is True,
+            counts_as=CountsAs.UNSPENT if self.retry.is_free else None,
+            ends_wait=self._ends_wait,
             resolves=resolves,
         )
         try:
@@ -95,32 +96,33 @@ class OpenedAttempt:
 
     @property
     def tries(self) -> int:
-        """Attempts that count against the limit: made since the job's acceptance or replay, this one included."""
-        return self.intent.number - self.step.earlier.former
+        """Attempts that count against the limit, with this one."""
+        return self.step.earlier.counted + 1
 
     @property
-    def spends_none(self) -> bool:
-        """True if this attempt does not count: the upstream is away, or asked for a later retry. Limited in time."""
-        if self.seen.meets_outage:
-            return not self.step.waited_out
-        told = self.conclusion.verdict is Verdict.RETRY and self.conclusion.retry_after is not None
-        return told and not self._fails_for_long
+    def retry(self) -> Retry:
+        """What follows if this attempt does not settle its step."""
+        step, verdict, outage = self.step, self.conclusion.verdict, self.seen.meets_outage
+        excused = outage or (verdict is Verdict.RETRY and self.conclusion.retry_after is not None)
+        # A person may take days to see to a refused account, which is no time of the upstream's.
+        patient = step.spec.patience and verdict not in (Verdict.UNAUTHORIZED, Verdict.SUSPENDED)
+        return Retry(
+            limit=self.services.settings.attempts,
+            counted=step.earlier.counted,
+            waits_out=step.waits_out,
+            over=step.job.wait_is_over,
+            waits_for=step.wait_for(outage=outage) if excused or patient else None,
+            excused=excused and not step.spec.patience,  # by which it is tried again, however many attempts count
+        )
 
     @property
-    def goes_on(self) -> bool:
-        """True if another attempt follows one that did not settle the step."""
-        if self.spends_none or (self.step.spec.patience and not self._fails_for_long):
-            return True
-        over = self._fails_for_long or self.step.waited_out
-        made = self.tries + self.step.earlier.unspent if over else self.tries
-        return made < self.services.settings.attempts
+    def _ends_wait(self) -> bool:
+        """True if the upstream works, and not as the step's wait for it expects."""
+        return self.seen.works is True and self.step.waits_out not in (None, self.retry.waits_for)
 
-    @property
-    def _fails_for_long(self) -> bool:
-        """True if the upstream's time to recover has passed since the first attempt of the current failures."""
-        since = self.step.earlier.since
-        waited = datetime.now(UTC) - since if since else timedelta(seconds=time.monotonic() - self.began)
-        return waited >= self.services.settings.waits_at_most(self.step.spec.patience)
+    def next_step(self) -> StepAtHand:
+        """Return the step for another attempt in this run."""
+        return self.step.after_attempt(ends_wait=self._ends_wait)
 
     def again(self, reason: str, *, at_least: timedelta = timedelta()) -> RunAgain:
         """Return the RunAgain that requeues the job, with a delay that grows with every attempt."""
@@ -135,9 +137,10 @@ class OpenedAttempt:
                 over=self.step.waited_out,
                 in_doubt=self.conclusion.verdict is Verdict.UNKNOWN and self.intent.purpose is Purpose.CALL,
             )
-        made = self.tries + self.step.earlier.unspent
-        pause = scattered(doubled(settings.backoff, made - 1, longest=settings.backoff_cap))
-        return RunAgain(reason, delay=max(pause, at_least))
+        before = self.step.earlier.counted + self.step.earlier.unspent
+        pause = scattered(doubled(settings.backoff, before, longest=settings.backoff_cap))
+        longest = settings.waits_at_most(self.step.spec.patience)
+        return RunAgain(reason, delay=max(pause, at_least), waits_for=self.retry.waits_for, expires_in=longest)
 
     def overtaken(self) -> RunAgain:
         """Return the RunAgain that requeues the job after a closing that did not count."""
@@ -164,13 +167,13 @@ def close_call(opened: OpenedAttempt) -> Any:
             reason = f"{step.name} was sent and its outcome is not known: {conclusion.reason}"
             # A later run searches and ends it (`close_probe`), or sends it again while its capability is valid.
             searches = step.action.facts.recovery.searches
-            if not opened.goes_on and not searches:
+            if not opened.retry.follows and not searches:
                 raise step.asks(f"{reason}, after {opened.tries} attempts")
             raise opened.again(reason, at_least=intent.send_within + intent.deadline)
         case Verdict.FAILED:
             error = conclusion.reason
         case _:
-            if opened.goes_on:
+            if opened.retry.follows:
                 opened.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
                 raise opened.again(f"{step.name}: {conclusion.reason}")
             error = f"{conclusion.reason}, after {opened.tries} attempts"
@@ -188,8 +191,8 @@ def close_call(opened: OpenedAttempt) -> Any:
     raise ActionFailed(f"{step.name} failed: {error}")
 
 
-def close_probe(opened: OpenedAttempt) -> Any | None:
-    """Close a search and return the result it found; None: there is no effect, and the call may be repeated.
+def close_probe(opened: OpenedAttempt) -> Any:
+    """Close a search and return the result it found; StepAtHand: there is no effect, and that step may be called.
 
     Raises RunAgain or AskOperator if the search failed, and ActionFailed once the step was tried often enough. If the
     search was given up before its answer, the ledger accepts only a found effect; if its step has ended, not even that.
@@ -198,17 +201,18 @@ def close_probe(opened: OpenedAttempt) -> Any | None:
     step, conclusion = opened.step, opened.conclusion
     if conclusion.verdict is not Verdict.SUCCESS:
         opened.close(AttemptState.NO_EFFECT, StepState.UNKNOWN, error=conclusion.reason)
-        if not opened.goes_on:
+        if not opened.retry.follows:
             raise AskOperator(f"whether {step.name} had its effect cannot be looked up: {conclusion.reason}")
         raise opened.again(f"search for {step.name}: {conclusion.reason}")
     spent = opened.tries > opened.services.settings.attempts  # before this search
-    if conclusion.result is None and spent and not opened.goes_on:
+    if conclusion.result is None and spent and not opened.retry.follows:
         error = f"it was sent, and a search shows no effect of it, after {opened.tries} attempts"
         if opened.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error, resolves=AttemptState.NO_EFFECT):
             raise ActionFailed(f"{step.name} failed: {error}")
     elif conclusion.result is None:
         if opened.close(AttemptState.NO_EFFECT, StepState.OPEN, resolves=AttemptState.NO_EFFECT):
-            return None
+            following = opened.next_step()
+            return replace(following, earlier=replace(following.earlier, in_doubt=False))
     elif opened.close(AttemptState.NO_EFFECT, StepState.DONE, resolves=AttemptState.ADOPTED):
         return conclusion.result
     raise opened.overtaken()

@@ -38,6 +38,14 @@ class StepSettings:
     consent_wait: timedelta = timedelta(days=14)  # how long a job waits for a person to connect
     capability_lifetime: timedelta = timedelta(seconds=120)  # of a capability token, at most three minutes
 
+    @property
+    def longest_probe(self) -> timedelta:
+        """The time in which a call ends and its outcome is stored, and its host's breaker is told.
+
+        A probe's failure counts only until another probe may go, so no call may outlast this.
+        """
+        return self.send_within + self.call_deadline + PersistentWrite.within
+
     def waits_at_most(self, patience: timedelta) -> timedelta:
         """Return how long a step waits for its upstream without spending attempts; *patience* is set by its author.
 

@@ -9,14 +9,13 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from functools import partial
 from hashlib import sha256
-from http import HTTPStatus
 from typing import Any, TypeVar
 
 from sqlalchemy import Row
 
 from identity.capability import issued
 from identity.model import AccessPattern, Effect, PrincipalKind
-from identity.policy.decision import Decision, Denied
+from identity.policy.decision import Denied
 from pipeline.action import Recovery, Result, hash_of
 from pipeline.approvals.asking import approved
 from pipeline.authoring.declared_workflow import Workflow
@@ -158,24 +157,23 @@ class StepRunner:
         """Decide the principal and gather what the step's attempts have in common. Raises as `record_refusal` says."""
         ground = self._decisions.ground_for(spec.action.facts.provider)
         decision = self._decisions.of(spec.action, spec.named)
-        granted = _decision_of_refusal(decision) if isinstance(decision, Denied) else decision
         step = StepAtHand(
             id=stored.id if stored is not None else step_id(self._job.id, spec),
             job=self._job,
             spec=spec,
             request_hash=request_hash,
-            decision=granted,
-            principal=self._job.user if granted.kind is PrincipalKind.USER and self._job.user else ground.service,
+            decision=decision,
+            principal=self._job.user if decision.kind is PrincipalKind.USER and self._job.user else ground.service,
             through=ground.through,
             may_skip=may_skip,
             opened_at=stored.opened_at if stored is not None else datetime.now(UTC),
             request_changed=stored is not None
             and may_change(stored)
             and hash_of(stored.action, stored.parameters) != request_hash,
-            audience=ground.audience if granted.pattern is AccessPattern.CAPABILITY else None,
+            audience=ground.audience if decision.pattern is AccessPattern.CAPABILITY else None,
         )
         if isinstance(decision, Denied):
-            intent = intent_of(self._services, step, purpose=Purpose.CALL, number=1)
+            intent = intent_of(self._services, step, purpose=Purpose.CALL)
             raise record_refusal(self._services, intent, decision.reason)
         return step
 
@@ -187,22 +185,19 @@ class StepRunner:
         step = replace(step, approval=approved(self._services, step))
         known = self._recover(step, tried)
         step = replace(step, earlier=replace(step.earlier, resends=known is Known.CARRIED))
-        made = len(tried)
         if known is Known.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:
-            found = probe(self._services, step, number=made + 1)
-            if found is not None:
+            found = probe(self._services, step)
+            if not isinstance(found, StepAtHand):
                 return found
-            step, made = replace(step.answered(), earlier=replace(step.earlier, in_doubt=False)), made + 1
-        return attempt(self._services, step, number=made + 1)
+            step = found
+        return attempt(self._services, step)
 
     def _earlier(self, step: StepAtHand, tried: list[Row[Any]]) -> EarlierAttempts:
-        # since the replay, if there was one
-        sent = [row for row in tried if row.opened > self._job.accepted and row.counts_as != CountsAs.UNSENT]
-        unspent = sum(row.counts_as == CountsAs.UNSPENT for row in sent)
+        made_as = [row.counts_as for row in tried if row.opened > self._job.accepted]  # since the replay, if any
         return EarlierAttempts(
-            former=len(tried) - len(sent) + unspent,
-            unspent=unspent,
-            since=_failing_since(sent),
+            tried=bool(tried),
+            counted=made_as.count(None),
+            unspent=made_as.count(CountsAs.UNSPENT),
             # `write_step` resets `opened_at` if a replay changes the request: it is then later than the first
             # attempt's.
             otherwise=bool(tried) and (step.request_changed or tried[0].opened_at < step.opened_at),
@@ -252,23 +247,3 @@ def _without_outcome(tried: list[Row[Any]]) -> list[Row[Any]]:
     """Return the calls whose effect is not known."""
     unsettled = (AttemptState.OPEN, AttemptState.UNKNOWN)
     return [row for row in tried if row.purpose == Purpose.CALL and row.state in unsettled]
-
-
-def _failing_since(sent: list[Row[Any]]) -> datetime | None:
-    """Return when the upstream's current failures began. A 401 resets it: a person may take days to reconnect."""
-    since: datetime | None = None
-    for row in sent:
-        by_account = row.account_id and row.status == HTTPStatus.UNAUTHORIZED
-        since = None if by_account else since or row.opened_at
-    return since
-
-
-def _decision_of_refusal(denied: Denied) -> Decision:
-    """Make up a decision to store with the refusal of a step that nobody may do."""
-    return Decision(
-        kind=PrincipalKind.SERVICE,
-        pattern=AccessPattern.SERVICE,
-        reason=denied.reason,
-        policy=denied.policy,
-        rules=denied.rules,
-    )

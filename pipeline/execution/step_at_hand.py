@@ -14,14 +14,14 @@ from identity.capability.model import Audience
 from identity.errors import BadInput
 from identity.ids import following
 from identity.model import Effect, ProviderConnection
-from identity.policy.decision import Decision
+from identity.policy.decision import Decision, Denied
 from pipeline.action import Action, Call
 from pipeline.authoring.uses import SERVICE, USER, Who
 from pipeline.bugs import log_bug
 from pipeline.execution.interruption import AskOperator
 from pipeline.ledger.calls import word_wanted
 from pipeline.ledger.intents import Approved
-from pipeline.ledger.jobs import ClaimedJob, upstream_of
+from pipeline.ledger.jobs import ClaimedJob, later_of, upstream_of
 from pipeline.marker import marker_of
 from pipeline.run import StepSpec
 from pipeline.states import Purpose
@@ -36,10 +36,9 @@ NAMES: Mapping[Who | None, str] = {None: "policy", USER: "user", SERVICE: "servi
 class EarlierAttempts:
     """Consequences of a step's earlier attempts for the next one."""
 
-    # attempts excluded from the limit: made before a replay, withdrawn before sending, or unspent
-    former: int = 0
-    unspent: int = 0  # those sent since then but unspent: their upstream was away or asked for a later retry
-    since: datetime | None = None  # when the first attempt of the current upstream failures was opened
+    tried: bool = False  # there are any
+    counted: int = 0  # those that count against the limit, since the job's acceptance or replay
+    unspent: int = 0  # those since then that were free: the upstream was away or asked for a later retry
     otherwise: bool = False  # earlier attempts asked for something else, and none of them had an effect
     resends: bool = False  # an attempt of unknown outcome carried a capability that is still valid
     in_doubt: bool = False  # an attempt that may have had the effect has no outcome
@@ -65,7 +64,7 @@ class StepAtHand:
     job: ClaimedJob
     spec: StepSpec[Any]
     request_hash: str
-    decision: Decision
+    decision: Decision | Denied
     principal: str
     through: ProviderConnection
     opened_at: datetime
@@ -98,13 +97,27 @@ class StepAtHand:
         return self.earlier.resends or self.action.facts.effect is Effect.READ or self.action.facts.recovery.repeats
 
     @property
+    def waits_out(self) -> str | None:
+        """The `waits_for` of the job if it is a wait of this step for its upstream."""
+        mine = self.job.waits_for in (upstream_of(self.id), later_of(self.id))
+        return self.job.waits_for if mine else None
+
+    @property
     def waited_out(self) -> bool:
-        """True if it has waited as long as it may for its upstream, by the ledger's clock when the run began."""
+        """True if it has waited as long as it may for an outage to end, by the ledger's clock when the run began."""
         return self.job.wait_is_over and self.job.waits_for == upstream_of(self.id)
 
-    def answered(self) -> Self:
-        """Return the step after an answer from a working upstream, for which the ledger ended the wait."""
-        return replace(self, job=replace(self.job, waits_for=None, wait_is_over=False))
+    def wait_for(self, *, outage: bool) -> str:
+        """Return the `waits_for` of an outage, or of an upstream that asks for a later retry.
+
+        A step with a patience has one wait, and so one date, whatever it waits for.
+        """
+        return upstream_of(self.id) if outage or self.spec.patience else later_of(self.id)
+
+    def after_attempt(self, *, ends_wait: bool) -> Self:
+        """Return the step after a counted attempt of this run. *ends_wait*: its closing ended the step's wait."""
+        job = replace(self.job, waits_for=None, wait_is_over=False) if ends_wait else self.job
+        return replace(self, job=job, earlier=replace(self.earlier, tried=True, counted=self.earlier.counted + 1))
 
     def asks(self, why: str) -> AskOperator:
         """Return the request for a person's word, when nothing else can tell the call's outcome."""

@@ -127,7 +127,10 @@ class Worker:
                     ask=None if asks is None else self._asking(job, asks),
                 )
                 self._end(job, wait)
-            case RunAgain(delay=delay) | Unavailable(retry_after=delay):
+            case RunAgain(delay=delay, waits_for=waits_for, expires_in=expires_in):
+                again = partial(jobs.requeue, job=job, delay=delay, waits_for=waits_for, expires_in=expires_in)
+                self._end(job, partial(again, reason=reason))
+            case Unavailable(retry_after=delay):
                 self._end(job, partial(jobs.requeue, job=job, delay=delay, reason=reason))
             case CommitUnknown():
                 self._end(job, partial(jobs.requeue, job=job, delay=settings.backoff, reason=reason))

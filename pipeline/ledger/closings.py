@@ -23,7 +23,7 @@ from identity.sql.sequence import next_number_and_time
 from pipeline.ledger.calls import calls_in_doubt, may_have_acted
 from pipeline.ledger.intents import Intent, record_intent
 from pipeline.ledger.job_moves import StepColumns, move_attempt, move_step
-from pipeline.ledger.jobs import end_wait, upstream_of, wake
+from pipeline.ledger.jobs import end_wait, wake
 from pipeline.ledger.once import once_name
 from pipeline.states import AttemptState, CountsAs, Purpose, StepState
 from pipeline.tables import attempts, jobs, steps
@@ -46,14 +46,8 @@ class Closing:
     upstream_request_id: str | None = None
     error: str | None = None
     counts_as: CountsAs | None = None  # None: counts as one of the step's attempts
-    upstream_works: bool = False  # the upstream answered, even if with an error: jobs waiting for it are woken
+    ends_wait: bool = False  # the step's wait for its upstream is over: another begins afresh
     resolves: AttemptState | None = None  # what earlier unknown attempts of the step turned out to be
-
-    @property
-    def attempt_error(self) -> str | None:
-        """The error as stored on the attempt, with a note if the attempt does not count."""
-        unspent = self.counts_as is CountsAs.UNSPENT and self.error is not None
-        return f"spends no attempt: {self.error}" if unspent else self.error
 
 
 class Closed(NamedTuple):
@@ -83,6 +77,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
     closed by this very answer is left alone and counts as before.
     """
     number, now = next_number_and_time(connection)
+    id = f"{closing.attempt}.closed.{closing.state}"
     closed = move_attempt(
         connection,
         closing.attempt,
@@ -91,16 +86,16 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
         closed_at=now,
         status=closing.status,
         upstream_request_id=closing.upstream_request_id,
-        error=closing.attempt_error,
+        error=closing.error,
         counts_as=closing.counts_as,
     )
     if closed is not None:
-        if closing.upstream_works and intent.job.waits_for == upstream_of(intent.step):
+        if closing.ends_wait:
             end_wait(connection, intent.job)
-        answer = _Answer(attempt=closed, kind="attempt.closed", id=f"{closing.attempt}.{number}")
+        answer = _Answer(attempt=closed, kind="attempt.closed", id=id)
     else:
         row = connection.execute(select(attempts).where(attempts.c.id == closing.attempt)).one()
-        if _is_answered_by(closing, row):
+        if _is_recorded(connection, id):
             return Closed(counts=_stands(connection, closing, row.step_id))
         answer = _late(connection, closing, row)
     attempt = answer.attempt
@@ -135,12 +130,12 @@ def close_unsent(connection: Connection, intent: Intent) -> None:
         close_attempt(connection, intent, not_sent)
 
 
-def _is_answered_by(closing: Closing, attempt: Row[Any]) -> bool:
-    """True if this very answer has closed its attempt. An attempt given up earlier has a different error."""
-    said = (closing.status, closing.upstream_request_id, closing.attempt_error)
-    if attempt.state != closing.state:
-        return False
-    return (attempt.status, attempt.upstream_request_id, attempt.error) == said
+def _is_recorded(connection: Connection, id: str) -> bool:
+    """True if this closing has written the audit record *id*, by a transaction whose commit it did not see.
+
+    Only an attempt's own closing writes under such an id.
+    """
+    return _RECORDED.run(connection, {"id": id}).first() is not None
 
 
 def _stands(connection: Connection, closing: Closing, step: str) -> bool:
@@ -165,7 +160,7 @@ def _late(connection: Connection, closing: Closing, row: Row[Any]) -> _Answer:
         attempt=row,
         kind="attempt.duplicate_effect" if duplicate else "attempt.late",
         id=id,
-        is_recorded=_RECORDED.run(connection, {"id": id}).first() is not None,
+        is_recorded=_is_recorded(connection, id),
         moves_step=finding,
         duplicate=duplicate,
     )

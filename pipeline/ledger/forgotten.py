@@ -44,8 +44,9 @@ def no_delivery(connection: Connection, id: str) -> BadInput:
 
 
 def _gone(connection: Connection, what: str) -> str | None:
-    """Return in words which are removed and since when; None: none yet."""
+    """Return in words which were removed and since when; None: none yet. The setting may have been changed since."""
     row = connection.execute(select(forgotten).where(forgotten.c.what == what)).one_or_none()
     if row is None:
         return None
-    return f"since {row.since:%Y-%m-%d}, {_OLD[what]} before {row.before:%Y-%m-%d} are ({_SETTING[what]})"
+    which = f"{_OLD[what]} before {row.before:%Y-%m-%d} were, and no later ones"
+    return f"{which} ({_SETTING[what]}, since {row.since:%Y-%m-%d})"

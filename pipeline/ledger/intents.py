@@ -15,7 +15,7 @@ from identity.audit import AsWhom, Work
 from identity.capability.model import CapabilityRequest
 from identity.capability.verifier import Capability
 from identity.model import Leased, LeaseRequest, NeedsRefresh
-from identity.policy.decision import Decision
+from identity.policy.decision import Decision, Denied
 from identity.sql.columns import is_among
 from identity.sql.prepared import Prepared
 from identity.sql.rows import insert_for
@@ -44,7 +44,7 @@ class Intent:
     action: str
     occurrence: int
     named: str
-    decision: Decision
+    decision: Decision | Denied
     principal: str | None  # None: no principal may do it
     provider: str
     connection: str
@@ -54,7 +54,6 @@ class Intent:
     parameters: Mapping[str, Any]
     once: str | None
     purpose: Purpose
-    number: int  # of the attempt within its step, from 1
     lease: LeaseRequest  # the request; the lease itself is in `Opened`
     repeats_unknown: bool  # an unknown earlier attempt does not prohibit this one: a probe, or a mode that may repeat
     send_within: timedelta
@@ -62,6 +61,7 @@ class Intent:
     consent_wait: timedelta  # time allowed for a person to connect the account first
     request_changed: bool = False  # since before the job was replayed, with nothing done
     reads: bool = False  # its calls have no effect, so none leaves anything in doubt
+    again: bool = False  # the step had an attempt before
     approval: Approved | None = None
     request_sha256: str | None = None  # of the request to send, which an approval is bound to; None: nothing is sent
     may_skip: bool = False  # a revocation skips the step, and the job goes on

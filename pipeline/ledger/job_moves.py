@@ -55,7 +55,8 @@ class JobColumns(TypedDict, total=False):
 
 
 # A move with these keeps the wait: this run has not seen whether the awaited thing has come. If the job parks for the
-# same thing again, its expiry stays. Opening a step ends the wait (`pipeline.ledger.openings`).
+# same thing again, its expiry stays. Opening a step ends the wait (`pipeline.ledger.openings`), except for the step's
+# own upstream: only its answer ends that one (`pipeline.ledger.closings`).
 WAITS_ON: JobColumns = {"waits_for": jobs.c.waits_for, "expires_at": jobs.c.expires_at}
 
 
@@ -67,8 +68,6 @@ class StepColumns(TypedDict, total=False):
     result: Mapping[str, Any]
     external_id: str | None
     adopted_from: str | None
-    pattern: str | None
-    reason: str | None
 
 
 class AttemptColumns(TypedDict, total=False):

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Row, bindparam, case, func, null, select, type_coerce, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    bindparam,
+    case,
+    func,
+    null,
+    select,
+    type_coerce,
+    update,
+)
 
 from identity.hold import IS_HELD
 from identity.model import AccessPattern, AccountKey
@@ -155,15 +167,25 @@ def lock_claim(connection: Connection, job: ClaimedJob) -> bool:
 # The functions below end a run. Each returns the state it moved the job to; None: another claim has the job.
 
 
-def requeue(connection: Connection, job: ClaimedJob, *, delay: timedelta, reason: str) -> JobState | None:
+def requeue(
+    connection: Connection,
+    job: ClaimedJob,
+    *,
+    delay: timedelta,
+    reason: str,
+    waits_for: str | None = None,
+    expires_in: timedelta = timedelta(),
+) -> JobState | None:
     """Queue a running job again: for a retry, a yield, or a wait for an upstream. Spends no run.
 
     The job is due within a day even if *delay* is longer; its next run sees what to wait for then. A job that was told
-    to stop is cancelled instead.
+    to stop is cancelled instead. *waits_for* begins a wait, or keeps the expiry of one for the same thing.
     """
     # Only from RUNNING: dead and cancelled jobs may be queued as well, but only by a person's replay.
     running, due_at = JobState.RUNNING, database_in(min(delay, LONGEST_WAIT))
     values: JobColumns = {"due_at": due_at, "reason": reason, **WAITS_ON}
+    if waits_for is not None:
+        values |= {"waits_for": waits_for, "expires_at": _kept_expiry(waits_for, expires_in)}
     if move_job(connection, job.id, JobState.QUEUED, fence=job.fence, source=running, **values):
         return JobState.QUEUED
     return cancel_if_stopping(connection, job)
@@ -190,8 +212,7 @@ def park(
     """
     expires_at, due_at = database_in(expires_in), database_in(due_in)
     if waits_for is not None and (due_in < expires_in or wait is Wait.UPSTREAM):
-        before = case((jobs.c.waits_for == waits_for, jobs.c.expires_at))
-        expires_at = func.coalesce(before, expires_at, type_=Instant)
+        expires_at = _kept_expiry(waits_for, expires_in)
         if wait is not Wait.UPSTREAM:
             due_at = case((due_at < expires_at, due_at), else_=expires_at)
     parked = move_job(
@@ -208,6 +229,12 @@ def park(
         reason=reason,
     )
     return JobState.WAITING if parked else cancel_if_stopping(connection, job)
+
+
+def _kept_expiry(waits_for: str, expires_in: timedelta) -> ColumnElement[datetime]:
+    """Return the expiry of a wait that may go on: a job that waits for the same thing as before keeps it."""
+    before = case((jobs.c.waits_for == waits_for, jobs.c.expires_at))
+    return func.coalesce(before, database_in(expires_in), type_=Instant)
 
 
 def cancel_if_stopping(connection: Connection, job: ClaimedJob) -> JobState | None:
@@ -269,8 +296,13 @@ def consent_of(key: AccountKey) -> str:
 
 
 def upstream_of(step: str) -> str:
-    """Return the `waits_for` of a job while this step's upstream is unavailable."""
+    """Return the `waits_for` of a job while this step's upstream is away, or its patience lasts."""
     return f"upstream/{step}"
+
+
+def later_of(step: str) -> str:
+    """Return the `waits_for` of a job while this step's upstream asks for later retries."""
+    return f"later/{step}"
 
 
 def consenting(waits_for: str | None) -> AccountKey | None:

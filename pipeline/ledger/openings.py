@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, bindparam, insert, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from identity.accounts import leases
 from identity.accounts.grants import note_use
@@ -37,7 +37,7 @@ from pipeline.ledger.intents import (
     record_intent,
     write_step,
 )
-from pipeline.ledger.jobs import consent_of, end_wait, park, requeue, upstream_of
+from pipeline.ledger.jobs import consent_of, end_wait, later_of, park, requeue, upstream_of
 from pipeline.ledger.once import take_once
 from pipeline.ledger.refusals import rule_out
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
@@ -58,7 +58,9 @@ _EXTEND_CLAIM = Prepared(
     )
 )
 _EXTEND_CLAIM_AND_NUMBER = Prepared(_EXTEND_CLAIM.statement.returning(NUMBERS.next_value().label("number")))
-_INSERT_ATTEMPT = Prepared(insert(attempts))
+# Openings of a step exclude each other by the claim of its job.
+_NEXT = select(func.coalesce(func.max(attempts.c.number), 0) + 1).where(attempts.c.step_id == bindparam("of_step"))
+_INSERT_ATTEMPT = Prepared(insert(attempts).values(number=_NEXT.scalar_subquery()))
 
 
 def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
@@ -103,7 +105,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     # Checked before the commit: afterwards, each failure would use up an attempt and its approval.
     if outcome is not None and outcome.token_type.startswith(UNSUPPORTED):
         check_type(get_connection(connection, intent.connection), outcome.token_type)
-    if intent.number > 1 and _is_overtaken(connection, intent, now):
+    if intent.again and _is_overtaken(connection, intent, now):
         return give_way(connection, intent)
     if intent.once is not None and intent.purpose is Purpose.CALL:
         settled = take_once(connection, intent, now)
@@ -136,9 +138,9 @@ def _is_overtaken(connection: Connection, intent: Intent, now: datetime) -> bool
 def _end_wait(connection: Connection, intent: Intent) -> None:
     """End the job's wait, because what it waited for has come; a later wait for the same thing starts afresh.
 
-    Skips a wait for the step's own upstream: only its answer shows that it is back (`close_attempt`).
+    Skips the step's own waits for its upstream: only an answer ends them (`close_attempt`).
     """
-    if intent.job.waits_for not in (None, upstream_of(intent.step)):
+    if intent.job.waits_for not in (None, upstream_of(intent.step), later_of(intent.step)):
         end_wait(connection, intent.job)
 
 
@@ -179,8 +181,8 @@ def _insert_attempt(
         {
             "id": intent.attempt,
             "step_id": intent.step,
+            "of_step": intent.step,
             "job_id": intent.job.id,
-            "number": intent.number,
             "purpose": intent.purpose,
             "state": AttemptState.OPEN,
             "opened": opened,

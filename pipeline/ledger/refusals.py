@@ -12,11 +12,12 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from identity.model import RuledOut, ScopeKind
+from identity.policy.decision import Denied
 from identity.policy.ledger import version_of
 from pipeline.ledger.calls import give_way, is_done, overtaken, word_wanted
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.intents import Ended, Intent, PolicyMoved, Skipped, claim_lost, record_intent, write_step
-from pipeline.ledger.job_moves import StepColumns, move_job
+from pipeline.ledger.job_moves import move_job
 from pipeline.ledger.jobs import bury, lock_claim
 from pipeline.ledger.revocation_pages import write_refused
 from pipeline.revocation import newest_of
@@ -39,12 +40,12 @@ def refuse(
         return PolicyMoved()
     if overtaken(connection, intent.step, by_unknown=False):
         return give_way(connection, intent)
-    nobody = replace(intent, principal=None)
+    denied = Denied(reason=reason, policy=intent.decision.policy, rules=intent.decision.rules)
+    nobody = replace(intent, principal=None, decision=denied)
     now = ledger_now(connection)
     if overtaken(connection, intent.step, by_unknown=not intent.reads):
         return _give_up(connection, nobody, reason, now)
-    whose: StepColumns = {"pattern": None, "reason": reason, "adopted_from": once_of}
-    _write(connection, nobody, reason, now, beside=whose)
+    _write(connection, nobody, reason, now, once_of=once_of)
     return None
 
 
@@ -92,11 +93,8 @@ def _give_up(connection: Connection, intent: Intent, why: str, now: datetime) ->
     return Ended(reason=reason, moved=moved)
 
 
-def _write(
-    connection: Connection, intent: Intent, why: str, now: datetime, *, beside: StepColumns | None = None
-) -> None:
+def _write(connection: Connection, intent: Intent, why: str, now: datetime, *, once_of: str | None = None) -> None:
     """Refuse the step. A call sent without an answer stays unknown; only further attempts are prevented."""
-    columns: StepColumns = {**(beside or {}), "error": why, "closed_at": now}
-    refused = write_step(connection, intent, StepState.REFUSED, now, **columns)
+    refused = write_step(connection, intent, StepState.REFUSED, now, error=why, closed_at=now, adopted_from=once_of)
     kind, outcome = ("step.refused", "refused") if refused else ("step.given_up", "unknown")
     record_intent(connection, intent, kind, id=f"{intent.attempt}.refused", at=now, outcome=outcome, reason=why)

@@ -40,8 +40,10 @@ def leave(connection: Connection, received: signals.ReceivedSignal, followed: si
     """Store the accounts that a signal has yet to reach, in the transaction that accepts it."""
     if not followed.left:
         return
-    # The affected accounts are known by now; the reasons of unresolvable targets are kept for the summary.
+    # The affected accounts are known by now; what is to be said of the other targets is kept for the summary.
     nobodies = tuple(one for one in received.signal.whom if isinstance(one, Nobody))
+    if followed.advice:
+        nobodies = (*nobodies, Nobody(why=followed.advice))
     row = {
         "delivery_id": received.signal_id,
         "number": followed.number,
@@ -111,7 +113,7 @@ def _conclude(connection: Connection, delivery: str, signal: Signal) -> str:
     for few in connection.execute(select(columns.became).where(columns.delivery_id == delivery)).scalars():
         became.update(few)
     reason = signals.said(became, signal)
-    connection.execute(update(deliveries).where(deliveries.c.id == delivery).values(reason=reason, left_out=None))
+    connection.execute(update(deliveries).where(deliveries.c.id == delivery).values(reason=reason))
     connection.execute(delete(signal_chunks).where(columns.delivery_id == delivery))
     return reason
 

@@ -28,7 +28,7 @@ from identity.connections.installations import remove_installation
 from identity.connections.registry import get_connection
 from identity.model import MINTED, AccountKey, AccountState, Credential, ReconnectCause
 from identity.scopes import newest_revocation
-from identity.sql.sequence import lock_exclusive, next_number
+from identity.sql.sequence import checked_number, lock_exclusive
 from identity.tables import accounts
 from pipeline import revocation
 from pipeline.ledger.jobs import consent_of, wake
@@ -63,6 +63,7 @@ class Followed:
     reason: str  # for the delivery's record
     became: Mapping[str, int] = field(default_factory=dict)  # number of accounts by outcome: revoked, suspended …
     left: tuple[AccountKey, ...] = ()
+    advice: str = ""  # about a place that is listed for no tenant
     nobodys: bool = False  # it withdraws grants in a place that is listed for no tenant
     strangers: bool = False  # and nobody has ever connected there
     number: int = 0  # ledger number of the signal's acceptance, used for the remaining accounts
@@ -76,7 +77,7 @@ def follow(
     tenant: str | None = None,
     at_most: int | None = None,
 ) -> Followed:
-    """Follow a signal from the sender of the provider connection *through*.
+    """Follow a signal from the sender of the provider connection *through*. Raises Unavailable.
 
     *tenant*: only this tenant's accounts. *at_most*: reach at most so many accounts, and leave the rest to the caller.
     """
@@ -85,20 +86,23 @@ def follow(
         return Followed(reason=refusal)
     found = accounts_meant(connection, through, signal.whom)
     meant = sorted((key for key in found if tenant in (None, key.tenant)), key=str)
-    # Read first: anyone who starts to connect after this number is not affected.
-    number = next_number(connection)
+    # Read first: anyone who starts to connect after this number is not affected. With a number behind the rows, every
+    # account would seem to have connected again since.
+    number = checked_number(connection)
     few = meant[:at_most]
     made, became = reach(connection, few, received, number=number, place=0)
     _forget_installations(connection, through, signal)
     left = tuple(meant[len(few) :])
     reason = said(became, signal) + (f"; {len(left)} account(s) to go" if left else "")
-    if unlisted := unlisted_place(connection, through, signal):
-        reason = f"{reason}; {unlisted.says}"
+    unlisted = unlisted_place(connection, through, signal)
+    advice = "" if unlisted is None else unlisted.says
+    reason = "; ".join(filter(None, (reason, advice)))
     return Followed(
         revocations=made,
         reason=reason,
         became=became,
         left=left,
+        advice=advice,
         nobodys=unlisted is not None,
         strangers=unlisted is not None and not unlisted.seen,
         number=number,
@@ -160,11 +164,12 @@ def _apply(connection: Connection, key: AccountKey, received: ReceivedSignal, nu
         case Asks.RESCOPE:
             note_said(connection, account.id, permissions=signal.happened_at)
             narrowed = rescope(connection, account, tuple(sorted(signal.scopes or ())))
-            if narrowed is not None:
-                _declare_narrowing(connection, key, narrowed, received)
             drop_access(connection, account)
             wake(connection, consent_of(key))
-            return _record(connection, account, received, "rescoped" if narrowed is None else "narrowed")
+            if narrowed is None:
+                return _record(connection, account, received, "rescoped")
+            _declare_narrowing(connection, key, narrowed, received)
+            return _record(connection, account, received, "narrowed", number=narrowed.number)
         case Asks.RENEW:
             renewed = drop_access(connection, account)
             return _record(
@@ -273,13 +278,17 @@ def _resume(connection: Connection, account: Account, grant: Grant | None, recei
     return _record(connection, account, received, "resumed")
 
 
-def _record(connection: Connection, account: Account, received: ReceivedSignal, outcome: str) -> str:
+def _record(
+    connection: Connection, account: Account, received: ReceivedSignal, outcome: str, *, number: int | None = None
+) -> str:
+    """Record the *outcome* in the audit, under *number* if it has one already. Return it."""
     audit.record(
         connection,
         f"account.{received.signal.asks}",
         AsWhom.of_account(account.key, id=account.id),
         id=f"{received.id}.signal",
         at=received.now,
+        number=number,
         outcome=outcome[:64],
         reason=received.signal.reason,
         detail={"source": received.signal.source, "by": received.by},

@@ -32,7 +32,7 @@ def load(connection: Connection, job: str) -> dict[int, Row[Any]]:
 def attempts_of(connection: Connection, step: str) -> list[Row[Any]]:
     """Return the attempts of a step, oldest first."""
     return list(
-        connection.execute(select(attempts).where(attempts.c.step_id == step).order_by(attempts.c.number)).all()
+        connection.execute(select(attempts).where(attempts.c.step_id == step).order_by(attempts.c.opened)).all()
     )
 
 

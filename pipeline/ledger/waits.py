@@ -81,7 +81,7 @@ def await_upstream(
     connection: Connection,
     job: ClaimedJob,
     *,
-    waits_for: str,
+    waits_for: str | None,
     due_in: timedelta,
     expires_in: timedelta,
     over: bool,

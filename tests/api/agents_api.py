@@ -33,7 +33,7 @@ from pipeline.accounts.connecting import Connecting
 from pipeline.accounts.invitations import Invitations
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.registry import Registry
-from pipeline.db.database import Database
+from pipeline.db.database import Database, WithTurn
 from pipeline.desk.audiences import register
 from pipeline.intake import Intake
 from pipeline.ledger import jobs
@@ -77,7 +77,7 @@ class AgentsApi:
         self.workflows = workflows
         self.revoker = quiet_revoker(self.database, self.signer, workflows)
         keys = KeyRing(self._http)
-        workloads = Workloads(self.database, self._http, monotonic=lambda: self.monotonic)
+        workloads = Workloads(WithTurn(self.database, ahead=True), self._http, monotonic=lambda: self.monotonic)
         connect = connect_flow(self.house, self._http, self.signer, base_url=BASE)
         self.invitations = Invitations(self.database, connect, workflows, self.house.ids, base_url=BASE)
         self.requests = Requests(self.database, workflows, self.house.ids, workloads, pause=self._while_waiting)

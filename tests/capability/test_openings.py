@@ -170,7 +170,7 @@ def test_the_same_one_is_sent_again_while_nobody_knows_and_closed_once_it_is_kno
     first = till.intent()
     opened = till.open(first)
     till.lose(first)
-    second = till.intent(number=2, resends=True, repeats_unknown=True)
+    second = till.intent(again=True, resends=True, repeats_unknown=True)
     again = till.open(second)
     assert again.capability == opened.capability
     till.close(second, AttemptState.EFFECT, StepState.DONE, result={}, resolves=AttemptState.ADOPTED)
@@ -193,7 +193,7 @@ def test_one_that_expired_or_that_others_have_approved_since_is_not_sent_again(
     sent = till.intent(**first)
     till.open(sent)
     till.lose(sent)
-    ended = till.open(till.intent(number=2, resends=True, repeats_unknown=True, **second))
+    ended = till.open(till.intent(again=True, resends=True, repeats_unknown=True, **second))
     assert isinstance(ended, Ended)
     assert ended.moved is JobState.QUEUED
     assert len(till.rows()) == 1
@@ -205,6 +205,6 @@ def test_without_effect_the_next_attempt_gets_another(till: Till) -> None:
     first = till.intent()
     till.open(first)
     till.close(first, AttemptState.NO_EFFECT, StepState.OPEN, error="status 503")
-    second = till.open(till.intent(number=2))
+    second = till.open(till.intent(again=True))
     assert [row.outcome for row in till.rows()] == [Outcome.NO_EFFECT, None]
     assert second.capability.id == till.rows()[1].jti

@@ -12,7 +12,7 @@ from contextlib import closing
 
 import pytest
 
-from pipeline.broker.ring import LIE_AT_MOST, CeleryRing, Outage
+from pipeline.broker.ring import LIE_AT_MOST, CeleryRing
 from tests.celery.rig import bells, count, publisher
 from tests.servers.valkey import Valkey
 from tests.waiting import eventually
@@ -230,25 +230,6 @@ def test_a_ring_made_before_a_fork_works_in_the_child_and_in_the_parent(broker: 
     ring.jobs(bells("parent-after"))
     with broker.client() as client:
         assert client.llen("aswhom:service") == 3
-
-
-def test_an_outage_permits_one_trial_after_each_pause() -> None:
-    now = [100.0]
-    outage = Outage(lambda: now[0])
-    assert outage.permits()
-    assert outage.failed()
-    assert not outage.failed()  # it goes on
-    assert not outage.permits()
-    now[0] += 1
-    assert [outage.permits() for _ in range(3)] == [True, False, False]
-    with ThreadPoolExecutor(1) as other:
-        other.submit(outage.undecided).result()  # who was permitted before it began makes no trial
-    assert not outage.permits()
-    outage.undecided()
-    assert [outage.permits() for _ in range(2)] == [True, False]
-    assert outage.succeeded()
-    assert outage.permits()
-    assert not outage.succeeded()
 
 
 def test_a_ring_that_was_closed_has_no_connection_and_opens_anew(broker: Valkey, ring: CeleryRing) -> None:

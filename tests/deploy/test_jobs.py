@@ -72,7 +72,7 @@ def test_one_that_retention_has_forgotten_is_told_as_that(cli: Cli, job: str, mo
     monkeypatch.setenv("ASWHOM_KEEP_JOBS", "400")
     assert cli.json("db", "prune", "--yes")["jobs"] == 1
     told = cli.json("jobs", "show", job, code=1)["message"]
-    assert told.startswith(f"job {job} was forgotten by retention: since ")
+    assert told.startswith(f"job {job} was forgotten by retention: jobs that ended before ")
     assert "ASWHOM_KEEP_JOBS" in told
     assert cli.json("jobs", "list") == []
 

@@ -81,10 +81,16 @@ def _compared(sides: list[ast.expr], ops: list[ast.cmpop], compared: frozenset[s
         found = [one for one in looked_into if _name(one) in SENTENCES]
         found += [one for one in sides[:1] if _name(one) in compared]
     elif any(isinstance(op, ast.Eq | ast.NotEq) for op in ops):
-        found = [] if any(map(_is_member, sides)) else [one for one in sides if _name(one) in compared]
+        found = [] if any(map(_is_member, sides)) else [one for one in _parts(sides) if _name(one) in compared]
     else:
         found = []
     yield from (ast.unparse(one) for one in found)
+
+
+def _parts(sides: list[ast.expr]) -> Iterator[ast.expr]:
+    """Yield what is compared: of a tuple, each of its elements."""
+    for side in sides:
+        yield from side.elts if isinstance(side, ast.Tuple | ast.List) else (side,)
 
 
 def _files() -> Iterator[tuple[str, ast.Module]]:
@@ -111,6 +117,7 @@ def test_no_sentence_for_people_decides_anything() -> None:
         "reason.removesuffix(told)",
         "row['reason'].removeprefix(told)",
         "row.error != NOT_SENT",
+        "(row.status, row.error) == said",
         "'not public' in why",
         "str(error).lower() == 'gone'",
         "row.error in (NOT_SENT, LATE)",

@@ -297,7 +297,7 @@ def test_what_may_not_be_asked_for_leaves_the_one_probe_of_a_failing_endpoint_to
     world, _ = ready(make, provider)
     moments, (to, pace) = [0.0], gated(world)
     gate = Gate(None, breaker=Breaker(threshold=1, first=SECOND), monotonic=lambda: moments[-1])
-    gate.failed(to)
+    gate.failed(to, took=timedelta())
     moments.append(2.0)
     late = Late(world.store, lambda: world.revoke(Scope(kind=ScopeKind.CONNECTION, key=ROBOT.connection)))
     with pytest.raises(Unavailable, match=REVOKED):

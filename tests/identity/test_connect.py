@@ -174,7 +174,7 @@ def test_a_person_whose_session_cannot_be_used_up_leaves_the_one_probe_to_others
     flow.gate = Gate(None, breaker=breaker, monotonic=lambda: now[0])
     where = Endpoint.of(flow.world.owner, Credential.AUTHORIZATION_CODE)
     state = flow.authorize(flow.start())["state"]
-    flow.gate.failed(where)
+    flow.gate.failed(where, took=timedelta())
     now[0] = 2.0
     flow.world.store = cast("EngineStore", FailingStore(flow.world.store, {1: how}))
     with pytest.raises((Unavailable, CommitUnknown)):

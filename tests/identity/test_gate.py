@@ -92,17 +92,17 @@ def test_a_pause_that_was_asked_for_holds_everybody(gate: Gate) -> None:
 def test_failures_in_a_row_open_the_breaker_and_an_answer_between_them_does_not(gate: Gate) -> None:
     where = endpoint()
     for _ in range(2):
-        gate.failed(where)
+        gate.failed(where, took=timedelta())
     gate.answered(where)
     for _ in range(2):
-        gate.failed(where)
+        gate.failed(where, took=timedelta())
     assert gate.enter(where, HOURLY) is None
-    gate.failed(where)
+    gate.failed(where, took=timedelta())
     wait = gate.enter(where, HOURLY)
     assert wait is not None
     assert timedelta(hours=1) - NEAR < wait <= timedelta(hours=1)
     for _ in range(10):  # requests that were on their way: they open nothing anew
-        gate.failed(where)
+        gate.failed(where, took=timedelta())
     later = gate.look(where, HOURLY)
     assert later is not None
     assert later <= wait
@@ -115,7 +115,7 @@ def _fill(gate: Gate, where: Endpoint) -> None:
 
 def _fail(gate: Gate, where: Endpoint) -> None:
     for _ in range(BREAKER.threshold):
-        gate.failed(where)
+        gate.failed(where, took=timedelta())
 
 
 def _hold(gate: Gate, where: Endpoint) -> None:
@@ -168,7 +168,7 @@ def reopened(gate: Gate, where: Endpoint) -> None:
 def test_after_cooling_one_probe_goes_and_the_others_wait_for_it(quick: Gate) -> None:
     where = endpoint()
     for _ in range(3):
-        quick.failed(where)
+        quick.failed(where, took=timedelta())
     reopened(quick, where)
     start = threading.Barrier(8)
 
@@ -192,10 +192,29 @@ def test_a_probe_that_fails_opens_it_for_longer(request: pytest.FixtureRequest, 
     for opened, again in [(1, 2), (2, 4), (4, 4)]:  # hours
         _pass(ticks, client, where, timedelta(hours=opened))
         assert gate.enter(where, CAUTIOUS) is None
-        gate.failed(where)
+        gate.failed(where, took=timedelta())
         wait = gate.look(where, CAUTIOUS)
         assert wait is not None
         assert timedelta(hours=again) - NEAR < wait <= timedelta(hours=again)
+
+
+@pytest.mark.parametrize("kept", ["redis", "alone"])
+def test_a_request_of_before_the_outage_that_fails_late_is_not_taken_for_the_probe(
+    request: pytest.FixtureRequest, kept: str
+) -> None:
+    client: redis.Redis | None = request.getfixturevalue("valkey_client") if kept == "redis" else None
+    ticks, where, after = Ticks(), endpoint(), timedelta(minutes=2)
+    gate = Gate(client, breaker=BREAKER, prefix="gates:", monotonic=ticks)
+    _fail(gate, where)
+    _pass(ticks, client, where, timedelta(hours=1) + after)
+    gate.failed(where, took=2 * after)
+    assert gate.enter(where, CAUTIOUS) is None, "the endpoint is not left alone for longer"
+    gate.failed(where, took=2 * after)
+    assert gate.enter(where, CAUTIOUS) is not None, "the probe is still on its way"
+    gate.failed(where, took=timedelta())
+    wait = gate.look(where, CAUTIOUS)
+    assert wait is not None
+    assert timedelta(hours=2) - NEAR < wait <= timedelta(hours=2), "it was the second opening"
 
 
 @pytest.mark.parametrize("kept", ["redis", "alone"])
@@ -238,7 +257,7 @@ def test_without_redis_failures_of_long_ago_are_forgotten() -> None:
     gate = Gate(None, breaker=BREAKER, monotonic=ticks)
     for minutes in (0, 1, 17):
         ticks.now += 60 * minutes
-        gate.failed(where)
+        gate.failed(where, took=timedelta())
     assert gate.look(where, HOURLY) is None
 
 
@@ -276,7 +295,7 @@ def test_without_redis_each_process_has_a_gate_of_its_own_and_asks_redis_again_l
     ticks, where = Ticks(), endpoint()
     with own_valkey.client() as client:
         ours, other = (
-            Gate(client, monotonic=ticks, breaker=BREAKER, rest=RedisCooldown(monotonic=ticks)) for _ in range(2)
+            Gate(client, monotonic=ticks, breaker=BREAKER, cooldown=RedisCooldown(monotonic=ticks)) for _ in range(2)
         )
         for _ in range(5):
             assert ours.enter(where, HOURLY) is None
@@ -299,7 +318,8 @@ WHO = [
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["enter", "look"]), st.sampled_from([0.0, 0.5]), st.sampled_from(WHO)),
-        st.tuples(st.sampled_from(["answered", "failed", "back", "paused"])),
+        st.tuples(st.sampled_from(["answered", "back", "paused"])),
+        st.tuples(st.just("failed"), st.sampled_from([timedelta(), timedelta(hours=9)])),
         st.tuples(st.just("pause"), st.integers(1, 5).map(lambda hours: timedelta(hours=hours))),
     ),
     max_size=40,
@@ -315,7 +335,9 @@ def test_the_script_and_the_process_agree(valkey_client: redis.Redis, steps: lis
         told = []
         for gate in gates:
             act: Callable[..., timedelta | None] = getattr(gate, name)
-            if name in ("enter", "look"):
+            if name == "failed":
+                told.append(act(where, took=arguments[0]) or timedelta())
+            elif name in ("enter", "look"):
                 told.append(act(where, HOURLY, keep=arguments[0], who=arguments[1]) or timedelta())
             else:
                 told.append(act(where, *arguments) or timedelta())

@@ -128,7 +128,7 @@ class Fleet:
                 self.gate.answered(self.where)
                 self.asked.passed[name] = self.now
             else:
-                self.gate.failed(self.where)
+                self.gate.failed(self.where, took=timedelta())
                 self.come([name], after=2)
             return
         self.asked.first_told.setdefault(name, self.now + wait.total_seconds())
@@ -332,7 +332,7 @@ def test_what_is_ahead_of_need_goes_behind_everybody(fleet: Fleet) -> None:
 
 def test_an_answer_closes_the_breaker_for_all_who_wait(fleet: Fleet) -> None:
     for _ in range(5):
-        fleet.gate.failed(fleet.where)
+        fleet.gate.failed(fleet.where, took=timedelta())
     fleet.come(jobs(50))
     asked = fleet.run()
     assert len(asked.passed) == 50
@@ -356,7 +356,8 @@ ACTS = st.lists(
         ASKS,
         st.tuples(st.just("tick"), st.sampled_from([0.5, 5, 31, 60, 600, 4000, -30])),
         st.tuples(st.just("leave"), st.sampled_from(WHO)),
-        st.tuples(st.sampled_from(["answered", "failed"])),
+        st.just(("answered",)),
+        st.tuples(st.just("failed"), st.sampled_from([timedelta(), timedelta(seconds=25)])),
         st.tuples(st.just("pause"), st.just(timedelta(seconds=20))),
     ),
     min_size=10,
@@ -377,6 +378,8 @@ def test_the_script_and_the_process_agree_while_time_passes(valkey_client: redis
                 fleet.gate.look(fleet.where, pace)  # a clock that was set back is noticed by both now
             elif name in ("enter", "look"):
                 told.append(getattr(fleet.gate, name)(fleet.where, pace, keep=arguments[0], who=arguments[1]))
+            elif name == "failed":
+                fleet.gate.failed(fleet.where, took=arguments[0])
             else:
                 getattr(fleet.gate, name)(fleet.where, *arguments)
         assert len(set(told)) <= 1, (name, arguments, told)

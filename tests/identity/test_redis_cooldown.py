@@ -9,11 +9,14 @@ from typing import Any, cast
 
 import pytest
 import redis
+from redis._parsers.base import BaseParser
 
+from identity.metrics import REDIS_FAILURES
 from identity.redis_cooldown import RedisCooldown
 from identity.shared_by_redis import SharedByRedis
 
 LASTS = timedelta(seconds=5)
+WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
 
 
 class Clock:
@@ -23,50 +26,42 @@ class Clock:
         return self.now
 
 
-def test_after_a_failure_one_caller_per_cooldown_tries_it_until_it_answers(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_is_logged_as_it_begins_and_as_it_ends(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    clock = Clock()
-    cooldown = RedisCooldown(lasts=LASTS, monotonic=clock)
-    assert [cooldown.may_ask() for _ in range(3)] == [True] * 3
-    cooldown.failed(redis.ConnectionError("connecting to 10.0.0.1"))
-    assert not cooldown.may_ask()
-    clock.now += 5
-    assert [cooldown.may_ask() for _ in range(3)] == [True, False, False]
-    clock.now += 5
-    assert cooldown.may_ask(), "whoever tried it may have died"
-    cooldown.failed(redis.TimeoutError())
-    assert not cooldown.may_ask()
-    clock.now += 5
-    assert cooldown.may_ask()
-    cooldown.answered()
-    assert [cooldown.may_ask() for _ in range(3)] == [True] * 3
+    client, clock = Refuses(redis.ConnectionError("connecting to 10.0.0.1")), Clock()
+    shared = Counting(cast("redis.Redis", client), cooldown=RedisCooldown(lasts=LASTS, monotonic=clock))
+    failed = REDIS_FAILURES._value.get()
+    for _ in range(3):
+        assert [shared.count() for _ in range(2)] == [None, None]
+        clock.now += 5
+    assert REDIS_FAILURES._value.get() == failed + 3
+    client.error = None
+    assert [shared.count() for _ in range(2)] == [1, 1]
     assert [record.message for record in caplog.records] == [
         "Redis is left alone for 5 s: ConnectionError",
         "Redis answers again",
     ]
 
 
-def test_a_cooldown_that_ends_as_the_clock_reads_zero_is_waited_for() -> None:
-    clock = Clock()
-    clock.now = -5.0  # where a monotonic clock begins is not said
-    cooldown = RedisCooldown(lasts=LASTS, monotonic=clock)
-    cooldown.failed(redis.ConnectionError())
-    clock.now = -1.0
-    assert not cooldown.may_ask()
-    clock.now = 0.0
-    assert [cooldown.may_ask() for _ in range(2)] == [True, False]
+def refusal(reply: str) -> Exception:
+    """As redis-py reads this reply."""
+    read: Callable[[str], Exception] = BaseParser.parse_error
+    return read(reply)
 
 
 class Refuses:
-    """A client whose scripts are refused."""
+    """A client whose scripts are refused as long as there is an error."""
 
-    def __init__(self, error: redis.RedisError) -> None:
-        self.error, self.asked = error, 0
+    def __init__(self, error: Exception) -> None:
+        self.error: Exception | None = error
+        self.asked = 0
 
     def register_script(self, script: str) -> Callable[..., int]:
         def run(**_: Any) -> int:
             self.asked += 1
-            raise self.error
+            if self.error is not None:
+                raise self.error
+            return 1
 
         return run
 
@@ -79,21 +74,25 @@ class Counting(SharedByRedis):
 
 
 @pytest.mark.parametrize(
-    ("error", "asked"),
+    ("reply", "asked"),
     [
-        (redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"), 2),
-        (redis.ResponseError("MISCONF Redis is configured to save RDB snapshots"), 1),
-        (redis.ResponseError("BUSY Redis is busy running a script."), 1),
-        (redis.exceptions.ReadOnlyError("You can't write against a read only replica."), 1),
-        (redis.exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), 1),
-        (redis.TimeoutError("Timeout reading from socket"), 1),
+        (WRONG_TYPE, 2),
+        ("MISCONF Redis is configured to save RDB snapshots", 1),
+        ("NOREPLICAS Not enough good replicas to write.", 1),
+        ("BUSY Redis is busy running a script.", 1),
+        ("CLUSTERDOWN The cluster is down", 1),
+        ("MASTERDOWN Link with MASTER is down", 1),
+        ("READONLY You can't write against a read only replica.", 1),
+        ("OOM command not allowed when used memory > 'maxmemory'.", 1),
+        ("NOPERM User web has no permissions to run the 'evalsha' command", 1),
+        ("ERR unknown command 'EVALSHA', with args beginning with: ", 1),
+        ("LOADING Redis is loading the dataset in memory", 1),
     ],
-    ids=["one key", "no snapshots", "busy", "a replica", "full", "hangs"],
 )
-def test_only_what_refuses_everybody_keeps_others_from_asking(error: redis.RedisError, asked: int) -> None:
-    client = Refuses(error)
+def test_only_what_refuses_everybody_keeps_others_from_asking(reply: str, asked: int) -> None:
+    client = Refuses(refusal(reply))
     cooldown = RedisCooldown(lasts=LASTS, monotonic=Clock())
-    shared = [Counting(cast("redis.Redis", client), rest=cooldown) for _ in range(2)]
+    shared = [Counting(cast("redis.Redis", client), cooldown=cooldown) for _ in range(2)]
     assert [one.count() for one in shared] == [None, None]
     assert client.asked == asked
 
@@ -101,9 +100,17 @@ def test_only_what_refuses_everybody_keeps_others_from_asking(error: redis.Redis
 def test_a_refusal_of_one_key_says_that_redis_is_back() -> None:
     client, clock = Refuses(redis.TimeoutError()), Clock()
     cooldown = RedisCooldown(lasts=LASTS, monotonic=clock)
-    shared = Counting(cast("redis.Redis", client), rest=cooldown)
+    shared = Counting(cast("redis.Redis", client), cooldown=cooldown)
     assert shared.count() is None
     clock.now += 5
-    client.error = redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+    client.error = refusal(WRONG_TYPE)
     assert shared.count() is None
-    assert [cooldown.may_ask() for _ in range(2)] == [True, True]
+    assert [cooldown.turn() is not None for _ in range(2)] == [True, True]
+
+
+def test_a_refusal_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    client, clock = Refuses(refusal(WRONG_TYPE)), Clock()
+    shared = Counting(cast("redis.Redis", client), monotonic=clock)
+    for clock.now in (0.0, 1.0, 59.0, 60.0, 61.0):
+        assert shared.count() is None
+    assert [record.message for record in caplog.records] == [f"Redis refused a script: {WRONG_TYPE}"] * 2

@@ -319,7 +319,6 @@ def intent_of(house: House, job: ClaimedJob, *, step: str = "", once: str | None
         parameters={"text": "hello"},
         once=once,
         purpose=Purpose.CALL,
-        number=1,
         repeats_unknown=False,
         lease=LeaseRequest(
             tenant="acme",

@@ -113,7 +113,7 @@ def test_a_step_that_has_opened_goes_on_by_the_approval_it_was_opened_with(
     hindered(case, given)
     over(case)
     assert case.ask() == given
-    assert isinstance(case.open(approval=given, step="step_1", number=2), Opened)
+    assert isinstance(case.open(approval=given, step="step_1", again=True), Opened)
     assert (case.row.state, case.row.used_at) == (ApprovalState.APPROVED, used)
 
 

@@ -6,7 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from identity.model import AccountKey
 from identity.redis_cooldown import RedisCooldown
 from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.pace import CAUTIOUS
+from pipeline.execution.services import StepSettings
 from pipeline.throttle.breaker import Breakers, Errand
 from pipeline.throttle.breaker_state import HostBreaker, Passed
 from pipeline.throttle.budget import Budget, Budgets
@@ -300,8 +301,9 @@ def test_a_redis_that_hangs_costs_a_step_one_timeout_however_many_ask_it() -> No
             return run
 
     now, client = [0.0], cast("redis.Redis", Hangs())
-    rest = RedisCooldown(monotonic=lambda: now[0])
-    breakers, budgets, gate = Breakers(client, rest=rest), Budgets(client, rest=rest), Gate(client, rest=rest)
+    shared = RedisCooldown(monotonic=lambda: now[0])
+    breakers, budgets = Breakers(client, cooldown=shared), Budgets(client, cooldown=shared)
+    gate = Gate(client, cooldown=shared)
     account = AccountKey(tenant="acme", connection="gh", principal="ada")
     budget = Budget(provider="forge", account=account, endpoints=EndpointClass(name="core"))
     where = Endpoint(connection="gh", url="https://forge.example/token")
@@ -350,8 +352,26 @@ def test_without_redis_the_answers_are_the_same(client: redis.Redis, acts: list[
             assert near(shared, alone) if isinstance(alone, timedelta) else shared == alone, act
 
 
-def test_the_shipped_breaker_waits_for_no_call_longer_than_its_probe() -> None:
-    from pipeline.execution.services import StepSettings
+@pytest.mark.parametrize("deadline", [20, 60, 120])
+def test_a_host_that_hangs_is_left_alone_for_longer_and_longer_whatever_a_call_may_take(deadline: int) -> None:
+    steps = StepSettings(call_deadline=timedelta(seconds=deadline))
+    now, to = [1_000.0], at_a_host()
+    breakers = Breakers(None, breaker=HostBreaker(probe=steps.longest_probe), monotonic=lambda: now[0])
+    for job in range(5):
+        breakers.failed(to(job=f"{job}"), may_be_own=True)
+    hanging: dict[float, str] = {}
+    probes, away = 0, timedelta()
+    for second in range(1, 3600):  # each second another job comes
+        now[0] += 1
+        if (failing := hanging.pop(second, None)) is not None:
+            breakers.failed(to(job=failing), may_be_own=True)
+        if isinstance(breakers.enter(to(job=f"later-{second}")), Passed):
+            hanging[second + deadline] = f"later-{second}"
+            probes += 1
+        away = max(away, breakers.away_for(to()))
+    assert probes < 20
+    assert away > HOUR / 2
 
-    assert HostBreaker().probe > StepSettings().send_within + StepSettings().call_deadline
-    assert replace(HostBreaker(), threshold=1).longest < StepSettings().upstream_wait
+
+def test_the_shipped_breaker_looks_often_enough_before_a_wait_ends() -> None:
+    assert HostBreaker().longest < StepSettings().upstream_wait

@@ -84,7 +84,9 @@ def test_what_the_sentences_of_an_earlier_version_say_is_read_once(database_url:
     assert column(refresh_intents, "out_of_date") == [
         *[None] * 4, "overtaken", "overtaken", "revoked", "moved", "deleted", *[None] * 3,
     ]  # fmt: skip
-    assert column(attempts, "counts_as") == ["unspent", "unsent", None, None, None]
+    assert column(attempts, "counts_as") == ["unspent", "unsent", None, None, None, None, None]
+    assert column(attempts, "error")[:3] == ["status 502", "not sent", "status 503"]
+    assert column(attempts, "number") == [1, 2, 3, 4, 5, 1, 3], "anew only where one number was given twice"
     assert column(deliveries, "left_out") == ["unlisted", "unreached", None, None, None]
     assert column(jobs, "reason")[1:] == [
         f"no answer: {_ASKS}", f"no answer: {_ASKS}, as `aswhom jobs show another` tells how",
@@ -94,6 +96,29 @@ def test_what_the_sentences_of_an_earlier_version_say_is_read_once(database_url:
 
 def _column(connection: Connection, table: Table, name: str) -> list[Any]:
     return list(connection.execute(select(table.c[name]).order_by(table.c.id)).scalars())
+
+
+def test_when_all_secrets_were_refused_is_no_time_to_retry_at(database_url: str) -> None:
+    database = open_database(DatabaseSettings(url=database_url, turn_timeout=timedelta(minutes=1)))
+    upgrade(database, "0071")
+    former, before, after = _Former(database), _NOW - timedelta(minutes=1), _NOW + timedelta(minutes=1)
+    former.add(principals, id="ada", tenant_id="acme")
+    former.add(accounts, id="acc", tenant_id="acme", principal_id="ada", connection_id="gh")
+    former.many(
+        refresh_intents,
+        {"generation": 1, "retry_at": before, "refused_keys": ["one"]},
+        {"generation": 2, "retry_at": after, "refused_keys": ["one"]},
+        {"generation": 3, "retry_at": None, "refused_keys": ["one"]},
+        {"generation": 4, "retry_at": after, "refused_keys": None},
+        account_id="acc",
+        state="failed",
+        finished_at=_NOW,
+    )
+    upgrade(database)
+    found = select(refresh_intents.c.retry_at, refresh_intents.c.refused_since).order_by(refresh_intents.c.id)
+    told = database.read(lambda c: [tuple(row) for row in c.execute(found)])
+    assert told == [(None, before), (after, None), (None, None), (after, None)]
+    database.close()
 
 
 def _parked(former: _Former) -> None:
@@ -144,6 +169,8 @@ def _tried(former: _Former) -> None:
     )
     errors = [{"state": state, "error": error} for state, error in rows]
     former.many(attempts, *errors, step_id="step_1", job_id="job_1")
+    former.add(steps, id="step_2", job_id="job_1", position=2)
+    former.many(attempts, {"number": 1, "opened": 9}, {"number": 3, "opened": 8}, step_id="step_2", job_id="job_1")
 
 
 def _left_out(former: _Former) -> None:

@@ -43,7 +43,7 @@ def _in_doubt_and_failed(house: House, **more: Any) -> Intent:
     first = intent_of(house, house.claim(house.job()), **more)
     open_(house, first)
     close(house, first, AttemptState.UNKNOWN, StepState.UNKNOWN)
-    second = intent_of(house, first.job, step=first.step, number=2, repeats_unknown=True, **more)
+    second = intent_of(house, first.job, step=first.step, again=True, repeats_unknown=True, **more)
     assert isinstance(open_(house, second), Opened)
     close(house, second, AttemptState.NO_EFFECT, StepState.FAILED, error="400")
     return first
@@ -102,13 +102,13 @@ def test_a_step_whose_call_is_on_the_wire_is_refused_only_once_that_has_ended(ho
     asked = intent_of(house, house.claim(house.job()))
     open_(house, asked)
     refuse = partial(refusals.refuse, reason="no")
-    outcome = house.database.write(partial(refuse, intent=replace(asked, number=2)))
+    outcome = house.database.write(partial(refuse, intent=replace(asked, again=True)))
     assert isinstance(outcome, Ended)
     assert (outcome.moved, step_state(house, asked.step)) == (JobState.QUEUED, StepState.OPEN)
     close(house, asked, AttemptState.NO_EFFECT, StepState.OPEN)
     due = update(jobs_table).where(jobs_table.c.id == asked.job.id).values(due_at=jobs_table.c.created_at)
     house.database.write(lambda c: c.execute(due).rowcount)
-    again = replace(asked, number=2, job=house.claim(asked.job.id))
+    again = replace(asked, again=True, job=house.claim(asked.job.id))
     assert house.database.write(partial(refuse, intent=again)) is None
     assert step_state(house, asked.step) == StepState.REFUSED
 
@@ -130,7 +130,7 @@ def test_a_call_whose_worker_died_leaves_its_step_unknown_so_that_no_revocation_
     settle(house, asked)
     assert step_state(house, asked.step) == StepState.UNKNOWN
     revoke(house, account_scope())
-    again = intent_of(house, asked.job, step=asked.step, number=2, repeats_unknown=True)
+    again = intent_of(house, asked.job, step=asked.step, again=True, repeats_unknown=True)
     assert isinstance(open_(house, again), Ended)
     assert (house.row(asked.job.id).state, step_state(house, asked.step)) == (JobState.CANCELLED, StepState.UNKNOWN)
 
@@ -139,7 +139,9 @@ def test_an_effect_that_comes_after_a_refusal_is_kept(house: House) -> None:
     asked = intent_of(house, house.claim(house.job()))
     open_(house, asked)
     revoke(house, account_scope())
-    assert isinstance(open_(house, intent_of(house, asked.job, step=asked.step, number=2, repeats_unknown=True)), Ended)
+    assert isinstance(
+        open_(house, intent_of(house, asked.job, step=asked.step, again=True, repeats_unknown=True)), Ended
+    )
     assert step_state(house, asked.step) == StepState.REFUSED
     done(house, asked, {"id": "7"})
     row = _step(house, asked.step)
@@ -154,7 +156,7 @@ def test_an_answer_without_effect_opens_the_step_of_a_call_given_up_unless_anoth
     open_(house, asked)
     settle(house, asked)
     if other is not None:
-        second = intent_of(house, asked.job, step=asked.step, number=2, repeats_unknown=True)
+        second = intent_of(house, asked.job, step=asked.step, again=True, repeats_unknown=True)
         open_(house, second)
         close(house, second, other, StepState.UNKNOWN)
     close(house, asked, AttemptState.NO_EFFECT, StepState.OPEN)
@@ -165,7 +167,7 @@ def test_a_run_that_meets_a_call_still_in_doubt_looks_again_only_when_that_may_b
     first = intent_of(house, house.claim(house.job()))
     open_(house, first)
     close(house, first, AttemptState.UNKNOWN, StepState.UNKNOWN)
-    blocked = intent_of(house, first.job, step=first.step, number=2)
+    blocked = intent_of(house, first.job, step=first.step, again=True)
     assert isinstance(open_(house, blocked), Ended)
     row = house.row(first.job.id)
     now = house.database.read(ledger_now)
@@ -183,7 +185,7 @@ def test_an_effect_whose_result_was_not_kept_ends_the_job_that_is_replayed(house
     house.database.write(lambda c: c.execute(lost).rowcount)
     house.database.write(partial(jobs.bury, job=first.job, reason="400"))
     house.database.write(partial(replay, job=first.job.id, by="ops", at=datetime.now(UTC)))
-    again = intent_of(house, house.claim(first.job.id), step=first.step, number=2, repeats_unknown=True)
+    again = intent_of(house, house.claim(first.job.id), step=first.step, again=True, repeats_unknown=True)
     assert isinstance(open_(house, again), Ended)
     row = house.row(first.job.id)
     assert (row.state, row.reason) == (
@@ -197,7 +199,7 @@ def _asks_beside_a_read(house: House) -> tuple[Intent, Intent]:
     read = intent_of(house, house.claim(house.job()), reads=True)
     open_(house, read)
     settle(house, read)
-    refuse = partial(refusals.refuse, intent=replace(read, attempt=house.ids("att"), number=2), reason="no")
+    refuse = partial(refusals.refuse, intent=replace(read, attempt=house.ids("att"), again=True), reason="no")
     assert house.database.write(refuse) is None
     said = intent_of(house, read.job, position=2)
     open_(house, said)

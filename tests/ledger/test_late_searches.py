@@ -34,6 +34,7 @@ from pipeline.workflow import USER
 from tests.identity.providers import reply
 from tests.ledger.acts import (
     attempt_states,
+    attempts_of,
     audit_kinds,
     close,
     lapse,
@@ -72,7 +73,7 @@ def _probed(house: House) -> tuple[Intent, Intent]:
     asked = intent_of(house, house.claim(house.job()))
     open_(house, asked)
     close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
-    look = intent_of(house, asked.job, step=asked.step, purpose=Purpose.PROBE, number=2, repeats_unknown=True)
+    look = intent_of(house, asked.job, step=asked.step, purpose=Purpose.PROBE, again=True, repeats_unknown=True)
     assert isinstance(open_(house, look), Opened)
     settle(house, look)
     return asked, look
@@ -155,7 +156,7 @@ def test_a_late_finding_is_of_the_calls_before_the_search_and_a_later_one_may_ha
     close(house, asked, AttemptState.NO_EFFECT, StepState.OPEN)
     states = [AttemptState.NO_EFFECT, AttemptState.NO_EFFECT]
     if later is not None:
-        second = intent_of(house, asked.job, step=asked.step, number=3)
+        second = intent_of(house, asked.job, step=asked.step, again=True)
         assert isinstance(open_(house, second), Opened)
         ends = {AttemptState.UNKNOWN: StepState.UNKNOWN, AttemptState.EFFECT: StepState.DONE}
         close(house, second, later, ends.get(later, StepState.OPEN), result={"id": "8"})
@@ -166,11 +167,28 @@ def test_a_late_finding_is_of_the_calls_before_the_search_and_a_later_one_may_ha
     assert audit_kinds(house)[-1] == ("attempt.duplicate_effect" if twice else "attempt.late")
 
 
+def test_an_answer_in_the_words_of_housekeeping_is_another_one(house: House) -> None:
+    _, look = _probed(house)
+    said = "no answer was recorded before the deadline"
+    close(house, look, AttemptState.NO_EFFECT, StepState.UNKNOWN, error=said)
+    assert audit_kinds(house)[-1] == "attempt.late"
+
+
+def test_a_closing_that_is_written_again_after_a_person_settled_its_call_is_known_as_written(house: House) -> None:
+    asked = intent_of(house, house.claim(house.job()))
+    open_(house, asked)
+    close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    close(house, asked, AttemptState.NO_EFFECT, StepState.OPEN)
+    before = audit_kinds(house)
+    close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
+    assert audit_kinds(house) == before
+
+
 def test_nothing_is_sent_for_an_effect_that_a_search_found_after_it_was_ruled_out(house: House) -> None:
     asked, look = _probed(house)
     close(house, asked, AttemptState.NO_EFFECT, StepState.OPEN)
     _finds(house, look)
-    again = intent_of(house, asked.job, step=asked.step, number=3)
+    again = intent_of(house, asked.job, step=asked.step, again=True)
     assert isinstance(open_(house, again), Ended)
     row = house.row(asked.job.id)
     assert (row.state, row.reason) == (JobState.QUEUED, "an earlier attempt was answered late")
@@ -181,7 +199,7 @@ def test_a_call_that_opens_while_a_search_finds_its_effect_is_seen_or_sees_it(ho
     """It is too late to hold the call back, so it is said. SQLite has one writer anyway."""
     asked, look = _probed(house)
     close(house, asked, AttemptState.NO_EFFECT, StepState.OPEN)
-    again = intent_of(house, asked.job, step=asked.step, number=3)
+    again = intent_of(house, asked.job, step=asked.step, again=True)
     finding = threading.Thread(target=_finds, args=(house, look))
     opened = until_awaited(house.database, partial(open_attempt, intent=again), by=finding)
     assert isinstance(opened, Opened)
@@ -394,3 +412,18 @@ def test_a_late_finding_whose_commit_was_not_seen_is_recorded_once(workers: Work
     time_passes(workers)
     workers.work(job, TWICE)
     assert _state(workers, job) == (JobState.DONE, StepState.DONE)
+
+
+def test_attempts_are_numbered_as_they_opened_also_where_a_search_is_refused_its_token(workers: Workers) -> None:
+    declare(workers, partial(says, Lost))
+    workers.house.workflow = replace(workers.house.workflow, uses={Lost: USER})
+    job = workers.house.job()
+    answers(workers, 500)
+    workers.work(job)
+    time_passes(workers)
+    told = iter((401, 200, 200))
+    workers.provider.call = lambda token: reply({"id": "9"}, next(told))
+    workers.work(job)
+    assert workers.house.row(job).state == JobState.DONE
+    made = [(row.number, row.purpose) for row in attempts_of(workers.house)]
+    assert made == [(1, "call"), (2, "probe"), (3, "probe"), (4, "call")]

@@ -72,7 +72,7 @@ def test_a_step_that_an_earlier_call_failed_late_is_not_opened_again(house: Hous
     asked = intent_of(house, house.claim(house.job()))
     assert isinstance(open_(house, asked), Opened)
     close(house, asked, AttemptState.NO_EFFECT, StepState.FAILED)
-    _gives_way(house, intent_of(house, asked.job, step=asked.step, number=2), StepState.FAILED)
+    _gives_way(house, intent_of(house, asked.job, step=asked.step, again=True), StepState.FAILED)
 
 
 def _gives_way(house: House, asked: Intent, ended: StepState) -> None:

@@ -19,7 +19,7 @@ from pipeline.authoring.registry import Registry
 from pipeline.db.database import DatabaseSettings
 from pipeline.intake import Intake
 from pipeline.ledger.signal_chunks import ACCOUNTS
-from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
+from pipeline.model import Acceptance, DeliveryOutcome, LeftOut, SignedDelivery, Unfollowed
 from pipeline.revocation.signal import Asks, Nobody, Signal, Workspaces
 from pipeline.revocation.signal_following import SignalFollower
 from pipeline.revocation.tables import revocations, signal_chunks
@@ -108,6 +108,20 @@ def test_everyone_is_reached_before_the_answer_and_no_transaction_reaches_more_t
     assert len(set(keys)) == len(keys) == number == len(set(accepted.revocations))
     again = _accept(_intake(house), delivery)
     assert (again.outcome, again.revocations, len(_revoked_keys(house))) == ("duplicate", (), number)
+
+
+def test_a_signal_that_also_names_a_place_listed_for_no_tenant_says_so_when_all_are_reached(house: House) -> None:
+    number = ACCOUNTS + 3
+    _crowd(house, number - 2)
+    whom = tuple(Workspaces(ids=frozenset({id})) for id in ("installation-acme", "T9"))
+    signal = Signal(source="slack.app_uninstalled", asks=Asks.REVOKE, whom=whom, reason="uninstalled")
+    accepted = _accept(_intake(house), house.delivery("gone", signal=signal))
+    assert accepted.nobodys
+    assert _reason(house) == accepted.reason
+    assert accepted.reason.startswith(f"{number} account(s) revoked; no tenant has T9: ")
+    assert "`aswhom installations add gh T9 TENANT`" in accepted.reason
+    left_out = select(deliveries.c.left_out)
+    assert house.database.read(lambda c: c.execute(left_out).scalars().all()) == [LeftOut.UNREACHED]
 
 
 def test_a_signal_waits_for_nobodys_turn(house: House) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from identity.accounts.states import find_account, get_account
 from identity.audit import Act
+from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.keys.trusted_keys import TrustedKeys
 from identity.model import AccountKey, Credential, PrincipalKind
@@ -30,6 +31,7 @@ from pipeline.revocation.proof import disproof, holds
 from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.signal import Asks, Installation
 from pipeline.revocation.tables import revocations
+from pipeline.revocation.unasked import why_not_asked
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.workflow import SERVICE, USER, workflow
 from tests.ledger.acts import SIGNER, audit_kinds, close, done, open_, settle
@@ -266,6 +268,9 @@ def test_permissions_that_github_took_are_a_narrowing_by_that_signal_and_those_i
         ["contents:read", "issues:write"],
         [(loud.attempt, "ended", "effect")],
     )
+    assert why_not_asked(receipt) == "it took the scopes away itself"
+    of_signal = select(audit.c.number).where(audit.c.kind == "account.rescope", audit.c.outcome == "narrowed")
+    assert granted.database.read(lambda c: c.execute(of_signal).scalars().all()) == [receipt["number"]]
     assert says("issues:read", "comments", later=3).revocations == ()
     account = granted.database.read(partial(find_account, key=robot))
     assert account is not None and account.state == "active"  # noqa: PT018 - for the type checker

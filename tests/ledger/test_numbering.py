@@ -9,16 +9,21 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, text, update
 
+from identity.accounts.narrowing import rescope
+from identity.accounts.states import get_account
 from identity.errors import Unavailable
 from identity.ids import Ids
 from identity.keys.vault import Vault
+from identity.model import Credential
 from identity.sql.sequence import next_number
-from identity.tables import ledger_numbers
+from identity.tables import grants, ledger_numbers
 from pipeline.intake import Intake
 from pipeline.ledger.numbering import behind, last_given
+from pipeline.revocation.signal import Asks, Installation
 from tests.ledger.acts import done, open_, revoke
 from tests.ledger.house import House, account_scope, intent_of
 from tests.ledger.plans import statements_of
+from tests.ledger.signals import say, signal
 
 pytestmark = pytest.mark.as_owner
 
@@ -126,6 +131,30 @@ def test_no_revocation_is_taken_on_a_ledger_that_fell_behind_beneath_its_process
         _revocation(house)
     house.database.write(lambda c: c.execute(text(f"select setval('ledger_number_sequence', {reached})")).rowcount)
     _revocation(house)
+
+
+@_ON_POSTGRESQL
+def test_no_signal_is_taken_on_a_ledger_that_fell_behind_beneath_its_processes(house: House) -> None:
+    """Every account would seem to have connected again since, and the sender sends it once."""
+    house.connect("acme", "acme.service", credential=Credential.INSTALLATION)
+    _done_step(house)
+    house.database.write(leave_behind)
+    gone = signal(Asks.REVOKE, Installation(id="1001"))
+    with pytest.raises(Unavailable, match="a revocation would end nothing"):
+        say(house, gone)
+
+
+@_ON_POSTGRESQL
+def test_no_provider_narrows_an_account_on_a_ledger_that_fell_behind_beneath_its_processes(house: House) -> None:
+    """Its receipt would list no call, as each had opened at a higher number."""
+    house.connect("acme", "acme.service", credential=Credential.INSTALLATION)
+    account = house.database.read(lambda c: get_account(c, "acc-acme.service"))
+    had = update(grants).where(grants.c.account_id == account.id).values(scopes=["issues:write"])
+    house.database.write(lambda c: c.execute(had).rowcount)
+    _done_step(house)
+    house.database.write(leave_behind)
+    with pytest.raises(Unavailable, match="a revocation would end nothing"):
+        house.database.write(lambda c: rescope(c, account, ()))
 
 
 @_ON_POSTGRESQL

@@ -188,7 +188,7 @@ def test_a_second_attempt_does_not_open_over_an_answer_that_came_late(house: Hou
     house.database.write(partial(jobs.requeue, job=asked.job, delay=timedelta(), reason="unknown"))
     again = house.claim(job)
     done(house, asked)  # the first worker's call returned after all
-    second = intent(house, again, step=asked.step, number=2, repeats_unknown=True)
+    second = intent(house, again, step=asked.step, again=True, repeats_unknown=True)
     assert isinstance(open_(house, second), Ended)
     assert (step_state(house, asked.step), house.row(job).state) == (StepState.DONE, JobState.QUEUED)
 
@@ -198,7 +198,7 @@ def test_a_second_attempt_does_not_open_while_the_first_may_yet_be_answered(hous
     asked = intent(house, house.claim(job))
     open_(house, asked)
     house.database.write(partial(jobs.requeue, job=asked.job, delay=timedelta(), reason="its worker stands still"))
-    second = intent(house, house.claim(job), step=asked.step, number=2)
+    second = intent(house, house.claim(job), step=asked.step, again=True)
     outcome = open_(house, second)
     assert isinstance(outcome, Ended)
     assert outcome.reason == "an earlier attempt may yet be answered"
@@ -220,7 +220,7 @@ def _in_doubt(house: House) -> tuple[Intent, Intent]:
     asked = intent(house, house.claim(job))
     open_(house, asked)
     close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
-    look = intent(house, asked.job, step=asked.step, purpose=Purpose.PROBE, number=2, repeats_unknown=True)
+    look = intent(house, asked.job, step=asked.step, purpose=Purpose.PROBE, again=True, repeats_unknown=True)
     assert isinstance(open_(house, look), Opened)
     return asked, look
 
@@ -234,13 +234,13 @@ def test_a_probe_that_finds_the_effect_adopts_it(house: House) -> None:
 
 def test_a_probe_that_finds_nothing_frees_the_step_for_another_attempt(house: House) -> None:
     asked, look = _in_doubt(house)
-    blocked = intent(house, asked.job, step=asked.step, number=3)
+    blocked = intent(house, asked.job, step=asked.step, again=True)
     assert isinstance(open_(house, replace(blocked, attempt=house.ids("att"))), Ended)
     due = update(jobs_table).where(jobs_table.c.id == asked.job.id).values(due_at=datetime.now(UTC))
     house.database.write(lambda c: c.execute(due).rowcount)
     again = house.claim(asked.job.id)
     close(house, look, AttemptState.NO_EFFECT, StepState.OPEN, resolves=AttemptState.NO_EFFECT)
-    assert isinstance(open_(house, intent(house, again, step=asked.step, number=3)), Opened)
+    assert isinstance(open_(house, intent(house, again, step=asked.step, again=True)), Opened)
 
 
 def test_a_call_without_an_outcome_stays_unknown_when_the_rule_or_policy_ends_its_job(house: House) -> None:
@@ -248,12 +248,12 @@ def test_a_call_without_an_outcome_stays_unknown_when_the_rule_or_policy_ends_it
     for one in (asked, other):
         open_(house, one)
         close(house, one, AttemptState.UNKNOWN, StepState.UNKNOWN)
-    by_policy = intent(house, other.job, step=other.step, number=2)
+    by_policy = intent(house, other.job, step=other.step, again=True)
     refuse = partial(refusals.refuse, intent=by_policy, reason="no")
     assert isinstance(house.database.write(refuse), Ended), "no workflow may go on as if nothing had been done"
     assert (house.row(other.job.id).state, step_state(house, other.step)) == (JobState.DEAD, StepState.UNKNOWN)
     revoke(house, account_scope())
-    assert isinstance(open_(house, intent(house, asked.job, step=asked.step, number=2, repeats_unknown=True)), Ended)
+    assert isinstance(open_(house, intent(house, asked.job, step=asked.step, again=True, repeats_unknown=True)), Ended)
     assert (house.row(asked.job.id).state, step_state(house, asked.step)) == (JobState.CANCELLED, StepState.UNKNOWN)
     kinds = audit_kinds(house)
     assert (kinds.count("step.given_up"), kinds.count("step.refused")) == (2, 0), "the audit says no more than happened"
@@ -264,7 +264,7 @@ def test_a_late_close_without_effect_does_not_undo_a_refusal(house: House) -> No
     asked = intent(house, house.claim(job))
     open_(house, asked)
     revoke(house, account_scope())
-    open_(house, intent(house, asked.job, step=asked.step, number=2, repeats_unknown=True))
+    open_(house, intent(house, asked.job, step=asked.step, again=True, repeats_unknown=True))
     assert step_state(house, asked.step) == StepState.REFUSED
     late = replace(asked, purpose=Purpose.PROBE)
     close(house, late, AttemptState.NO_EFFECT, StepState.OPEN)
@@ -322,7 +322,7 @@ def test_a_once_key_with_other_parameters_is_an_error(house: House) -> None:
     assert open_(house, other) == OnceMismatch(owner=first.job.id, done=None)
     close(house, first, AttemptState.NO_EFFECT, StepState.OPEN)
     assert open_(house, other) == OnceMismatch(owner=first.job.id, done=None), "its owner tries again"
-    again = replace(first, attempt=house.ids("att"), number=2)
+    again = replace(first, attempt=house.ids("att"), again=True)
     open_(house, again)
     close(house, again, AttemptState.UNKNOWN, StepState.UNKNOWN)
     house.database.write(partial(jobs.bury, job=first.job, reason="whatever its job's state"))
@@ -353,12 +353,12 @@ def test_a_once_key_that_a_later_opening_takes_is_on_its_step_and_a_word_about_t
     first = intent(house, house.claim(house.job()))
     open_(house, first)
     close(house, first, AttemptState.NO_EFFECT, StepState.OPEN)
-    again = intent(house, first.job, step=first.step, number=2, once="pull#1")
+    again = intent(house, first.job, step=first.step, again=True, once="pull#1")
     assert isinstance(open_(house, again), Opened)
     key = select(steps.c.once_key).where(steps.c.id == first.step)
     assert house.database.read(lambda c: c.execute(key).scalar_one()) == "pull#1"
     close(house, again, AttemptState.UNKNOWN, StepState.UNKNOWN)
-    third = intent(house, first.job, step=first.step, number=3, repeats_unknown=True)  # as before it
+    third = intent(house, first.job, step=first.step, again=True, repeats_unknown=True)  # as before it
     assert isinstance(open_(house, third), Opened)
     assert house.database.read(lambda c: c.execute(key).scalar_one()) == "pull#1"
     close(house, third, AttemptState.UNKNOWN, StepState.UNKNOWN)

@@ -100,7 +100,7 @@ def test_that_an_attempt_spends_none_is_for_whoever_counts_and_not_for_whoever_a
     (step,) = steps_of(passing.house)
     assert step.error == "status 502"
     last = attempts_of(passing.house)[-1]
-    assert (last.counts_as, last.error) == (CountsAs.UNSPENT, "spends no attempt: status 502")
+    assert (last.counts_as, last.error) == (CountsAs.UNSPENT, "status 502")
     assert passing.house.row(job).reason.startswith(
         "github.Say was sent and its outcome is not known: status 502: 127.0.0.1"
     )
@@ -175,8 +175,10 @@ def test_an_answer_that_works_ends_the_wait_so_that_another_is_a_new_one(passing
     passing.workers.provider.call = lambda token: reply({}, 429, retry_after="60")
     passing.passes(20 * HOUR)
     passing.work()
-    row = passing.house.row(job)
-    assert (row.state, row.waits_for, row.expires_at) == (JobState.QUEUED, None, None)
+    assert passing.house.row(job).state == JobState.QUEUED
+    assert attempts_of(passing.house)[-1].counts_as is None, "or an upstream that is away and back could go on for ever"
+    left = passing.house.row(job).expires_at - passing.house.database.read(ledger_now)
+    assert left > DAY - MINUTE, "for what it asked, it has a day as well"
     passing.workers.provider.call = upstream.call  # type: ignore[assignment]
     passing.passes(6 * HOUR)
     _until_its_hosts_breaker_is_open_to(passing, job)
@@ -184,6 +186,55 @@ def test_an_answer_that_works_ends_the_wait_so_that_another_is_a_new_one(passing
     passing.passes(20 * HOUR)
     passing.work()
     assert _parked_for_an_upstream(passing, job)
+
+
+def _waits_two_days_for_a_person(passing: Passing, job: str) -> None:
+    passing.workers.provider.call = lambda token: reply({}, 401)
+    passing.passes(HOUR)
+    passing.work()
+    assert passing.house.row(job).wait == Wait.CONSENT
+    passing.passes(2 * DAY)
+    passing.workers.ada_connects_anew()
+
+
+def test_an_outage_of_some_hours_is_not_charged_to_a_step_that_fails_once_days_later(passing: Passing) -> None:
+    upstream = Upstream(passing.workers, 503)
+    job = passing.house.job()
+    for _ in range(3 * HOUR // (5 * MINUTE)):
+        passing.work()
+        passing.passes(5 * MINUTE)
+    free = [row for row in attempts_of(passing.house) if row.counts_as == CountsAs.UNSPENT]
+    assert len(free) > passing.settings.attempts
+    _waits_two_days_for_a_person(passing, job)
+    passing.workers.provider.call = lambda token: reply({}, 502)
+    passing.work()
+    assert passing.house.row(job).state == JobState.QUEUED
+    upstream.away = False
+    passing.workers.provider.call = upstream.call  # type: ignore[assignment]
+    passing.passes(HOUR)
+    passing.work()
+    assert passing.house.row(job).state == JobState.DONE
+
+
+def test_the_time_that_a_job_waits_for_people_is_none_of_a_rate_limits(passing: Passing) -> None:
+    passing.workers.provider.call = lambda token: reply({}, 429, retry_after="60")
+    job = passing.house.job()
+    for _ in range(3):
+        passing.work()
+        passing.passes(HOUR)
+    _waits_two_days_for_a_person(passing, job)
+    passing.workers.provider.call = lambda token: reply({}, 429, retry_after="60")
+    for _ in range(20):
+        passing.work()
+        passing.passes(HOUR)
+    assert passing.house.row(job).state == JobState.QUEUED
+    made = [row.counts_as for row in attempts_of(passing.house) if row.status == 429]
+    assert made == [CountsAs.UNSPENT] * 23
+    for _ in range(20):
+        passing.work()
+        passing.passes(HOUR)
+    assert passing.house.row(job).state == JobState.DEAD
+    assert len(attempts_of(passing.house)) < 23 + 20, "from the day's end each counts, and those before it do not"
 
 
 def test_a_call_in_doubt_is_asked_about_where_its_upstream_does_not_come_back(passing: Passing) -> None:
@@ -242,7 +293,7 @@ def test_no_attempt_opens_after_a_call_whose_key_may_be_forgotten(
     again = replace(
         first,
         attempt="att-2",
-        number=2,
+        again=True,
         repeats_unknown=True,
         repeats_for=KeyedSay.facts.repeats_for,
         new_account="acc-2",

@@ -22,6 +22,7 @@ from pipeline.db.database import Database
 from pipeline.ledger import openings, refusals
 from pipeline.ledger.intents import Approved, Opened, PolicyMoved
 from pipeline.tables import attempts, steps
+from tests.ledger.acts import steps_of
 from tests.ledger.approval_case import ApprovalCase
 from tests.ledger.house import AS_ADA, House, intent_of
 
@@ -112,6 +113,9 @@ def test_a_refusal_is_in_the_audit_with_the_policy_its_rules_and_the_reason(data
     assert (row.detail["policy"], row.detail["rules"]) == (1, ["no"])
     assert (row.outcome, row.reason) == ("refused", "the policy's rule 'no' forbids it")
     assert (row.tenant_id, row.job_id, row.step_id, row.principal_id) == ("acme", job.id, asked.step, None)
+    (step,) = steps_of(house)
+    assert (row.pattern, step.pattern, step.principal_id) == (None, None, None), "nobody may do it, by no pattern"
+    assert step.reason == row.reason
 
 
 def test_after_an_apply_returns_no_step_opens_under_the_older_version(database: Database, house: House) -> None:

@@ -674,7 +674,7 @@ def test_what_others_to_name_are_looked_for_leaves_the_one_probe_to_whoever_asks
     to = Endpoint.asked_by_nobody(f"{owner.api_url}/credentials/revoke")
     made = side.declare(Scope(kind=ScopeKind.TENANT, key="acme"))
     for _ in range(Breaker().threshold):
-        side.gate.failed(to)
+        side.gate.failed(to, took=timedelta())
     side.later(11)
     with pytest.raises(ExceptionGroup, match="could not be taken or asked about"):
         side.revoker.advance(made)

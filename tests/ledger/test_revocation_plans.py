@@ -291,7 +291,9 @@ def test_a_look_at_a_receipt_with_open_ends_reads_its_own_calls_and_not_what_was
     def work_on(connection: Connection) -> None:
         one = dict(connection.execute(select(attempts)).mappings().one())
         later = {"state": AttemptState.EFFECT, "opened": one["opened"] + 10**6, "closed": one["opened"] + 10**6}
-        connection.execute(insert(attempts), [{**one, **later, "id": f"att-{place}"} for place in range(CROWD)])
+        connection.execute(
+            insert(attempts), [{**one, **later, "id": f"att-{place}", "number": place + 2} for place in range(CROWD)]
+        )
         connection.execute(text("analyze"))
 
     house.database.write(work_on)

@@ -51,7 +51,7 @@ def _done_late(house: House) -> Intent:
     asked = intent_of(house, house.claim(house.job()))
     open_(house, asked)
     close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
-    look = intent_of(house, asked.job, step=asked.step, purpose=Purpose.PROBE, number=2, repeats_unknown=True)
+    look = intent_of(house, asked.job, step=asked.step, purpose=Purpose.PROBE, again=True, repeats_unknown=True)
     open_(house, look)
     close(house, look, AttemptState.NO_EFFECT, StepState.DONE, result={"id": "9"}, resolves=AttemptState.ADOPTED)
     return asked
@@ -70,7 +70,7 @@ def test_a_step_that_is_done_as_the_rule_refuses_it_stays_done_and_is_not_said_t
 ) -> None:
     asked = _done_late(house)
     revoke(house, scope)
-    again = intent_of(house, asked.job, step=asked.step, number=3, may_skip=may_skip)
+    again = intent_of(house, asked.job, step=asked.step, again=True, may_skip=may_skip)
     outcome = open_(house, again)
     assert isinstance(outcome, Ended)
     assert (outcome.moved, house.row(asked.job.id).state) == (ends, ends)

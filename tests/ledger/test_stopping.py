@@ -149,7 +149,7 @@ def test_a_step_that_may_have_taken_effect_is_not_skipped(skipping: House) -> No
     open_(skipping, asked)
     close(skipping, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
     revoke(skipping, account_scope())
-    again = replace(asked, attempt=skipping.ids("att"), number=2, purpose=Purpose.PROBE, repeats_unknown=True)
+    again = replace(asked, attempt=skipping.ids("att"), again=True, purpose=Purpose.PROBE, repeats_unknown=True)
     assert isinstance(open_(skipping, again), Ended)
     other = skipping.claim(skipping.job("accepted-later"))
     assert not isinstance(open_(skipping, intent(skipping, other, may_skip=True)), Skipped)  # it waits for consent
@@ -350,7 +350,7 @@ def test_an_effect_that_is_told_after_its_step_was_refused_is_compensated(compen
     asked = intent(compensating, compensating.claim(compensating.job()))
     open_(compensating, asked)
     made = revoke(compensating, account_scope())
-    open_(compensating, intent(compensating, asked.job, step=asked.step, number=2, repeats_unknown=True))
+    open_(compensating, intent(compensating, asked.job, step=asked.step, again=True, repeats_unknown=True))
     assert not _revoker(compensating).advance(made)  # the call is on the wire
     done(compensating, asked, {"id": "7"})
     assert _revoker(compensating).advance(made)

@@ -55,6 +55,8 @@ def time_passes(workers: Workers, passed: timedelta = timedelta(minutes=1)) -> N
             c.execute(update(attempts).where(attempts.c.id == row.id).values(earlier))
         for row in c.execute(select(steps)).all():
             c.execute(update(steps).where(steps.c.id == row.id).values(opened_at=row.opened_at - passed))
+        for job in c.execute(select(jobs).where(jobs.c.expires_at.is_not(None))).all():
+            c.execute(update(jobs).where(jobs.c.id == job.id).values(expires_at=job.expires_at - passed))
         c.execute(update(jobs).where(jobs.c.state == JobState.QUEUED).values(due_at=jobs.c.created_at))
 
     workers.house.database.write(move)

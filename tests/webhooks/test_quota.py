@@ -10,12 +10,15 @@ from typing import Any, cast
 
 import pytest
 import redis
-from limits import RateLimitItemPerMinute
+from limits import RateLimitItemPerMinute, WindowStats
 from limits.errors import StorageError
 from limits.storage import RedisStorage
 
 from tests.servers.valkey import Valkey
-from webhooks.quota import AWAY, PATIENCE, Quota, SharedCounts, Spent
+from webhooks import quota as settings
+from webhooks.quota import PATIENCE, Quota, SharedCounts, Spent
+
+AWAY = settings.AWAY.total_seconds()
 
 
 def caller() -> str:
@@ -58,16 +61,23 @@ def test_kinds_of_keys_are_counted_apart(valkey: Valkey) -> None:
         assert [quota.spend(who).allowed for quota in quotas] == [True, True]
 
 
-def test_each_process_counts_alone_while_redis_is_away_and_asks_again_later() -> None:
+def test_each_process_counts_alone_while_redis_is_away_and_asks_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
     gone = redis.Redis(host="127.0.0.1", port=1, socket_connect_timeout=0.2)
     times = [0.0]
+    asked: list[float] = []
     shared = SharedCounts(gone, prefix="t:", monotonic=lambda: times[0])
+    hit = shared._limiter.hit
+
+    def noted(*of: Any) -> bool:
+        asked.append(times[0])
+        return hit(*of)
+
+    monkeypatch.setattr(shared._limiter, "hit", noted)
     quota, who = Quota(2, shared), caller()
     assert [quota.spend(who).allowed for _ in range(3)] == [True, True, False]
-    assert shared._again == AWAY
-    times[0] = AWAY + 1
-    quota.spend(who)
-    assert shared._again == 2 * AWAY + 1
+    for times[0] in (AWAY - 1, AWAY, AWAY + 1, 2 * AWAY):
+        quota.spend(who)
+    assert asked == [0.0, AWAY, 2 * AWAY]
 
 
 def test_a_redis_that_hangs_costs_one_request_a_moment_and_the_others_nothing(
@@ -145,7 +155,7 @@ def test_a_redis_that_answers_slowly_each_time_is_done_without(
         times[0] += AWAY
         takes[0] = 0.0
         assert [spend(shared) is not None for _ in range(3)] == [True] * 3
-    assert [record.error for record in caplog.records] == ["slow", "slow"]  # type: ignore[attr-defined]
+    assert [record.error for record in caplog.records] == ["slow"]  # type: ignore[attr-defined]
 
 
 def _taking(ask: Callable[..., Any], times: list[float], takes: list[float]) -> Callable[..., Any]:
@@ -172,3 +182,31 @@ def test_of_those_who_ask_a_redis_as_it_hangs_the_first_says_so(
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(spend, [shared] * 4)) == [None] * 4
     assert [record.error for record in caplog.records] == ["TimeoutError"]  # type: ignore[attr-defined]
+
+
+def test_a_count_that_began_before_a_failure_does_not_bring_the_others_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = [0.0]
+    with redis.Redis(host="127.0.0.1", port=1) as client:
+        shared = SharedCounts(client, prefix="t:", monotonic=lambda: times[0])
+        counting, go_on = threading.Event(), threading.Event()
+        asked: list[str] = []
+
+        def hit(item: object, of: str, key: str) -> bool:
+            asked.append(key)
+            if key == "slow":
+                counting.set()
+                assert go_on.wait(60)
+                return True
+            raise StorageError(TimeoutError())
+
+        monkeypatch.setattr(shared._limiter, "hit", hit)
+        monkeypatch.setattr(shared._limiter, "get_window_stats", lambda *_: WindowStats(60.0, 8))
+        item = RateLimitItemPerMinute(9)
+        with ThreadPoolExecutor() as pool:
+            slow = pool.submit(shared.spend, item, "key", "slow")
+            assert counting.wait(60)
+            assert shared.spend(item, "key", "fails") is None
+            go_on.set()
+            assert slow.result(60) is not None
+        assert shared.spend(item, "key", "after") is None
+    assert asked == ["slow", "fails"]

@@ -52,7 +52,8 @@ def revocation_operations(
     def create_revocation(header: IdempotencyHeader, body: RevokeBody) -> Response:
         """Withdraw authority, or narrow an account: from this response on, no step that depends on it opens."""
         who = caller()
-        scope = requests.read(lambda c: scope_of_tenant(c, who.tenant, ScopeKind(body.kind), body.key))
+        kind = ScopeKind(body.kind)
+        scope = requests.read(lambda c: scope_of_tenant(c, who.tenant, kind, body.key), ahead=True)
         # Omit `keeps` if unset, so that idempotency keys stay valid from before it existed.
         keyed = Keyed(key=header.idempotency_key, document={"revoke": body.model_dump(mode="json", exclude_none=True)})
         if body.keeps is None:

@@ -76,7 +76,7 @@ def install(
     app: Flask, settings: WebSettings, console: Console, bells: Bells, *, clock: Callable[[], datetime]
 ) -> None:
     """Serve the console from *app*, below `/console/`."""
-    door = Door(settings, console.store, idle=console.idle, clock=clock)
+    door = Door(settings, console.store, ahead=console.ahead, idle=console.idle, clock=clock)
     app.register_blueprint(
         sign_in_pages(
             settings, console.store, console.ids, door, console.sign_in, lifetime=console.lifetime, clock=clock

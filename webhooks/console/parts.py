@@ -19,7 +19,7 @@ from pipeline.accounts.invitations import Invitations
 from pipeline.approvals.approving import Approving
 from pipeline.authoring.registry import Registry
 from webhooks.bells import Bells
-from webhooks.console.access import visitor
+from webhooks.console.access import May, need_of, visitor
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Console:
     """Services and settings of the console, supplied by the composition root."""
 
     store: Store
-    ahead: Store  # the same, for writes that must not wait their turn
+    ahead: Store  # the same, for revocations, which must not wait their turn
     workflows: Registry
     ids: Ids
     public_key: Ed25519PublicKey  # of receipts
@@ -54,7 +54,8 @@ class Desk(Console):
         return cls(**vars(console), bells=bells, clock=clock)
 
     def read(self, fn: Callable[[Connection], T]) -> T:
-        return self.store.read(fn)
+        """Run a read for the current page; those of a revocation's form and act go ahead."""
+        return (self.ahead if need_of(request.endpoint) is May.REVOKE else self.store).read(fn)
 
     def write(self, fn: Callable[[Connection], T]) -> T:
         return self.store.write(fn)

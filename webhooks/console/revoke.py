@@ -58,7 +58,8 @@ def _form(desk: Desk, scope: Scope, *, id: str, mistyped: bool = False) -> BaseR
     The form is shown even if the preview cannot be read.
     """
     try:
-        found = desk.read(lambda c: preview(c, scope, desk.workflows, now=desk.clock()))
+        # In its turn: it may be slow, and the form can do without it.
+        found = desk.store.read(lambda c: preview(c, scope, desk.workflows, now=desk.clock()))
     except Unavailable:
         found = None
     return page(

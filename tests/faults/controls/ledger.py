@@ -198,7 +198,7 @@ CONTROLS = (
     Control(
         name="a call on the wire overtakes the next attempt",
         file=OPENINGS,
-        guard="if intent.number > 1 and _is_overtaken(connection, intent, now):",
+        guard="if intent.again and _is_overtaken(connection, intent, now):",
         without="if False:",
         test=f"{LEDGER}::test_a_second_attempt_does_not_open_while_the_first_may_yet and sqlite",
     ),
@@ -254,10 +254,10 @@ CONTROLS = (
     Control(
         name="a refused assertion blames no key before another is accepted",
         file="identity/refresh/blaming.py",
-        guard="set_refused_keys(connection, intent.id, (*intent.refused_keys, key))",
-        without="set_refused_keys(connection, intent.id, (*intent.refused_keys, key)); "
+        guard="set_refused_keys(connection, intent.id, (*intent.refused_keys, key), since=since)",
+        without="set_refused_keys(connection, intent.id, (*intent.refused_keys, key), since=since); "
         "from identity.connections.secrets import refuse_secret; "
-        "refuse_secret(connection, key, at=self.settlement.now)",
+        "refuse_secret(connection, key, at=settlement.now)",
         test="tests/identity/test_key_rotation.py::test_an_account_whose_consent_is_gone and sqlite",
     ),
     Control(

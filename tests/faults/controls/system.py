@@ -43,7 +43,8 @@ CONTROLS = (
         name="the lock of a narrowing",
         file="identity/accounts/narrowing.py",
         guard="number, at = lock_exclusive_number_and_time(connection, account.key.scope)",
-        without="number, at = next_number_and_time(connection)",
+        without="number, at = lock_exclusive_number_and_time(connection, "
+        'type(account.key.scope)(kind="account", key="another"))',
         test="tests/ledger/test_narrowing.py::test_an_opening_beside_a_narrowing and postgresql",
     ),
     Control(
@@ -245,7 +246,7 @@ CONTROLS = (
     Control(
         name="workers draw on one budget",
         file="pipeline/runtime.py",
-        guard="budgets=Budgets(self.redis, prefix=self.settings.key_prefix, rest=self.redis_rest),",
+        guard="budgets=Budgets(self.redis, prefix=self.settings.key_prefix, cooldown=self.redis_cooldown),",
         without="budgets=Budgets(None, prefix=self.settings.key_prefix),",
         test="tests/system/test_budgets.py::test_three_workers",
         says="the workers asked for more than there was",

@@ -63,9 +63,9 @@ CONTROLS = (
     ),
     Control(
         name="an outage spends no attempt",
-        file="pipeline/execution/opened_attempt.py",
-        guard="return not self.step.waited_out",
-        without="return False",
+        file="pipeline/execution/retrying.py",
+        guard="goes_on = self.waits_out is None or (self.waits_out == self.waits_for and not self.over)",
+        without="goes_on = False",
         test="tests/ledger/test_outage.py::test_a_job_that_is_alone and sqlite",
     ),
     Control(
