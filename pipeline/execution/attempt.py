@@ -19,8 +19,10 @@ from pipeline import metrics
 from pipeline.action import Recovery, Response, Verdict
 from pipeline.execution.account_inference import ask_to_reconnect, hold_back
 from pipeline.execution.attempt_intent import intent_of, policy_moved, record_refusal
+from pipeline.execution.budget_use import BudgetUse
 from pipeline.execution.conclusion import conclude
 from pipeline.execution.entitlement import header, mint_ahead
+from pipeline.execution.host_use import HostUse
 from pipeline.execution.interruption import RunAgain, RunEnded
 from pipeline.execution.opened_attempt import OpenedAttempt, close_call, close_probe
 from pipeline.execution.services import Services
@@ -40,8 +42,6 @@ from pipeline.ledger.intents import (
 )
 from pipeline.run import StepSkipped
 from pipeline.states import AttemptState, Purpose, StepState
-from pipeline.throttle.budget_use import BudgetUse
-from pipeline.throttle.host_use import HostUse
 from pipeline.upstream import Written
 
 OPENINGS = 8  # per attempt: refreshes and refused tokens in a row, before the job tries again later

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from identity.accounts import leases
-from identity.capability.model import Audience, CapabilityRequest
+from identity.capability.model import CapabilityRequest
 from identity.capability.verifier import Limit
 from identity.errors import Misconfigured
 from identity.http.authorization import authorization
@@ -15,7 +13,6 @@ from identity.minting.confined_minting import Confinement
 from identity.model import Effect, Leased, LeaseRequest
 from identity.money import Money
 from identity.secret import Secret
-from pipeline.action import Action
 from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import StepAtHand
 from pipeline.ledger.intents import Intent, Opened
@@ -43,18 +40,6 @@ def wanted_capability(services: Services, step: StepAtHand, written: Written | N
         approved_by=step.approval.by if step.approval else (),
         lifetime=services.settings.capability_lifetime,
     )
-
-
-def prohibition(action: Action[Any], audience: Audience | None) -> str | None:
-    """Return why no capability can be issued for *action*, or None."""
-    if audience is None:
-        return (
-            f"{action.action_name()} needs a capability token, and {action.facts.provider} is not known to take any: "
-            "see `aswhom capability audiences add`"
-        )
-    if not action.resource():
-        return f"{action.action_name()} names no resource, and a capability is for one"
-    return None
 
 
 def mint_ahead(services: Services, step: StepAtHand, lease: LeaseRequest) -> None:

@@ -14,7 +14,9 @@ from identity.errors import BadInput
 from identity.http.client import NoAnswer, NotSent
 from pipeline import metrics
 from pipeline.action import Response, Verdict
+from pipeline.execution.budget_use import BudgetUse
 from pipeline.execution.conclusion import Conclusion
+from pipeline.execution.host_use import HostUse, Seen, upstream_away
 from pipeline.execution.interruption import AskOperator, RunAgain
 from pipeline.execution.retrying import Retry
 from pipeline.execution.services import Services
@@ -23,8 +25,6 @@ from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Intent
 from pipeline.run import ActionFailed
 from pipeline.states import AttemptState, CountsAs, Purpose, StepState
-from pipeline.throttle.budget_use import BudgetUse
-from pipeline.throttle.host_use import HostUse, Seen, upstream_away
 
 log = logging.getLogger(__name__)
 

@@ -17,11 +17,12 @@ from identity.capability import issued
 from identity.model import AccessPattern, Effect, PrincipalKind
 from identity.policy.decision import Denied
 from pipeline.action import Recovery, Result, hash_of
-from pipeline.approvals.asking import approved
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.uses import SKIP, STOP, on_revoke_of
+from pipeline.execution.approval_wait import approved
 from pipeline.execution.attempt import attempt, probe
 from pipeline.execution.attempt_intent import intent_of, record_refusal
+from pipeline.execution.decisions import Decisions
 from pipeline.execution.interruption import RunAgain, RunEnded
 from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import NAMES, EarlierAttempts, StepAtHand, step_id
@@ -39,7 +40,6 @@ from pipeline.ledger.calls import may_have_acted
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.intents import Adopted
 from pipeline.ledger.jobs import ClaimedJob
-from pipeline.policy.deciding import Decisions
 from pipeline.run import StepSpec
 from pipeline.states import AttemptState, CountsAs, Purpose, StepState
 

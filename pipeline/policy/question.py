@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from identity.capability.model import Audience
 from identity.model import PrincipalKind
 from identity.policy.rules import Question, TriggerKind
 from pipeline.action import Action
@@ -54,3 +55,15 @@ def question_of_declaration(
         has_user=True,
         capability=facts.capability,
     )
+
+
+def prohibition(action: Action[Any], audience: Audience | None) -> str | None:
+    """Return why no capability can be issued for *action*, or None."""
+    if audience is None:
+        return (
+            f"{action.action_name()} needs a capability token, and {action.facts.provider} is not known to take any: "
+            "see `aswhom capability audiences add`"
+        )
+    if not action.resource():
+        return f"{action.action_name()} names no resource, and a capability is for one"
+    return None

@@ -25,8 +25,7 @@ from pipeline.action import Action
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.registry import Registry
 from pipeline.authoring.uses import SERVICE, USER, Who
-from pipeline.execution.entitlement import prohibition
-from pipeline.policy.question import KINDS, question_of, question_of_declaration
+from pipeline.policy.question import KINDS, prohibition, question_of, question_of_declaration
 from pipeline.states import JobState
 from pipeline.tables import jobs, steps
 

@@ -90,7 +90,7 @@ CONTROLS = (
     ),
     Control(
         name="who needs a capability goes by nothing else",
-        file="pipeline/policy/deciding.py",
+        file="pipeline/execution/decisions.py",
         guard="return Denied(reason=reason, policy=decision.policy, rules=decision.rules)",
         without="pass",
         test="tests/tasks/test_policy_at_work.py::test_a_step_that_needs_a_capability_whose_upstream_takes_none",
@@ -254,7 +254,7 @@ CONTROLS = (
     ),
     Control(
         name="what is sent is what approvers were shown",
-        file="pipeline/approvals/asking.py",
+        file="pipeline/execution/approval_wait.py",
         guard='parameters=action.model_dump(mode="json"),',
         without='parameters={**action.model_dump(mode="json"), "amount": "1.00"},',
         test="tests/payments/test_paid_as_shown.py::test_no_sequence_of_events",

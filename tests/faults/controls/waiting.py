@@ -70,7 +70,7 @@ CONTROLS = (
     ),
     Control(
         name="to be told that an upstream is away is no look",
-        file="pipeline/throttle/host_use.py",
+        file="pipeline/execution/host_use.py",
         guard="raise upstream_away(self._services, self._step, reason, delay=told, over=self._others_looked)",
         without="raise upstream_away(self._services, self._step, reason, delay=told, over=self._step.waited_out)",
         test="tests/ledger/test_outage_ends.py::test_to_be_told_by_a_breaker and sqlite",

@@ -16,10 +16,9 @@ from identity.principals import service_principal
 from pipeline.action import Action
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.uses import Who
-from pipeline.execution.entitlement import prohibition
 from pipeline.execution.services import Services
 from pipeline.ledger.jobs import ClaimedJob
-from pipeline.policy.question import question_of
+from pipeline.policy.question import prohibition, question_of
 
 
 class Ground(NamedTuple):
