@@ -171,8 +171,8 @@ class Installation:
 
     @cached_property
     def vault(self) -> Vault:
-        from identity.keys.proven_keys import proves
         from identity.keys.vault import Vault
+        from identity.sealed.proven_keys import proves
 
         return Vault(self.keys.vault, secrets.token_bytes, proves=partial(proves, self.ledger))
 

@@ -27,7 +27,7 @@ def is_unmade(settings: Settings) -> bool:
 
 def refuse_new_keys(settings: Settings, files: KeyFiles, missing: Collection[Path]) -> None:
     """Raise Misconfigured if the ledger depends on one of the *missing* key files."""
-    from identity.keys.proven_keys import held
+    from identity.sealed.proven_keys import held
 
     if is_unmade(settings):
         return
@@ -62,8 +62,8 @@ def tell_of_new_ledger(settings: Settings, made: Collection[Path], say: Callable
 
 def prove_keys(settings: Settings) -> None:
     """Raise Misconfigured if the vault's keys are not the ledger's, at whatever version its tables are."""
-    from identity.keys.proven_keys import kept_there, prove
     from identity.keys.vault import Vault
+    from identity.sealed.proven_keys import kept_there, prove
 
     vault = Vault(settings.key_files().read().vault, secrets.token_bytes)
     _read(settings, lambda connection: prove(connection, vault, fields=kept_there(connection)))

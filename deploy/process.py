@@ -226,7 +226,7 @@ def of_its_tables(runtime: Runtime) -> Runtime:
     ledger that was restored without its sequence, and for secrets sealed by other keys. The web does not check this: it
     stays unready (`/readyz`) until the ledger fits.
     """
-    from identity.keys.proven_keys import LOOKED_THROUGH, prove
+    from identity.sealed.proven_keys import LOOKED_THROUGH, prove
     from pipeline.ledger.numbering import behind
     from pipeline.ledger.revision import misfit, revision_of
 

@@ -7,9 +7,9 @@ from dataclasses import fields
 from datetime import timedelta
 from enum import StrEnum
 
+from identity.providers.pace import Pace
 from identity.providers.profile import Assertion, Liveness, Profile, Renewal, Revocation, WhoAmI
 from identity.providers.sources import Evidence, Source
-from identity.refresh.pace import Pace
 
 _UNSOURCED = ("name", "title", "sources")
 _HEAD = """# Providers

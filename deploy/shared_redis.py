@@ -4,6 +4,9 @@ Two such installations take each other's doorbells, which delays new jobs by hal
 pauses and budgets. Each therefore sets a mark in Redis unless there is one, and its housekeeping renews it. The mark is
 the id of its signing key, plus that of the act by which its ledger was marked as restored: otherwise the copy used in a
 drill would take the mark of its original, whose Redis it most likely uses, for its own.
+
+The private Valkey of `aswhom up` belongs to one data directory, so a process that starts takes the mark over there: a
+ledger that was restored in place finds its own former mark.
 """
 
 from __future__ import annotations
@@ -72,7 +75,7 @@ def tell_of_another(settings: Settings, runtime: Runtime) -> None:
         ours = _ours(runtime)
     except Unavailable:
         return
-    for said in _kept(settings, ours):
+    for said in _kept(settings, ours, starts=True):
         log.error(said, extra={"action": "redis.shared"})
 
 
@@ -93,13 +96,18 @@ def _ours(runtime: Runtime) -> list[str]:
     return runtime.database.read(lambda c: marks(c, runtime.signer.public_key()))
 
 
-def _kept(settings: Settings, ours: Sequence[str]) -> list[str]:
-    """Set or renew the mark. Return the problems if another installation's mark is there."""
+def _kept(settings: Settings, ours: Sequence[str], *, starts: bool = False) -> list[str]:
+    """Set or renew the mark. Return the problems if another installation's mark is there.
+
+    *starts* replaces any mark in the private Valkey. Later, another mark there is a process of another ledger.
+    """
     found = []
-    for url in dict.fromkeys(url for url in (settings.broker_redis(), settings.redis()) if url is not None):
+    broker = settings.broker_redis()
+    for url in dict.fromkeys(url for url in (broker, settings.redis()) if url is not None):
+        takes_over = starts and settings.embedded and url == broker
         try:
             with open_redis(url) as client:
-                client.set(settings.key_prefix + _MARK, ours[0], nx=True, ex=_KEPT)
+                client.set(settings.key_prefix + _MARK, ours[0], nx=not takes_over, ex=_KEPT)
                 if said := another(client, settings.key_prefix, ours):
                     found.append(said)
                 else:

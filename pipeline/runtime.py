@@ -19,7 +19,6 @@ from identity.crash_points import none_reached
 from identity.http.addresses import AddressPolicy
 from identity.http.client import Client
 from identity.ids import Ids
-from identity.keys.proven_keys import proves
 from identity.keys.signing import Signer
 from identity.keys.vault import Vault
 from identity.minting.confined import Confiner
@@ -34,6 +33,7 @@ from identity.refresh.keepalive_ledger import Due
 from identity.refresh.lock import RefreshLock
 from identity.refresh.measured_lines import measure_lines
 from identity.refresh.parts import RefreshParts
+from identity.sealed.proven_keys import proves
 from identity.secret import Secret
 from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals.withdrawer import Withdrawer

@@ -9,8 +9,8 @@ from deploy.checkup.addresses import Leads, leading, stored
 from deploy.checkup.finding import Finding, Subject, ok, unknown, wrong
 from deploy.installation import Installation
 from deploy.settings import Settings
+from identity.connections.discovery import discover
 from identity.http.addresses import AddressPolicy
-from identity.oauth.discovery import discover
 
 _SHOWN = 20
 

@@ -12,8 +12,8 @@ from identity.audit.links import newest_checkpoint
 from identity.audit.statements import Head, holds
 from identity.errors import Misconfigured
 from identity.keys.handovers import newest_kid, trusted_keys
-from identity.keys.proven_keys import KEPT
 from identity.keys.trusted_keys import key_id
+from identity.sealed.proven_keys import KEPT
 
 _TRIED = 50  # newest values of each column, so that recent use of a wrong key is found
 _NAMED = 5

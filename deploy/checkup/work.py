@@ -51,8 +51,8 @@ def heartbeats(at: Installation) -> Iterator[Finding]:
         yield wrong(Subject.HOUSEKEEPING, f"{row['duty']} fails on {row['host']}: {row['error']}")
     for row in living:
         if not row["error"] and row["failed_at"] is not None and now - row["failed_at"] < _REMEMBERED:
-            says = f"{row['duty']} failed on {row['host']} at {local_time(row['failed_at'])}, and not since"
-            yield unknown(Subject.HOUSEKEEPING, f"{says}: {row['last_error']}")
+            says = f"{row['duty']} failed on {row['host']} at {local_time(row['failed_at'])} ({row['last_error']})"
+            yield unknown(Subject.HOUSEKEEPING, f"{says}; it has succeeded since")
     if newest and not stale and not failing:
         yield ok(Subject.HOUSEKEEPING, f"{len(newest)} duties are done in time")
 

@@ -67,7 +67,7 @@ COMMANDS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "revocations": (("revocations",), "revocations", "Receipts of what revocations stopped."),
     "audit": (("audit",), "audit", "Who did what as whom, in a sealed chain."),
     "console": (("console",), "console", "Console roles, sessions and sign-in links."),
-    "sandbox": (("sandbox",), "sandbox", "A misbehaving provider, to test a profile of yours against."),
+    "sandbox": (("sandbox", "sandbox_github"), "sandbox", "Stand-ins for providers, on this machine alone."),
     "completion": (("completion",), "completion", "Print the completion script for your shell."),
 }
 

@@ -15,11 +15,11 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.local_times import local_time
 from identity import audit
+from identity.accounts.liveness import Life, ask_whose
 from identity.audit import AsWhom
 from identity.connections.registry import get_connection
 from identity.errors import AswhomError, BadInput
 from identity.model import AccountKey, AccountState, Credential
-from identity.oauth.liveness import Life, ask_whose
 from identity.providers import PROFILES
 from identity.refresh.person_wanted import awaiting_person, try_without
 from identity.sql.store import CommitUnknown
@@ -44,14 +44,24 @@ def accounts() -> None:
 @click.option("--tenant")
 @click.option("--provider", help="github, linear, slack …")
 @click.option("--state", type=_STATES)
+@click.option("--unusable", is_flag=True, help="Only accounts with which no step opens now, for any reason.")
 @MANY
 def list_accounts(
-    at: Installation, out: Output, tenant: str | None, provider: str | None, state: str | None, limit: int
+    at: Installation,
+    out: Output,
+    tenant: str | None,
+    provider: str | None,
+    state: str | None,
+    unusable: bool,
+    limit: int,
 ) -> None:
     """List accounts without their credentials: why one is not active, and what to do."""
 
     def read(c: Connection) -> list[Record]:
-        return facts.all_told(c, tenant_views.accounts_by_whom(c, tenant, limit + 1, state=state, provider=provider))
+        found = tenant_views.accounts_by_whom(
+            c, tenant, limit + 1, state=state, provider=provider, usable=False if unusable else None
+        )
+        return facts.all_told(c, found)
 
     rows = at.read(read)
     columns = ("id", "tenant_id", "connection_id", "principal_id", "external_login", "state", "expires_at", "why")

@@ -129,8 +129,9 @@ def export(
             file.write(line)
             lines += 1
     last = json.loads(line)["seq"]  # the export's head line, if there were no records
+    again = f"`--after {last}`" if into is None else f"`--into {into}` again"
     told = "anyone with the public key (`aswhom keys public`) can verify them"
-    said = f"{lines - 1} record(s) exported; {told}; the next export is `--after {last}`"
+    said = f"{lines - 1} record(s) exported; {told}; the next export is {again}"
     if output is None:
         out.note(said)
     else:

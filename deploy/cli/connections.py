@@ -11,12 +11,12 @@ from deploy.cli.secret_checks import check_secret
 from deploy.cli.stops import stop_and_open
 from deploy.installation import Installation
 from identity.connect.barred import barred
+from identity.connections.discovery import discover
 from identity.connections.registration import Change, Registration, register, service_account
 from identity.connections.registry import get_connection
 from identity.connections.secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, client_secret_name, live_secrets
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
-from identity.oauth.discovery import discover
 from identity.providers import PROFILES, profile_of
 from identity.providers.profile import ClientAuth
 from identity.secret import Secret

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from deploy.cli.command import LIMIT, YES, command, confirm
 from deploy.cli.filters import tell_unknown
 from deploy.cli.output import Output
+from deploy.cli.policy import answered
 from deploy.cli.unfinished import what_it_asks, where_it_stopped
 from deploy.installation import Installation
 from deploy.local_times import local_time
@@ -19,6 +20,7 @@ from pipeline.authoring.declared_workflow import PLATFORM_AGENT
 from pipeline.desk import jobs as acts
 from pipeline.desk.telling import as_whom, started_by
 from pipeline.ledger import operator_queries, tenant_views
+from pipeline.ledger.approval_views import approvals_of_job
 from pipeline.ledger.paging import Record, Turn
 from pipeline.states import ENDED, JobState, Wait
 
@@ -74,10 +76,11 @@ def list_jobs(
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> None:
     """Show one job: what happened, in sentences, and its steps with as whom, by which pattern, and why."""
-    job, steps, followed, held = at.read(
+    job, steps, approvals, followed, held = at.read(
         lambda c: (
             operator_queries.any_job(c, id),
             tenant_views.steps_of(c, id),
+            approvals_of_job(c, id),
             operator_queries.compensation_of(c, id),
             find_hold(c),
         )
@@ -90,6 +93,9 @@ def show(at: Installation, out: Output, id: str) -> None:
         out.sentence(sentence)
     if held and waits:
         out.sentence(f"Meanwhile the installation is {held.sentence}.")
+    for step in steps:
+        for line in answered(approvals, step):
+            out.sentence(f"Step {step['position']}, {line}.")
     if steps:
         out.sentence("")
         out.table([_step(step) for step in steps], ("step", "action", "as_whom", "pattern", "state", "attempts", "why"))
@@ -107,7 +113,8 @@ def sentences(job: Record) -> list[str]:
         told.append(f"It follows {of['action']} of {of['job']}, which {of['revocation']} stopped.")
     if job["state"] == JobState.WAITING:
         waits_for = f" for {job['waits_for']}" if job["waits_for"] else ""
-        until = f", until {local_time(job['expires_at'])} at most" if job["expires_at"] else ""
+        at_most = "" if job["wait"] == Wait.TIME else " at most"
+        until = f", until {local_time(job['expires_at'])}{at_most}" if job["expires_at"] else ""
         told.append(f"It waits ({job['wait']}{waits_for}){until}.")
     if job["reason"]:
         told.append(f"Because: {job['reason']}")

@@ -13,11 +13,11 @@ from deploy.cli.public_key import public_keys
 from deploy.installation import Installation
 from identity.errors import BadInput
 from identity.keys.handovers import hand_over
-from identity.keys.proven_keys import prove
-from identity.keys.rewrap import Field, in_use
-from identity.keys.rewrap import rewrap as rewrap_all
 from identity.keys.signing import Signer
 from identity.keys.trusted_keys import key_id
+from identity.sealed.proven_keys import prove
+from identity.sealed.rewrap import Field, in_use
+from identity.sealed.rewrap import rewrap as rewrap_all
 
 
 @click.group()

@@ -25,6 +25,7 @@ def workflow(at: Installation, out: Output, name: str, directory: Path | None) -
     folder = directory or Path(name)
     written = scaffold.write(name, folder, workflows=at.workflows)
     out.done(
-        f"{folder} holds the workflow {name}. Next: `pip install -e {folder}`, then `pytest {folder}`",
+        f"{folder} holds the workflow {name}. Next: `pip install -e {folder} 'graphql-core>=3.3,<4' pytest`, then "
+        f"`pytest {folder}`",
         {"name": name, "files": [str(path) for path in written]},
     )

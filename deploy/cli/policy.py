@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 from sqlalchemy import Connection
 
@@ -14,9 +16,10 @@ from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.uses import SERVICE, USER, Who
 from pipeline.desk.telling import as_whom, started_by
 from pipeline.ledger import operator_queries, tenant_views
-from pipeline.ledger.approval_views import approval
+from pipeline.ledger.approval_views import ApprovalView, approval, approvals_of_job
 from pipeline.ledger.approvals import approval_of
 from pipeline.ledger.paging import Record
+from pipeline.tool_workflows import is_of_a_tool
 
 
 @click.group()
@@ -29,13 +32,16 @@ def policy() -> None:
 @click.argument("position", type=int, required=False)
 def explain(at: Installation, out: Output, job: str, position: int | None) -> None:
     """Explain the decisions on a job's steps: what was declared, what was asked, and what followed."""
-    row, steps = at.read(lambda c: (operator_queries.any_job(c, job), tenant_views.steps_of(c, job)))
+    row, steps, approvals = at.read(
+        lambda c: (operator_queries.any_job(c, job), tenant_views.steps_of(c, job), approvals_of_job(c, job))
+    )
     waiting = at.read(lambda c: unopened(c, row))
     begun = [step for step in steps if not any(step["position"] == one["position"] for one in waiting)]
     chosen = [step for step in (*begun, *waiting) if position in (None, step["position"])]
     if position is not None and not chosen:
         raise BadInput(f"job {job} has no step {position}: `aswhom jobs show {job}` shows them")
-    answers = [explanation(at.workflows.find(row["workflow"]), row, step) for step in chosen]
+    workflow = at.workflows.find(row["workflow"])
+    answers = [explanation(workflow, row, step, answered(approvals, step)) for step in chosen]
     if out.as_json:
         out.document(answers)
         return
@@ -62,14 +68,25 @@ def unopened(connection: Connection, job: Record) -> list[Record]:
     return [{**step, **named, "state": job["state"], "error": None, "awaits": [*wants, job["reason"]]}]
 
 
-def explanation(workflow: Workflow | None, job: Record, step: Record) -> Record:
+def answered(approvals: Sequence[ApprovalView], step: Record) -> list[str]:
+    """Say who answered the approvals of one step."""
+    return [
+        f"approval {one.id}: {answer.principal} said {'yes' if answer.yes else 'no'}"
+        for one in approvals
+        if one.shown["step"] == step["position"]
+        for answer in one.answers
+    ]
+
+
+def explanation(workflow: Workflow | None, job: Record, step: Record, approvals: Sequence[str]) -> Record:
     """Answer the three questions of policy for one step."""
     uses = {} if workflow is None else workflow.uses
     action = next((one for one in uses if one.action_name() == step["action"]), None)
     because = []
     if action is not None:
         declared = uses[action]
-        because.append(f"the workflow declares {_names(declared)} for it")
+        if not is_of_a_tool(job["workflow"]):
+            because.append(f"the workflow declares {_names(declared)} for it")
         facts = action.facts
         needs = "must" if facts.attribution else "need not"
         because.append(f"it {needs} be attributable to a person, and its effect is {facts.effect}")
@@ -79,8 +96,10 @@ def explanation(workflow: Workflow | None, job: Record, step: Record) -> Record:
     because.append(
         f"the user it means is {job['user_id']}" if job["user_id"] else "USER stands for nobody who is known here"
     )
-    because.append("the author left it to policy" if step["named"] == "policy" else f"the author named {step['named']}")
+    author = "the agent's request" if is_of_a_tool(job["workflow"]) else "the workflow"
+    because.append(f"{author} left it to policy" if step["named"] == "policy" else f"{author} named {step['named']}")
     because.append(step["error"] or step["reason"])
+    because.extend(approvals)
     version = step["policy_version"]
     because.append(f"by version {version} of the tenant's policy" if version else "the tenant had no policy of its own")
     pattern = f", {step['pattern']}" if step["pattern"] else ""  # a sleep has no pattern

@@ -24,12 +24,14 @@ from identity.policy.rules import FACTS_ALONE, Policy
 from pipeline.ledger import operator_queries
 from pipeline.policy.change import put_in_force
 from pipeline.policy.names import nobody_left, unknown_names, without_amount, without_capability
-from pipeline.policy.trial import PolicyTrial, compare, declared_cases, stored_cases
+from pipeline.policy.trial import PolicyTrial, compare, declared_cases, stored_cases, tool_cases
 
 FILE = click.argument("file", metavar="FILE")
 TENANT = click.argument("tenant")
 
 T = TypeVar("T")
+
+_DECLARED = "step(s) of workflows and tools of API keys"
 
 
 @command(policy)
@@ -47,8 +49,11 @@ def check(at: Installation, out: Output, tenant: str, file: str) -> int | None:
         out.sentence(one)
     document = {"tenant": tenant, "sha256": stated.digest, "rules": rules, "allow": allowances}
     document |= {"unknown": unknown, "nobody": nobody, "amounts": amounts}
+    if unknown:
+        out.done(f"{file}: {len(unknown)} name(s) match nothing, so `aswhom policy apply` refuses it", document)
+        return PROBLEM
     out.done(f"{file}: {rules} rule(s) and {allowances} allowance(s) can be used", document)
-    return PROBLEM if unknown else None
+    return None
 
 
 @command(policy)
@@ -64,8 +69,8 @@ def apply(at: Installation, out: Output, tenant: str, file: str, over: int | Non
     if unknown:
         raise BadInput("it contains names that do not exist:" + "".join(f"\n  - {one}" for one in unknown))
     _, _, before = _stored(at, tenant, None)
-    trial = compare(declared_cases(at.workflows), before, stated)
-    confirm(f"{trial.changed} declared step(s) are decided otherwise (`aswhom policy diff`). Apply?", yes=yes)
+    trial = _declared(at, tenant, before, stated)
+    confirm(f"{trial.changed} {_DECLARED} are decided otherwise (`aswhom policy diff`). Apply?", yes=yes)
     act = at.act()
     applied = at.write(lambda c: put_in_force(c, tenant, text, act, over=over))
     told = "is in force" if applied.changed else "was in force already"
@@ -102,14 +107,14 @@ def history(at: Installation, out: Output, tenant: str) -> None:
     help="Compare with this version; 0: no policy, only the actions' facts.  [default: the one in force]",
 )
 def diff(at: Installation, out: Output, tenant: str, file: str, version: int | None) -> None:
-    """Show how FILE ('-': stdin) differs, line by line and for each step that a workflow declares."""
+    """Show how FILE ('-': stdin) differs, line by line and for each declared step and each tool that a key executes."""
     text = _text(file)
     after = read_policy(text)
     number, old, before = _stored(at, tenant, version)
     lines = list(difflib.unified_diff(old.splitlines(), text.splitlines(), f"version {number}", file, lineterm=""))
     for line in lines:
         out.sentence(line)
-    _tell(out, compare(declared_cases(at.workflows), before, after), "declared step(s)", {"lines": lines})
+    _tell(out, _declared(at, tenant, before, after), _DECLARED, {"lines": lines})
 
 
 @command(policy)
@@ -129,6 +134,13 @@ def simulate(at: Installation, out: Output, tenant: str, file: str, days: int) -
 def print_schema(at: Installation, out: Output) -> None:
     """Print the JSON Schema of a policy file, for editors."""
     out.document(schema())
+
+
+def _declared(at: Installation, tenant: str, before: Policy, after: Policy) -> PolicyTrial:
+    """Compare both policies on what may happen: each declared step of a workflow, each tool of an API key."""
+    now = at.now()
+    tools = at.read(lambda c: list(tool_cases(c, at.workflows, tenant, now=now)))
+    return compare([*declared_cases(at.workflows), *tools], before, after)
 
 
 def _text(file: str) -> str:

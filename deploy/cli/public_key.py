@@ -26,6 +26,11 @@ key_option = click.option(
 def public_keys(at: Installation, path: Path | None) -> TrustedKeys:
     """Return the keys in a file, or this installation's if *path* is None. Raise BadInput."""
     if path is None:
+        if at.settings.database_url is None and not at.settings.data_dir.is_dir():
+            raise BadInput(
+                f"there is no installation in {at.settings.data_dir} whose key to use: give the public key with "
+                "--key FILE (`aswhom keys public` printed it), or say where the installation is with --data-dir"
+            )
         return at.read(lambda c: trusted_keys(c, at.signer.public_key()))
     try:
         pem, end, more = path.read_text(encoding="ascii").partition(_END)

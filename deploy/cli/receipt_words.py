@@ -9,6 +9,8 @@ from typing import Any
 from deploy.cli.output import Output
 from pipeline.revocation.unasked import why_not_asked
 
+_COMPENSATION = {"queued": "to be compensated", "done": "compensated"}
+
 NAMED = 50  # jobs and accounts listed one by one; the total is always given
 
 
@@ -50,7 +52,7 @@ def tell_receipt(out: Output, receipt: Mapping[str, Any]) -> None:
     for one in receipt["compensations"]:
         by = f" by {one['by_job']}" if one["by_job"] else ""
         why = f": {one['reason']}" if one["reason"] else ""
-        out.sentence(f"{one['action']} of {one['job']}: compensation {one['outcome']}{by}{why}")
+        out.sentence(f"{one['action']} of {one['job']}: {_COMPENSATION.get(one['outcome'], one['outcome'])}{by}{why}")
     for job in receipt["cancelled_jobs"][:NAMED]:
         out.sentence(f"cancelled {job}")
     if receipt["cancelled_count"] > NAMED:

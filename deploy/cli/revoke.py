@@ -52,7 +52,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.IntRange(0),
     help="With --from: revocations after this ledger number.  [default: the restore's]",
 )
-@click.option("--tenant", help="The user's tenant, if KEY is only their name.")
+@click.option("--tenant", help="The tenant of the user or agent, if KEY is only a name.")
 @click.option("--reason", show_default=_REASON, help="For the receipt and the audit.")
 @click.option("--dry-run", is_flag=True, help="Show what would stop, and revoke nothing.")
 @click.option("--wait", is_flag=True, help="Wait for the receipt.")
@@ -76,8 +76,8 @@ def revoke(
     """Withdraw authority immediately: of an account, user, agent, connection or tenant.
 
     Once this returns, no step that depends on it opens, whatever is queued. KEY is an id. A user is acme.ada, or ada
-    with --tenant acme; an account may also be TENANT/CONNECTION/PRINCIPAL. To withdraw only some scopes of an account,
-    use `aswhom accounts narrow`.
+    with --tenant acme; an API key's agent is acme.support-bot, or support-bot if no other tenant has one; an account
+    may also be TENANT/CONNECTION/PRINCIPAL. To withdraw only some scopes of an account, use `aswhom accounts narrow`.
     """
     if file is not None:
         if kind or key or tenant or wait or reason is not None:
@@ -127,6 +127,8 @@ def _show(out: Output, scope: Scope, stake: Preview) -> None:
         out.document({"scope": {"kind": str(scope.kind), "key": scope.key}, "dry_run": True, **asdict(stake)})
         return
     out.sentence(f"Nothing is revoked. Revoking {scope} now would end {stake.accounts} active account(s).")
+    if stake.keys:
+        out.sentence(f"{len(stake.keys)} API key(s) would end: {', '.join(stake.keys)}.")
     if stake.jobs:
         out.table([asdict(one) for one in stake.jobs], ("workflow", "state", "jobs", "then"))
     else:

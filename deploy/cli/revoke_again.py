@@ -151,10 +151,11 @@ def _sorted_out(connection: Connection, at: Installation, listed: list[Listed], 
 def _due(connection: Connection, at: Installation, listed: Listed) -> Due:
     scope = listed.scope
     try:
-        _, tenant = named_scope(connection, at.workflows, scope.kind, scope.key, tenant=None)
+        found, tenant = named_scope(connection, at.workflows, scope.kind, scope.key, tenant=None)
     except BadInput:
         return Due(listed=listed, tenant=None, is_known=False)
-    return Due(listed=listed, tenant=tenant, is_known=True)
+    is_known = found == scope  # and not an agent that only has the same name
+    return Due(listed=listed, tenant=tenant if is_known else None, is_known=is_known)
 
 
 def _to_narrow(connection: Connection, narrowings: list[Narrowing]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`sandbox`: a provider in a process of its own that misbehaves in thirty ways seen in real ones."""
+"""`sandbox`: a GitHub to try an installation with, and a provider that misbehaves in thirty ways seen in real ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from identity.secret import Secret
 
 @click.group()
 def sandbox() -> None:
-    """A misbehaving provider, to test a profile of yours against. It needs no installation."""
+    """Stand-ins for providers, on this machine alone. They need no installation."""
 
 
 @sandbox.command("list")

@@ -12,15 +12,15 @@ from deploy.cli.accounts import accounts
 from deploy.cli.command import command, names, secret_option
 from deploy.cli.output import Output
 from deploy.installation import Installation
-from identity.accounts.consents import connect_service
 from identity.accounts.states import find_account
+from identity.connect.consents import connect_service
 from identity.connections.secrets import PRIVATE_KEY, live_secrets
 from identity.errors import BadInput
-from identity.minting.permissions import permissions as as_permissions
 from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountKey, Credential, ProviderConnection
 from identity.principals import service_principal
 from identity.providers import PROFILES, profile_of
+from identity.providers.permissions import permissions as as_permissions
 from identity.secret import Secret
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.desk.tenants import list_own
@@ -105,6 +105,8 @@ def add_installation(
     replace: bool,
 ) -> None:
     """Let the tenant's service act by tokens of a GitHub App installation, limited as given here."""
+    if named := next((one for one in repositories or () if "/" in one), None):
+        raise BadInput(f"--repositories takes names without their owner: {named.rpartition('/')[2]}, not {named}")
     if repositories == ():
         raise BadInput("--repositories names none: leave it out for all that the installation has")
     if permissions is not None and as_permissions(permissions) is None:

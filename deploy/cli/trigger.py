@@ -50,8 +50,9 @@ def trigger(
 ) -> int | None:
     """Send EVENT of SOURCE (github pull_request.opened) to the running web process, signed as its sender would.
 
-    It is a delivery like any other, and the work it starts is really done. The built-in bodies are small and made up;
-    `--body` takes your own.
+    It is a delivery like any other, and the work it starts is really done. The built-in bodies are small and made up: a
+    job that calls the provider about a made-up pull request fails. Name an existing one with --set
+    repository.full_name=acme/shop --set pull_request.number=7, or give your own body with --body.
     """
     changed = pairs(changes, option="--set")
     if body is not None and not isinstance(body, dict):

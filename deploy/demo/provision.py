@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from identity.accounts.consents import connect_service
 from identity.audit import Act
+from identity.connect.consents import connect_service
 from identity.connections.installations import add_installation
 from identity.connections.secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
 from identity.minting.service_credential import ServiceCredential

@@ -63,7 +63,7 @@ class _Acts:
 
     def connect(self) -> None:
         self._teller.line(
-            "People of three tenants connect GitHub and Linear on the real consent pages; Ada sells, too."
+            "People of three tenants connect GitHub and Linear on the consent pages; Ada also connects Salesforce."
         )
         for tenant, logins in ENGINEERS.items():
             for login in logins:
@@ -79,7 +79,7 @@ class _Acts:
         self._settle(3)
 
     def one_is_reviewed_and_merged(self) -> None:
-        self._teller.line("Grace is asked to review Ada's, and merges it: its issue is done, as Grace.")
+        self._teller.line("Grace reviews and merges Ada's pull request, so its Linear issue is closed as Grace.")
         pull = f"pulls/acme/shop/{self._merged}"
         self._stage.order("github", f"{pull}/review_requests", reviewer="grace")
         self._settle(1)
@@ -87,7 +87,7 @@ class _Acts:
         self._settle(1)
 
     def a_token_ends_in_the_middle(self) -> None:
-        self._teller.line("Ada's GitHub token ends in the middle of a job; a refresh, and the step goes on.")
+        self._teller.line("Ada's GitHub token expires in the middle of a job. It is refreshed, and the step goes on.")
         # Linear answers slowly, and meanwhile Ada's token at GitHub expires.
         self._stage.order("linear", "faults", mode="delay", endpoint="issueCreate", seconds=1.0, times=1)
         self._open("acme/shop", "ada", "bug")
@@ -96,7 +96,9 @@ class _Acts:
         self._settle(1)
 
     def a_deal_is_won(self) -> None:
-        self._teller.line("Ada's deal is won while she is away, and her session at Salesforce is over: it is renewed.")
+        self._teller.line(
+            "Ada's deal is won while she is offline and her Salesforce token has expired: it is refreshed first."
+        )
         (sales,) = [one for one in self._stage.world["salesforce"]["organizations"] if one["tenant"] == "acme"]
         (ada,) = [user["id"] for user in sales["users"] if user["name"] == "ada"]
         (row,) = [one for one in sales["opportunities"] if one["owner"] == ada]
@@ -117,7 +119,9 @@ class _Acts:
         self._teller.table("At Salesforce", [self._deal])
 
     def the_night_comes(self) -> None:
-        self._teller.line("The night comes early to acme: what was agreed is held against what was invoiced.")
+        self._teller.line(
+            "The nightly schedule of acme fires: subscriptions are compared with invoices, and differences noted."
+        )
         with night(self._stage.runtime.database, "acme:billing_reconciliation", now=datetime.now(UTC)):
             self._settle(1)
         books = self._stage.sandbox("stripe", "subscriptions")["acme"]
@@ -126,13 +130,15 @@ class _Acts:
 
     def consent_is_withdrawn(self) -> None:
         self._teller.line(
-            "GitHub asks for half a minute's patience at the comment of Grace's first job, whose issue is filed;"
+            "GitHub answers 503 with Retry-After: 30 to Grace's comment, after her issue is filed. Her job waits,"
         )
         busy = {"mode": "status", "status": 503, "headers": {"Retry-After": "30"}, "times": 100}
         self._stage.order("github", "faults", endpoint="/comments", **busy)
         self._open("acme/shop", "grace", "bug")
         self._until(lambda: self._queued("grace", 1), "a job of Grace's with an issue and no comment")
-        self._teller.line("so her next two are queued as well. Then she withdraws her consent at GitHub.")
+        self._teller.line(
+            "and so do her next two. Then she withdraws her consent at GitHub: no call as her may follow."
+        )
         for _ in range(2):
             self._open("acme/shop", "grace", "bug")
         queued = self._until(lambda: self._queued("grace", 3), "three queued jobs of Grace's")
@@ -145,7 +151,9 @@ class _Acts:
         self._teller.table("Compensated, as the platform", self._withdrawn["compensations"])
 
     def an_operator_revokes(self) -> None:
-        self._teller.line("An operator revokes Linus at GitHub: his token ends there too, and the receipt says so.")
+        self._teller.line(
+            "An operator revokes Linus's GitHub account: his token ends at GitHub too, and the receipt says so."
+        )
         key = f"globex/{GITHUB}/globex.linus"
         made, ran = self._stage.commands.revoke("account", key, reason="he left the company")
         self._teller.table("Typed", [ran])
@@ -158,7 +166,9 @@ class _Acts:
         self._teller.table("At the provider", self._ended["provider"]["accounts"])
 
     def receipts_are_checked(self) -> None:
-        self._teller.line("An auditor gets the receipts and the public key. In a copy, one cancelled job is left out.")
+        self._teller.line(
+            "An auditor verifies the receipt with the public key only. A copy without one cancelled job must fail."
+        )
         commands = self._stage.commands
         _, self._ended, ended = commands.give_receipt(self._ended["revocation"])
         name, self._withdrawn, withdrawn = commands.give_receipt(self._withdrawn["revocation"])
@@ -179,7 +189,9 @@ class _Acts:
         people.approve(self._stage.runtime, approval, by="acme.grace", web=self._stage.web, now=datetime.now(UTC))
         self._until(lambda: len(self._payments()) == 2, "the payment that Grace approved")
         self._settle(2)
-        self._teller.line("A thief has read the wire, and sends the token again: as it was, and to another invoice.")
+        self._teller.line(
+            "A thief resends the overheard token: its step has ended (closed), and it fits one request (request)."
+        )
         heard = self._stage.sandbox("invoices", "wire")[-1]
         url = self._stage.world["invoices"]["url"]
         self._replays = [people.replay(heard, url), people.replay(heard, url, target="/v1/invoices/inv_1003/pay")]
@@ -204,6 +216,9 @@ class _Acts:
             "replays": self._replays,
             "audit_verified": fault is None,
         }
+        self._teller.line(
+            "Every renewal of a token. A refresh token must be sent once: `presented` says how often it was."
+        )
         self._teller.table("Refreshes", document["refreshes"])
         self._teller.table("Jobs", _by_pattern(document["jobs"]))
         self._teller.line(f"The audit's chain is {'whole' if fault is None else fault}.")

@@ -78,7 +78,8 @@ class Spoken:
     def verdict(self, disagreements: list[str]) -> None:
         if not disagreements:
             self._console.print(
-                "\n[bold green]The sandbox's own logs agree with the ledger, step by step.[/bold green]"
+                "\n[bold green]The sandbox's own logs agree with the ledger, step by step.[/bold green]\n"
+                "Next, an installation of your own on this machine: docs/howto/try-it-without-a-provider.md"
             )
         for disagreement in disagreements:
             self._console.print(f"[bold red]✗ {disagreement}[/bold red]")

@@ -12,12 +12,13 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 
 from identity.accounts.states import get_account, move_account
 from identity.keys.vault import Binding, Vault
-from identity.model import AccountState, ReconnectCause, TokenAnswer
+from identity.model import AccountKey, AccountState, ReconnectCause, Scope, TokenAnswer
 from identity.oauth.token_digests import digest_of, prefix_digest_of
 from identity.scope_bounds import within
 from identity.secret import Secret
 from identity.sql.prepared import Prepared
 from identity.sql.rows import Part
+from identity.sql.sequence import lock_exclusive, lock_shared
 from identity.tables import accounts, grants
 
 ACCESS, REFRESH = "access_token", "refresh_token"
@@ -192,3 +193,11 @@ def bury(connection: Connection, account: str, *, generation: int, reason: str, 
     needs, cause = AccountState.NEEDS_RECONNECT, ReconnectCause.DEAD
     move_account(connection, account, to=needs, reason=reason, cause=cause, now=now)
     return True
+
+
+def lock_grant(connection: Connection, key: AccountKey) -> tuple[tuple[Scope, ...], Scope]:
+    """Lock what a consent depends on: the account itself exclusively, the scopes above it shared. Return both."""
+    *above, own = key.scopes
+    lock_shared(connection, above)
+    lock_exclusive(connection, own)
+    return tuple(above), own

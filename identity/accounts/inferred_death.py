@@ -12,8 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from identity import audit
-from identity.accounts.consent_ledger import lock_grant
-from identity.accounts.grants import get_grant
+from identity.accounts.grants import get_grant, lock_grant
 from identity.accounts.states import get_account, park
 from identity.audit import AsWhom
 from identity.model import ReconnectCause

@@ -11,8 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from identity import audit
-from identity.accounts.consent_ledger import lock_grant
-from identity.accounts.grants import get_grant
+from identity.accounts.grants import get_grant, lock_grant
 from identity.accounts.states import get_account, move_account
 from identity.audit import AsWhom
 from identity.model import AccountState, Credential

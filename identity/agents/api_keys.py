@@ -18,7 +18,7 @@ from identity import audit
 from identity.agents.tables import api_keys
 from identity.audit import Act, AsWhom
 from identity.errors import BadInput, PolicyDenied
-from identity.model import PrincipalKind, scopes_of_agent
+from identity.model import PrincipalKind, Scope, ScopeKind, scopes_of_agent
 from identity.principals import ensure_agent, get_principal
 from identity.scopes import standings
 from identity.secret import Secret
@@ -201,6 +201,16 @@ def executors(connection: Connection, tenant: str, *, now: datetime) -> list[Cal
     )
     found = (_caller(connection, row, now) for row in rows.all())
     return [caller for caller in found if isinstance(caller, Caller)]
+
+
+def keys_under(connection: Connection, scope: Scope, *, now: datetime) -> tuple[str, ...]:
+    """Return the ids of the keys that a revocation of *scope*, a tenant or agent, would end."""
+    owner = {ScopeKind.TENANT: api_keys.c.tenant_id, ScopeKind.AGENT: api_keys.c.agent_id}.get(scope.kind)
+    if owner is None:
+        return ()
+    rows = connection.execute(_KEYS.where(owner == scope.key).order_by(api_keys.c.id)).all()
+    ended = (NoCaller.REVOKED, NoCaller.EXPIRED)
+    return tuple(row.id for row in rows if _caller(connection, row, now) not in ended)
 
 
 def _caller(connection: Connection, row: Row[tuple[object, ...]] | None, now: datetime) -> Caller | NoCaller:

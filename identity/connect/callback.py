@@ -33,7 +33,7 @@ from identity.connect.sessions import (
     use_up,
 )
 from identity.connect.storing import Storing
-from identity.http.authorization import authorization
+from identity.connections.authorization import authorization
 from identity.keys.vault import Vault
 from identity.model import AccountKey, ProviderConnection
 from identity.providers.profile import ExternalIdentity, Profile

@@ -12,7 +12,6 @@ from typing import NoReturn
 
 from identity.connect.arrival import Arrival
 from identity.connect.reasons import AGAIN, OPERATOR, Why, refuse, refuse_held
-from identity.connections.refused_secrets import note_refused
 from identity.connections.secrets import CLIENT_SECRET, SealedSecret, authenticator, live_secrets
 from identity.errors import Misconfigured
 from identity.hold import find_hold
@@ -39,6 +38,7 @@ from identity.providers.profile import ExternalIdentity
 from identity.quoting import kept
 from identity.refresh.gate import CONNECT_KEEPS, Endpoint, Gate
 from identity.refresh.line import Rank, Waiter
+from identity.refresh.refused_secrets import note_refused
 from identity.secret import Secret
 from identity.sql.store import Store
 from identity.token_endpoint import TokenEndpoint

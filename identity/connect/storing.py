@@ -9,11 +9,11 @@ from typing import NoReturn
 from sqlalchemy import Connection
 
 from identity import audit
-from identity.accounts.consent_ledger import AnotherAccount, AnotherClient, Consent, Consented
-from identity.accounts.consents import CompletedConsent, write_consent
 from identity.audit import AsWhom
 from identity.connect.arrival import Arrival
 from identity.connect.awaited import Awaited
+from identity.connect.consent_ledger import AnotherAccount, AnotherClient, Consent, Consented
+from identity.connect.consents import CompletedConsent, write_consent
 from identity.connect.outcomes import Connected, as_noted
 from identity.connect.place import check_place
 from identity.connect.reasons import AGAIN, OPERATOR, Why, refuse, refuse_revoked

@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from identity.connections.discovery import Metadata
 from identity.connections.lateness import SETTING, TRIES_FOR, allowed_lateness
 from identity.connections.self_hosted import OWN, OWN_VALUES, PKCE, check_own, is_own_value
 from identity.errors import BadInput
 from identity.http.addresses import AddressPolicy
 from identity.model import ProviderConnection
 from identity.oauth.assertions import ALGORITHMS
-from identity.oauth.discovery import Metadata
 from identity.oauth.requests import client_auth
 from identity.people import checked_name
 from identity.principals import checked_id

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from identity.errors import BadInput
 from identity.providers import profile_of
+from identity.providers.pace import Pace
 from identity.providers.profile import Profile
-from identity.refresh.pace import Pace
 
 OWN = frozenset({"oidc", "oauth2"})  # the profiles that stand for any server
 PKCE = "pkce"  # `S256`: the server is known to check the challenge that is sent with every consent

@@ -22,11 +22,11 @@ from typing import Any
 from authlib.oidc.core import CodeIDToken
 from joserfc.errors import JoseError
 
+from identity.connections.discovery import Metadata, discover
 from identity.errors import AswhomError, Misconfigured, PolicyDenied, Unavailable
 from identity.http.client import Answer, Client, HttpRequest
 from identity.model import ProviderConnection
 from identity.oauth import jose
-from identity.oauth.discovery import Metadata, discover
 from identity.oauth.jose import Unusable
 from identity.oauth.jwks import KeyRing
 from identity.oauth.requests import Client as OAuthClient

@@ -35,6 +35,7 @@ _REFUSED = tuple(
 )
 _HTTPS = 443
 _UNPRIVILEGED = 1024
+_EVERYWHERE = "for this command and for every process, and restart these"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +71,12 @@ class AddressPolicy:
             return f"{scheme}://{host} is neither http nor https"
         if scheme == "http" and not self._may_be_plain(host, port):
             named = f"http://{_in_url(host)}:{port}"
-            return f"http://{host} is not https, and {named} is not allowed by name (ASWHOM_ALLOW_HOSTS)"
+            return f"http://{host} is not https: to allow it, add {named} to ASWHOM_ALLOW_HOSTS, {_EVERYWHERE}"
         if port != _HTTPS and port < _UNPRIVILEGED and not self._allows_port(host, port):
             named = f"{_in_url(host)}:{port}"
-            return f"port {port} is that of another service, and {named} is not allowed by name (ASWHOM_ALLOW_HOSTS)"
+            return (
+                f"port {port} is that of another service: to allow it, add {named} to ASWHOM_ALLOW_HOSTS, {_EVERYWHERE}"
+            )
         if self.leaves_out(host, port):
             return f"{host} is not among the hosts that may be reached (ASWHOM_EGRESS_HOSTS)"
         return None

@@ -5,7 +5,7 @@ A sealed value is ver|kek id|nonce|wrapped data key|nonce|ciphertext. Its laws:
 - a value is bound to its row: under another tenant, record, provider, field or generation it does not open;
 - only the wrap holds the key-encryption key's id, so rewrapping leaves the ciphertext as it is;
 - the newest key writes; every key that is still in the file reads;
-- a key that differs from the ledger's key of its id seals nothing: see `identity.keys.proven_keys`.
+- a key that differs from the ledger's key of its id seals nothing: see `identity.sealed.proven_keys`.
 """
 
 from __future__ import annotations

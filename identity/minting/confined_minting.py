@@ -16,7 +16,6 @@ from hashlib import sha256
 
 from identity.accounts.grants import ACCESS, token_binding
 from identity.backoff import spread
-from identity.connections.refused_secrets import note_refused
 from identity.connections.secrets import SealedSecret
 from identity.connections.self_hosted import profile_for
 from identity.errors import AswhomError, Misconfigured, Unavailable
@@ -43,6 +42,7 @@ from identity.providers.profile import Profile
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.gate import HELD_BACK, Endpoint
 from identity.refresh.line import Waiter
+from identity.refresh.refused_secrets import note_refused
 from identity.refresh.situation import Situation
 from identity.sql.persistent_write import PersistentWrite
 from identity.sql.store import Store, write_idempotent

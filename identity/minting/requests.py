@@ -12,7 +12,6 @@ from identity.connections.secrets import PRIVATE_KEY, SealedSecret
 from identity.errors import Misconfigured
 from identity.http.client import Answer, HttpRequest, Outcome
 from identity.keys.vault import Vault
-from identity.minting.permissions import permissions
 from identity.model import MINTED, Credential, TokenAnswer
 from identity.oauth.answers import (
     UNNAMED_401,
@@ -35,6 +34,7 @@ from identity.oauth.requests import (
     jwt_bearer_request,
     refresh_request,
 )
+from identity.providers.permissions import permissions
 from identity.providers.profile import Profile
 from identity.refresh.intents import RefreshIntent
 from identity.refresh.situation import Situation

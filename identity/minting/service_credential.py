@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from identity.connections.authorization import KEY
 from identity.errors import BadInput
-from identity.http.authorization import KEY
 from identity.model import MINTED, Credential, TokenAnswer
 from identity.secret import Secret
 

@@ -27,10 +27,10 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from identity.http.client import Answer, NoAnswer, NotSent, Outcome
-from identity.minting.permissions import allowed
 from identity.model import TokenAnswer
 from identity.oauth.lifetime import count, expiry, http_date
 from identity.oauth.token_types import kept_type
+from identity.providers.permissions import allowed
 from identity.providers.profile import Profile
 from identity.quoting import error_name
 from identity.secret import Secret

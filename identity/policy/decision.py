@@ -66,7 +66,7 @@ def decide(question: Question, policy: Policy) -> Decision | Denied:
     return Decision(
         kind=kind,
         pattern=_pattern(question, kind, rules),
-        reason=f"{reason}: {said}" + (f"; by {', '.join(names)}" if names else ""),
+        reason=f"{reason}: {said}" + (f"; by the policy's {', '.join(map(repr, names))}" if names else ""),
         constraints=Constraints(
             max_amount=min(limits, key=lambda one: one.amount, default=None),  # of one currency, or it was refused
             approvals=tuple(rule.approval for rule in rules if rule.approval is not None),
@@ -79,19 +79,15 @@ def decide(question: Question, policy: Policy) -> Decision | Denied:
 @cache
 def _answers(attribution: bool, trigger: TriggerKind, effect: Effect) -> str:
     """Return the answers to the three questions in words. There are twelve combinations."""
-    return ", ".join(
-        (
-            "attributable" if attribution else "no attribution",
-            "user-triggered" if trigger is TriggerKind.PERSON else "background",
-            effect.value.replace("_", " "),
-        )
-    )
+    triggered = "user-triggered" if trigger is TriggerKind.PERSON else "background"
+    said = (triggered, effect.value.replace("_", " "))
+    return ", ".join(("attribution required", *said) if attribution else said)
 
 
 def _chosen(question: Question, rules: Sequence[Rule]) -> tuple[PrincipalKind, str]:
     """Return the kind that the author named, otherwise the one that policy picks, and why."""
     if question.named is not None:
-        return question.named, "named by the workflow"
+        return question.named, "named by the request" if question.is_requested else "named by the workflow"
     kind, reason = _preference(question)
     for rule in rules:
         if rule.kinds is not None and kind not in rule.kinds:

@@ -40,6 +40,7 @@ class Question:
     has_user: bool  # the workflow's USER is a known principal
     amount: Money | None = None
     capability: bool = False  # the upstream accepts only capability tokens
+    is_requested: bool = False  # an agent asked for this one tool, and named its principal
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from identity.http.client import Answer, HttpRequest
 from identity.model import Credential, ProviderConnection
+from identity.providers.pace import Pace
 from identity.providers.profile import (
     ClientAuth,
     ExternalIdentity,
@@ -23,7 +24,6 @@ from identity.providers.profile import (
     WhoAmI,
 )
 from identity.providers.sources import assumed, heard, read
-from identity.refresh.pace import Pace
 from identity.secret import Secret
 
 _HEADERS = {"accept": "application/vnd.github+json", "x-github-api-version": "2022-11-28"}

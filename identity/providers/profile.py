@@ -10,8 +10,8 @@ from typing import Any
 
 from identity.http.client import Answer, HttpRequest
 from identity.model import Credential, ProviderConnection
+from identity.providers.pace import CAUTIOUS, Pace
 from identity.providers.sources import Source
-from identity.refresh.pace import CAUTIOUS, Pace
 from identity.secret import Secret
 
 MIN_TTL = timedelta(minutes=5)

@@ -22,9 +22,9 @@ import redis
 from identity.breaker import Breaker, OwnStates
 from identity.metrics import TOKEN_REQUESTS
 from identity.model import Credential, ProviderConnection
+from identity.providers.pace import Pace
 from identity.refresh.endpoint_state import EndpointState
 from identity.refresh.line import LATE, LONGEST, UNUSED_TURNS, Waiter
-from identity.refresh.pace import Pace
 from identity.shared_by_redis import SharedByRedis, Sharing
 
 _MICROSECOND = timedelta(microseconds=1)

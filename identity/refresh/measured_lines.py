@@ -13,9 +13,9 @@ from identity.connections.self_hosted import profile_for
 from identity.measuring import measuring
 from identity.metrics import TOKEN_LINE, TOKEN_LINE_SECONDS
 from identity.model import Credential, ProviderConnection
+from identity.providers.pace import Pace
 from identity.providers.profile import Profile
 from identity.refresh.gate import STEP_KEEPS, Endpoint, Gate
-from identity.refresh.pace import Pace
 from identity.sql.store import Store
 from identity.tables import provider_connections
 

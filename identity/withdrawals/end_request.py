@@ -16,9 +16,9 @@ from identity.keys.vault import Binding, Vault
 from identity.model import MINTED, Credential, ProviderConnection, TokenAnswer
 from identity.oauth.answers import Granted, read_outcome
 from identity.oauth.requests import Client
+from identity.providers.pace import Pace
 from identity.providers.profile import Liveness, Profile, Reach, Renewal, Revocation
 from identity.refresh.intents import TOKEN_ANSWER
-from identity.refresh.pace import Pace
 from identity.secret import Secret
 from identity.token_endpoint import unpack
 from identity.withdrawals import Origin, Withdrawal, WithdrawalState
@@ -197,7 +197,7 @@ def may_be_shared(claimed: Withdrawal) -> bool:
 def is_renewal_alone(profile: Profile, claimed: Withdrawal, *, now: datetime) -> bool:
     """True if the provider must be asked with an access token, but only the refresh token is left.
 
-    The access token has expired, or a signal has removed it from the grant (`identity.accounts.stale_access`).
+    The access token has expired, or a signal has removed it from the grant (`identity.refresh.stale_access`).
     """
     if presented(profile, claimed.credential) != ACCESS or claimed.refresh_sealed is None:
         return False

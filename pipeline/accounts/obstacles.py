@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from identity.connect.leftovers import kept
 from identity.connections.registry import paused_reasons
@@ -14,8 +15,10 @@ from identity.model import AccountKey, AccountState, Scope
 from identity.scopes import NEVER, Standing, all_standings, prohibition
 from pipeline.batches import in_batches
 from pipeline.ledger.clock import ledger_now
+from pipeline.revocation.tables import is_of_any, revocations
 
 _PAGE = 500  # accounts in one statement
+_SCOPES = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +40,18 @@ def obstacles(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list
     for page in in_batches(rows, _PAGE):
         standing = all_standings(connection, {scope for row in page for scope in AccountKey.of(row).scopes})
         paused = paused_reasons(connection, {row["connection_id"] for row in page})
-        found += [_first(row, standing, paused.get(row["connection_id"])) for row in page]
+        times = _times(connection, [scope for scope, one in standing.items() if one.revoked])
+        found += [_first(row, standing, paused.get(row["connection_id"]), times) for row in page]
     return found
+
+
+def _times(connection: Connection, scopes: Sequence[Scope]) -> Mapping[int, datetime]:
+    """Return when the revocations of these scopes took effect, by ledger number."""
+    columns = revocations.c
+    wanted = [
+        select(columns.number, columns.effective_at).where(is_of_any(page)) for page in in_batches(scopes, _SCOPES)
+    ]
+    return {row.number: row.effective_at for found in wanted for row in connection.execute(found)}
 
 
 def unconfirmed(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
@@ -56,14 +69,20 @@ def unconfirmed(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Ma
     return found
 
 
-def _first(row: Mapping[str, Any], standing: Mapping[Scope, Standing], paused: str | None) -> Obstacle | None:
+def _first(
+    row: Mapping[str, Any], standing: Mapping[Scope, Standing], paused: str | None, times: Mapping[int, datetime]
+) -> Obstacle | None:
     scopes = {scope: standing.get(scope, NEVER) for scope in AccountKey.of(row).scopes}
     consented = row["consented"] or 0
     if row["state"] == AccountState.ACTIVE and (ruled_out := prohibition(scopes, consented)):
+        stands = scopes[ruled_out.scope]
+        reason = ruled_out.reason
+        if not stands.stopped and (at := times.get(stands.revoked)):
+            reason = f"{ruled_out.scope} was revoked at {at:%Y-%m-%d %H:%M:%S} UTC, after this consent"
         return Obstacle(
-            reason=ruled_out.reason,
+            reason=reason,
             scope=ruled_out.scope,
-            stopped=scopes[ruled_out.scope].stopped,
+            stopped=stands.stopped,
             revoked=prohibition(scopes, consented, or_stopped=False) is not None,
         )
     if paused is not None:

@@ -104,8 +104,8 @@ def open_database(settings: DatabaseSettings) -> Database:
             from pipeline.db.postgresql import PostgresqlDatabase
         except ImportError as error:
             raise Misconfigured(
-                f"there is no driver for PostgreSQL ({error}): install it with `pip install 'aswhom[postgres]'`, in a "
-                "checkout `.venv/bin/pip install --require-hashes -r requirements/hosts.txt`"
+                f"there is no driver for PostgreSQL ({error}): install it, in the checkout, with "
+                "`.venv/bin/pip install --require-hashes -r requirements/hosts.txt`"
             ) from error
         return PostgresqlDatabase(
             settings.url,

@@ -11,6 +11,7 @@ from identity import people
 from identity.audit import Act
 from identity.connect.sessions import forget_sessions, latest_link
 from identity.connect.tables import connect_sessions
+from identity.connections.discovery import Metadata
 from identity.connections.registration import (
     Change,
     audited_values,
@@ -32,7 +33,6 @@ from identity.connections.secrets import SealedSecret, add_secret
 from identity.errors import BadInput
 from identity.http.addresses import AddressPolicy
 from identity.model import ProviderConnection, Scope, ScopeKind
-from identity.oauth.discovery import Metadata
 from identity.providers.profile import Profile
 from identity.stops import set_stopped
 from identity.tables import accounts, connection_secrets, grants, provider_connections, transmitters

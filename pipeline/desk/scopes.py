@@ -14,7 +14,8 @@ from pipeline.ledger import operator_queries
 def named_scope(
     connection: Connection, workflows: Registry, kind: ScopeKind, key: str, *, tenant: str | None
 ) -> tuple[Scope, str | None]:
-    """Return the scope and its tenant; None: the platform's. *tenant*: of a user whose *key* is only their name.
+    """Return the scope and its tenant; None: the platform's. *tenant*: of a user or agent whose *key* is only its
+    name.
 
     Raises BadInput if it does not exist.
     """
@@ -32,18 +33,28 @@ def named_scope(
             )
             return Scope(kind=kind, key=row["id"]), row["tenant_id"]
         case ScopeKind.AGENT:
-            return agent_scope(connection, workflows, key)
+            return agent_scope(connection, workflows, key, tenant=tenant)
         case ScopeKind.TENANT:
             row = operator_queries.one(connection, tenants, key, what="tenant", listed_by="tenants list")
             return Scope(kind=kind, key=row["id"]), row["id"]
 
 
-def agent_scope(connection: Connection, workflows: Registry, id: str) -> tuple[Scope, str | None]:
+def agent_scope(
+    connection: Connection, workflows: Registry, id: str, *, tenant: str | None = None
+) -> tuple[Scope, str | None]:
     """Return the agent's scope and tenant; an agent may be revoked or stopped before its first job.
 
-    Raises BadInput for one that no workflow declares and that never had a job or an API key.
+    The agent of an API key is found by its name alone too: `support-bot` for `acme.support-bot`, if *tenant* is acme or
+    no other tenant has one. Raises BadInput for one that no workflow declares and that never had a job or an API key.
     """
     known = {row["id"]: row["tenant_id"] for row in operator_queries.all_agents(connection)}
-    if id not in known and id not in {workflow.agent for workflow in workflows}:
-        raise BadInput(f"there is no agent {id}: `aswhom agents list` shows them")
-    return Scope(kind=ScopeKind.AGENT, key=id), known.get(id)
+    there = {*known, *(workflow.agent for workflow in workflows)}
+    if id in there and tenant in (None, known.get(id)):
+        named = [id]
+    else:
+        named = [one for one, owner in known.items() if one == f"{owner}.{id}" and tenant in (None, owner)]
+    if len(named) > 1:
+        raise BadInput(f"{len(named)} tenants have an agent {id}: say which, of {', '.join(sorted(named))}")
+    if not named:
+        raise BadInput(f"there is no agent {id}{f' of {tenant}' if tenant else ''}: `aswhom agents list` shows them")
+    return Scope(kind=ScopeKind.AGENT, key=named[0]), known.get(named[0])

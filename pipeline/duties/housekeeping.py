@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from types import FrameType
 
-from identity.errors import AswhomError, Unavailable
+from identity.errors import AswhomError, Misconfigured, Unavailable
 from identity.sql.store import CommitUnknown
 from pipeline import metrics
 from pipeline.model import HEARTBEAT
@@ -99,9 +99,9 @@ class _Keeper:
             error = (
                 f"{type(failure).__name__}: {failure}" if isinstance(failure, AswhomError) else type(failure).__name__
             )
-            log.exception(
-                "housekeeping: %s failed", self.duty.name, extra={"action": "duty.failed", "duty": self.duty.name}
-            )
+            says = f": {failure}" if (clear := isinstance(failure, Misconfigured)) else ""
+            extra = {"action": "duty.failed", "duty": self.duty.name}
+            log.error("housekeeping: %s failed%s", self.duty.name, says, exc_info=not clear, extra=extra)
         took = self._monotonic() - began
         self._began = None
         metrics.DUTY_SECONDS.labels(self.duty.name, "done" if error is None else "failed").observe(took)

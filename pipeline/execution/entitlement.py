@@ -5,8 +5,8 @@ from __future__ import annotations
 from identity.accounts import leases
 from identity.capability.model import CapabilityRequest
 from identity.capability.verifier import Limit
+from identity.connections.authorization import authorization
 from identity.errors import Misconfigured
-from identity.http.authorization import authorization
 from identity.http.client import NotSent
 from identity.metrics import CAPABILITIES_ISSUED
 from identity.minting.confined_minting import Confinement

@@ -85,6 +85,12 @@ def approval(connection: Connection, id: str) -> ApprovalView | None:
     return replace(found[0], barred=barred(connection, found[0].job, named))
 
 
+def approvals_of_job(connection: Connection, job: str) -> list[ApprovalView]:
+    """Return the approvals that the job's steps asked for, oldest first."""
+    found = select(approvals).where(approvals.c.job_id == job).order_by(approvals.c.asked)
+    return _views(connection, rows_of(connection, found))
+
+
 def approvals_page(
     connection: Connection,
     turn: Turn,

@@ -11,10 +11,10 @@ from identity.accounts.grants import note_use
 from identity.accounts.states import pending_account
 from identity.capability import issued
 from identity.capability.verifier import Capability
+from identity.connections.authorization import check_type
 from identity.connections.registry import get_connection, present_address
 from identity.errors import Misconfigured
 from identity.hold import HELD, IS_HELD
-from identity.http.authorization import check_type
 from identity.model import AccessPattern, Leased, LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut
 from identity.oauth.token_types import UNSUPPORTED
 from identity.policy.ledger import current_version

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, Table, exists, false, or_, select, true
+from sqlalchemy import Column, ColumnElement, Connection, Select, Table, exists, false, func, or_, select, true
 
 from identity.accounts.states import is_account
 from identity.model import AccountState
+from identity.scopes import is_revoked
 from identity.tables import accounts, connection_secrets, grants, principals, provider_connections
 from identity.withdrawals.tables import withdrawals
 from pipeline.batches import in_batches
@@ -146,6 +147,21 @@ def job_state(connection: Connection, id: str) -> tuple[str, str | None]:
     return row.state, row.wait
 
 
+def _usable(usable: bool | None) -> Select[Any]:
+    """Return all accounts, or those that a step could use now, or the rest: as `pipeline.accounts.obstacles` decides.
+
+    The row of an account does not change with a revocation, stop or pause above it.
+    """
+    if usable is None:
+        return ACCOUNTS
+    paused = exists().where(
+        provider_connections.c.id == accounts.c.connection_id, provider_connections.c.paused_reason.is_not(None)
+    )
+    prohibited = is_revoked(accounts, func.coalesce(grants.c.consented, 0), or_stopped=True)
+    is_usable = (accounts.c.state == AccountState.ACTIVE) & ~paused & ~prohibited
+    return ACCOUNTS.where(is_usable if usable else ~is_usable)
+
+
 def accounts_page(
     connection: Connection,
     tenant: str | None,
@@ -154,9 +170,10 @@ def accounts_page(
     state: str | None = None,
     provider: str | None = None,
     principal: str | None = None,
+    usable: bool | None = None,
 ) -> Page:
     """Return a page of connected accounts, without their credentials."""
-    statement = ACCOUNTS
+    statement = _usable(usable)
     if tenant is not None:
         statement = statement.where(accounts.c.tenant_id == tenant)
     if principal is not None:
@@ -169,13 +186,19 @@ def accounts_page(
 
 
 def accounts_by_whom(
-    connection: Connection, tenant: str | None, limit: int, *, state: str | None = None, provider: str | None = None
+    connection: Connection,
+    tenant: str | None,
+    limit: int,
+    *,
+    state: str | None = None,
+    provider: str | None = None,
+    usable: bool | None = None,
 ) -> list[Record]:
     """Return the first connected accounts by tenant, provider connection and principal, without credentials."""
     columns = accounts.c
     wanted = equal(tenant_id=tenant, state=state, provider=provider)(columns)
     in_order = (columns.tenant_id, columns.connection_id, columns.principal_id)
-    return rows_of(connection, ACCOUNTS.where(*wanted).order_by(*in_order).limit(limit))
+    return rows_of(connection, _usable(usable).where(*wanted).order_by(*in_order).limit(limit))
 
 
 def account(connection: Connection, tenants: Tenants, id: str) -> Record | None:

@@ -24,7 +24,7 @@ def unknown_names(connection: Connection, workflows: Registry, tenant: str, poli
     there = _there(connection, workflows, tenant)
     entries = [(rule.name, rule.when) for rule in policy.rules] + [(one.name, one.when) for one in policy.allowances]
     found = [
-        f"{name}: no {what} is named {pattern}"
+        f"{name}: no {what} is named {pattern}{_meant(what, pattern, tenant, there[what])}"
         for name, when in entries
         for what, names in _named(when).items()
         for pattern in (names.patterns if names is not None else ())
@@ -107,6 +107,12 @@ def _left_to_nobody(
 
 def _is_about(when: When, workflow: Workflow, action: type[Action[Any]]) -> bool:
     return any(when.fits(question_of_declaration(workflow, action, PrincipalKind.USER, one)) for one in TriggerKind)
+
+
+def _meant(what: str, pattern: str, tenant: str, names: Iterable[str]) -> str:
+    """Suggest the full name of an API key's agent, such as `acme.support-bot`."""
+    full = f"{tenant}.{pattern}"
+    return f", but {full} is" if what == "agent" and any(fnmatchcase(one, full) for one in names) else ""
 
 
 def _named(when: When) -> Mapping[str, Names | None]:

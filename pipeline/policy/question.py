@@ -9,7 +9,7 @@ from identity.capability.model import Audience
 from identity.model import PrincipalKind
 from identity.policy.rules import Question, TriggerKind
 from pipeline.action import Action
-from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.declared_workflow import TOOL, Workflow
 from pipeline.authoring.uses import SERVICE, USER, Who
 
 KINDS: Mapping[Who, PrincipalKind] = {USER: PrincipalKind.USER, SERVICE: PrincipalKind.SERVICE}
@@ -34,6 +34,7 @@ def question_of(
         has_user=has_user,
         amount=action.money(),
         capability=facts.capability,
+        is_requested=workflow.name.startswith(TOOL),
     )
 
 
@@ -54,6 +55,7 @@ def question_of_declaration(
         named=kind,
         has_user=True,
         capability=facts.capability,
+        is_requested=workflow.name.startswith(TOOL),
     )
 
 

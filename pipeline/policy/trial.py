@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Connection, RowMapping, or_, select
 
+from identity.agents.api_keys import Caller, executors
 from identity.capability.audiences import of_connection
 from identity.capability.model import Audience
 from identity.connections.registry import connection_for
@@ -69,20 +70,41 @@ class PolicyTrial:
 
 
 def declared_cases(workflows: Iterable[Workflow]) -> Iterator[Case]:
-    """Yield every action that a workflow declares, as each principal kind, triggered by a person and in the background.
+    """Yield every action that a workflow declares, as each principal kind and by each trigger that its jobs can have.
 
     A declaration has no amount: actions that move money are tried with every amount the policy names.
     """
     for workflow in workflows:
         for action, declared in workflow.uses.items():
             for who in (USER, SERVICE):
-                for trigger in TriggerKind:
+                for trigger in _triggers(workflow):
                     if declared & who:
                         yield Case(
                             where=f"{workflow.name} as {KINDS[who]}, {trigger}",
                             question=question_of_declaration(workflow, action, KINDS[who], trigger),
                             any_amount=action.money is not Action.money,
                         )
+
+
+def _triggers(workflow: Workflow) -> tuple[TriggerKind, ...]:
+    return (TriggerKind.BACKGROUND,) if workflow.triggered_by is None else tuple(TriggerKind)
+
+
+def tool_cases(connection: Connection, workflows: Registry, tenant: str, *, now: datetime) -> Iterator[Case]:
+    """Yield every tool that an API key of *tenant* may execute now, once per agent and principal kind."""
+    keys: dict[str, list[Caller]] = {}
+    for key in executors(connection, tenant, now=now):
+        keys.setdefault(key.agent, []).append(key)
+    for agent, callers in keys.items():
+        for action in workflows.tools.values():
+            if any(caller.may_execute(action.action_name()) for caller in callers):
+                for who in (USER, SERVICE):
+                    workflow = replace(workflows.for_tool(action, who), agent=agent)
+                    yield Case(
+                        where=f"{agent} as {KINDS[who]}",
+                        question=question_of_declaration(workflow, action, KINDS[who], TriggerKind.BACKGROUND),
+                        any_amount=action.money is not Action.money,
+                    )
 
 
 def stored_cases(connection: Connection, workflows: Registry, tenant: str, *, since: datetime) -> Iterator[Case | None]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 
+from identity.agents.api_keys import keys_under
 from identity.connections.registry import connection_for
 from identity.errors import Misconfigured
 from identity.model import AccountKey, AccountState, PrincipalKind, Scope
@@ -63,6 +64,7 @@ class Preview:
     to_undo: tuple[StepsToUndo, ...]
     provider: tuple[AskedOfProvider, ...]
     refreshes_on_the_wire: int
+    keys: tuple[str, ...]  # ids of the API keys that would end
 
     @property
     def stopped_jobs(self) -> int:
@@ -81,6 +83,7 @@ def preview(connection: Connection, scope: Scope, workflows: Registry, *, now: d
         to_undo=steps_to_undo(connection, scope, workflows, now=now),
         provider=asked_of_providers(connection, alive),
         refreshes_on_the_wire=refreshes_on_the_wire(connection, scope),
+        keys=keys_under(connection, scope, now=now),
     )
 
 

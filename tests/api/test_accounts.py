@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -44,8 +45,33 @@ def test_an_account_tells_whether_it_can_be_used_and_why_not(api: AgentsApi) -> 
     api.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"))
     told = account_of(api)
     assert (told["usable"], told["state"]) == (False, "active")
-    assert "user:acme.ada was revoked" in str(told["why"])
+    assert re.search(r"user:acme.ada was revoked at 20\d\d-.* UTC, after this consent", str(told["why"]))
     assert account_of(api, "service")["usable"] is True
+
+
+def principals_of(listed: dict[str, Any]) -> set[str]:
+    return {f"acme.{one['principal']['name']}" for one in listed["items"]}
+
+
+def test_accounts_are_filtered_by_what_counts_and_not_by_their_state_alone(api: AgentsApi) -> None:
+    def found(usable: str) -> set[str]:
+        return principals_of(api.ask("GET", f"/v1/accounts?usable={usable}").json)
+
+    def is_as_shown() -> None:
+        everyone = api.ask("GET", "/v1/accounts").json["items"]
+        assert found("true") == principals_of({"items": [one for one in everyone if one["usable"]]})
+        assert found("false") == principals_of({"items": [one for one in everyone if not one["usable"]]})
+
+    is_as_shown()
+    assert "acme.ada" in found("true")
+    api.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"))
+    is_as_shown()
+    assert found("false") >= {"acme.ada"}
+    assert "acme.service" in found("true")
+    (service,) = api.ask("GET", "/v1/accounts?principal=service").json["items"]
+    api.stop(Scope(kind=ScopeKind.CONNECTION, key=service["connection"]))
+    is_as_shown()
+    assert "acme.service" in found("false")
 
 
 class Shout(Say):

@@ -75,7 +75,7 @@ def _fill(connection: Connection, *, first: int) -> None:
             "on_behalf_of": "acme.ada", "account_id": "acc_01234567890123456789", "generation": 3,
             "job_id": f"job_{number // 4:022}", "step_id": f"job_{number // 4:022}.1",
             "attempt_id": f"att_{number:022}", "action": "github.Comment", "outcome": "effect",
-            "reason": "named by the workflow: attributable, user-triggered, write",
+            "reason": "named by the workflow: attribution required, user-triggered, write",
             "detail": {"purpose": "call", "status": 201, "external_id": "4217", "upstream_request_id": "C0DE:1234"},
         }
         for number in range(first, first + CHUNK)

@@ -15,8 +15,8 @@ from typing import Any
 
 from sqlalchemy import Connection, create_engine, insert, text, update
 
-from identity.accounts.consent_ledger import Consent, store_consent
 from identity.accounts.grants import seal_answer
+from identity.connect.consent_ledger import Consent, store_consent
 from identity.connections.registry import get_connection
 from identity.connections.secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.http.client import Client

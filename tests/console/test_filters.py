@@ -12,6 +12,7 @@ from sqlalchemy import Column, select, update
 from identity import audit
 from identity.audit import AsWhom, Work
 from identity.console.roles import Role
+from identity.model import Scope, ScopeKind
 from identity.principals import ensure_agent
 from identity.tables import accounts
 from pipeline.tables import deliveries, jobs
@@ -87,6 +88,14 @@ def test_accounts_at_other_providers_are_left_out(sqlite_console: ConsoleApp) ->
     assert shown(sqlite_console, "accounts", both) == both
     assert shown(sqlite_console, "accounts?provider=github", both) == both[:1]
     assert shown(sqlite_console, "accounts?provider=slack", both) == both[1:]
+
+
+def test_accounts_that_no_step_can_use_are_found_whatever_their_state(sqlite_console: ConsoleApp) -> None:
+    both = ["acc-acme.ada", "acc-globex.ada"]
+    sqlite_console.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"), "acme")
+    assert shown(sqlite_console, "accounts?state=active", both) == both
+    assert shown(sqlite_console, "accounts?usable=no", both) == both[:1]
+    assert shown(sqlite_console, "accounts?usable=yes", both) == both[1:]
 
 
 ONE = {

@@ -20,9 +20,9 @@ from deploy.cli.accounts import refresh
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.settings import load
-from identity.accounts.consent_ledger import Consent, Consented
-from identity.accounts.consents import CompletedConsent, write_consent
 from identity.accounts.states import move_account, park
+from identity.connect.consent_ledger import Consent, Consented
+from identity.connect.consents import CompletedConsent, write_consent
 from identity.connect.tables import connect_sessions
 from identity.connections.registry import pause_connection, resume_connection
 from identity.errors import Unavailable

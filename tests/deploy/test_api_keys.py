@@ -106,3 +106,23 @@ def test_a_tool_that_cannot_be_printed_is_refused(cli: Cli) -> None:
     named = ("api-keys", "add", "--tenant", "acme", "--agent", "bot", "--tools")
     assert "cannot be printed" in cli(*named, "github.\udcff").output  # as the shell's $'github.\xff' arrives
     assert cli.json("api-keys", "list") == []
+
+
+def test_the_agent_of_a_key_is_stopped_and_revoked_by_its_name_where_one_tenant_has_it(cli: Cli) -> None:
+    cli.json("tenants", "add", "acme")
+    made = cli.json("api-keys", "add", "--tenant", "acme", "--agent", "support-bot")
+    assert cli.json("agents", "stop", "support-bot", "--yes")["scope"]["key"] == "acme.support-bot"
+    assert cli.json("agents", "open", "acme.support-bot")["changed"] is True
+    assert cli.json("revoke", "agent", "support-bot", "--dry-run")["keys"] == [made["id"]]
+    assert f"1 API key(s) would end: {made['id']}." in cli("revoke", "tenant", "acme", "--dry-run").output
+    cli.json("tenants", "add", "other")
+    cli.json("api-keys", "add", "--tenant", "other", "--agent", "support-bot")
+    refused = cli.json("agents", "stop", "support-bot", "--yes", code=1)["message"]
+    assert refused == "2 tenants have an agent support-bot: say which, of acme.support-bot, other.support-bot"
+    named = ("revoke", "agent", "support-bot", "--tenant", "other")
+    assert cli.json(*named, "--yes")["scope"]["key"] == "other.support-bot"
+    assert cli.json(*named, "--dry-run")["keys"] == []
+    assert (
+        "there is no agent support-bot of third"
+        in cli.json("revoke", "agent", "support-bot", "--tenant", "third", "--yes", code=1)["message"]
+    )

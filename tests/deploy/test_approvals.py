@@ -7,11 +7,13 @@ from functools import partial
 import pytest
 from sqlalchemy import update
 
+from deploy.cli.policy import answered
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.model import AccountState
 from identity.tables import accounts
 from pipeline.approvals.tables import approvals
+from pipeline.ledger.approval_views import approvals_of_job
 from pipeline.ledger.intents import Ended
 from pipeline.ledger.job_moves import move_job
 from pipeline.ledger.openings import open_attempt
@@ -46,6 +48,15 @@ def test_a_step_that_waits_for_its_approval_is_explained(cli: Cli, approval: str
     ]
     assert "step 1, github.Say: as user ada" in cli("policy", "explain", row["job"]).output
     assert "no step 2" in cli.json("policy", "explain", row["job"], "2", code=1)["message"]
+
+
+def test_who_approved_a_step_is_said_of_its_job(cli: Cli, approval: str) -> None:
+    (row,) = cli.json("approvals", "list")
+    cli.json("approvals", "approve", approval, "--as", "acme.bob", "--yes")
+    with Installation(load(data_dir=cli.data_dir)) as at:
+        (view,) = at.read(lambda c: approvals_of_job(c, row["job"]))
+    assert answered([view], {"position": 1}) == [f"approval {approval}: acme.bob said yes"]
+    assert answered([view], {"position": 2}) == []
 
 
 def test_a_step_that_waits_for_a_consent_is_explained(cli: Cli) -> None:

@@ -17,10 +17,10 @@ from deploy.cli.senders import rotate as rotate_webhook_secret
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.audit import Act
+from identity.connections.discovery import discover
 from identity.connections.registry import get_connection, pause_connection, was_changed
 from identity.connections.secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET, live_secrets, refuse_secret
 from identity.model import Credential
-from identity.oauth.discovery import discover
 from identity.providers import PROFILES
 from identity.tables import grants
 from pipeline.desk.connections import readdress
@@ -211,6 +211,8 @@ def test_services_get_narrowed_and_rotating_credentials(github: Cli, tmp_path: P
         assert at.read(lambda c: c.execute(select(grants.c.ceiling)).scalar_one()) == ["issues:write"]
     install = ("accounts", "add-installation", "--tenant", "acme", "--connection", "github", "--installation", "9001")
     assert "names none" in github.json(*install, "--repositories", "", code=1)["message"]
+    with_owner = github.json(*install, "--repositories", "web,acme/shop", code=1)["message"]
+    assert with_owner == "--repositories takes names without their owner: shop, not acme/shop"
     for unreadable in ("", "issues"):  # they would be no bound at all
         assert "issues:write" in github.json(*install, "--permissions", unreadable, code=1)["message"]
     refresh = tmp_path / "refresh"

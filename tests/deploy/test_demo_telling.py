@@ -26,7 +26,7 @@ STEP = {
     "action": "github.Comment",
     "principal": "acme.ada",
     "pattern": "delegated",
-    "reason": "named by the workflow: attributable, user-triggered, write",
+    "reason": "named by the workflow: attribution required, user-triggered, write",
     "status": "done",
 }
 HEADING = ["job", "action", "as", "whom", "pattern", "status", "why:", "named", "by", "the", "workflow:", "…"]
@@ -90,7 +90,7 @@ def test_a_table_is_headed_again_once_something_else_was_said(capsys: pytest.Cap
     teller.steps([STEP])
     told = [line.split() for line in capsys.readouterr().out.splitlines() if line]
     line = ["ABCDEF", "github.Comment", "acme.ada", "delegated"]
-    because = ["attributable,", "user-triggered,", "write"]  # the heading has said the rest
+    because = ["attribution", "required,", "user-triggered,", "write"]  # the heading has said the rest
     assert told == [
         HEADING,
         [*line, "done", *because],

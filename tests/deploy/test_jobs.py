@@ -179,7 +179,7 @@ def test_a_job_that_a_revocation_stopped_in_the_middle_is_told_step_by_step(cli:
     (first, second, third, compensated) = told[about + 1 : about + 5]
     assert first == "  step 1, github.Say, took effect, as user ada."
     assert second == f"  step 2, github.Say, was sent, and whether it took effect is unknown: {look}."
-    assert third.startswith(f"  step 3, github.Say, was refused and never sent: {account_scope()} was revoked at ")
+    assert third.startswith(f"  step 3, github.Say, was refused and never sent: {account_scope()} was revoked since ")
     assert compensated == f"Step 1 is being compensated by {followed['job_id']}."
 
 

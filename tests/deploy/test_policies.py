@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from identity.model import AccessPattern
+from identity.policy.rules import TriggerKind
+from pipeline.authoring.registry import Registry
 from pipeline.policy import risk
 from pipeline.policy.risk import Property
+from pipeline.policy.trial import declared_cases
 from tests.deploy.conftest import Cli
 
 TEXT = """format = 1
@@ -139,6 +142,41 @@ def test_a_diff_tells_lines_and_the_declared_steps_that_are_decided_otherwise(cl
     assert issue["after"].endswith(", approved by 1 of bob")
     assert cli.json("policy", "simulate", "acme", file)["asked"] == 0
     assert "0 of 0 step(s) of the last 7 day(s)" in cli("policy", "simulate", "acme", file).output
+
+
+def test_a_workflow_that_names_no_sender_is_tried_as_background_work_alone() -> None:
+    workflows = Registry.load(["tasks.billing_reconciliation", "tasks.devops_assistant"])
+    tried = {(case.question.workflow, case.question.trigger) for case in declared_cases(workflows)}
+    assert ("billing_reconciliation", TriggerKind.BACKGROUND) in tried
+    by_a_person = {name for name, trigger in tried if trigger is TriggerKind.PERSON}
+    assert by_a_person == {one.name for one in workflows if one.triggered_by is not None}
+
+
+def test_a_diff_counts_the_tools_of_api_keys_which_no_workflow_declares(cli: Cli, file: str) -> None:
+    before = cli.json("policy", "diff", "acme", file)
+    cli.json("api-keys", "add", "--tenant", "acme", "--agent", "support-bot", "--tools", "github.*")
+    cli.json("api-keys", "add", "--tenant", "acme", "--agent", "reports", "--role", "reader")
+    told = cli.json("policy", "diff", "acme", file)
+    (new,) = (one for one in told["changes"] if one not in before["changes"])
+    assert (new["workflow"], new["steps"], new["example"]) == (
+        "tool:github.Comment:user",
+        1,
+        "acme.support-bot as user",
+    )
+    rule = '[[rule]]\nname = "theirs"\nwhen = { agent = "acme.support-bot" }\nrequire = "service"\n'
+    told = cli.json("policy", "diff", "acme", "-", input=f"format = 1\n{rule}")
+    assert {one["example"] for one in told["changes"]} == {"acme.support-bot as user"}
+
+
+def test_a_policy_names_an_agent_of_the_api_in_full_and_is_told_so(cli: Cli, file: str) -> None:
+    cli.json("api-keys", "add", "--tenant", "acme", "--agent", "support-bot")
+    text = Path(file).read_text().replace('action = "github.Comment"', 'agent = "support-bot"')
+    refused = cli("policy", "check", "acme", "-", input=text)
+    assert "no agent is named support-bot, but acme.support-bot is" in refused.output
+    assert "1 name(s) match nothing, so `aswhom policy apply` refuses it" in refused.output
+    assert "can be used" not in refused.output
+    full = text.replace("support-bot", "acme.support-bot")
+    assert cli.json("policy", "check", "acme", "-", input=full)["unknown"] == []
 
 
 @pytest.mark.usefixtures("file")

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
+from redis import Redis
+from redis.exceptions import RedisError
 
 from deploy.process import of_its_tables, open_runtime
 from deploy.settings import Settings, load
-from deploy.shared_redis import keeping_the_mark, tell_of_another
+from deploy.shared_redis import keeping_the_mark, open_redis, tell_of_another
+from deploy.valkey import prepare, redis_url, server_path, socket_path
 from identity.errors import Misconfigured
 from tests.deploy.conftest import Cli, told
 from tests.servers.valkey import Valkey
+from tests.waiting import eventually
 
 
 def start(settings: Settings) -> None:
@@ -23,6 +29,24 @@ def start(settings: Settings) -> None:
         tell_of_another(settings, runtime)
     finally:
         runtime.close()
+
+
+@pytest.fixture
+def private_valkey(cli: Cli) -> Iterator[Redis]:
+    """The server that `aswhom up` would start."""
+    process = Popen([server_path(), prepare(cli.data_dir)])
+    with open_redis(redis_url(socket_path(cli.data_dir))) as client:
+        eventually(lambda: answers(client))
+        yield client
+    process.terminate()
+    process.wait()
+
+
+def answers(client: Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except RedisError:
+        return False
 
 
 @pytest.fixture
@@ -75,6 +99,22 @@ def test_a_drills_copy_on_the_redis_of_its_original_says_so_and_the_original_doe
     (_, (state, says)) = told(drill, "broker")
     assert (state, "or the one that this is a restored copy of" in says) == ("wrong", True)
     assert [state for state, _ in told(cli, "broker")] == ["ok"]
+
+
+def test_a_ledger_restored_in_place_takes_over_the_mark_in_its_private_valkey(
+    cli: Cli, private_valkey: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    start(load(data_dir=cli.data_dir))
+    before = private_valkey.get("aswhom:installation")
+    cli.json("db", "restored", "--why", "the disk died", "--yes")
+    settings = load(data_dir=cli.data_dir)
+    start(settings)
+    assert private_valkey.get("aswhom:installation") not in (None, before)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+    assert [state for state, _ in told(cli, "broker")] == ["ok"]
+    private_valkey.set("aswhom:installation", "of a process with another ledger")
+    with closing(open_runtime(settings)) as runtime, pytest.raises(Misconfigured, match="another installation"):
+        keeping_the_mark(settings, runtime).run()
 
 
 def test_the_mark_is_kept_by_housekeeping_and_goes_with_its_installation(

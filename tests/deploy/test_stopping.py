@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64decode
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlalchemy import Connection, delete, insert, select, update
 
 from deploy.checkup import work
@@ -29,6 +32,7 @@ from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.revocation.inquiry import SignalDoubt
 from pipeline.revocation.tables import revocation_pages, revocations
 from tests.deploy.conftest import Cli
+from tests.docs.pages import blocks, page
 from tests.ledger.revokers import quiet_revoker
 from tests.ledgers import turn_taken
 
@@ -168,8 +172,16 @@ def test_a_receipt_is_verified_with_the_public_key_alone(acme: Cli, tmp_path: Pa
         return json.loads(CliRunner().invoke(main, words).stdout)
 
     assert verify() == {"verified": True, "revocation": made["id"], "revision": 1}
-    kept.write_text(json.dumps({**stored, "receipt": {**stored["receipt"], "in_flight": ["none"]}}))
+    (recipe,) = blocks(page("revocation.md"), "python")  # for programs of others
+    given = {"json": json, "urlsafe_b64decode": urlsafe_b64decode, "load_pem_public_key": load_pem_public_key}
+    exec(recipe, given | {"document": stored, "pem": key.read_bytes()})
+    altered = {**stored, "receipt": {**stored["receipt"], "in_flight": ["none"]}}
+    with pytest.raises(InvalidSignature):
+        exec(recipe, given | {"document": altered, "pem": key.read_bytes()})
+    kept.write_text(json.dumps(altered))
     assert verify()["verified"] is False
+    without_key = CliRunner().invoke(main, ["revocations", "verify", str(kept), "--data-dir", str(tmp_path / "no")])
+    assert "give the public key with --key FILE" in without_key.output
     key.write_text("no key")
     assert "no public key" in verify()["message"]
     kept.unlink()

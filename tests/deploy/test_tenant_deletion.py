@@ -10,9 +10,9 @@ from sqlalchemy import Connection, func, insert, select, update
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.errors import BadInput
-from identity.keys.rewrap import SEALED
 from identity.refresh.intents import OutOfDate, store_answer
 from identity.refresh.tables import refresh_intents
+from identity.sealed.rewrap import SEALED
 from identity.tenant_deletion import shred
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals

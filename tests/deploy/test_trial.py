@@ -75,13 +75,13 @@ def test_a_step_is_explained_that_ran_as_a_person_that_a_rule_decided_and_that_w
         "it need not be attributable to a person, and its effect is write",
         "a person's act started the job: ada (github:1001)",
         "the user it means is acme.ada",
-        "the author named user",
-        "named by the workflow: no attribution, user-triggered, write",
+        "the workflow named user",
+        "named by the workflow: user-triggered, write",
         "the tenant had no policy of its own",
     ]
 
     _, issue, comment, _ = cli.json("policy", "explain", held.id)
-    assert issue["because"][-2].endswith("; by issues have authors")
+    assert issue["because"][-2].endswith("; by the policy's 'issues have authors'")
     assert issue["because"][-1] == "by version 1 of the tenant's policy"
     assert comment["decision"] == "refused"
     assert "the policy's rule 'freeze' forbids github.Comment: the books are closed" in comment["because"]

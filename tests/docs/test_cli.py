@@ -18,6 +18,7 @@ NOT_TAKEN = {
     "up": {"--json"},
     "completion": EVERYWHERE,
     "sandbox list": {"--data-dir"},
+    "sandbox github": {"--data-dir"},
     "sandbox provider": {"--data-dir"},
 }
 

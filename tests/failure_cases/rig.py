@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import redis
 from sqlalchemy import Connection, func, select, update
 
-from identity.accounts.consent_ledger import Consent, Consented
-from identity.accounts.consents import CompletedConsent, write_consent
 from identity.accounts.grants import ACCESS, Grant, get_grant, note_use, token_binding
 from identity.accounts.leases import examine
 from identity.accounts.states import Account, get_account
 from identity.audit.tables import audit
 from identity.capability.issuer import Issuer
+from identity.connect.consent_ledger import Consent, Consented
+from identity.connect.consents import CompletedConsent, write_consent
 from identity.connections.registry import get_connection
 from identity.connections.secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.http.client import Answer, Client

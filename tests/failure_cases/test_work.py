@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from deploy.sandbox.server import Server
-from identity.accounts.consents import connect_service
 from identity.audit import Act
+from identity.connect.consents import connect_service
 from identity.connections.installations import add_installation
 from identity.connections.registry import add_connection
 from identity.connections.secrets import PRIVATE_KEY

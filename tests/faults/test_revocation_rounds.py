@@ -22,8 +22,8 @@ from sqlalchemy import Row, select
 from deploy.demo import people
 from deploy.demo.provision import GITHUB, SLACK, linear_of
 from deploy.sandbox.world import PEOPLE, TENANTS
-from identity.accounts.consents import connect_service
 from identity.audit import Act
+from identity.connect.consents import connect_service
 from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountKey, Credential, Scope, ScopeKind
 from identity.scopes import revoked_since

@@ -61,7 +61,7 @@ def test_the_sandbox_imports_nothing_of_ours() -> None:
 
 # Who may UPDATE a table with states: its movers, and writers of its other columns.
 WRITERS = {
-    "accounts": {"identity/accounts/states.py", "identity/accounts/consent_ledger.py"},
+    "accounts": {"identity/accounts/states.py", "identity/connect/consent_ledger.py"},
     "jobs": {
         "deploy/trial/passing.py",  # dates alone, in a ledger of a test
         "pipeline/ledger/bells.py",

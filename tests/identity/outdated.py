@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from identity.accounts.narrowing import rescope
-from identity.accounts.stale_access import drop_access
 from identity.model import AccountKey, Scope, ScopeKind
+from identity.refresh.stale_access import drop_access
 from identity.sql.sequence import lock_exclusive
 from tests.identity.world import World
 

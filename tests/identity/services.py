@@ -8,8 +8,8 @@ from typing import Any
 
 import redis
 
-from identity.accounts.consents import connect_service
 from identity.audit import Act
+from identity.connect.consents import connect_service
 from identity.http.client import Client
 from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountKey, Credential

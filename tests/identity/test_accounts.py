@@ -7,9 +7,9 @@ from sqlalchemy import update
 
 from identity import principals
 from identity.accounts import states as accounts
-from identity.accounts.consent_ledger import Consented
 from identity.accounts.grants import bury
 from identity.accounts.states import MOVES
+from identity.connect.consent_ledger import Consented
 from identity.connections import installations
 from identity.connections import registry as connections
 from identity.connections import secrets as connection_secrets

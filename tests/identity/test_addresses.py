@@ -104,7 +104,7 @@ def test_an_ordinary_address_is_configured(url: str) -> None:
     [
         ("https://user:canary@127.0.0.1:9/", "a name or password"),
         ("https://127.0.0.1:25/", "port 25"),
-        ("http://127.0.0.1/", "is not https"),
+        ("http://127.0.0.1/", "add http://127.0.0.1:80 to ASWHOM_ALLOW_HOSTS, for this command and for every process"),
     ],
 )
 def test_the_client_refuses_what_configuration_would(url: str, why: str) -> None:

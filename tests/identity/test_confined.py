@@ -27,10 +27,10 @@ from identity.minting.mints import prune_mints
 from identity.minting.tables import mints
 from identity.model import AccountKey, AccountState, Credential, LeaseRequest, Scope, ScopeKind
 from identity.providers import PROFILES
+from identity.providers.pace import Pace
 from identity.refresh.gate import HELD_BACK as AT_THE_GATE
 from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.line import Waiter
-from identity.refresh.pace import Pace
 from identity.scopes import remember_stop
 from identity.secret import Secret
 from identity.sql.store import Store

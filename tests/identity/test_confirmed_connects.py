@@ -24,9 +24,9 @@ from identity.connect.tables import connect_sessions
 from identity.connections.registration import Change
 from identity.connections.registry import rewrite_connection
 from identity.errors import BadInput, NotInState, Unavailable
-from identity.keys.rewrap import in_use
 from identity.model import AccountKey, AccountState, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
+from identity.sealed.rewrap import in_use
 from identity.tables import provider_connections
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals

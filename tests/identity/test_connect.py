@@ -31,9 +31,9 @@ from identity.model import AccountKey, AccountState, Credential, Leased, Princip
 from identity.people import name_people, taken_for
 from identity.principals import ensure_principal, ensure_tenant, resolve_alias
 from identity.providers import PROFILES
+from identity.providers.pace import CAUTIOUS, Pace
 from identity.refresh.gate import CONNECT_KEEPS, STEP_KEEPS, Endpoint, Gate
 from identity.refresh.line import Rank, Waiter
-from identity.refresh.pace import CAUTIOUS, Pace
 from identity.scopes import remember_stop
 from identity.secret import Secret
 from identity.sql.sequence import next_number

@@ -10,18 +10,18 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from identity.connections.discovery import Metadata, discover
 from identity.connections.registration import Registration, register, service_account
 from identity.connections.self_hosted import profile_for, unreadable
 from identity.errors import BadInput, Misconfigured, Unavailable
 from identity.http.addresses import AddressPolicy
 from identity.http.client import Client
 from identity.model import ProviderConnection
-from identity.oauth.discovery import Metadata, discover
 from identity.oauth.requests import Client as OAuthClient
 from identity.oauth.requests import authorization_url, client_credentials_request, exchange_request, refresh_request
 from identity.providers import PROFILES
+from identity.providers.pace import Pace
 from identity.providers.profile import Profile
-from identity.refresh.pace import Pace
 from identity.secret import Secret
 from tests.identity.published_providers import Server, server
 from tests.loopback import LOOPBACK

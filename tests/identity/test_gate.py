@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from identity.breaker import Breaker, BreakerState, OwnStates
 from identity.http.client import Client, HttpRequest, NotSent
 from identity.providers import PROFILES
+from identity.providers.pace import CAUTIOUS, Pace
 from identity.redis_cooldown import RedisCooldown
 from identity.refresh.gate import AHEAD_KEEPS, Endpoint, Gate
 from identity.refresh.line import Rank, Waiter
-from identity.refresh.pace import CAUTIOUS, Pace
 from identity.token_endpoint import TokenEndpoint
 from tests.servers.valkey import Valkey
 

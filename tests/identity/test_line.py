@@ -19,9 +19,9 @@ from redis.client import Pipeline
 from redis.commands.core import Script
 
 from identity.providers.github import GITHUB
+from identity.providers.pace import CAUTIOUS, Pace
 from identity.refresh.gate import AHEAD_KEEPS, CONNECT_KEEPS, STEP_KEEPS, Endpoint, Gate
 from identity.refresh.line import Rank, Waiter
-from identity.refresh.pace import CAUTIOUS, Pace
 
 GITHUBS = GITHUB.token_pace
 CODE_IS_GOOD_FOR = 600  # GitHub's, in seconds

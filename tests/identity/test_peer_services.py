@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from joserfc.jwk import ECKey
 
-from identity.accounts.consents import connect_service
 from identity.audit import Act
+from identity.connect.consents import connect_service
+from identity.connections.discovery import discover
 from identity.connections.registration import Registration, register
 from identity.connections.registry import add_connection
 from identity.connections.secrets import CLIENT_SECRET, PRIVATE_KEY, add_secret, seal_secret
@@ -19,7 +20,6 @@ from identity.errors import Misconfigured
 from identity.http.client import Answer, Client
 from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountKey, AccountState, Credential, ProviderConnection
-from identity.oauth.discovery import discover
 from identity.oauth.requests import Client as OAuthClient
 from identity.providers import PROFILES
 from identity.refresh.budget import RefreshBudget

@@ -98,3 +98,12 @@ def test_a_named_principal_is_never_exchanged_and_an_undeclared_one_never_used()
             assert decision.kind is USER or not attribution
             assert decision.kind is SERVICE or has_user
             assert effect is not Effect.HIGH_RISK
+
+
+def test_the_reason_says_who_named_the_principal_and_what_decided() -> None:
+    by_workflow = ask(named=USER, attribution=True)
+    by_request = ask(named=USER, trigger=TriggerKind.BACKGROUND, is_requested=True)
+    assert isinstance(by_workflow, Decision)
+    assert isinstance(by_request, Decision)
+    assert by_workflow.reason == "named by the workflow: attribution required, user-triggered, write"
+    assert by_request.reason == "named by the request: background, write"

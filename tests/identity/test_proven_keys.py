@@ -12,8 +12,8 @@ from sqlalchemy import Connection, update
 
 from identity.connections.secrets import CLIENT_SECRET, SealedSecret, add_secret, live_secrets, seal_secret
 from identity.errors import Misconfigured, Unavailable
-from identity.keys.proven_keys import prove, proves
 from identity.keys.vault import Vault
+from identity.sealed.proven_keys import prove, proves
 from identity.secret import Secret
 from identity.sql.store import Store
 from identity.tables import connection_secrets

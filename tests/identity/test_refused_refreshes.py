@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 from sqlalchemy import update
 
-from identity.accounts.consent_ledger import Consented
 from identity.accounts.inferred_death import infer_death
+from identity.connect.consent_ledger import Consented
 from identity.connections.registry import paused_reason, resume_connection
 from identity.errors import AccountRefused, Misconfigured, ReauthRequired, Unavailable
 from identity.metrics import REFRESHES

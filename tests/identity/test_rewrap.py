@@ -18,12 +18,12 @@ from identity.connect.sessions import ConnectSession, add_session, get_session, 
 from identity.connections.registry import add_connection
 from identity.connections.secrets import CLIENT_SECRET, add_secret, live_secrets, seal_secret
 from identity.errors import Misconfigured
-from identity.keys import rewrap
-from identity.keys.rewrap import SEALED, Field, in_use
 from identity.keys.vault import Vault
 from identity.model import AccountKey
 from identity.refresh.intents import TOKEN_ANSWER, IntentState, RefreshIntent, open_intent, store_answer
 from identity.refresh.situation import read_situation
+from identity.sealed import rewrap
+from identity.sealed.rewrap import SEALED, Field, in_use
 from identity.secret import Secret
 from identity.tables import grants, metadata, principals
 from identity.withdrawals import SHREDDED, get_withdrawal

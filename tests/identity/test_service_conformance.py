@@ -14,8 +14,8 @@ from joserfc.jwk import RSAKey
 
 from identity.accounts.grants import REFRESH, Grant, token_binding
 from identity.accounts.states import Account
+from identity.connections.authorization import KEY, authorization
 from identity.connections.secrets import PRIVATE_KEY, authenticator, seal_secret
-from identity.http.authorization import KEY, authorization
 from identity.http.client import Answer, Client, HttpRequest
 from identity.keys.vault import Vault
 from identity.minting.requests import AssertionRefused, read_token, token_request

@@ -16,18 +16,18 @@ from joserfc.jwk import RSAKey
 from prometheus_client import REGISTRY
 
 from identity.accounts.grants import REFRESH
+from identity.accounts.liveness import Life, ask_whose
 from identity.accounts.narrowing import rescope
 from identity.accounts.states import get_account
+from identity.connections.authorization import KEY, authorization
 from identity.connections.registry import paused_reason
 from identity.connections.secrets import CLIENT_SECRET, seal_secret
 from identity.errors import BadInput, Misconfigured, ReauthRequired, Unavailable
-from identity.http.authorization import KEY, authorization
 from identity.http.client import Client
-from identity.minting.permissions import allowed, permissions
 from identity.model import AccountState, Credential, Leased, Scope
-from identity.oauth.liveness import Life, ask_whose
 from identity.oauth.token_types import kept_type
 from identity.providers import PROFILES
+from identity.providers.permissions import allowed, permissions
 from identity.refresh.coordinator import Coordinator
 from identity.secret import Secret
 from tests.identity.keys import pem
@@ -231,7 +231,7 @@ def test_a_provider_is_not_asked_whose_a_revoked_token_is(store: EngineStore, ht
         world.revoke(scope)
         found = ask_whose(store, world.vault, http, PROFILES, account, now=world.clock.now)
         assert (found.life, upstream.asked) == (Life.REVOKED, [])
-        assert "was revoked at" in found.said
+        assert "was revoked since" in found.said
         upstream.say(200, {"data": {"viewer": {"id": "u-1", "displayName": "Robot"}}})
         again = service(world, Credential.STATIC, token=Secret("lin_api_2"))
         assert ask_whose(store, world.vault, http, PROFILES, again, now=world.clock.now).life is Life.ALIVE

@@ -10,13 +10,13 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, func, select
 
-from identity.accounts.consent_ledger import AnotherAccount, AnotherClient, Consent, Consented
-from identity.accounts.consents import CompletedConsent, connect_service, write_consent
 from identity.accounts.grants import ACCESS, Grant, get_grant, token_binding
 from identity.accounts.leases import examine
 from identity.accounts.states import Account, find_account
 from identity.audit import Act
 from identity.audit.tables import audit
+from identity.connect.consent_ledger import AnotherAccount, AnotherClient, Consent, Consented
+from identity.connect.consents import CompletedConsent, connect_service, write_consent
 from identity.connections.registry import add_connection, get_connection, rewrite_connection
 from identity.connections.secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.keys.vault import Vault

@@ -10,16 +10,16 @@ from functools import partial
 
 from sqlalchemy import Connection, func, insert, select
 
-from identity.accounts.consent_ledger import Consent, Consented, store_consent
 from identity.accounts.grants import SealedAnswer, note_use, rotate
+from identity.connect.consent_ledger import Consent, Consented, store_consent
 from identity.errors import Unavailable
 from identity.model import AccountKey, Credential
 from identity.providers import PROFILES
+from identity.providers.pace import Pace
 from identity.providers.profile import Profile
 from identity.refresh.gate import AHEAD_KEEPS, Gate
 from identity.refresh.keepalive import Keepalive, KeepaliveSettings, paced_by
 from identity.refresh.keepalive_ledger import Due
-from identity.refresh.pace import Pace
 from identity.tables import grants, principals, provider_connections, tenants
 from tests.identity.stores import EngineStore
 from tests.identity.world import START, Clock

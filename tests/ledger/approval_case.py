@@ -44,7 +44,7 @@ SHOWN: dict[str, Any] = {
     "workflow": "refund",
     "job": "job_1",
     "step": 1,
-    "why": "named by the workflow: no attribution, user-triggered, write",
+    "why": "named by the workflow: user-triggered, write",
     "through": "stripe-eu, https://api.stripe.example",
     "request_sha256": "d1" * 32,
 }
@@ -59,7 +59,7 @@ ON_A_PAGE = (
     "<dt>Through</dt><dd>stripe-eu, https://api.stripe.example</dd>",
     "<dt>On behalf of</dt><dd>ada</dd>",
     "agent billing in refund",
-    "<dt>Why as them</dt><dd>named by the workflow: no attribution, user-triggered, write</dd>",
+    "<dt>Why as them</dt><dd>named by the workflow: user-triggered, write</dd>",
     f"<dt>SHA-256 of the request</dt><dd><code>{'d1' * 32}</code></dd>",
     "<pre>ch_1</pre>",
     "&lt;script&gt;",

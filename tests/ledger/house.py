@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Row, select, update
 
-from identity.accounts.consent_ledger import Consent, Consented, store_consent
 from identity.accounts.grants import get_grant, seal_answer
 from identity.accounts.states import find_account
+from identity.connect.consent_ledger import Consent, Consented, store_consent
 from identity.connect.sessions import ConnectSession, add_session
 from identity.connections.installations import add_installation
 from identity.connections.registry import add_connection, get_connection

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from identity.model import AccountKey
+from identity.providers.pace import CAUTIOUS
 from identity.redis_cooldown import RedisCooldown
 from identity.refresh.gate import Endpoint, Gate
-from identity.refresh.pace import CAUTIOUS
 from pipeline.execution.services import StepSettings
 from pipeline.throttle.breaker import Breakers, Errand
 from pipeline.throttle.breaker_state import HostBreaker, Passed

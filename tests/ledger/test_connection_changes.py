@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, insert, inspect, select, update
 
-from identity.accounts.consent_ledger import AnotherClient, Consent, Consented, store_consent
 from identity.accounts.grants import seal_answer
 from identity.accounts.states import pending_account
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.capability.tables import audiences
+from identity.connect.consent_ledger import AnotherClient, Consent, Consented, store_consent
 from identity.connect.leftovers import Leftover, leave
+from identity.connections.discovery import Metadata
 from identity.connections.installations import add_installation, remove_installation, tenant_of_installation
 from identity.connections.registration import Change, Registration, register
 from identity.connections.registry import get_connection, pause_connection, paused_reason, was_changed
 from identity.errors import BadInput
 from identity.model import AccountKey, Credential, TokenAnswer
-from identity.oauth.discovery import Metadata
 from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.sql.sequence import next_number

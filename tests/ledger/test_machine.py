@@ -35,11 +35,11 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import Connection, select, update
 
-from identity.accounts.consent_ledger import Consent, Consented, store_consent
 from identity.accounts.grants import SealedAnswer, get_grant, seal_answer
 from identity.accounts.narrowing import narrow
 from identity.accounts.states import find_account, get_account
 from identity.audit import Act
+from identity.connect.consent_ledger import Consent, Consented, store_consent
 from identity.connect.sessions import CONNECTED, ConnectSession, add_session, note_outcome, use_up
 from identity.connections.registry import add_connection, get_connection
 from identity.errors import Unavailable

@@ -16,7 +16,6 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Connection, select, update
 
 from identity.accounts.grants import token_binding
-from identity.accounts.stale_access import drop_access
 from identity.accounts.states import get_account
 from identity.audit import Act
 from identity.breaker import Breaker
@@ -31,6 +30,7 @@ from identity.keys.vault import Vault
 from identity.model import AccountKey, Credential, PrincipalKind, Scope, ScopeKind, TokenAnswer
 from identity.principals import ensure_principal, link_alias
 from identity.providers import PROFILES
+from identity.providers.pace import Pace
 from identity.providers.profile import Profile
 from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.intents import (
@@ -42,7 +42,7 @@ from identity.refresh.intents import (
     settle,
     store_answer,
 )
-from identity.refresh.pace import Pace
+from identity.refresh.stale_access import drop_access
 from identity.secret import Secret
 from identity.sql.sequence import lock_exclusive, next_number
 from identity.sql.store import CommitUnknown

@@ -6,9 +6,9 @@ from contextlib import closing
 
 from identity.metrics import REDIS_FAILURES
 from identity.model import AccountKey
+from identity.providers.pace import CAUTIOUS
 from identity.refresh.gate import Endpoint
 from identity.refresh.lock import Unreachable
-from identity.refresh.pace import CAUTIOUS
 from identity.secret import Secret
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import DatabaseSettings

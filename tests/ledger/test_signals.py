@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select, update
 
-from identity.accounts.consents import connect_service
 from identity.accounts.grants import get_grant
 from identity.accounts.states import find_account
 from identity.audit import Act
 from identity.audit.tables import audit
+from identity.connect.consents import connect_service
 from identity.connect.sessions import use_up
 from identity.connections.installations import (
     add_installation,

@@ -20,16 +20,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import Connection, select
 
-from identity.accounts.consent_ledger import Consented
 from identity.accounts.grants import ACCESS, REFRESH
 from identity.accounts.leases import open_token
-from identity.accounts.stale_access import drop_access
 from identity.audit.tables import audit
+from identity.connect.consent_ledger import Consented
 from identity.errors import AswhomError
 from identity.model import AccountState, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.refresh.gate import Gate
 from identity.refresh.intents import IntentState
+from identity.refresh.stale_access import drop_access
 from identity.refresh.tables import refresh_intents
 from identity.scopes import standings
 from identity.sql.sequence import lock_exclusive

@@ -54,7 +54,13 @@ def account_operations(
 
         def read(c: Connection) -> tuple[list[AccountOut], Place | None]:
             page = tenant_views.accounts_page(
-                c, who.tenant, wanted, state=query.state, provider=query.provider, principal=query.principal
+                c,
+                who.tenant,
+                wanted,
+                state=query.state,
+                provider=query.provider,
+                principal=query.principal,
+                usable=query.usable,
             )
             of_each = zip(page.rows, healths(c, workflows, page.rows), strict=True)
             return [shapes.account(row, of) for row, of in of_each], page.next

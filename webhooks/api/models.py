@@ -119,6 +119,7 @@ class AccountsQuery(Paged):
     state: AccountState | None = None
     provider: Word | None = None
     principal: Id | None = Field(None, description="its id or name")
+    usable: bool | None = Field(None, description="only accounts that a step could use now, or only the rest")
 
 
 class ConnectBody(Sent):

@@ -32,12 +32,14 @@ def account_pages(pages: Blueprint, desk: Desk) -> None:
         wanted = {
             "state": lists.chosen("state", [str(state) for state in AccountState]),
             "provider": lists.chosen("provider", list(PROFILES)),
+            "usable": lists.chosen("usable", ["yes", "no"]),
             "user": lists.chosen("user"),
         }
         sought = {"state": wanted["state"], "provider": wanted["provider"], "principal": wanted["user"]}
+        usable = {"yes": True, "no": False}.get(wanted["usable"] or "")
 
         def read(c: Connection) -> tuple[Page, list[Told]]:
-            found = tenant_views.accounts_page(c, tenant, turn, **sought)
+            found = tenant_views.accounts_page(c, tenant, turn, usable=usable, **sought)
             return found, list(zip(found.rows, healths(c, desk.workflows, found.rows), strict=True))
 
         found, rows = desk.read(read)

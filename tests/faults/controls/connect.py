@@ -18,21 +18,21 @@ CONTROLS = (
     ),
     Control(
         name="the account that is awaited",
-        file="identity/accounts/consent_ledger.py",
+        file="identity/connect/consent_ledger.py",
         guard="if awaited is not None and consent.external_id not in awaited.ids:",
         without="if False:",
         test=f"{TEST}::test_a_reconnect_by_another_account and sqlite",
     ),
     Control(
         name="what one client won is stored under no other",
-        file="identity/accounts/consent_ledger.py",
+        file="identity/connect/consent_ledger.py",
         guard="if get_connection(connection, consent.key.connection).client_id != consent.client_id:",
         without="if False:",
         test=f"{CHANGES}::test_an_account_that_has_won_nothing and sqlite",
     ),
     Control(
         name="a client is not corrected while a consent of it is stored",
-        file="identity/accounts/consent_ledger.py",
+        file="identity/connect/consent_ledger.py",
         guard="lock_connection(connection, consent.key.connection)",
         without="pass",
         test=f"{CHANGES}::test_a_consent_beside_a_correction",
@@ -124,7 +124,7 @@ CONTROLS = (
     ),
     Control(
         name="the account that is awaited, where nobody says whose it is",
-        file="identity/accounts/consent_ledger.py",
+        file="identity/connect/consent_ledger.py",
         guard="if consent.credential is Credential.AUTHORIZATION_CODE and not consent.any_account:",
         without="if consent.external_id is not None and not consent.any_account:",
         test=f"{TEST}::test_where_nobody_says_whose_it_is and sqlite",

@@ -225,7 +225,7 @@ CONTROLS = (
     ),
     Control(
         name="an issuer is believed of itself alone",
-        file="identity/oauth/discovery.py",
+        file="identity/connections/discovery.py",
         guard='if document.get("issuer") != issuer:',
         without="if False:",
         test="tests/identity/test_discovery.py::test_a_document_of_another_issuer_is_not_believed",
@@ -360,7 +360,7 @@ CONTROLS = (
     ),
     Control(
         name="a consent keeps the revoked credentials for their end",
-        file="identity/accounts/consent_ledger.py",
+        file="identity/connect/consent_ledger.py",
         guard="take_grant(connection, account, ended, revocation=None, now=now)",
         without="pass",
         test="tests/ledger/test_provider_side.py::test_a_token_of_another_generation and sqlite",

@@ -11,7 +11,7 @@ DELIVERIES, ACCEPTS = "pipeline/ledger/deliveries.py", "tests/ledger/test_delive
 CONTROLS = (
     Control(
         name="a signal marks what is on the wire",
-        file="identity/accounts/stale_access.py",
+        file="identity/refresh/stale_access.py",
         guard="on_its_way = overtake(connection, account.id)",
         without="on_its_way = False",
         test="tests/properties/test_schedules.py::test_no_schedule_breaks_a_promise",

@@ -7,15 +7,14 @@ from datetime import datetime
 
 from sqlalchemy import Connection, update
 
-from identity.accounts.grants import SealedAnswer, look_at
+from identity.accounts.grants import SealedAnswer, lock_grant, look_at
 from identity.accounts.states import Account, ensure_account, move_account
 from identity.connect.awaited import Awaited, awaited_at
 from identity.connections.registry import get_connection, lock_connection, people_of
 from identity.errors import BadInput
-from identity.model import AccountKey, AccountState, Credential, RuledOut, Scope
+from identity.model import AccountKey, AccountState, Credential, RuledOut
 from identity.scopes import newest_revocation, revoked_since
 from identity.sql.rows import insert_new
-from identity.sql.sequence import lock_exclusive, lock_shared
 from identity.tables import accounts, grants
 from identity.withdrawals.taking import EndedConsents, take_grant
 
@@ -131,14 +130,6 @@ def _check_same_place(account: Account, consent: Consent) -> None:
         f"one there: {then} would take its place, and what comes from {now} would be answered by tokens that do not "
         f"reach it. Give --replace where that is meant; otherwise make a tenant of its own for {then}"
     )
-
-
-def lock_grant(connection: Connection, key: AccountKey) -> tuple[tuple[Scope, ...], Scope]:
-    """Lock what a consent depends on: the account itself exclusively, the scopes above it shared. Return both."""
-    *above, own = key.scopes
-    lock_shared(connection, above)
-    lock_exclusive(connection, own)
-    return tuple(above), own
 
 
 def _write(connection: Connection, account: str, sealed: SealedAnswer, consent: Consent, *, now: datetime) -> bool:

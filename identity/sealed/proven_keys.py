@@ -14,8 +14,8 @@ from identity.audit.links import last_seq
 from identity.audit.tables import audit_seals
 from identity.capability.tables import keys as capability_keys
 from identity.errors import KeyMissing, Misconfigured, Unavailable
-from identity.keys.rewrap import SEALED, Field
 from identity.keys.vault import HEAD, Vault, key_of
+from identity.sealed.rewrap import SEALED, Field
 from identity.sql.store import Store
 from identity.tables import connection_secrets, grants
 

@@ -10,18 +10,17 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from identity import audit
-from identity.accounts.consent_ledger import (
+from identity.accounts.grants import get_grant, lock_grant, no_token_yet, seal_answer
+from identity.accounts.states import find_account
+from identity.audit import Act, AsWhom
+from identity.connect.consent_ledger import (
     AnotherAccount,
     AnotherClient,
     Consent,
     Consented,
     Moved,
-    lock_grant,
     store_consent,
 )
-from identity.accounts.grants import get_grant, no_token_yet, seal_answer
-from identity.accounts.states import find_account
-from identity.audit import Act, AsWhom
 from identity.connections.installations import note_service
 from identity.errors import GrantRevoked, Unavailable, Unconfirmed
 from identity.keys.vault import Vault

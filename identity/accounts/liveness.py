@@ -15,9 +15,9 @@ from sqlalchemy import Connection
 
 from identity.accounts.grants import ACCESS, Grant, get_grant, token_binding
 from identity.accounts.states import Account, get_account
+from identity.connections.authorization import KEY, authorization
 from identity.connections.registry import get_connection
 from identity.connections.self_hosted import profile_for
-from identity.http.authorization import KEY, authorization
 from identity.http.client import Answer, Client, Outcome
 from identity.keys.vault import Vault
 from identity.model import Credential, ProviderConnection, RuledOut
