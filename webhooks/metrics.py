@@ -56,6 +56,7 @@ for _source in SOURCES:  # start at 0: Prometheus sees no increase when a series
         DeliveryOutcome.UNRECOGNISED,
         NOBODY,
         DROPPED,
+        problems.TOO_MANY.slug,
         problems.MALFORMED.slug,
         problems.SIGNATURE_REFUSED.slug,
     ):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from limits.strategies import RateLimiter, SlidingWindowCounterRateLimiter
 from identity.cooldown import Cooldown, Turn
 from pipeline.model import RatedTenant
 from webhooks import problems
+from webhooks.once_a_minute import OnceAMinute
 from webhooks.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -143,12 +144,20 @@ class Rates:
     connection: Quota | None = None
     tenant: Quota | None = None
     nobodys: Quota | None = None
+    told: OnceAMinute = field(default_factory=OnceAMinute)
 
     @classmethod
     def of(cls, connection: int | None, tenant: int | None, shared: SharedCounts | None) -> Rates:
         """Build limits per minute. The limit for nobody's deliveries is the tenant's, or else the connection's."""
-        counts = {"connection": connection, "tenant": tenant, "nobodys": tenant or connection}
-        return cls(**{of: Quota(rate, shared, of=of) for of, rate in counts.items() if rate is not None})
+
+        def quota(of: str, rate: int | None) -> Quota | None:
+            return None if rate is None else Quota(rate, shared, of=of)
+
+        return cls(
+            connection=quota("connection", connection),
+            tenant=quota("tenant", tenant),
+            nobodys=quota("nobodys", tenant or connection),
+        )
 
     def admit(self, connection: str, tenant: Callable[[], RatedTenant | None]) -> bool:
         """Count one verified delivery; return True if it is to be stored. Raises Problem over the limit.
@@ -163,8 +172,15 @@ class Rates:
             return self.nobodys.refusal(connection) is None
         for what, over in self._counted(connection, whose):
             if over is not None:
+                self._tell(connection, whose.id if what == "tenant" and whose is not None else None, over.limit)
                 over.check(f"This {what} takes {over.limit} deliveries a minute. Send it again after Retry-After.")
         return True
+
+    def _tell(self, connection: str, tenant: str | None, limit: int) -> None:
+        """Log the limited tenant, or None for the connection: a delivery that is turned away leaves no other trace."""
+        if self.told.is_due((connection, tenant)):
+            where = {"connection": connection, "tenant": tenant, "limit": limit}
+            log.warning("deliveries are over a rate and turned away", extra={"action": "delivery.limited", **where})
 
     def _counted(self, connection: str, tenant: RatedTenant | None) -> Iterator[tuple[str, Spent | None]]:
         # The tenant's limit first: a delivery over it must not use up the connection's, which other tenants share.

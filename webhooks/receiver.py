@@ -26,13 +26,13 @@ from webhooks.arrival import arrived
 from webhooks.bells import Bells
 from webhooks.ledger import ConnectionSecrets, Ledger
 from webhooks.lingering import read_on_after
+from webhooks.once_a_minute import OnceAMinute
 from webhooks.problems import Problem
 from webhooks.quota import Rates
 from webhooks.replies import Replies
 from webhooks.settings import WebSettings
 from webhooks.sources import SOURCES
 from webhooks.sources.reading import Challenge, Fault, Received, Refusal, Source
-from webhooks.strangers import Strangers
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class _Receiver:
     rates: Rates
     replies: Replies | None
     clock: Callable[[], datetime]
-    strangers: Strangers = field(default_factory=Strangers)
+    told: OnceAMinute = field(default_factory=OnceAMinute)
 
     def take(self, name: str, connection: str) -> tuple[str, Response]:
         """Return the outcome, as the metrics name it, and the response. Raises Problem or Unavailable."""
@@ -137,7 +137,9 @@ class _Receiver:
 
     def _drop(self, source: Source, connection: str, body: bytes, received: Received) -> tuple[str, Response]:
         """Answer a delivery of an installation that no tenant has as if it had been stored."""
-        self.strangers.dropped(source.name, connection, received.installation)
+        if self.told.is_due((connection, received.installation)):
+            where = {"source": source.name, "connection": connection, "installation": received.installation}
+            log.warning("deliveries of no tenant's are dropped", extra={"action": "delivery.dropped", **where})
         why = "no tenant has the installation that it names, and no more of those are stored in this minute"
         nothing = Acceptance(delivery="", outcome=DeliveryOutcome.IGNORED, reason=why, nobodys=True)
         delivery = received.signed(source=source.name, connection=connection, body=body)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -12,7 +11,7 @@ from deploy.cli.output import Output
 from deploy.cli.running import db
 from deploy.installation import Installation
 from deploy.running_check import refuse_beside_others
-from identity.errors import BadInput, Misconfigured
+from identity.errors import AswhomError, BadInput, Misconfigured
 
 
 @command(db)
@@ -25,10 +24,11 @@ def import_sqlite(at: Installation, out: Output, yes: bool) -> None:
     and then let work go on with `aswhom hold release`.
     """
     from identity.hold import set_hold
-    from pipeline.db.database import open_database
+    from identity.sql.store import CommitUnknown
     from pipeline.ledger.revision import misfit, revision_of
     from pipeline.migrations import upgrade_at
     from pipeline.migrations.sqlite_import import import_sqlite as copy
+    from pipeline.migrations.sqlite_import import refuse_used
 
     if at.settings.on_sqlite:
         raise BadInput("ASWHOM_DATABASE_URL has to name the PostgreSQL database to move to, and it names none")
@@ -38,17 +38,24 @@ def import_sqlite(at: Installation, out: Output, yes: bool) -> None:
             raise Misconfigured(f"{said} (with no ASWHOM_DATABASE_URL), and then repeat this")
         because = f"the ledger {path} is to be moved"
         refuse_beside_others(at.settings, lambda: old.ledger, because=because, tell=out.now)
+        at.unchecked_ledger.read(refuse_used)
         confirm(f"The ledger {path} is to be moved to {at.place}, and to stay held. Go on?", yes=yes)
-        moved = f"it was moved to {at.place}: release this hold only if that move is given up"
-        old.write(lambda c: set_hold(c, replace(at.act(), why=moved)))
         upgrade_at(at.settings.database())
-        act = at.act()
-        with closing(open_database(at.settings.database())) as new:
-            copied = new.write(
+        moved = f"it was moved to {at.place}: release this hold only if that move is given up"
+        holds, act = replace(at.act(), why=moved), at.act()
+        old.write(lambda c: set_hold(c, holds))
+        try:
+            copied = at.unchecked_ledger.write(
                 lambda c: copy(
                     old.ledger, c, act, origin=str(path), progress=lambda table, rows: out.now(f"{table}: {rows}")
                 )
             )
+        except (AswhomError, CommitUnknown):
+            out.note(
+                f"the ledger {path} is held: repeat this command, or give the move up with `aswhom hold release` "
+                "without ASWHOM_DATABASE_URL"
+            )
+            raise
     told = [
         f"{copied} rows were moved from {path} to {at.place}, and compared.",
         "Both ledgers are held. Next: start every process with ASWHOM_DATABASE_URL as it is now, look at `aswhom",

@@ -141,7 +141,7 @@ class CatchUp:
             failures.append(failure)
         self._forget(owner, known, now)
         due = [one for one in known.failed.values() if one.ask_at <= now]
-        due.sort(key=lambda one: one.delivered_at)
+        due.sort(key=lambda one: (not one.is_signal, one.delivered_at))  # thousands may have met a rate limit
         for one in due[: self._most]:
             try:
                 self._ask(owner, key, one, now)

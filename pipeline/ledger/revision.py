@@ -14,7 +14,7 @@ _VERSIONS = Path(__file__).parents[1] / "migrations" / "versions"
 
 def revision_of(store: Store) -> str | None:
     """Return the ledger's revision; None: it has no tables."""
-    return store.read(_found)
+    return store.read(revision_in)
 
 
 def newest() -> str:
@@ -39,7 +39,8 @@ def of_a_newer_version(revision: str | None) -> str | None:
     return f"the ledger is at revision {revision}, of a newer Aswhom: install that version, or restore a backup"
 
 
-def _found(connection: Connection) -> str | None:
+def revision_in(connection: Connection) -> str | None:
+    """Return the revision as `revision_of`, in a transaction of the caller."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     revision: str | None = connection.execute(text("select version_num from alembic_version")).scalar()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache, partial
@@ -21,6 +22,8 @@ from pipeline.db.database import Database, DatabaseSettings, open_database
 from pipeline.ledger.revision import of_a_newer_version
 
 _PATIENCE = timedelta(minutes=10)
+_LOCK_NOT_AVAILABLE = "55P03"
+_INSUFFICIENT_PRIVILEGE = "42501"
 
 #: Called before each revision with its name, its position among those due, and their number.
 Begins = Callable[[str, int, int], None]
@@ -48,12 +51,13 @@ def upgrade_at(settings: DatabaseSettings, *, begins: Begins = _unwatched) -> No
 def upgrade(database: Database, revision: str = "head", *, begins: Begins = _unwatched) -> None:
     """Bring the ledger to the newest revision, or to *revision*, in one write; a no-op if it is there.
 
-    Raises Misconfigured for a ledger of a newer version.
+    Raises Misconfigured for a ledger of a newer version, and for a role without the rights.
     """
     try:
-        database.write(partial(_upgrade, revision=revision, begins=begins))
+        with refuse_without_rights():
+            database.write(partial(_upgrade, revision=revision, begins=begins))
     except Unavailable as fault:
-        if not _was_locked(fault.__cause__):
+        if _sqlstate(fault.__cause__) != _LOCK_NOT_AVAILABLE:
             raise
         raise Unavailable(
             "another process holds a table that the upgrade needs, and nothing was upgraded: stop every process of an "
@@ -61,12 +65,23 @@ def upgrade(database: Database, revision: str = "head", *, begins: Begins = _unw
         ) from fault
 
 
-def _was_locked(cause: BaseException | None) -> bool:
-    """True if PostgreSQL granted no lock in time (lock_not_available).
+@contextmanager
+def refuse_without_rights() -> Iterator[None]:
+    """Raise Misconfigured if PostgreSQL refuses a statement of the block because its role may not do that."""
+    try:
+        yield
+    except DBAPIError as error:
+        if _sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
+            raise
+        raise Misconfigured(
+            f"the role of ASWHOM_DATABASE_URL lacks a right ({str(error.orig).splitlines()[0]}), and nothing was "
+            "changed: name the role that owns the database's tables (docs/security.md, Two roles in PostgreSQL)"
+        ) from error
 
-    Checked without its driver, which SQLite installs lack.
-    """
-    return isinstance(cause, DBAPIError) and getattr(cause.orig, "sqlstate", None) == "55P03"
+
+def _sqlstate(cause: BaseException | None) -> str | None:
+    """Return PostgreSQL's error code, found without its driver, which SQLite installs lack."""
+    return getattr(cause.orig, "sqlstate", None) if isinstance(cause, DBAPIError) else None
 
 
 def _upgrade(connection: Connection, *, revision: str, begins: Begins) -> None:

@@ -25,21 +25,23 @@ from sqlalchemy import (
     bindparam,
     cast,
     insert,
+    inspect,
     literal,
     select,
     text,
     type_coerce,
 )
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, DBAPIError
 
 from identity import audit
 from identity.audit import Act, AsWhom
-from identity.errors import BadInput, Misconfigured
+from identity.errors import BadInput, Misconfigured, Unavailable
 from identity.sql.columns import Instant
 from identity.sql.store import Store
 from identity.tables import ledger_numbers
 from pipeline.ledger.numbering import last_given, move_numbers
-from pipeline.migrations import take_time_alone
+from pipeline.ledger.revision import newest, revision_in
+from pipeline.migrations import refuse_without_rights, take_time_alone
 from pipeline.migrations.declared import metadata
 
 #: The kind of the audit record.
@@ -67,18 +69,44 @@ def import_sqlite(source: Store, connection: Connection, act: Act, *, origin: st
     """Copy every row of the ledger *source*, which nothing else uses, and return how many there were.
 
     *connection* is a write transaction of an empty PostgreSQL ledger with the same tables; *origin* names the source
-    in the audit. Ledger numbers continue where those of the source end. Raises BadInput if the target is not empty, and
-    Misconfigured if PostgreSQL takes a value not, or returns it changed.
+    in the audit. Ledger numbers continue where those of the source end. Raises BadInput if the target is not empty,
+    Misconfigured if PostgreSQL refuses a value or a statement, or returns a value changed, and Unavailable if the
+    source was used after all.
     """
     take_time_alone(connection)
+    refuse_used(connection)
+    with refuse_without_rights():
+        # First the numbers, which need the owner's rights: copying may take hours.
+        last = source.read(last_given)
+        move_numbers(connection, to=last or 1)
+        copied = source.read(lambda old: _copy_all(old, connection, progress))
+        if source.read(last_given) != last:
+            raise Unavailable("a process still writes to the old ledger: stop it, and repeat this. Nothing was copied")
+        audit.record_act(connection, IMPORTED, AsWhom(tenant=None), act, outcome="copied", detail={"from": origin})
+        connection.execute(text("analyze"))
+    return copied
+
+
+def refuse_used(connection: Connection) -> None:
+    """Raise BadInput if the database is not empty or not in UTF-8. Another program's tables count if named like ours.
+
+    Called before anything is changed as well: the upgrade that makes the tables would upgrade an older ledger.
+    """
+    encoding = connection.execute(text("show server_encoding")).scalar_one()
+    if encoding != "UTF8":
+        raise BadInput(f"the database's encoding is {encoding}, which lacks characters. Name an empty one in UTF8")
+    revision = revision_in(connection)
+    if revision is None:
+        if taken := sorted(metadata.tables.keys() & set(inspect(connection).get_table_names())):
+            raise BadInput(
+                f"the database is not empty: another program has a table {taken[0]} in it. Name an empty one"
+            )
+        return
+    if revision != newest():
+        raise BadInput(f"the database is not empty: it has tables at revision {revision}. Name an empty one")
     for table in _TABLES:
         if connection.execute(select(literal(1)).select_from(table).limit(1)).first() is not None:
             raise BadInput(f"the database is not empty: its table {table.name} has rows. Name an empty one")
-    copied, last = source.read(lambda origin: (_copy_all(origin, connection, progress), last_given(origin)))
-    move_numbers(connection, to=last or 1)
-    audit.record_act(connection, IMPORTED, AsWhom(tenant=None), act, outcome="copied", detail={"from": origin})
-    connection.execute(text("analyze"))
-    return copied
 
 
 def _copy_all(source: Connection, to: Connection, progress: Progress) -> int:
@@ -91,10 +119,12 @@ def _copy(source: Connection, table: Table, to: Connection, progress: Progress) 
     for page in _pages(source, table):
         try:
             to.execute(written, [row._asdict() for row in page])
-        except DataError as error:
+        except DBAPIError as error:
+            if not _is_of_values(error):
+                raise
             keys = [tuple(getattr(row, column.name) for column in table.primary_key) for row in (page[0], page[-1])]
             raise Misconfigured(
-                f"PostgreSQL takes a row of {table.name} not, between the keys {keys[0]} and {keys[1]}: "
+                f"PostgreSQL refuses a row of {table.name} between the keys {keys[0]} and {keys[1]}: "
                 f"{str(error.orig).splitlines()[0]}. Nothing was copied"
             ) from error
         content = content.with_rows(page)
@@ -105,6 +135,12 @@ def _copy(source: Connection, table: Table, to: Connection, progress: Progress) 
         )
     progress(table.name, content.rows)
     return content.rows
+
+
+def _is_of_values(error: DBAPIError) -> bool:
+    """True if PostgreSQL refuses the values, which SQLite took: it would refuse them again."""
+    too_large = str(getattr(error.orig, "sqlstate", None)).startswith("54")  # for an index, for example
+    return too_large or isinstance(error, DataError)
 
 
 def _content(pages: Iterable[Sequence[Row[Any]]]) -> Content:

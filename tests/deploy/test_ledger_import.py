@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     cast,
     create_engine,
+    inspect,
     select,
     text,
 )
@@ -151,8 +152,15 @@ def test_work_goes_on_in_the_new_ledger_alone_and_its_revocations_stand(
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ("update tenants set name = printf('%.*c', 300, 'x')", "PostgreSQL takes a row of tenants not, between the"),
+        ("update tenants set name = printf('%.*c', 300, 'x')", "PostgreSQL refuses a row of tenants between the"),
         ("update tenants set name = 'a' || char(0)", "NUL"),
+        (
+            (
+                "insert into capability_audiences (id, uri, algorithm, passes_to, secret_sha256, created_at) "
+                "values ('a', hex(randomblob(9000)), 'a', '[]', 'a', 1)"
+            ),
+            "PostgreSQL refuses a row of capability_audiences",
+        ),
         ("insert into agents (id, tenant_id, name, created_at) values ('a', 'nobody', 'a', 1)", "is damaged"),
     ],
 )
@@ -166,10 +174,16 @@ def test_a_row_that_cannot_be_taken_leaves_nothing_there_and_is_named(
         ledger.execute(fault)
         ledger.commit()
     monkeypatch.setenv(URL, to)
-    assert says in cli.json("db", "import-sqlite", "--yes", code=1)["message"]
+    refused = cli("db", "import-sqlite", "--yes")
+    assert says in refused.stderr
+    is_held = "is held: repeat this command, or give the move up with" in refused.stderr
+    monkeypatch.delenv(URL)
+    assert cli.json("hold", "show")["held"] is is_held is ("is damaged" not in says)
+    monkeypatch.setenv(URL, to)
     with closing(sqlite3.connect(cli.data_dir / "ledger.db")) as ledger:
         ledger.execute("update tenants set name = 'acme'")
         ledger.execute("delete from agents")
+        ledger.execute("delete from capability_audiences")
         ledger.commit()
     assert cli.json("db", "import-sqlite", "--yes")["held"]  # the database was still empty
 
@@ -191,6 +205,72 @@ def test_a_copy_that_is_not_the_original_is_not_kept(cli: Cli, to: str, monkeypa
     assert cli.json("db", "import-sqlite", "--yes")["held"]
     assert "is not empty" in cli.json("db", "import-sqlite", "--yes", code=1)["message"]
     assert [tenant["name"] for tenant in cli.json("tenants", "list")] == ["acme"]
+
+
+def test_what_is_written_meanwhile_is_not_left_behind(cli: Cli, to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy_all = sqlite_import._copy_all
+
+    def copy_while_written(*arguments: Any) -> int:
+        copied = copy_all(*arguments)
+        with closing(sqlite3.connect(cli.data_dir / "ledger.db")) as ledger:
+            ledger.execute("update ledger_numbers set value = value + 1")
+            ledger.commit()
+        return copied
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite_import, "_copy_all", copy_while_written)
+        assert "still writes to the old ledger" in cli.json("db", "import-sqlite", "--yes", code=1)["message"]
+    assert cli.json("db", "import-sqlite", "--yes")["held"]
+
+
+@pytest.mark.parametrize(
+    ("there", "says"),
+    [
+        ("create table alembic_version as select '0042'::varchar(32) as version_num", "has tables at revision 0042"),
+        ("create table jobs (id int)", "another program has a table jobs in it"),
+    ],
+)
+def test_a_database_of_something_else_is_neither_upgraded_nor_filled(
+    cli: Cli, to: str, monkeypatch: pytest.MonkeyPatch, there: str, says: str
+) -> None:
+    engine = create_engine(to)
+    with engine.begin() as connection:
+        connection.execute(text(there))
+    assert says in cli.json("db", "import-sqlite", "--yes", code=1)["message"]
+    with engine.begin() as connection:
+        assert len(inspect(connection).get_table_names()) == 1
+    engine.dispose()
+    monkeypatch.delenv(URL)
+    assert not cli.json("hold", "show")["held"]
+
+
+def test_a_database_that_lacks_characters_is_refused(
+    cli: Cli, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "latin"
+    with postgres.connect() as server:
+        server.execute(f"create database {name} encoding 'LATIN1' locale 'C' template template0")
+    monkeypatch.setenv(URL, postgres.url(name))
+    said = cli.json("db", "import-sqlite", "--yes", code=1)["message"]
+    postgres.drop_database(name)
+    assert said.startswith("the database's encoding is LATIN1")
+
+
+def test_a_role_that_may_not_make_tables_is_told_which_may(
+    cli: Cli, target: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = f"weak_{target.partition('@/')[2].partition('?')[0]}"
+    with postgres.connect() as server:
+        server.execute(f"create role {role}")
+    monkeypatch.setenv(URL, f"{target}&options=-c%20role%3D{role}")
+    for command in (("db", "import-sqlite", "--yes"), ("db", "upgrade")):
+        said = cli.json(*command, code=1)
+        assert said["error"] == "Misconfigured"
+        assert "lacks a right (permission denied for schema public)" in said["message"]
+    monkeypatch.delenv(URL)
+    assert not cli.json("hold", "show")["held"]
+    with postgres.connect() as server:
+        server.execute(f"drop role {role}")
 
 
 def test_what_cannot_be_moved_is_left_as_it_was(cli: Cli, to: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from tests.servers.process import free_port
 from tests.waiting import eventually
 
 BIN = Path(sys.executable).parent
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a minute of two processors
 
 STARTED, UP, CONNECTED, WORKED, LOOKED, ASKED, SIGNED, OWN, REVOKED = range(9)
 

@@ -223,6 +223,17 @@ def test_a_signal_that_the_ledger_does_not_take_is_asked_for_once_a_process(gith
     assert [github_and_web.later(hours=1) for _ in range(3)] == [1, 0, 0]
 
 
+def test_a_signal_goes_before_older_deliveries_however_many_failed(github_and_web: GithubAndWeb) -> None:
+    github_and_web.web_up = False
+    github_and_web.open_pull()
+    github_and_web.now += timedelta(seconds=1)
+    github_and_web.order("authorizations/revoke", user="ada", signal_only=True)
+    github_and_web.web_up = True
+    github_and_web.catch_up._most = 1
+    assert github_and_web.later(seconds=1) == 1
+    assert github_and_web.arrived() == ["github_app_authorization"]
+
+
 def test_a_signal_that_could_not_be_noted_keeps_no_other_from_being_asked_for_and_has_its_turn_next(
     github_and_web: GithubAndWeb,
 ) -> None:
@@ -340,7 +351,7 @@ def test_a_delivery_that_github_refuses_to_send_holds_up_no_other(github_and_web
     _refuse(github_and_web, "redeliver", times=1, status=404)
     with pytest.raises(Unavailable, match="github answered 404"):
         github_and_web.later(minutes=1)
-    assert github_and_web.arrived() == ["github_app_authorization"]
+    assert github_and_web.arrived() == ["pull_request"]
     assert github_and_web.later(minutes=2) == 1
     assert github_and_web.arrived() == ["github_app_authorization", "pull_request"]
 

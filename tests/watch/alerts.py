@@ -238,6 +238,13 @@ ALERTS: Mapping[str, Alert] = {
         says="deliveries of slack that no tenant's installation sent are taken and not kept",
         good={'aswhom_webhooks_total{source="slack",outcome="ignored"}': "0 0 1x5"},
     ),
+    "AswhomDeliveriesLimited": Alert(
+        after=5,
+        bad={'aswhom_webhooks_total{source="github",outcome="too-many-requests"}': "0 0 1x5"},
+        labels={"source": "github"},
+        says="deliveries of github are over a tenant's or a connection's rate and were turned away",
+        good={'aswhom_webhooks_total{source="github",outcome="dropped"}': "0 0 1x5"},
+    ),
     "AswhomDeliveriesMalformed": Alert(
         after=5,
         bad={'aswhom_webhooks_total{source="linear",outcome="malformed"}': "0 0 1x5"},

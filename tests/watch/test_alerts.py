@@ -50,7 +50,7 @@ def test_every_alert_has_its_case() -> None:
 
 def test_what_an_alert_counts_at_the_receiver_begins_at_0() -> None:
     """Prometheus sees no increase where a series begins at 1."""
-    watched = re.findall(r'aswhom_webhooks_total\{[^}]*outcome="(\w+)"', RULES.read_text(encoding="utf-8"))
+    watched = re.findall(r'aswhom_webhooks_total\{[^}]*outcome="([\w-]+)"', RULES.read_text(encoding="utf-8"))
     begun = {sample.labels["outcome"] for metric in WEBHOOKS.collect() for sample in metric.samples}
     assert watched
     assert begun.issuperset(watched)

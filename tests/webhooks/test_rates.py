@@ -24,9 +24,9 @@ from tests.webhooks.parts import (
     slack_headers,
 )
 from webhooks.app import create_app
+from webhooks.once_a_minute import OnceAMinute
 from webhooks.quota import Rates
 from webhooks.settings import WebSettings
-from webhooks.strangers import Strangers
 
 REVOKED = b'{"action":"revoked","sender":{"id":1}}'
 
@@ -103,7 +103,7 @@ def test_strangers_who_install_a_public_app_use_up_nothing_of_those_who_share_it
 ) -> None:
     """They are answered as ever: an app is turned off whose deliveries fail. Beyond their own rate none stays."""
     two.nobodys = {"666"}
-    caplog.set_level(logging.WARNING, logger="webhooks.strangers")
+    caplog.set_level(logging.WARNING, logger="webhooks.receiver")
     web = client(two, **rates)
     before = REGISTRY.get_sample_value("aswhom_webhooks_total", {"source": "github", "outcome": "dropped"}) or 0
     answers = [post(web, f"d-{n}", opened(666)[:-1] + b',"n":%d}' % n) for n in range(12)]
@@ -122,20 +122,29 @@ def _said(record: logging.LogRecord) -> Any:
     return record
 
 
-def test_whose_deliveries_are_dropped_is_said_once_a_minute_for_each_and_not_without_end(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_who_floods_is_said_once_a_minute_for_each_and_not_without_end() -> None:
     times = [0.0]
-    strangers = Strangers(monotonic=lambda: times[0])
-    for installation in ("1", "2", "1", "1"):
-        strangers.dropped("github", "gh", installation)
-    assert [_said(record).installation for record in caplog.records] == ["1", "2"]
+    told = OnceAMinute(monotonic=lambda: times[0])
+    assert [told.is_due(("gh", installation)) for installation in ("1", "2", "1", "1")] == [True, True, False, False]
     times[0] += 60
-    strangers.dropped("github", "gh", "1")
-    assert [_said(record).installation for record in caplog.records] == ["1", "2", "1"]
-    for number in range(1000):
-        strangers.dropped("github", "gh", str(number))
-    assert len(caplog.records) == 102
+    assert told.is_due(("gh", "1"))
+    assert sum(told.is_due(("gh", str(number))) for number in range(1000)) == 99
+
+
+def test_the_log_says_which_tenant_or_connection_is_over_its_rate(
+    two: MemoryLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="webhooks.quota")
+    web = client(two, connection=3, tenant=2)
+    for installation in (1, 2):
+        for number in range(4):
+            post(web, f"d-{installation}-{number}", opened(installation)[:-1] + b',"n":%d}' % number)
+    said = [(one.action, one.connection, one.tenant, one.limit) for one in map(_said, caplog.records)]
+    assert said == [
+        ("delivery.limited", "gh", "tenant-of-1", 2),
+        ("delivery.limited", "gh", None, 3),
+        ("delivery.limited", "gh", "tenant-of-2", 2),
+    ]
 
 
 def test_a_stranger_at_slack_is_told_the_same_of_a_command_that_is_not_stored(two: MemoryLedger) -> None:
