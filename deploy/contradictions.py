@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipeline.broker.watchdog import Limits
+from pipeline.broker.watchdog import TaskLimits
 from pipeline.duties.retention import Retention
 from pipeline.execution.services import StepSettings
 from pipeline.execution.worker import WorkerSettings
 
 
-def contradictions(steps: StepSettings, jobs: WorkerSettings, limits: Limits) -> Iterator[str]:
+def contradictions(steps: StepSettings, jobs: WorkerSettings, limits: TaskLimits) -> Iterator[str]:
     """Yield each contradiction as a sentence: the settings, the problem and the remedy."""
     call = steps.send_within + steps.call_deadline
     if jobs.claim_for < steps.send_within:

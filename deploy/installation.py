@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from identity.http.client import Client
     from identity.keys.signing import Signer
     from identity.keys.vault import Vault
+    from pipeline.authoring.registry import Registry
     from pipeline.broker.ring import CeleryRing
     from pipeline.db.database import Database
     from pipeline.model import Bell
     from pipeline.runtime import Runtime
     from pipeline.runtime_settings import Keys
-    from pipeline.workflow import Registry
 
 T = TypeVar("T")
 

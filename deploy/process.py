@@ -24,9 +24,9 @@ from deploy.settings import Settings, load
 from identity.errors import LedgerDamaged, Misconfigured, Unavailable
 
 if TYPE_CHECKING:
+    from pipeline.authoring.registry import Registry
     from pipeline.broker.celery import App
     from pipeline.runtime import Runtime
-    from pipeline.workflow import Registry
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -173,7 +173,7 @@ def serve_metrics(
 
 def workflows(settings: Settings) -> Registry:
     """Return the workflows and tools of ASWHOM_WORKFLOWS, or of all installed packages. Raise Misconfigured."""
-    from pipeline.workflow import Registry
+    from pipeline.authoring.registry import Registry
 
     modules = settings.workflows
     if not modules:

@@ -32,7 +32,7 @@ from identity.secret import Secret
 if TYPE_CHECKING:
     from identity.http.addresses import AddressPolicy
     from pipeline.broker.celery import BrokerSettings
-    from pipeline.broker.watchdog import Limits
+    from pipeline.broker.watchdog import TaskLimits
     from pipeline.db.database import DatabaseSettings
     from pipeline.duties.retention import Retention
     from pipeline.execution.services import StepSettings
@@ -186,15 +186,15 @@ class Settings(Variables):
             )
         )
 
-    def limits(self) -> Limits:
+    def limits(self) -> TaskLimits:
         """Return how long a task may run before its process stops, and the grace for that process's other calls."""
-        from pipeline.broker.watchdog import HANDS_BACK, Limits
+        from pipeline.broker.watchdog import HANDS_BACK, TaskLimits
 
         steps = self.steps()
         call = steps.send_within + steps.call_deadline
         # A grace that is set may be shorter than the default, but never so short that it cuts off a call.
-        grace = max(Limits().grace, call + _BEYOND_A_CALL) if self.task_grace is None else self.task_grace
-        return Limits(**_given(task=self.task_limit, grace=max(grace, call + HANDS_BACK)))
+        grace = max(TaskLimits().grace, call + _BEYOND_A_CALL) if self.task_grace is None else self.task_grace
+        return TaskLimits(**_given(task=self.task_limit, grace=max(grace, call + HANDS_BACK)))
 
     def web(self, metrics_dir: Path | None = None) -> WebSettings:
         """Return the settings of the web processes."""

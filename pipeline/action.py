@@ -185,7 +185,8 @@ def judge_status(response: Response, *, effect: Effect) -> Judgement:
 
 
 class Action(BaseModel, Generic[R]):
-    """The base of all actions. Subclasses set `facts` and `result`, and implement `request` and `read`.
+    """The base of all actions. Subclasses name their result, as `Action[Made]`, set `facts`, and implement `request`
+    and `read`.
 
     The methods that raise NotImplementedError are never reached: registering a workflow is refused if one of its
     actions lacks a method that its recovery mode needs, or defines one that its mode must not have.
@@ -194,7 +195,12 @@ class Action(BaseModel, Generic[R]):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     facts: ClassVar[Facts]
-    result: ClassVar[type[Result]]
+    result: ClassVar[type[Result]]  # set by the type argument
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        if (named := named_result(cls)) is not None:
+            cls.result = named
 
     @classmethod
     def action_name(cls) -> str:
@@ -255,6 +261,13 @@ class Action(BaseModel, Generic[R]):
     def request_hash(self) -> str:
         """Return the SHA-256 of the action and its parameters, as compared by replays, once keys and approvals."""
         return hash_of(self.action_name(), self.model_dump(mode="json"))
+
+
+def named_result(action: type[Action[Any]]) -> type[Result] | None:
+    """Return Made for `Action[Made]`; None for other classes, and for arguments with two results: ambiguous."""
+    arguments = action.__pydantic_generic_metadata__["args"]
+    results = [one for one in arguments if isinstance(one, type) and issubclass(one, Result)]
+    return results[0] if len(results) == 1 else None
 
 
 def hash_of(action: str, parameters: Mapping[str, Any]) -> str:

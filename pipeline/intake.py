@@ -17,6 +17,8 @@ from identity.ids import Ids
 from identity.keys.vault import Vault
 from identity.secret import Secret
 from identity.sql.store import write_idempotent
+from pipeline.authoring.matching import Match
+from pipeline.authoring.registry import Registry
 from pipeline.cached_check import CachedCheck
 from pipeline.db.database import Database, WithTurn
 from pipeline.ledger import deliveries, missing_workflows, pins
@@ -27,7 +29,6 @@ from pipeline.ledger.revision import misfit, revision_of
 from pipeline.model import Acceptance, DeliveryOutcome, RatedTenant, SignedDelivery, Unfollowed
 from pipeline.rated_tenants import RatedTenants
 from pipeline.revocation.signal_following import follow_on
-from pipeline.workflow import Match, Registry
 
 _BELIEVED = 60.0  # seconds that a successful check is trusted
 _PATIENCE = 5.0  # further seconds in which callers trust it rather than wait for a running check

@@ -23,6 +23,7 @@ from identity.model import Scope
 from identity.secret import Secret
 from identity.sql.store import CommitUnknown, write_idempotent
 from pipeline.action import Action
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database, WithTurn
 from pipeline.desk import jobs as acts
 from pipeline.ledger import requests as ledger
@@ -30,7 +31,6 @@ from pipeline.ledger import tenant_views, tool_requests
 from pipeline.ledger.requests import Asked, Changed, Made
 from pipeline.model import Bell
 from pipeline.states import ENDED, JobState, Wait
-from pipeline.workflow import Registry
 
 T = TypeVar("T")
 

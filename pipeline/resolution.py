@@ -16,6 +16,8 @@ from identity.capability.model import Outcome
 from identity.errors import BadInput
 from identity.sql.columns import database_now
 from identity.sql.sequence import next_number
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.registry import Registry
 from pipeline.fields import misfitting
 from pipeline.ledger.closings import close_step, record_attempt
 from pipeline.ledger.forgotten import no_job
@@ -25,7 +27,6 @@ from pipeline.ledger.once import once_name
 from pipeline.revocation.tables import revocations
 from pipeline.states import ENDED, AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
-from pipeline.workflow import Registry, Workflow
 
 
 def resolve_by_hand(

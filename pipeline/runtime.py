@@ -41,6 +41,7 @@ from pipeline.accounts.connecting import Connecting, wake_waiting
 from pipeline.accounts.invitations import Invitations
 from pipeline.approvals.approving import Approving
 from pipeline.approvals.news import tell_of_approvals
+from pipeline.authoring.registry import Registry
 from pipeline.broker.doorbells import Doorbells, measure_lying
 from pipeline.db.database import Database, WithTurn, open_database
 from pipeline.duties import gauges, reconcile
@@ -68,7 +69,6 @@ from pipeline.throttle.breaker_state import HostBreaker
 from pipeline.throttle.budget import Budgets
 from pipeline.throttle.in_flight import InFlight
 from pipeline.upstream import Upstream
-from pipeline.workflow import Registry
 
 
 def _now() -> datetime:

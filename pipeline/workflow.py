@@ -1,4 +1,7 @@
-"""The workflow API: the `@workflow` decorator and the names needed to declare one."""
+"""The workflow API: the `@workflow` decorator and the names needed to declare one.
+
+It is part of the Python API (docs/reference/python-api.md): our own modules import from `pipeline.authoring`.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,8 @@ from pipeline.authoring.declarations import (
     checked_triggers,
     checked_uses,
 )
-from pipeline.authoring.declared_workflow import PLATFORM_AGENT, NoConfig, Undone, Workflow
-from pipeline.authoring.matching import Considered, Match
-from pipeline.authoring.registry import Registry
-from pipeline.authoring.uses import SERVICE, SKIP, STOP, USER, Compensation, OnRevoke, Use, Who, compensate
+from pipeline.authoring.declared_workflow import NoConfig, Workflow
+from pipeline.authoring.uses import SERVICE, SKIP, STOP, USER, Use, Who, compensate
 from pipeline.events import Event, ExternalUser, Tick, Trigger
 from pipeline.schedules.timetable import Daily
 
@@ -29,26 +30,17 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "PLATFORM_AGENT",
     "SERVICE",
     "SKIP",
     "STOP",
     "USER",
-    "Compensation",
-    "Considered",
     "Daily",
     "Event",
     "ExternalUser",
-    "Match",
     "NoConfig",
-    "OnRevoke",
-    "Registry",
     "Tick",
     "Trigger",
-    "Undone",
     "Use",
-    "Who",
-    "Workflow",
     "compensate",
     "workflow",
 ]

@@ -10,8 +10,8 @@ from urllib.parse import quote
 from flask import Flask, Response, request
 from werkzeug.exceptions import BadRequest, NotFound
 
+from pipeline.authoring.registry import Registry
 from pipeline.model import Ring
-from pipeline.workflow import Registry
 from webhooks import client_address, metrics, problems
 from webhooks.api import app as api
 from webhooks.api.app import Agents

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from flask import Blueprint, Response, jsonify
 
 from identity.errors import Unavailable
+from pipeline.authoring.registry import Registry
 from pipeline.cached_check import CachedCheck
-from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.ledger import Ledger
 

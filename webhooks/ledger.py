@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from identity.secret import Secret
+from pipeline.authoring.matching import Match
+from pipeline.authoring.registry import Registry
 from pipeline.model import Acceptance, DeliveryOutcome, RatedTenant, SignedDelivery
-from pipeline.workflow import Match, Registry
 
 
 class ConnectionSecrets(Protocol):

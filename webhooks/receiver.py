@@ -18,8 +18,9 @@ from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.exceptions import ClientDisconnected
 
 from identity.errors import BadInput, Unavailable
+from pipeline.authoring.matching import Match
+from pipeline.authoring.registry import Registry
 from pipeline.model import Acceptance, DeliveryOutcome, RatedTenant, SignedDelivery, Unfollowed
-from pipeline.workflow import Match, Registry
 from webhooks import metrics, problems
 from webhooks.arrival import arrived
 from webhooks.bells import Bells

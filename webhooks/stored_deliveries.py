@@ -7,8 +7,9 @@ from typing import Any
 from identity.errors import BadInput
 from identity.model import ProviderConnection
 from pipeline.approvals.news import SOURCE as OURS
+from pipeline.authoring.matching import Considered
+from pipeline.authoring.registry import Registry
 from pipeline.ledger.delivery_replay import Stored
-from pipeline.workflow import Considered, Registry
 from webhooks.sources import SOURCES
 from webhooks.sources.document import Malformed
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, inspect, or_, select
 
-from deploy.checkup.finding import Finding, wrong
+from deploy.checkup.finding import Finding, Subject, wrong
 from deploy.installation import Installation
 from deploy.settings import Settings
 from identity.agents.tables import api_keys, workloads
@@ -46,7 +46,7 @@ class Leads(NamedTuple):
 
 def addresses(at: Installation) -> Iterator[Finding]:
     for says in refused(at.settings, at.read(stored)):
-        yield wrong("addresses", says)
+        yield wrong(Subject.ADDRESSES, says)
 
 
 def refused(settings: Settings, in_ledger: Sequence[Leads]) -> list[str]:

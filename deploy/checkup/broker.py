@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from redis import Redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
-from deploy.checkup.finding import Finding, ok, unknown, wrong
+from deploy.checkup.finding import Finding, Subject, ok, unknown, wrong
 from deploy.installation import Installation
 from deploy.shared_redis import another, marks, open_redis
 from identity.errors import Misconfigured, Unavailable
@@ -54,13 +54,15 @@ def broker(at: Installation) -> Iterator[Finding]:
     alone = "" if at.settings.redis() else "; refreshes are serialized by the ledger"
     if (url := at.settings.broker_redis()) is not None:
         own = "is `aswhom up` running, which starts it?"
-        yield from _server("broker", url, prefix, ours, own if at.settings.embedded else "see ASWHOM_BROKER_URL")
+        yield from _server(Subject.BROKER, url, prefix, ours, own if at.settings.embedded else "see ASWHOM_BROKER_URL")
     elif (settings := at.settings.broker()).is_redis:
-        yield unknown("broker", f"behind Sentinel, so it is not looked at{alone}")
+        yield unknown(Subject.BROKER, f"behind Sentinel, so it is not looked at{alone}")
     else:
         yield _rabbitmq(settings, alone)
     if at.settings.redis_url is not None:
-        yield from _server("locks", at.settings.redis_url.get_secret_value(), prefix, ours, "see ASWHOM_REDIS_URL")
+        yield from _server(
+            Subject.LOCKS, at.settings.redis_url.get_secret_value(), prefix, ours, "see ASWHOM_REDIS_URL"
+        )
 
 
 def _rabbitmq(settings: BrokerSettings, alone: str) -> Finding:
@@ -77,10 +79,10 @@ def _rabbitmq(settings: BrokerSettings, alone: str) -> Finding:
                     queue(channel).declare()
             version = connection.connection.server_properties.get("version")
         except AMQPError as error:
-            return wrong("broker", f"reachable, and refuses what every worker asks for: {error}")
+            return wrong(Subject.BROKER, f"reachable, and refuses what every worker asks for: {error}")
         except (OperationalError, OSError) as error:
-            return wrong("broker", f"not reachable ({type(error).__name__}): see ASWHOM_BROKER_URL")
-    return ok("broker", f"reachable, and has every queue (RabbitMQ {version}){alone}")
+            return wrong(Subject.BROKER, f"not reachable ({type(error).__name__}): see ASWHOM_BROKER_URL")
+    return ok(Subject.BROKER, f"reachable, and has every queue (RabbitMQ {version}){alone}")
 
 
 def _ours(at: Installation) -> list[str]:
@@ -92,7 +94,7 @@ def _ours(at: Installation) -> list[str]:
         return []
 
 
-def _server(what: str, url: str, prefix: str, ours: list[str], where: str) -> Iterator[Finding]:
+def _server(what: Subject, url: str, prefix: str, ours: list[str], where: str) -> Iterator[Finding]:
     client = open_redis(url)
     try:
         policy = _policy(client)
@@ -121,7 +123,7 @@ def _server(what: str, url: str, prefix: str, ours: list[str], where: str) -> It
             what, "it runs in cluster mode, which is not supported: take one primary, with replicas if you like"
         )
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
-        yield wrong("versions", f"the Redis of {what} speaks as Redis {version}: use 6.2 or later")
+        yield wrong(Subject.VERSIONS, f"the Redis of {what} speaks as Redis {version}: use 6.2 or later")
     used, most = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
     if most and used > most * 0.9:
         yield wrong(what, f"{used * 100 // most} % of its maxmemory are used, and a full one takes nothing: raise it")

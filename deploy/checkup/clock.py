@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 
 from redis.exceptions import RedisError
 
-from deploy.checkup.finding import Finding, ok, wrong
+from deploy.checkup.finding import Finding, Subject, ok, wrong
 from deploy.checkup.web import ready
 from deploy.installation import Installation
 from deploy.shared_redis import open_redis
@@ -34,9 +34,9 @@ def clock(at: Installation) -> Iterator[Finding]:
     for way, hosts in _hosts_apart(at).items():
         if hosts:
             apart.append(f"that of host {hosts[0]} is {way} the ledger's{_and_more(hosts)}: keep both by NTP")
-    yield from (wrong("clock", one) for one in apart)
+    yield from (wrong(Subject.CLOCK, one) for one in apart)
     if not apart:
-        yield ok("clock", f"as {compared} others say" if compared else "there is no other to compare it with")
+        yield ok(Subject.CLOCK, f"as {compared} others say" if compared else "there is no other to compare it with")
 
 
 def _others(at: Installation) -> Iterator[tuple[str, datetime, datetime]]:

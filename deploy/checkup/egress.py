@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from deploy.checkup.addresses import Leads, leading, stored
-from deploy.checkup.finding import Finding, ok, unknown, wrong
+from deploy.checkup.finding import Finding, Subject, ok, unknown, wrong
 from deploy.installation import Installation
 from deploy.settings import Settings
 from identity.connections.discovery import discover
@@ -19,12 +19,12 @@ def left_out(at: Installation) -> Iterator[Finding]:
     """Report hosts to which nothing is sent: somebody added them by mistake, or without permission."""
     in_ledger = at.read(stored)
     for says in hosts_left_out(at.settings, in_ledger):
-        yield wrong("egress", says)
+        yield wrong(Subject.EGRESS, says)
     policy = at.settings.addresses()
     for one in leading(at.settings, in_ledger):
         if one.answers and (host := _left_out(policy, one.url)) is not None:
             says = f"{one.whose}'s provider takes answers to commands and buttons at {host}, which ASWHOM_EGRESS_HOSTS"
-            yield unknown("egress", f"{says} leaves out: if anybody uses such there, add it, for every process")
+            yield unknown(Subject.EGRESS, f"{says} leaves out: if anybody uses such there, add it, for every process")
 
 
 def hosts_left_out(settings: Settings, in_ledger: Sequence[Leads]) -> list[str]:
@@ -44,7 +44,7 @@ def sign_in(at: Installation) -> Iterator[Finding]:
     """Ask the issuer which other hosts sign-in leads to. Raise Misconfigured for one that is left out."""
     if at.settings.console_issuer is not None:
         discover(at.http, at.settings.console_issuer)
-        yield ok("sign-in", f"{at.settings.console_issuer} says where it is, and nothing of that is left out")
+        yield ok(Subject.SIGN_IN, f"{at.settings.console_issuer} says where it is, and nothing of that is left out")
 
 
 def _left_out(policy: AddressPolicy, url: str) -> str | None:

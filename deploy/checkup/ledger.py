@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from deploy.checkup import postgresql
-from deploy.checkup.finding import Finding, ok, unknown, wrong
+from deploy.checkup.finding import Finding, Subject, ok, unknown, wrong
 from deploy.installation import Installation
 from pipeline.db.sqlite_file import TookTooLong, faults, what_to_do
 from pipeline.ledger import operator_queries
@@ -30,28 +30,30 @@ def ledger(at: Installation) -> Iterator[Finding]:
     if lacking := at.read(lacks):
         says = f"the ledger is not as its migrations made it: {'; '.join(lacking[:_TOLD])}"
         yield wrong(
-            "ledger", f"{says}. Was a restore broken off, or did it go on after an error? See docs/operations.md"
+            Subject.LEDGER, f"{says}. Was a restore broken off, or did it go on after an error? See docs/operations.md"
         )
     told = list(_of_file(at) if at.settings.on_sqlite else postgresql.server(at))
-    yield ok("ledger", "reachable and written to, at this version's tables")
-    yield from told or [ok("durability", "a commit that was answered survives a loss of power")]
+    yield ok(Subject.LEDGER, "reachable and written to, at this version's tables")
+    yield from told or [ok(Subject.DURABILITY, "a commit that was answered survives a loss of power")]
 
 
 def _of_file(at: Installation) -> Iterator[Finding]:
     path = Path(at.settings.ledger_url().removeprefix("sqlite:///"))
     mode = at.read(lambda c: c.execute(text("pragma journal_mode")).scalar_one())
     if mode != "wal":
-        yield wrong("durability", f"the ledger's journal_mode is {mode}: something else opened it; restart everything")
+        yield wrong(
+            Subject.DURABILITY, f"the ledger's journal_mode is {mode}: something else opened it; restart everything"
+        )
     if (kind := _file_system(path.resolve(), Path("/proc/self/mounts"))) in _REMOTE:
-        yield wrong("durability", f"{path} lies on {kind}, where SQLite's locks do not hold: use a local disk")
+        yield wrong(Subject.DURABILITY, f"{path} lies on {kind}, where SQLite's locks do not hold: use a local disk")
     if path.stat().st_mode & stat.S_IRWXO:
-        yield wrong("durability", f"everybody on this machine may look into {path}: run `chmod 600 '{path}'`")
+        yield wrong(Subject.DURABILITY, f"everybody on this machine may look into {path}: run `chmod 600 '{path}'`")
     try:
         if found := faults(path, fully=False, within=_LOOK):
-            yield wrong("durability", f"{what_to_do(path)}. {found[0]}")
+            yield wrong(Subject.DURABILITY, f"{what_to_do(path)}. {found[0]}")
     except TookTooLong:
         says = f"{path} was not looked through for damage, which takes over {_LOOK.seconds} s: run `aswhom db check`"
-        yield unknown("durability", says)
+        yield unknown(Subject.DURABILITY, says)
 
 
 def _file_system(path: Path, mounts: Path) -> str:

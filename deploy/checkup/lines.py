@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, text
 
-from deploy.checkup.finding import Finding, ok, unknown, wrong
+from deploy.checkup.finding import Finding, Subject, ok, unknown, wrong
 from deploy.environment import libpq
 from deploy.installation import Installation
 from deploy.ledger_tls import VERIFYING, Mode, other_hosts, said_mode
@@ -33,15 +33,17 @@ def of_ledger(hosts: Sequence[str], mode: str | None, *, encrypted: bool) -> Fin
         read = f"what goes to the ledger at {where} is in clear text: who is on the network in between can do anything"
         if mode == Mode.DISABLE:
             return unknown(
-                "tls", f"{read}, and sslmode=disable says that nobody else is. If somebody may be, {_VERIFY}"
+                Subject.TLS, f"{read}, and sslmode=disable says that nobody else is. If somebody may be, {_VERIFY}"
             )
-        return wrong("tls", f"{read}. Have its server take TLS, and {_VERIFY}")
+        return wrong(Subject.TLS, f"{read}. Have its server take TLS, and {_VERIFY}")
     if mode == Mode.VERIFY_CA:
-        return unknown("tls", f"sslmode=verify-ca takes any server whose certificate its authority made: {_VERIFY}")
+        return unknown(
+            Subject.TLS, f"sslmode=verify-ca takes any server whose certificate its authority made: {_VERIFY}"
+        )
     if mode not in VERIFYING:
         said = f"encrypted, and with sslmode={mode} nobody verifies that it is {where} who answers"
-        return unknown("tls", f"{said}: who stands in between can do anything. To verify it, {_VERIFY}")
-    return ok("tls", f"the ledger at {where} proves who it is")
+        return unknown(Subject.TLS, f"{said}: who stands in between can do anything. To verify it, {_VERIFY}")
+    return ok(Subject.TLS, f"the ledger at {where} proves who it is")
 
 
 def is_encrypted(connection: Connection) -> bool:
@@ -51,7 +53,7 @@ def is_encrypted(connection: Connection) -> bool:
 
 def to_redis(at: Installation) -> Iterator[Finding]:
     """Check Redis connections. Doorbells, locks and budgets grant no authority, but tampering costs time and calls."""
-    given = {"broker": at.settings.broker_url, "locks": at.settings.redis_url}
+    given = {Subject.BROKER: at.settings.broker_url, Subject.LOCKS: at.settings.redis_url}
     for what, url in given.items():
         if url is not None and (hosts := in_clear(url.get_secret_value())):
             says = f"what goes to {' and '.join(hosts)} is in clear text, its password too: who is on the network in "

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from deploy import build, disk_space
-from deploy.checkup.finding import Finding, ok, unknown, wrong
+from deploy.checkup.finding import Finding, Subject, ok, unknown, wrong
 from deploy.installation import Installation
 
 _SQLITE = (3, 35)  # the first with RETURNING
@@ -16,33 +16,35 @@ _SQLITE = (3, 35)  # the first with RETURNING
 
 def settings(at: Installation) -> Iterator[Finding]:
     faults = at.settings.contradictions()
-    yield from (wrong("settings", f"no process starts: {fault}") for fault in faults)
+    yield from (wrong(Subject.SETTINGS, f"no process starts: {fault}") for fault in faults)
     if not faults:
-        yield ok("settings", f"the data directory is {at.settings.data_dir}")
+        yield ok(Subject.SETTINGS, f"the data directory is {at.settings.data_dir}")
 
 
 def versions(at: Installation) -> Iterator[Finding]:
     ours = f"Aswhom {build.told()}, Python {platform.python_version()}"
     if not at.settings.on_sqlite:
-        yield ok("versions", ours)
+        yield ok(Subject.VERSIONS, ours)
     elif sqlite3.sqlite_version_info < _SQLITE:
-        yield wrong("versions", f"SQLite {sqlite3.sqlite_version} is too old: use a Python that has 3.35 or later")
+        yield wrong(
+            Subject.VERSIONS, f"SQLite {sqlite3.sqlite_version} is too old: use a Python that has 3.35 or later"
+        )
     else:
-        yield ok("versions", f"{ours}, SQLite {sqlite3.sqlite_version}")
+        yield ok(Subject.VERSIONS, f"{ours}, SQLite {sqlite3.sqlite_version}")
 
 
 def keys(at: Installation) -> Iterator[Finding]:
     held = at.keys
-    yield ok("keys", f"vault key {max(held.vault)} seals, {len(held.vault)} open")
+    yield ok(Subject.KEYS, f"vault key {max(held.vault)} seals, {len(held.vault)} open")
     for folder, writable in at.settings.key_files().exposed():
         may = "change" if writable else "look into"
         says = f"others on this machine may {may} {folder}: run `chmod 700 '{folder}'`"
-        yield wrong("keys", says) if writable else unknown("keys", says)
+        yield wrong(Subject.KEYS, says) if writable else unknown(Subject.KEYS, says)
 
 
 def workflows(at: Installation) -> Iterator[Finding]:
     names = ", ".join(sorted(workflow.name for workflow in at.workflows))
-    yield ok("workflows", names) if names else wrong("workflows", "none is installed: see ASWHOM_WORKFLOWS")
+    yield ok(Subject.WORKFLOWS, names) if names else wrong(Subject.WORKFLOWS, "none is installed: see ASWHOM_WORKFLOWS")
 
 
 def disk(at: Installation) -> Iterator[Finding]:
@@ -50,10 +52,12 @@ def disk(at: Installation) -> Iterator[Finding]:
         return
     free = disk_space.free(at.settings.data_dir)
     if math.isnan(free):
-        yield unknown("disk", f"what is free where {at.settings.data_dir} lies cannot be read")
+        yield unknown(Subject.DISK, f"what is free where {at.settings.data_dir} lies cannot be read")
     elif free < disk_space.ENOUGH:
         what = f"{free // 1_000_000:.0f} MB are free where {at.settings.data_dir} lies"
-        yield wrong("disk", f"{what}: make room, or move the data directory; `aswhom db prune` forgets what may be")
+        yield wrong(
+            Subject.DISK, f"{what}: make room, or move the data directory; `aswhom db prune` forgets what may be"
+        )
     else:
         of_server = "" if at.settings.on_sqlite else " here; that of PostgreSQL's server is not looked at"
-        yield ok("disk", f"{free // 1_000_000_000:.0f} GB are free{of_server}")
+        yield ok(Subject.DISK, f"{free // 1_000_000_000:.0f} GB are free{of_server}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from deploy.checkup.finding import Finding, unknown, wrong
+from deploy.checkup.finding import Finding, Subject, unknown, wrong
 from deploy.installation import Installation
 from deploy.ledger_connections import of_all_seen, of_one_host
 from pipeline.ledger.running_processes import sessions_of_processes
@@ -51,13 +51,16 @@ def _of_settings(is_: Mapping[str, str]) -> Iterator[Finding]:
     for name in ("fsync", "full_page_writes"):
         if is_[name] != "on":
             yield wrong(
-                "durability", f"PostgreSQL's {name} is {is_[name]}, and a loss of power may lose the ledger: set it on"
+                Subject.DURABILITY,
+                f"PostgreSQL's {name} is {is_[name]}, and a loss of power may lose the ledger: set it on",
             )
     if is_["synchronous_commit"] == "off":
         says = "PostgreSQL's synchronous_commit is off: it answers before a commit is kept; set it on for this database"
-        yield wrong("durability", says)
+        yield wrong(Subject.DURABILITY, says)
     if int(is_["server_version_num"]) < _OLDEST:
-        yield wrong("versions", f"PostgreSQL {is_['server_version']} is not tested with this version: use 15 or later")
+        yield wrong(
+            Subject.VERSIONS, f"PostgreSQL {is_['server_version']} is not tested with this version: use 15 or later"
+        )
 
 
 def _of_connections(takes: int, *, kept: int, of_one: int, seen: int) -> Iterator[Finding]:
@@ -72,7 +75,7 @@ def _of_connections(takes: int, *, kept: int, of_one: int, seen: int) -> Iterato
     of_ours = f"PostgreSQL takes {takes} connections, of which it keeps {kept} for administrators"
     says = f"{of_ours}, and {whose} hold up to {needed}"
     cure = f"set max_connections to {needed + kept + _BESIDE} or more, or ASWHOM_DATABASE_CONNECTIONS to fewer"
-    yield wrong("ledger", f"{says}, beyond which deliveries are answered 503: {cure}")
+    yield wrong(Subject.LEDGER, f"{says}, beyond which deliveries are answered 503: {cure}")
 
 
 def _of_standbys(named: str, standbys: Sequence[str | None]) -> Iterator[Finding]:
@@ -83,15 +86,15 @@ def _of_standbys(named: str, standbys: Sequence[str | None]) -> Iterator[Finding
     needed = int(counted[1]) if counted else 1
     if None in standbys:  # states are hidden from users without pg_monitor
         says = "PostgreSQL waits for standbys, which this user may not see: `grant pg_monitor` to it"
-        yield unknown("durability", says)
+        yield unknown(Subject.DURABILITY, says)
         return
     awaited = sum(state != "async" for state in standbys)
     if awaited < needed:
         says = f"PostgreSQL waits for {needed} standby(s) and has {awaited}: every write hangs until one is back"
-        yield wrong("durability", f"{says}, or until synchronous_standby_names asks for fewer")
+        yield wrong(Subject.DURABILITY, f"{says}, or until synchronous_standby_names asks for fewer")
     elif awaited == needed:
         says = f"PostgreSQL waits for {needed} standby(s) and has no other: the death of one stops every write"
-        yield wrong("durability", f"{says}, while /readyz is green. Add one: `ANY {needed} (…)` of {needed + 1}")
+        yield wrong(Subject.DURABILITY, f"{says}, while /readyz is green. Add one: `ANY {needed} (…)` of {needed + 1}")
 
 
 def _standbys(connection: Connection) -> Sequence[str | None]:
@@ -101,13 +104,13 @@ def _standbys(connection: Connection) -> Sequence[str | None]:
 def _of_text(kept: Row[Any], encoding: str) -> Iterator[Finding]:
     if encoding != "UTF8":
         yield wrong(
-            "ledger", f"the database's encoding is {encoding}, in which names may fail: move it into one in UTF8"
+            Subject.LEDGER, f"the database's encoding is {encoding}, in which names may fail: move it into one in UTF8"
         )
     if kept.of_indexes is not None and kept.of_indexes != kept.of_server:
         why = f"the indexes were made by collation version {kept.of_indexes}, and the server sorts by {kept.of_server}"
         cure = f'`reindex database "{kept.name}"`, then `alter database "{kept.name}" refresh collation version`'
         miss = "a look-up may miss what is there, a revocation too"
-        yield wrong("ledger", f"{why}: {miss}. With every process stopped run {cure}")
+        yield wrong(Subject.LEDGER, f"{why}: {miss}. With every process stopped run {cure}")
 
 
 def _text_kept(connection: Connection) -> Row[Any]:

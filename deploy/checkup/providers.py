@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from deploy.checkup.addresses import is_refused
-from deploy.checkup.finding import Finding, unknown, wrong
+from deploy.checkup.finding import Finding, Subject, unknown, wrong
 from deploy.installation import Installation
 from deploy.local_times import local_time
 from identity.connections.secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
@@ -49,10 +49,12 @@ def connections(at: Installation) -> Iterator[Finding]:
         names = [name for name in (CLIENT_SECRET, PRIVATE_KEY) if at.read(partial(live, name=name))]
         # With two of them, the reason says which one.
         rotate = " or ".join(_ROTATE.format(id=id, name=name) for name in names or (CLIENT_SECRET, PRIVATE_KEY))
-        yield wrong("connections", f"{id} is paused: {row['paused_reason']}. {_PAUSED.format(id=id, rotate=rotate)}")
+        yield wrong(
+            Subject.CONNECTIONS, f"{id} is paused: {row['paused_reason']}. {_PAUSED.format(id=id, rotate=rotate)}"
+        )
     for row in at.read(connection_facts.refused_secrets):
         says = f"{row['id']}, a {row['name']} of {row['connection_id']}, was refused, and another is used"
-        yield unknown("connections", f"{says}: `aswhom connections show {row['connection_id']}`")
+        yield unknown(Subject.CONNECTIONS, f"{says}: `aswhom connections show {row['connection_id']}`")
     yield from _refused(at)
     yield from _rivals(at)
     yield from _people(at)
@@ -68,23 +70,23 @@ def _refused(at: Installation) -> Iterator[Finding]:
         says = (
             f"{one.number} account(s) of {one.connection} are given no token ({in_words(one.code)}), as {one.account}"
         )
-        yield wrong("connections", f"{says}: `aswhom accounts show {one.account}` says what to do")
+        yield wrong(Subject.CONNECTIONS, f"{says}: `aswhom accounts show {one.account}` says what to do")
 
 
 def _rivals(at: Installation) -> Iterator[Finding]:
     """Report rival connections, which are harmless for a provider that no action uses."""
     reached = {action.facts.provider for action in at.workflows.actions.values()}
     for provider, says in at.read(connection_facts.all_rivals):
-        yield (wrong if provider in reached else unknown)("connections", says)
+        yield (wrong if provider in reached else unknown)(Subject.CONNECTIONS, says)
 
 
 def _people(at: Installation) -> Iterator[Finding]:
     """Report connections whose users are mistaken for another server's, added before this was refused."""
     found = at.read(all_taken_for)
     for id, why in found[:_SHOWN]:
-        yield wrong("connections", f"{id}: {why}: `aswhom connections name-people {id} NAME`")
+        yield wrong(Subject.CONNECTIONS, f"{id}: {why}: `aswhom connections name-people {id} NAME`")
     if len(found) > _SHOWN:
-        yield wrong("connections", f"{len(found) - _SHOWN} more have users who are taken for others")
+        yield wrong(Subject.CONNECTIONS, f"{len(found) - _SHOWN} more have users who are taken for others")
 
 
 def _own_values(at: Installation) -> Iterator[Finding]:
@@ -93,11 +95,13 @@ def _own_values(at: Installation) -> Iterator[Finding]:
         profile = PROFILES.get(row["provider"])
         for fault in unreadable(profile, row["config"]) if profile else ():
             says = f"{row['id']}: {fault}; what is stored is not read, and the cautious value holds"
-            yield unknown("connections", says)
+            yield unknown(Subject.CONNECTIONS, says)
         for fault in secrets_in(row["config"]):
-            yield wrong("connections", f"{row['id']}: {fault}, by `aswhom connections set {row['id']}`. Then change it")
+            yield wrong(
+                Subject.CONNECTIONS, f"{row['id']}: {fault}, by `aswhom connections set {row['id']}`. Then change it"
+            )
         if row["authorize_url"] and unchecked_challenge(row["provider"], row["config"]):
-            yield unknown("connections", f"{row['id']}: {_PKCE.format(id=row['id'])}")
+            yield unknown(Subject.CONNECTIONS, f"{row['id']}: {_PKCE.format(id=row['id'])}")
 
 
 def _unlisted(at: Installation) -> Iterator[Finding]:
@@ -119,14 +123,14 @@ def _unlisted(at: Installation) -> Iterator[Finding]:
             says = f"{id} is {tenant}'s own and lists no {what} any more, so whatever names one is stored as ignored"
             if not profile.installation_of_app:
                 says += f", except that the end of any ends {tenant}'s accounts, whoever owned it"
-            yield unknown("connections", f"{says}: {add}")
+            yield unknown(Subject.CONNECTIONS, f"{says}: {add}")
             continue
         does = "starts its workflows" if profile.installation_of_app else "and removes it again ends its accounts"
         says = (
             f"{id} is {tenant}'s own and lists no {what}, so any is taken for {tenant}'s: where its app is public, a "
             f"stranger who installs it {does}. List {tenant}'s: {add}"
         )
-        yield unknown("connections", says)
+        yield unknown(Subject.CONNECTIONS, says)
 
 
 def _left_out(at: Installation) -> Iterator[Finding]:
@@ -138,7 +142,7 @@ def _left_out(at: Installation) -> Iterator[Finding]:
             f"{row['deliveries']} of the latest deliveries to {id} came to nothing: {row['reason']}. "
             "Where that one is a stranger's, leave it so"
         )
-        yield unknown("connections", says)
+        yield unknown(Subject.CONNECTIONS, says)
 
 
 def _by_workspace(at: Installation) -> Iterator[Finding]:
@@ -160,7 +164,7 @@ def _by_workspace(at: Installation) -> Iterator[Finding]:
             says += f"`aswhom installations add {id} {organization} {tenants[0]}`"
         else:
             says += f"they are of {' and '.join(tenants)}, so list each other workspace by itself, as whose it is"
-        yield unknown("connections", says)
+        yield unknown(Subject.CONNECTIONS, says)
 
 
 def webhook_secrets(at: Installation) -> Iterator[Finding]:
@@ -173,12 +177,12 @@ def webhook_secrets(at: Installation) -> Iterator[Finding]:
         ends = at.read(partial(connection_facts.secret_ends, id=id, name=WEBHOOK_SECRET))
         if not ends:
             yield unknown(
-                "webhook secrets",
+                Subject.WEBHOOK_SECRETS,
                 f"{id} has none, so every delivery is refused: {_ANOTHER.format(id=id)}",
             )
         elif (last := _last(ends)) is not None and last < now + _SOON:
             yield wrong(
-                "webhook secrets",
+                Subject.WEBHOOK_SECRETS,
                 f"the last one of {id} ends at {local_time(last)}: {_ANOTHER.format(id=id)}",
             )
 
@@ -209,9 +213,9 @@ def reachable(at: Installation) -> Iterator[Finding]:
 
         told = [says for says in threads.map(ask, urls) if says is not None]
     for says in told[:_SHOWN]:
-        yield wrong("reachability", says)
+        yield wrong(Subject.REACHABILITY, says)
     if len(told) > _SHOWN:
-        yield wrong("reachability", f"{len(told) - _SHOWN} more do not answer")
+        yield wrong(Subject.REACHABILITY, f"{len(told) - _SHOWN} more do not answer")
 
 
 def _unanswered(url: str, outcome: NotSent | NoAnswer) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection, select
 
-from deploy.checkup.finding import Finding, ok, wrong
+from deploy.checkup.finding import Finding, Subject, ok, wrong
 from deploy.installation import Installation
 from identity.audit.links import newest_checkpoint
 from identity.audit.statements import Head, holds
@@ -34,11 +34,11 @@ def sealed(at: Installation) -> Iterator[Finding]:
         except Misconfigured as fault:
             faults.append(str(fault))
     for says in faults[:_NAMED]:
-        yield wrong("sealed", f"{says}. {_WHERE_KEYS_ARE}")
+        yield wrong(Subject.SEALED, f"{says}. {_WHERE_KEYS_ARE}")
     if len(faults) > _NAMED:
-        yield wrong("sealed", f"{len(faults) - _NAMED} more of the {tried} that were tried do not open")
+        yield wrong(Subject.SEALED, f"{len(faults) - _NAMED} more of the {tried} that were tried do not open")
     if not faults:
-        yield ok("sealed", f"the vault's keys open what is sealed: {tried} tried" if tried else "nothing yet")
+        yield ok(Subject.SEALED, f"the vault's keys open what is sealed: {tried} tried" if tried else "nothing yet")
 
 
 def _readable(at: Installation) -> bool:
@@ -67,7 +67,7 @@ def signing_key(at: Installation) -> Iterator[Finding]:
     newest = at.read(newest_kid)
     restore = "copy keys/signing from a host that has the right one, or restore it from the backup, and restart"
     if newest not in (None, kid):
-        yield wrong("signing key", f"this host has key {kid}, and the ledger's is {newest}: {restore}")
+        yield wrong(Subject.SIGNING_KEY, f"this host has key {kid}, and the ledger's is {newest}: {restore}")
         return
 
     def is_ours(connection: Connection) -> tuple[Head | None, bool]:
@@ -77,9 +77,9 @@ def signing_key(at: Installation) -> Iterator[Finding]:
     head, ours = at.read(is_ours)
     if head is not None and not ours:
         yield wrong(
-            "signing key",
+            Subject.SIGNING_KEY,
             f"key {kid} did not sign link {head.seq}, the last one of the audit: {restore}. If it is the right one, "
             "the chain was altered: `aswhom audit verify` says how far it is proven",
         )
     else:
-        yield ok("signing key", f"key {kid} signs" + (f", as link {head.seq} of the audit was" if head else ""))
+        yield ok(Subject.SIGNING_KEY, f"key {kid} signs" + (f", as link {head.seq} of the audit was" if head else ""))

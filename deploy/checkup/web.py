@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-from deploy.checkup.finding import Finding, ok, unknown, wrong
+from deploy.checkup.finding import Finding, Subject, ok, unknown, wrong
 from deploy.exposure import is_in_the_clear
 from deploy.installation import Installation
 from deploy.settings import Settings
@@ -43,19 +43,21 @@ def answering(settings: Settings, found: Answer | str, *, signing_key: str | Non
     """Yield findings from the answer of `/readyz`, or its absence. *signing_key* is this installation's key id."""
     base = settings.base_url
     if isinstance(found, str):
-        yield wrong("web", f"{base} does not answer ({found}): is `aswhom up`, or web, running? See ASWHOM_BASE_URL")
+        yield wrong(
+            Subject.WEB, f"{base} does not answer ({found}): is `aswhom up`, or web, running? See ASWHOM_BASE_URL"
+        )
     elif found.status != 200:
-        yield wrong("web", f"{base}/readyz answers {found.status}: the log of web says why")
+        yield wrong(Subject.WEB, f"{base}/readyz answers {found.status}: the log of web says why")
     elif signing_key is not None and (other := _signing_key(found)) not in (None, signing_key):
         yield wrong(
-            "web",
+            Subject.WEB,
             f"{base} is another installation's web, which signs with {other} and not with {signing_key}: see "
             "ASWHOM_BASE_URL and ASWHOM_LISTEN; where the signing key was rotated here, restart web",
         )
     elif is_in_the_clear(settings):
-        yield unknown("web", f"ready at {base}, unencrypted: for a lab alone (ASWHOM_ALLOW_HTTP)")
+        yield unknown(Subject.WEB, f"ready at {base}, unencrypted: for a lab alone (ASWHOM_ALLOW_HTTP)")
     else:
-        yield ok("web", f"ready at {base}")
+        yield ok(Subject.WEB, f"ready at {base}")
 
 
 def _signing_key(found: Answer) -> str | None:

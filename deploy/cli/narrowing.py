@@ -15,10 +15,10 @@ from identity.accounts.narrowing import Narrowed
 from identity.accounts.states import get_account
 from identity.model import PrincipalKind
 from identity.providers import PROFILES
+from pipeline.authoring.uses import SERVICE, USER
 from pipeline.ledger import operator_queries
 from pipeline.ledger.paging import Record
 from pipeline.revocation.narrowing import NarrowingAtStake, narrow_account, preview_narrowing
-from pipeline.workflow import SERVICE, USER
 
 
 @command(accounts, "narrow")

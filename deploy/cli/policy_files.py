@@ -24,7 +24,7 @@ from identity.policy.rules import FACTS_ALONE, Policy
 from pipeline.ledger import operator_queries
 from pipeline.policy.change import put_in_force
 from pipeline.policy.names import nobody_left, unknown_names, without_amount, without_capability
-from pipeline.policy.trial import Trial, compare, declared_cases, stored_cases, tool_cases
+from pipeline.policy.trial import PolicyTrial, compare, declared_cases, stored_cases, tool_cases
 
 FILE = click.argument("file", metavar="FILE")
 TENANT = click.argument("tenant")
@@ -136,7 +136,7 @@ def print_schema(at: Installation, out: Output) -> None:
     out.document(schema())
 
 
-def _declared(at: Installation, tenant: str, before: Policy, after: Policy) -> Trial:
+def _declared(at: Installation, tenant: str, before: Policy, after: Policy) -> PolicyTrial:
     """Compare both policies on what may happen: each declared step of a workflow, each tool of an API key."""
     now = at.now()
     tools = at.read(lambda c: list(tool_cases(c, at.workflows, tenant, now=now)))
@@ -159,7 +159,7 @@ def _stored(at: Installation, tenant: str, version: int | None) -> tuple[int, st
     return number, text, read_policy(text, version=number) if number else FACTS_ALONE
 
 
-def _tell(out: Output, trial: Trial, what: str, more: dict[str, object]) -> None:
+def _tell(out: Output, trial: PolicyTrial, what: str, more: dict[str, object]) -> None:
     if out.as_json:
         out.document({**more, **asdict(trial)})
         return

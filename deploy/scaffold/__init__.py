@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 
 from identity.errors import BadInput
-from pipeline.workflow import Registry
+from pipeline.authoring.registry import Registry
 
 #: Template → its path below the package's folder.
 FILES = {

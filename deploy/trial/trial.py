@@ -20,6 +20,7 @@ from deploy.demo.people import NotConnected
 from deploy.demo.provision import Provision
 from deploy.sandbox.__main__ import SERVICES
 from deploy.settings import load
+from deploy.trial.job import TrialJob, read_jobs
 from deploy.trial.passing import time_passes
 from deploy.trial.upstreams import Upstreams, upstreams
 from identity.audit import Act
@@ -35,6 +36,7 @@ from pipeline.db.database import DatabaseSettings, open_database
 from pipeline.desk.scopes import named_scope
 from pipeline.desk.workflows import enable
 from pipeline.duties.reconcile import advance_revocations
+from pipeline.events import Tick
 from pipeline.ledger import pins
 from pipeline.ledger.approval_views import approval
 from pipeline.ledger.new_jobs import NewJob, insert_job
@@ -44,10 +46,9 @@ from pipeline.model import DeliveryOutcome, SignedDelivery
 from pipeline.policy.change import put_in_force
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
-from pipeline.states import ENDED, FOR_A_PERSON, ApprovalState, JobState
-from pipeline.tables import attempts, jobs
+from pipeline.states import ApprovalState, JobState
+from pipeline.tables import attempts
 from pipeline.throttle.breaker_state import HostBreaker
-from pipeline.workflow import Tick
 
 BASE_URL = "http://127.0.0.1:1"  # nothing listens there: callbacks are read from the redirect
 ROUNDS = 80  # at most, in `settle`
@@ -252,13 +253,14 @@ class Trial:
 
     # Work and its effects
 
-    def work(self, workflow: str) -> list[Row[Any]]:
+    def work(self, workflow: str) -> list[TrialJob]:
         """Run every due job once, and return the jobs of *workflow*. No time passes, so sleeping jobs sleep on."""
-        for job in self._rows(select(jobs.c.id).where(jobs.c.state == JobState.QUEUED).order_by(jobs.c.accepted)):
-            self.runtime.worker.handle(job.id)
-        return self._rows(select(jobs).where(jobs.c.workflow == workflow).order_by(jobs.c.accepted))
+        for job in self._jobs():
+            if job.state == JobState.QUEUED:
+                self.runtime.worker.handle(job.id)
+        return [job for job in self._jobs() if job.workflow == workflow]
 
-    def settle(self, workflow: str, *, rounds: int = ROUNDS) -> list[Row[Any]]:
+    def settle(self, workflow: str, *, rounds: int = ROUNDS) -> list[TrialJob]:
         """Let work run and time pass until every job has ended or waits for a person. Return the jobs of *workflow*.
 
         Raise Unavailable if some are still moving after *rounds*.
@@ -267,12 +269,12 @@ class Trial:
         for _ in range(rounds):
             advance_revocations(self.runtime.revoker, idle=timedelta())
             found = self.work(workflow)
-            if all(_at_rest(job) for job in self._rows(select(jobs.c.state, jobs.c.wait))):
+            if all(job.at_rest for job in self._jobs()):
                 return found
             self.runtime.database.write(time_passes)
             for name in ("reclaim", "settle-attempts", "wake"):
                 duties[name].run()
-        moving = [job.id for job in self._rows(select(jobs.c.id, jobs.c.state, jobs.c.wait)) if not _at_rest(job)]
+        moving = [job.id for job in self._jobs() if not job.at_rest]
         raise Unavailable(f"after {rounds} rounds of work, these still move: {', '.join(moving)}")
 
     def writes(self, job: str) -> list[tuple[str, str]]:
@@ -284,9 +286,8 @@ class Trial:
             (entry["upstream"], str(entry["actor"])) for entry in sorted(effects, key=lambda entry: str(entry["at"]))
         ]
 
+    def _jobs(self) -> list[TrialJob]:
+        return self.runtime.database.read(read_jobs)
+
     def _rows(self, statement: Any) -> list[Row[Any]]:
         return list(self.runtime.database.read(lambda c: c.execute(statement).all()))
-
-
-def _at_rest(job: Row[Any]) -> bool:
-    return job.state in ENDED or job.wait in FOR_A_PERSON

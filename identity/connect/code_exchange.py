@@ -37,7 +37,7 @@ from identity.oauth.requests import exchange_request
 from identity.providers.profile import ExternalIdentity
 from identity.quoting import kept
 from identity.refresh.gate import CONNECT_KEEPS, Endpoint, Gate
-from identity.refresh.line import Rank, Who
+from identity.refresh.line import Rank, Waiter
 from identity.refresh.refused_secrets import note_refused
 from identity.secret import Secret
 from identity.sql.store import Store
@@ -83,7 +83,7 @@ class CodeExchange:
         """Take back what `enter` counted: no request follows."""
         self.gate.back(_endpoint(arrival))
 
-    def _enter(self, arrival: Arrival, who: Who, *, keep: float) -> timedelta | None:
+    def _enter(self, arrival: Arrival, who: Waiter, *, keep: float) -> timedelta | None:
         return self.gate.enter(_endpoint(arrival), arrival.profile.token_pace, keep=keep, who=who)
 
     def tokens(
@@ -112,7 +112,7 @@ class CodeExchange:
                     audit_id=self.ids(),
                     now=arrival.at,
                 )
-            if self._enter(arrival, Who(rank=Rank.NOW), keep=0) is not None:
+            if self._enter(arrival, Waiter(rank=Rank.NOW), keep=0) is not None:
                 refuse(Why.PROVIDER, _no_tokens_now(arrival), AGAIN, final=True)
             meaning = self._ask(arrival, request_by, spare, send_before=send_before)
         return meaning.answer if isinstance(meaning, Granted) else _no_token(meaning, arrival.provider)
@@ -168,8 +168,8 @@ def _endpoint(arrival: Arrival) -> Endpoint:
     return Endpoint.of(arrival.owner, Credential.AUTHORIZATION_CODE)
 
 
-def _who(arrival: Arrival) -> Who:
-    return Who(f"connect:{arrival.session.started}", Rank.CONNECT)
+def _who(arrival: Arrival) -> Waiter:
+    return Waiter(f"connect:{arrival.session.started}", Rank.CONNECT)
 
 
 def _no_tokens_now(arrival: Arrival) -> str:

@@ -74,14 +74,14 @@ class ConnectFlow:
         lifetime: timedelta = timedelta(minutes=10),
         budget: timedelta = timedelta(seconds=15),
         send: timedelta = RefreshBudget.send,
-        gate: Gate | None = None,
+        gate: Gate,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         exchange = CodeExchange(
             store=store,
             vault=vault,
             http=http,
-            gate=gate or Gate(None),
+            gate=gate,
             budget=budget,
             send=send,
             ids=ids,

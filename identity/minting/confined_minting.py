@@ -41,7 +41,7 @@ from identity.oauth.requests import Narrowing, installation_request
 from identity.providers.profile import Profile
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.gate import HELD_BACK, Endpoint
-from identity.refresh.line import Who
+from identity.refresh.line import Waiter
 from identity.refresh.refused_secrets import note_refused
 from identity.refresh.situation import Situation
 from identity.sql.persistent_write import PersistentWrite
@@ -121,7 +121,7 @@ class ConfinedMinter:
         gate = self.endpoint.gate
         to = Endpoint.of(owner, account.credential)
         pace = profile.pace_of(account.credential)
-        who = Who(f"{account.id}:{_which(mint)}")
+        who = Waiter(f"{account.id}:{_which(mint)}")
         held_back = _none(mint, HELD_BACK)
 
         def present(key: SealedSecret) -> tuple[Meaning | AssertionRefused, int]:

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from identity.model import AccessPattern, Effect, PrincipalKind
 from identity.money import Money
-from identity.policy.rules import Allowance, ApprovalNeed, Policy, Question, Rule, Trigger
+from identity.policy.rules import Allowance, ApprovalNeed, Policy, Question, Rule, TriggerKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +77,9 @@ def decide(question: Question, policy: Policy) -> Decision | Denied:
 
 
 @cache
-def _answers(attribution: bool, trigger: Trigger, effect: Effect) -> str:
+def _answers(attribution: bool, trigger: TriggerKind, effect: Effect) -> str:
     """Return the answers to the three questions in words. There are twelve combinations."""
-    triggered = "user-triggered" if trigger is Trigger.PERSON else "background"
+    triggered = "user-triggered" if trigger is TriggerKind.PERSON else "background"
     said = (triggered, effect.value.replace("_", " "))
     return ", ".join(("attribution required", *said) if attribution else said)
 
@@ -110,7 +110,7 @@ def _preference(question: Question) -> tuple[PrincipalKind, str]:
     if len(question.declared) == 1:
         (only,) = question.declared
         return only, "the only principal the workflow declares for it"
-    if question.trigger is Trigger.BACKGROUND:
+    if question.trigger is TriggerKind.BACKGROUND:
         return PrincipalKind.SERVICE, "background work runs as the service"
     if question.effect is Effect.READ:
         return PrincipalKind.SERVICE, "a read needs no person's authority"

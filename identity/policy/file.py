@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from identity.errors import BadInput
 from identity.model import Effect, PrincipalKind
 from identity.money import Money
-from identity.policy.rules import Allowance, ApprovalNeed, Names, Policy, Rule, Trigger, When
+from identity.policy.rules import Allowance, ApprovalNeed, Names, Policy, Rule, TriggerKind, When
 
 LONGEST = 100_000  # characters
 _UNITS: Mapping[str, str] = {"m": "minutes", "h": "hours", "d": "days"}
@@ -74,7 +74,7 @@ class WhenText(_Strict):
     workflow: Patterns | None = None
     agent: Patterns | None = None
     effect: Effects | None = None
-    trigger: Trigger | None = None
+    trigger: TriggerKind | None = None
 
 
 class ApprovalText(_Strict):

@@ -17,7 +17,7 @@ from identity.model import Effect, PrincipalKind
 from identity.money import Money
 
 
-class Trigger(StrEnum):
+class TriggerKind(StrEnum):
     """The trigger of the job."""
 
     PERSON = "person"
@@ -34,7 +34,7 @@ class Question:
     attribution: bool  # it must be attributable to a person
     workflow: str
     agent: str
-    trigger: Trigger
+    trigger: TriggerKind
     declared: frozenset[PrincipalKind]  # kinds that the workflow declares for it
     named: PrincipalKind | None  # the kind that the author named at this step; None: left to policy
     has_user: bool  # the workflow's USER is a known principal
@@ -68,7 +68,7 @@ class When:
     workflow: Names | None = None
     agent: Names | None = None
     effect: frozenset[Effect] | None = None
-    trigger: Trigger | None = None
+    trigger: TriggerKind | None = None
 
     def fits(self, question: Question) -> bool:
         """True if the step matches."""

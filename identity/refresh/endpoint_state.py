@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from identity.breaker import Breaker, BreakerState
-from identity.refresh.line import LATE, UNUSED_TURNS, Line, Who
+from identity.refresh.line import LATE, UNUSED_TURNS, Line, Waiter
 
 
 @dataclass(kw_only=True)
@@ -26,7 +26,7 @@ class EndpointState(BreakerState):
         """The time until which nothing passes, whatever the pace: the endpoint asked for a pause, or its breaker."""
         return max(self.held, self.until)
 
-    def look(self, now: int, *, interval: int, burst: int, fewest: int, who: Who) -> int:
+    def look(self, now: int, *, interval: int, burst: int, fewest: int, who: Waiter) -> int:
         """Return how long to wait before a request, 0 if it may go now. Counts nothing, but *who* takes a place.
 
         *burst* is allowed to this caller, *fewest* to one that leaves most to others: by then all in line may go.
@@ -35,7 +35,7 @@ class EndpointState(BreakerState):
         unused = now - max(self.due - (fewest - 1) * interval, self.shut) >= LATE + UNUSED_TURNS * interval
         return self.line.wait(who, now, free=free, interval=interval, unused=unused)
 
-    def enter(self, now: int, *, interval: int, burst: int, fewest: int, probe: int, who: Who) -> int:
+    def enter(self, now: int, *, interval: int, burst: int, fewest: int, probe: int, who: Waiter) -> int:
         """Return how long to wait before a request; 0 if it may go now and is counted."""
         wait = self.look(now, interval=interval, burst=burst, fewest=fewest, who=who)
         if wait == 0:

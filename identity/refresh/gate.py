@@ -24,7 +24,7 @@ from identity.metrics import TOKEN_REQUESTS
 from identity.model import Credential, ProviderConnection
 from identity.providers.pace import Pace
 from identity.refresh.endpoint_state import EndpointState
-from identity.refresh.line import LATE, LONGEST, UNUSED_TURNS, Who
+from identity.refresh.line import LATE, LONGEST, UNUSED_TURNS, Waiter
 from identity.shared_by_redis import SharedByRedis, Sharing
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -32,7 +32,7 @@ _MICROSECOND = timedelta(microseconds=1)
 #: Shares of the burst kept free. A connecting person leaves room for a second request, as when the first of two secrets
 #: is refused; a step's refresh leaves room for people; a refresh ahead of need, which takes no place, leaves it to all.
 CONNECT_KEEPS, STEP_KEEPS, AHEAD_KEEPS = 0.05, 0.2, 0.5
-_NOBODY = Who()
+_NOBODY = Waiter()
 #: The reason shown to people who look at waiting jobs, beside the time at which they are due.
 HELD_BACK = "requests to its token endpoint are held back for now, and it stands in line for its turn"
 
@@ -75,7 +75,7 @@ class Gate(SharedByRedis):
         self._breaker = breaker or Breaker()
         self._own = OwnStates(EndpointState)
 
-    def enter(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0, who: Who = _NOBODY) -> timedelta | None:
+    def enter(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0, who: Waiter = _NOBODY) -> timedelta | None:
         """Count a request and return None, or return how long *who* must wait; it then has that place in line.
 
         *keep* is the share of the burst left to others, from 0 to 1: `AHEAD_KEEPS` if nobody waits for the token.
@@ -84,7 +84,7 @@ class Gate(SharedByRedis):
         TOKEN_REQUESTS.labels("waits" if wait else "passes").inc()
         return wait
 
-    def look(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0, who: Who = _NOBODY) -> timedelta | None:
+    def look(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0, who: Waiter = _NOBODY) -> timedelta | None:
         """Return what `enter` would, without counting a request. If there is a wait, *who* has that place in line."""
         return self._ask("look", endpoint, pace, keep, who)
 
@@ -92,7 +92,7 @@ class Gate(SharedByRedis):
         """Take back an entry whose request was not sent: if it was the probe, another request may be."""
         self._tell(endpoint, "back", alone=lambda state, _: state.back())
 
-    def leave(self, endpoint: Endpoint, who: Who) -> None:
+    def leave(self, endpoint: Endpoint, who: Waiter) -> None:
         """Give up the place of *who*, which will not come back."""
         self._tell(endpoint, "leave", who.name, alone=lambda state, _: state.line.leave(who))
 
@@ -133,7 +133,7 @@ class Gate(SharedByRedis):
         """Close the endpoint for the pause that it asked for (RFC 9110 §10.2.3, RFC 6585 §4)."""
         self._tell(endpoint, "pause", duration, alone=lambda state, now: state.pause(now, duration // _MICROSECOND))
 
-    def _ask(self, what: str, endpoint: Endpoint, pace: Pace, keep: float, who: Who) -> timedelta | None:
+    def _ask(self, what: str, endpoint: Endpoint, pace: Pace, keep: float, who: Waiter) -> timedelta | None:
         interval, burst, fewest = pace.interval // _MICROSECOND, _at_once(pace, keep), _at_once(pace, STEP_KEEPS)
         probe, unused = self._breaker.probe // _MICROSECOND, LATE + UNUSED_TURNS * interval
 

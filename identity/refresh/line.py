@@ -31,7 +31,7 @@ class Rank(IntEnum):
     REFRESH = 1
 
 
-class Who(NamedTuple):
+class Waiter(NamedTuple):
     """A caller at a gate. Without a *name* it takes no place and goes behind all of its rank."""
 
     name: str = ""
@@ -53,7 +53,7 @@ class Line:
     given: int = 0
     absent: int = 0  # places up to this number are not counted: their turns went unused and nobody came
 
-    def wait(self, who: Who, now: int, *, free: int, interval: int, unused: bool) -> int:
+    def wait(self, who: Waiter, now: int, *, free: int, interval: int, unused: bool) -> int:
         """Return how long *who* must wait if the first in line may go at *free* and one more after each *interval*.
 
         *unused*: turns have gone unused for a while (`UNUSED_TURNS`).
@@ -89,7 +89,7 @@ class Line:
         """Return how many callers wait."""
         return sum(one.back >= now - LATE for one in self.places.values())
 
-    def leave(self, who: Who) -> None:
+    def leave(self, who: Waiter) -> None:
         """Remove *who*: its turn has come, or it will not come back."""
         self.places.pop(who.name, None)
 

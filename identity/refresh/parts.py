@@ -18,10 +18,6 @@ from identity.sql.store import Store
 from identity.token_endpoint import TokenEndpoint
 
 
-def _nobody_waits(_connection: Connection, _key: AccountKey) -> None:
-    """Do nothing: without jobs, nobody waits for an account."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class RefreshParts:
     """Collaborators shared by all threads.
@@ -36,8 +32,8 @@ class RefreshParts:
     profiles: Mapping[str, Profile]
     clock: Callable[[], datetime]
     ids: Callable[[], str]
+    restored: Callable[[Connection, AccountKey], None]
     budget: RefreshBudget = field(default_factory=RefreshBudget)
     reached: Callable[[str], None] = none_reached
-    restored: Callable[[Connection, AccountKey], None] = _nobody_waits
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep

@@ -16,7 +16,7 @@ from identity.refresh.conclusion import Concluder
 from identity.refresh.endings import Superseded
 from identity.refresh.gate import AHEAD_KEEPS, HELD_BACK
 from identity.refresh.intents import IntentState, RefreshIntent, store_answer
-from identity.refresh.line import Who
+from identity.refresh.line import Waiter
 from identity.refresh.opening import begin
 from identity.refresh.parts import RefreshParts
 from identity.refresh.situation import Situation
@@ -49,7 +49,7 @@ class Presenter:
         pace = profile.pace_of(situation.account.credential)
         # A caller that is served meanwhile, or asks ahead of need, does not come back for its turn.
         comes_back = keep < AHEAD_KEEPS and not situation.may_serve(now)
-        who = Who(situation.account.id if comes_back else "")
+        who = Waiter(situation.account.id if comes_back else "")
         if (wait := gate.look(to, pace, keep=keep, who=who)) is not None:
             return self.concluder.serve(situation, retry_after=wait, why=HELD_BACK)
         # The send budget starts only here: with a hanging Redis, the look above could use all of it.

@@ -66,7 +66,7 @@ class RefreshStory:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refused:
+class RefusedAccounts:
     """The accounts of one provider connection that are refused with the same code."""
 
     connection: str
@@ -116,7 +116,7 @@ def latest_refresh(connection: Connection, account: str) -> RefreshStory | None:
     )
 
 
-def refused_accounts(connection: Connection, *, since: datetime) -> list[Refused]:
+def refused_accounts(connection: Connection, *, since: datetime) -> list[RefusedAccounts]:
     """Return, per provider connection and code, the accounts refused since then until somebody acts."""
     columns, code = refresh_intents.c, refresh_intents.c.code
     minted = accounts.c.credential.in_(sorted(MINTED))
@@ -131,7 +131,7 @@ def refused_accounts(connection: Connection, *, since: datetime) -> list[Refused
         .order_by(accounts.c.connection_id, code)
     )
     return [
-        Refused(connection=row.connection_id, code=row.code, number=row.number, account=row.account)
+        RefusedAccounts(connection=row.connection_id, code=row.code, number=row.number, account=row.account)
         for row in connection.execute(found)
     ]
 

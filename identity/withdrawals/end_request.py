@@ -54,7 +54,7 @@ class Doubt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Names:
+class NamedTokens:
     """Tokens that a request names one by one, of as many withdrawals as fit into it."""
 
     renewal: Renewal
@@ -69,7 +69,7 @@ class Names:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class EndRequest:
     """A request to the provider, its pace, and how to read the answer."""
 
     request: HttpRequest
@@ -81,7 +81,7 @@ class Question:
     ends_at: datetime | None = None  # when the remaining token expires; nothing renews it
     lost: bool = False  # an unknown newer token, the only one the provider would accept here, may outlive this one
     outlives: bool = False  # if the server revokes no tokens of this kind, this one ends when it expires
-    names: Names | None = None  # set if the request is anonymous and may name other tokens as well
+    names: NamedTokens | None = None  # set if the request is anonymous and may name other tokens as well
 
     def tells(self, outcome: Outcome) -> bool:
         """True if *outcome*, which confirms the end of this token, also confirms that of the newer one."""
@@ -102,7 +102,7 @@ class Unasked:
 
 def question(
     case: Case, profile: Profile, vault: Vault, *, now: datetime, ids: Callable[[], str]
-) -> Question | Unasked:
+) -> EndRequest | Unasked:
     """Return the request that ends the credential, or why there is none. Raises Misconfigured."""
     claimed = case.withdrawal
     if case.others is not None:
@@ -161,7 +161,7 @@ def question(
         then = about(access[1], ACCESS) if access is not None else None
         remark = _DROPPED_OUTLIVES if dropped else None
     doubt = _doubt(case, profile, profile.revocation, secret=secret, token=token)
-    return Question(
+    return EndRequest(
         request=request,
         pace=pace,
         has_ended=ended,
@@ -224,17 +224,17 @@ def _nothing(reason: str) -> Unasked:
     return Unasked(to=WithdrawalState.NOT_ASKED, reason=reason)
 
 
-def _of_connect(renewal: Renewal, case: Case, vault: Vault) -> Question:
+def _of_connect(renewal: Renewal, case: Case, vault: Vault) -> EndRequest:
     """Return the request that ends a refused connect's tokens and nothing else the person granted."""
     sealed = {REFRESH: case.withdrawal.refresh_sealed, ACCESS: case.withdrawal.access_sealed}
     tokens = [vault.open(value, _binding(case, name)) for name, value in sealed.items() if value is not None]
     return _of_renewal(renewal, case.owner, *tokens)
 
 
-def _of_renewal(renewal: Renewal, owner: ProviderConnection, *tokens: Secret, remark: str | None = None) -> Question:
-    return Question(
+def _of_renewal(renewal: Renewal, owner: ProviderConnection, *tokens: Secret, remark: str | None = None) -> EndRequest:
+    return EndRequest(
         request=renewal.request(owner, tokens),
-        names=Names(renewal=renewal, tokens=tokens),
+        names=NamedTokens(renewal=renewal, tokens=tokens),
         pace=renewal.pace,
         has_ended=lambda answer: answer.status in renewal.taken,
         remark=remark,

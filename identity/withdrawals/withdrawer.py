@@ -32,7 +32,7 @@ from identity.withdrawals import Counts, WithdrawalState, note_ended
 from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.claiming import claim_alike, claim_case
 from identity.withdrawals.concluding import WithdrawalConcluder
-from identity.withdrawals.end_request import ACCESS_OUTLIVES, LOST, Case, Names, Question, Unasked, question
+from identity.withdrawals.end_request import ACCESS_OUTLIVES, LOST, Case, EndRequest, NamedTokens, Unasked, question
 from identity.withdrawals.token_revocation import ACCESS, REFRESH, ends_none_such, refuses_token
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ _TOKENS = 2  # per withdrawal, at most
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
+class WithdrawalTurn:
     """The result of asking about one withdrawal."""
 
     room: bool = True  # False: that endpoint has no room for more now
@@ -76,7 +76,7 @@ class Withdrawer:
         self._reached = reached
         self._monotonic = monotonic
 
-    def ask(self, withdrawal: str, others: Sequence[str] = ()) -> Turn:
+    def ask(self, withdrawal: str, others: Sequence[str] = ()) -> WithdrawalTurn:
         """Ask about a withdrawal if it is due, and in the same request about those of *others* that it can name."""
         began, now = self._monotonic(), self._clock()
         until = now + self._budget.send + 2 * self._endpoint.budget + self._budget.margin  # at most two requests
@@ -84,24 +84,24 @@ class Withdrawer:
             case = self._store.write(lambda c: claim_case(c, withdrawal, self._profiles, now=now, until=until))
         except Misconfigured as fault:  # the claim was rolled back; left alone, it would be first again
             self._ends.unclaimed(withdrawal, str(fault), now=now)
-            return Turn()
+            return WithdrawalTurn()
         asked = self._question(case, now) if case is not None else None
         if case is None or asked is None:
-            return Turn()
+            return WithdrawalTurn()
         if asked.names is None:
-            return Turn(room=self._send(case, asked, began=began))
+            return WithdrawalTurn(room=self._send(case, asked, began=began))
         to = Endpoint.asked_by_nobody(asked.request.url)
         if (wait := self._endpoint.gate.look(to, asked.pace, keep=AHEAD_KEEPS)) is not None:
-            return Turn(room=self._held_back([case], wait))
+            return WithdrawalTurn(room=self._held_back([case], wait))
         also = self._claim_beside(case, asked.names, others, until=until, began=began)
         room = self._send_names([(case, asked), *also], asked.names.renewal, to, began=began)
-        return Turn(room=room, also=frozenset(one.withdrawal.id for one, _ in also))
+        return WithdrawalTurn(room=room, also=frozenset(one.withdrawal.id for one, _ in also))
 
     def _claim_beside(
-        self, case: Case, names: Names, others: Sequence[str], *, until: datetime, began: float
-    ) -> list[tuple[Case, Question]]:
+        self, case: Case, names: NamedTokens, others: Sequence[str], *, until: datetime, began: float
+    ) -> list[tuple[Case, EndRequest]]:
         """Claim those of *others* that the request for *case* can name, within half of the time to send."""
-        found: list[tuple[Case, Question]] = []
+        found: list[tuple[Case, EndRequest]] = []
         room, rest = names.room(tries=case.withdrawal.tries), list(others)
         by = began + self._budget.send.total_seconds() / 2
         while rest and room >= _TOKENS and self._monotonic() < by:
@@ -123,7 +123,7 @@ class Withdrawer:
                     room -= len(asked.names.tokens)
         return found
 
-    def _question(self, case: Case, now: datetime) -> Question | None:
+    def _question(self, case: Case, now: datetime) -> EndRequest | None:
         """Return the request for *case*; None if there is none, or none now, which is recorded."""
         try:
             profile = profile_for(self._profiles, case.owner)
@@ -139,7 +139,7 @@ class Withdrawer:
             return None
         return asked
 
-    def _send(self, case: Case, asked: Question, *, began: float) -> bool:
+    def _send(self, case: Case, asked: EndRequest, *, began: float) -> bool:
         gate, remark = self._endpoint.gate, asked.remark
         to = Endpoint(connection=case.owner.id, url=asked.request.url)
         if (wait := gate.enter(to, asked.pace, keep=AHEAD_KEEPS)) is not None:
@@ -179,7 +179,7 @@ class Withdrawer:
         return True
 
     def _send_names(
-        self, listed: Sequence[tuple[Case, Question]], renewal: Renewal, to: Endpoint, *, began: float
+        self, listed: Sequence[tuple[Case, EndRequest]], renewal: Renewal, to: Endpoint, *, began: float
     ) -> bool:
         """Send one request that names all tokens. False if there is no room for more."""
         cases, (first, _) = [case for case, _ in listed], listed[0]
@@ -225,7 +225,7 @@ class Withdrawer:
         self._reached("after_withdrawal_sent")
         return outcome
 
-    def _fault(self, case: Case, asked: Question, outcome: Outcome, to: Endpoint) -> str | None:
+    def _fault(self, case: Case, asked: EndRequest, outcome: Outcome, to: Endpoint) -> str | None:
         """Return why the token may still be valid; None if the answer confirms its end."""
         if not isinstance(outcome, Answer):
             return outcome.reason
@@ -239,7 +239,7 @@ class Withdrawer:
         still = "and still takes the credential" if alive else "which does not say that the credential has ended"
         return f"it answered {outcome.status}, {still}"
 
-    def _is_alive(self, case: Case, asked: Question, answer: Answer) -> bool | None:
+    def _is_alive(self, case: Case, asked: EndRequest, answer: Answer) -> bool | None:
         """Ask whether the credential is valid if *answer* is ambiguous; None if that is not known."""
         doubt = asked.doubt
         if doubt is None or answer.status not in doubt.statuses:

@@ -19,11 +19,13 @@ from identity.agents.api_keys import executors
 from identity.model import AccountKey, AccountState, Effect, ProviderConnection
 from identity.providers import PROFILES, profile_of
 from pipeline.action import Action
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.registry import Registry
+from pipeline.authoring.uses import USER
 from pipeline.ledger.jobs import consent_of
 from pipeline.states import JobState
 from pipeline.tables import jobs, workflow_settings
 from pipeline.tool_workflows import is_of_a_tool
-from pipeline.workflow import USER, Registry, Workflow
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from identity.model import AccountKey, ProviderConnection
 from identity.providers import PROFILES, profile_of
 from pipeline.accounts.abilities import scopes_to_ask
 from pipeline.accounts.scope_report import switched_on
+from pipeline.authoring.registry import Registry
 from pipeline.authoring.uses import USER
-from pipeline.workflow import Registry
 
 
 def check_askable(

@@ -21,8 +21,8 @@ from identity.providers.words import provider_name, scope_in_words
 from identity.sql.store import Store
 from identity.tables import principals, tenants
 from pipeline.accounts.abilities import Ability, Waiting, abilities, waiting_for
+from pipeline.authoring.registry import Registry
 from pipeline.ledger import jobs
-from pipeline.workflow import Registry
 
 
 @dataclass(frozen=True, kw_only=True)

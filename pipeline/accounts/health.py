@@ -12,11 +12,11 @@ from sqlalchemy import Connection, select
 from identity.model import AccountKey, AccountState, PrincipalKind
 from identity.providers import PROFILES
 from pipeline.accounts.obstacles import Obstacle, obstacles, unconfirmed
+from pipeline.authoring.registry import Registry
 from pipeline.authoring.uses import SERVICE, USER
 from pipeline.ledger.jobs import consent_of
 from pipeline.states import JobState
 from pipeline.tables import jobs, workflow_settings
-from pipeline.workflow import Registry
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,9 +20,9 @@ from identity.providers import PROFILES, profile_of
 from identity.tables import accounts, grants, principals
 from pipeline.accounts.obstacles import obstacles
 from pipeline.action import Action
+from pipeline.authoring.registry import Registry
 from pipeline.authoring.uses import SERVICE, USER, Who
 from pipeline.tables import attempts, steps, workflow_settings
-from pipeline.workflow import Registry
 
 T = TypeVar("T")
 _PAGE = 500  # accounts per read at first: a long snapshot delays vacuuming, and a statement has a time limit

@@ -15,13 +15,15 @@ from identity.failures import Failures
 from identity.sql.store import CommitUnknown, Store
 from pipeline.approvals.shown import Shown
 from pipeline.approvals.tables import approvals
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.registry import Registry
+from pipeline.events import Event, Trigger
 from pipeline.ledger import pins
 from pipeline.ledger.deliveries import first_bells
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.model import Bell, Ring
 from pipeline.states import ApprovalState
 from pipeline.tables import jobs
-from pipeline.workflow import Event, Registry, Trigger, Workflow
 
 SOURCE, EVENT = "aswhom", "approval"
 BATCH = 50

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeGuard
 
-from pipeline.action import Action, Facts, Result
+from pipeline.action import Action, Facts, Result, named_result
 from pipeline.fields import check_kept, check_ordered
 
 
@@ -42,20 +42,14 @@ def check_action(action: Any) -> None:
 
 def _check_sides(action: type[Action[Any]]) -> None:
     """Check `facts` and that the result types agree; otherwise a run would fail only after the call had its effect."""
-    for name, kind in (("facts", Facts), ("result", type)):
-        if not isinstance(getattr(action, name, None), kind):
-            raise TypeError(f"{action.__name__} needs {name}, as a ClassVar")
+    if not isinstance(getattr(action, "facts", None), Facts):
+        raise TypeError(f"{action.__name__} needs facts, as a ClassVar")
+    if not isinstance(getattr(action, "result", None), type):
+        raise TypeError(f"{action.__name__} needs result, a class below Result: write Action[ITS RESULT]")
     if not issubclass(action.result, Result):
         raise TypeError(f"{action.__name__} needs result, a class below Result and not {action.result.__name__}")
-    said = [one for base in action.__mro__ if issubclass(base, Action) for one in _type_arguments(base)]
-    if said and not issubclass(action.result, said[0]):
+    named = [one for base in action.__mro__ if issubclass(base, Action) and (one := named_result(base)) is not None]
+    if named and not issubclass(action.result, named[0]):
         raise TypeError(
-            f"{action.__name__} reads {said[0].__name__} by its class and {action.result.__name__} by its `result`"
+            f"{action.__name__} reads {named[0].__name__} by its class and {action.result.__name__} by its `result`"
         )
-
-
-def _type_arguments(action: type[Action[Any]]) -> list[type]:
-    """Return the result types in `Action[Made]`; nothing for a base generic in two results, which is ambiguous."""
-    arguments = action.__pydantic_generic_metadata__["args"]
-    results = [one for one in arguments if isinstance(one, type) and issubclass(one, Result)]
-    return results if len(results) == 1 else []

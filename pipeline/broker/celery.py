@@ -20,7 +20,7 @@ from kombu import Exchange, Queue
 from identity.model import AccessPattern
 from pipeline.broker.liveness import Hearing
 from pipeline.broker.ring import JOB, REVOCATION, REVOCATIONS
-from pipeline.broker.watchdog import Limits
+from pipeline.broker.watchdog import TaskLimits
 from pipeline.broker.worker_process import Process
 from pipeline.model import Ring
 from pipeline.schedules.beat import Schedules
@@ -89,7 +89,7 @@ class BrokerSettings:
 
     def request(self) -> str:
         """Return the class of a task's request. On Redis nothing is acknowledged, as set by `no_ack` in `queues`."""
-        return "pipeline.broker.consumer:Request" if self.is_redis else "celery.worker.request:Request"
+        return "pipeline.broker.consumer:UnacknowledgedRequest" if self.is_redis else "celery.worker.request:Request"
 
     def queues(self) -> list[Queue]:
         """Return one queue per access pattern, and one for revocations, which other work can never delay."""
@@ -196,7 +196,7 @@ def make_celery(
     settings: BrokerSettings,
     open_runtime: Callable[[], OpenedRuntime],
     *,
-    limits: Limits = Limits(),  # noqa: B008 - frozen
+    limits: TaskLimits = TaskLimits(),  # noqa: B008 - frozen
 ) -> App:
     """Return the application for every process that rings, works or keeps the schedule. Nothing is opened yet."""
     app = App("aswhom", loader=Loader, set_as_current=False)

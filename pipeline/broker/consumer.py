@@ -61,7 +61,7 @@ class _NotBegun(Exception):
 _NO_ITEMS = (Empty, _NotBegun, MemoryError)
 
 
-class Request(request.Request):
+class UnacknowledgedRequest(request.Request):
     """A task's `Request` without acknowledgement: the broker keeps nothing of the message."""
 
     def acknowledge(self) -> None:

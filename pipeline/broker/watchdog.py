@@ -45,7 +45,7 @@ EXIT_CODE = os.EX_SOFTWARE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class TaskLimits:
     """Time limits: for a task without progress, and for other calls before a process exits.
 
     The grace period is longer than a call, counted from its opening, and than a token request: if either is cut off on
@@ -86,7 +86,7 @@ class Watchdog:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: TaskLimits,
         *,
         spend: Callable[[Sequence[Task]], None],
         hand_back: Callable[[Sequence[Task]], None],

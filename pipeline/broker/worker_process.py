@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from identity.errors import Misconfigured
 from pipeline import metrics
 from pipeline.broker.coalescing import Coalescing
-from pipeline.broker.watchdog import Limits, Task, Watchdog, terminate_self
+from pipeline.broker.watchdog import Task, TaskLimits, Watchdog, terminate_self
 
 if TYPE_CHECKING:
     from pipeline.broker.celery import App, OpenedRuntime
@@ -23,7 +23,7 @@ _BUSY = metrics.THREADS.labels("busy")
 class Process:
     """Everything one worker process holds between `worker_init` and `worker_shutdown`."""
 
-    def __init__(self, app: App, limits: Limits) -> None:
+    def __init__(self, app: App, limits: TaskLimits) -> None:
         self._app = app
         self._runtime: OpenedRuntime | None = None
         self._watchdog = Watchdog(

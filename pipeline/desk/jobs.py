@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 from identity import audit
 from identity.audit import Act, AsWhom, Work
 from identity.errors import BadInput, NotInState
+from pipeline.authoring.registry import Registry
 from pipeline.ledger import bells, operator_queries
 from pipeline.ledger.forgotten import no_job
 from pipeline.ledger.job_moves import move_job
@@ -21,7 +22,6 @@ from pipeline.model import Bell
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import ENDED, JobState
 from pipeline.tables import jobs
-from pipeline.workflow import Registry
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from sqlalchemy import Connection
 from identity.errors import BadInput
 from identity.model import AccountKey, Scope, ScopeKind
 from identity.tables import principals, provider_connections, tenants
+from pipeline.authoring.registry import Registry
 from pipeline.ledger import operator_queries
-from pipeline.workflow import Registry
 
 
 def named_scope(

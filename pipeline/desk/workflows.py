@@ -11,8 +11,10 @@ from sqlalchemy import Connection, select
 from identity.audit import Act, AsWhom, Work, record_act
 from identity.errors import BadInput
 from identity.sql.rows import insert_or
+from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.matching import by_hand
 from pipeline.desk.changes import record_change
+from pipeline.events import Tick
 from pipeline.ledger import operator_queries
 from pipeline.ledger.bells import ring_due
 from pipeline.ledger.new_jobs import NewJob, insert_job
@@ -21,7 +23,6 @@ from pipeline.ledger.tenant_setup import setup_of
 from pipeline.model import Bell
 from pipeline.schedules.changes import ensure_schedule
 from pipeline.tables import workflow_settings
-from pipeline.workflow import Tick, Workflow
 
 
 def enable(

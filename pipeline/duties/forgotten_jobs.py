@@ -13,13 +13,13 @@ from sqlalchemy import BigInteger, Connection, Select, delete, exists, func, lit
 from identity.retention import Bookmark, Looked, look
 from identity.sql.columns import Instant, is_one
 from pipeline.approvals.tables import approval_votes, approvals
+from pipeline.authoring.declared_workflow import PLATFORM_AGENT
 from pipeline.ledger.forgotten import DELIVERIES, JOBS, remember_forgotten
 from pipeline.model import DeliveryOutcome
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import revocations, signal_chunks
 from pipeline.states import ApprovalState
 from pipeline.tables import deliveries, idempotency_keys, jobs, steps
-from pipeline.workflow import PLATFORM_AGENT
 
 
 def look_at_whole_jobs(connection: Connection, *, before: datetime, after: Bookmark | None, limit: int) -> Looked:

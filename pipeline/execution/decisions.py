@@ -14,11 +14,11 @@ from identity.policy.decision import Decision, Denied, decide
 from identity.policy.rules import Policy
 from identity.principals import service_principal
 from pipeline.action import Action
+from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.uses import Who
 from pipeline.execution.services import Services
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.policy.question import prohibition, question_of
-from pipeline.workflow import Workflow
 
 
 class Ground(NamedTuple):

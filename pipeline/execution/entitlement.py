@@ -48,7 +48,7 @@ def mint_ahead(services: Services, step: StepAtHand, lease: LeaseRequest) -> Non
     Raises Misconfigured or Unavailable.
     """
     repository = step.action.confined_to()
-    if repository is None or services.confiner is None or step.audience is not None:
+    if repository is None or step.audience is not None:
         return
     services.confiner.mint_ahead(lease, repository=repository, reads=_reads(step))
 
@@ -76,7 +76,7 @@ def header(
 def _confined(services: Services, step: StepAtHand, lease: Leased, send_before: float) -> Secret | NotSent | None:
     """Return the token for the action's one repository, if it names one and the account supports that."""
     repository = step.action.confined_to()
-    if repository is None or services.confiner is None:
+    if repository is None:
         return None
     confinement = Confinement(
         account=lease.account,

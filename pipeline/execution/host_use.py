@@ -15,7 +15,7 @@ from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import StepAtHand
 from pipeline.throttle.breaker import Errand
 from pipeline.throttle.breaker_state import Passed
-from pipeline.throttle.in_flight import Call, Full
+from pipeline.throttle.in_flight import Full, Slot
 
 _ASKED_AGAIN = timedelta(seconds=1)  # the soonest retry after a host had its share of a process's threads
 # statuses that may also be about one request, which fails or takes too long although the host is well
@@ -40,7 +40,7 @@ class HostUse:
         self._step = step
         self._errand = Errand.of(step.through, tenant=step.job.tenant, job=step.job.id)
         self._passed: Passed | None = None  # from the breaker; None: nothing to report to it
-        self._call: Call | None = None
+        self._call: Slot | None = None
         self.away: timedelta | None = None  # how long to leave the host alone; known once the breaker was told
 
     @property

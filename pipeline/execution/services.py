@@ -71,10 +71,12 @@ class Services:
     issuer: Issuer
     ids: Ids
     settings: StepSettings
-    budgets: Budgets = field(default_factory=lambda: Budgets(None))
-    breakers: Breakers = field(default_factory=lambda: Breakers(None))
-    in_flight: InFlight = field(default_factory=lambda: InFlight(StepSettings.silent_calls))
-    confiner: Confiner | None = None  # None: every step of an account uses the account's own token
+    # No defaults for these: without them a step would use an account's whole token, or the limits would hold only
+    # within one process.
+    confiner: Confiner
+    budgets: Budgets
+    breakers: Breakers
+    in_flight: InFlight
     policies: Policies = field(default_factory=Policies)
     persistent: PersistentWrite = field(default_factory=PersistentWrite)  # for outcomes that only this process knows
     stopping: Callable[[], bool] = _never  # True once this process was told to stop: its runs begin no further step

@@ -17,7 +17,8 @@ from identity.capability import issued
 from identity.model import AccessPattern, Effect, PrincipalKind
 from identity.policy.decision import Denied
 from pipeline.action import Recovery, Result, hash_of
-from pipeline.authoring.uses import on_revoke_of
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.uses import SKIP, STOP, on_revoke_of
 from pipeline.execution.approval_wait import approved
 from pipeline.execution.attempt import attempt, probe
 from pipeline.execution.attempt_intent import intent_of, record_refusal
@@ -41,7 +42,6 @@ from pipeline.ledger.intents import Adopted
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.run import StepSpec
 from pipeline.states import AttemptState, CountsAs, Purpose, StepState
-from pipeline.workflow import SKIP, STOP, Workflow
 
 R = TypeVar("R", bound=Result)
 

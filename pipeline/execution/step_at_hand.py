@@ -16,6 +16,7 @@ from identity.ids import following
 from identity.model import Effect, ProviderConnection
 from identity.policy.decision import Decision, Denied
 from pipeline.action import Action, Call
+from pipeline.authoring.uses import SERVICE, USER, Who
 from pipeline.bugs import log_bug
 from pipeline.execution.interruption import AskOperator
 from pipeline.ledger.calls import word_wanted
@@ -25,7 +26,6 @@ from pipeline.marker import marker_of
 from pipeline.run import StepSpec
 from pipeline.states import Purpose
 from pipeline.upstream import Written, write
-from pipeline.workflow import SERVICE, USER, Who
 
 log = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from identity.backoff import doubled, scattered
 from identity.errors import AccountRefused, BadInput, Misconfigured, Unavailable
 from identity.sql.store import CommitUnknown
 from pipeline import metrics
+from pipeline.authoring.registry import Registry
 from pipeline.execution.interruption import AskOperator, Interruption, RunAgain, RunEnded, UpstreamAway
 from pipeline.execution.services import Services
 from pipeline.execution.step import StepRunner
@@ -31,7 +32,6 @@ from pipeline.revocation.compensation import compensated_revocation
 from pipeline.run import ActionFailed, Diverged, Run, StepRefused, StepSkipped
 from pipeline.states import ENDED, JobState, Wait
 from pipeline.throttle.limits import LONGEST_WAIT
-from pipeline.workflow import Registry
 
 log = logging.getLogger(__name__)
 M = TypeVar("M", bound=BaseModel)

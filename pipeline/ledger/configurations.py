@@ -9,9 +9,10 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, select
 
 from identity.tables import tenants
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.registry import Registry
 from pipeline.fields import misfitting
 from pipeline.tables import workflow_settings
-from pipeline.workflow import Registry, Workflow
 
 
 def refusal(workflow: Workflow, config: Mapping[str, Any]) -> str:

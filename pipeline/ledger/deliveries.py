@@ -15,6 +15,8 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 from identity.connections.installations import note_organization
 from identity.sql.prepared import Prepared
 from identity.sql.rows import insert_for
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.matching import Match
 from pipeline.ledger import signal_chunks, signals, signed_answers
 from pipeline.ledger.bells import ring_due
 from pipeline.ledger.delivery_tenant import DeliveryTenant, record_trespass, whose_delivery
@@ -24,7 +26,6 @@ from pipeline.ledger.tenant_setup import TenantSetup, setup_for
 from pipeline.model import Acceptance, Bell, DeliveryOutcome, LeftOut, SignedDelivery
 from pipeline.revocation.signal import Asks, Signal
 from pipeline.tables import deliveries, delivery_bodies, jobs
-from pipeline.workflow import Match, Workflow
 
 BODY_WINDOW = timedelta(days=3)  # as long as GitHub redelivers
 

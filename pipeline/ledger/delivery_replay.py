@@ -19,6 +19,8 @@ from sqlalchemy import Connection, Row, select, update
 
 from identity import audit
 from identity.audit import Act, AsWhom
+from pipeline.authoring.matching import Considered, Match
+from pipeline.events import ExternalUser
 from pipeline.ledger import pins
 from pipeline.ledger.configurations import refusal
 from pipeline.ledger.deliveries import Start, first_bells, start_jobs
@@ -30,7 +32,6 @@ from pipeline.ledger.tenant_setup import setup_for
 from pipeline.model import Bell, DeliveryOutcome
 from pipeline.states import CUT_SHORT, JobState
 from pipeline.tables import deliveries, jobs
-from pipeline.workflow import Considered, ExternalUser, Match
 
 _OF_JOB = (
     jobs.c.workflow,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from identity.tables import tenants
+from pipeline.authoring.registry import Registry
 from pipeline.tables import jobs, workflow_settings
-from pipeline.workflow import Registry
 
 _IS_ON = workflow_settings.c.enabled & workflow_settings.c.tenant_id.in_(
     select(tenants.c.id).where(tenants.c.deleted_at.is_(None))

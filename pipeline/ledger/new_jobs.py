@@ -15,12 +15,13 @@ from identity.sql.columns import Instant, database_now
 from identity.sql.prepared import Prepared
 from identity.sql.sequence import NUMBERS, next_number
 from identity.tables import agents
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.events import ExternalUser
 from pipeline.ledger import bells, pins, scope_sets
 from pipeline.ledger.tenant_setup import TenantSetup, setup_of
 from pipeline.model import Bell
 from pipeline.states import JobState
 from pipeline.tables import jobs, pinned_configuration
-from pipeline.workflow import ExternalUser, Workflow
 
 # Every acceptance runs these statements; building them takes longer than running them.
 _STORED = Prepared(

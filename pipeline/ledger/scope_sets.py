@@ -17,10 +17,11 @@ from sqlalchemy import BindParameter, Connection, Select, bindparam, exists, sel
 from identity.model import AccountKey, Scope, ScopeKind, scopes_of_agent
 from identity.sql.columns import is_among
 from identity.sql.rows import insert_unless_there
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.uses import OnRevoke, Who
 from pipeline.ledger.tenant_setup import TenantSetup
 from pipeline.states import JobState
 from pipeline.tables import job_scopes, jobs
-from pipeline.workflow import OnRevoke, Who, Workflow
 
 #: The state a revocation moves each job to; a job already stopping belongs to another revocation.
 REACHED: Mapping[JobState, JobState] = {

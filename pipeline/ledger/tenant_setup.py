@@ -12,8 +12,10 @@ from sqlalchemy import Connection, select
 from identity.connections.registry import fitting_id
 from identity.principals import FIRST_SERVICE, LAST_SERVICE, alias_of, only_service
 from identity.sql.prepared import Prepared
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.matching import Match
+from pipeline.events import ExternalUser
 from pipeline.ledger.pins import enabled_of
-from pipeline.workflow import ExternalUser, Match, Workflow
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from identity.connections.registry import connection_for
 from identity.errors import BadInput, Misconfigured
 from identity.model import AccountKey, AccountState, Principal, PrincipalKind, ProviderConnection
 from pipeline.action import Action
+from pipeline.authoring.registry import Registry
 from pipeline.authoring.uses import SERVICE, USER, Who
 from pipeline.ledger import bells, tenant_views
 from pipeline.ledger.new_jobs import NewJob, insert_job
@@ -27,7 +28,6 @@ from pipeline.ledger.requests import Asked, Made, keep_in, once
 from pipeline.model import Bell
 from pipeline.tables import jobs
 from pipeline.tool_workflows import ToolCall, tool_workflow_name
-from pipeline.workflow import Registry
 
 
 def accept_tool(

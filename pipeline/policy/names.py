@@ -9,13 +9,14 @@ from typing import Any
 from sqlalchemy import Connection, or_, select
 
 from identity.model import PrincipalKind
-from identity.policy.rules import Names, Policy, Trigger, When
+from identity.policy.rules import Names, Policy, TriggerKind, When
 from identity.tables import agents, principals
 from pipeline.action import Action
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.registry import Registry
 from pipeline.authoring.uses import SERVICE, USER
 from pipeline.policy.question import KINDS, question_of_declaration
 from pipeline.policy.trial import takers_of
-from pipeline.workflow import Registry, Workflow
 
 
 def unknown_names(connection: Connection, workflows: Registry, tenant: str, policy: Policy) -> list[str]:
@@ -105,7 +106,7 @@ def _left_to_nobody(
 
 
 def _is_about(when: When, workflow: Workflow, action: type[Action[Any]]) -> bool:
-    return any(when.fits(question_of_declaration(workflow, action, PrincipalKind.USER, one)) for one in Trigger)
+    return any(when.fits(question_of_declaration(workflow, action, PrincipalKind.USER, one)) for one in TriggerKind)
 
 
 def _meant(what: str, pattern: str, tenant: str, names: Iterable[str]) -> str:

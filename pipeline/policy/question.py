@@ -7,11 +7,10 @@ from typing import Any
 
 from identity.capability.model import Audience
 from identity.model import PrincipalKind
-from identity.policy.rules import Question, Trigger
+from identity.policy.rules import Question, TriggerKind
 from pipeline.action import Action
-from pipeline.authoring.declared_workflow import TOOL
+from pipeline.authoring.declared_workflow import TOOL, Workflow
 from pipeline.authoring.uses import SERVICE, USER, Who
-from pipeline.workflow import Workflow
 
 KINDS: Mapping[Who, PrincipalKind] = {USER: PrincipalKind.USER, SERVICE: PrincipalKind.SERVICE}
 
@@ -29,7 +28,7 @@ def question_of(
         attribution=facts.attribution,
         workflow=workflow.name,
         agent=agent,
-        trigger=Trigger.PERSON if triggered else Trigger.BACKGROUND,
+        trigger=TriggerKind.PERSON if triggered else TriggerKind.BACKGROUND,
         declared=frozenset(kind for who, kind in KINDS.items() if declared & who),
         named=None if named is None else KINDS[named],
         has_user=has_user,
@@ -40,7 +39,7 @@ def question_of(
 
 
 def question_of_declaration(
-    workflow: Workflow, action: type[Action[Any]], kind: PrincipalKind, trigger: Trigger
+    workflow: Workflow, action: type[Action[Any]], kind: PrincipalKind, trigger: TriggerKind
 ) -> Question:
     """Return the question about a declared action without a step: as *kind*, with a known user and no amount."""
     facts = action.facts

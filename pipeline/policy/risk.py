@@ -16,11 +16,11 @@ from typing import Any
 from identity.model import AccessPattern, PrincipalKind
 from identity.money import Money
 from identity.policy.decision import Decision, decide
-from identity.policy.rules import Policy, Question, Trigger
+from identity.policy.rules import Policy, Question, TriggerKind
 from identity.providers import PROFILES, profile_of
 from pipeline.action import Action
+from pipeline.authoring.declared_workflow import Workflow
 from pipeline.policy.question import KINDS, question_of_declaration
-from pipeline.workflow import Workflow
 
 
 class Property(StrEnum):
@@ -54,7 +54,7 @@ GRADES: Mapping[Property, Mapping[AccessPattern, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class RiskRow:
     """One property of one workflow: its overall grade, and the grade and evidence of each of the four patterns."""
 
     workflow: str
@@ -72,7 +72,7 @@ class _Step:
     bounds: frozenset[str]  # the limits and approvals that hold for it, in words
 
 
-def risk_table(workflow: Workflow, policy: Policy) -> list[Line]:
+def risk_table(workflow: Workflow, policy: Policy) -> list[RiskRow]:
     """Return the six lines of a workflow under a tenant's policy; none if nothing of it may run."""
     steps = [step for action in workflow.uses for step in _steps(workflow, action, policy)]
     used = {pattern: [one for one in steps if one.pattern is pattern] for pattern in (DELEGATED, SERVICE, CAPABILITY)}
@@ -89,7 +89,7 @@ def risk_table(workflow: Workflow, policy: Policy) -> list[Line]:
             each: f"{GRADES[one][each]}: {evidence[each]}" if each in evidence else None for each in AccessPattern
         }
         lines.append(
-            Line(workflow=workflow.name, pattern=whole, property=one, grade=GRADES[one][whole], patterns=patterns)
+            RiskRow(workflow=workflow.name, pattern=whole, property=one, grade=GRADES[one][whole], patterns=patterns)
         )
     return lines
 
@@ -98,7 +98,7 @@ def _steps(workflow: Workflow, action: type[Action[Any]], policy: Policy) -> lis
     """Return the possible steps of an action by pattern, for any trigger; amounts are assumed within the limits."""
     found: dict[tuple[PrincipalKind, AccessPattern], _Step] = {}
     for who, kind in KINDS.items():
-        for trigger in Trigger:
+        for trigger in TriggerKind:
             if not workflow.uses[action] & who:
                 continue
             question = question_of_declaration(workflow, action, kind, trigger)

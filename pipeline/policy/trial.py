@@ -20,14 +20,15 @@ from identity.errors import BadInput, Misconfigured
 from identity.model import AccessPattern
 from identity.money import MOST, Money
 from identity.policy.decision import Decision, Denied, decide
-from identity.policy.rules import Policy, Question, Trigger
+from identity.policy.rules import Policy, Question, TriggerKind
 from identity.sql.columns import is_one
 from pipeline.action import Action
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.registry import Registry
 from pipeline.authoring.uses import SERVICE, USER, Who
 from pipeline.policy.question import KINDS, prohibition, question_of, question_of_declaration
 from pipeline.states import JobState
 from pipeline.tables import jobs, steps
-from pipeline.workflow import Registry, Workflow
 
 NAMED: dict[str, Who | None] = {"policy": None, "user": USER, "service": SERVICE}
 
@@ -55,7 +56,7 @@ class Change:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class PolicyTrial:
     """The result of a comparison. *unreadable*: stored steps that today's code does not know."""
 
     asked: int
@@ -85,8 +86,8 @@ def declared_cases(workflows: Iterable[Workflow]) -> Iterator[Case]:
                         )
 
 
-def _triggers(workflow: Workflow) -> tuple[Trigger, ...]:
-    return (Trigger.BACKGROUND,) if workflow.triggered_by is None else tuple(Trigger)
+def _triggers(workflow: Workflow) -> tuple[TriggerKind, ...]:
+    return (TriggerKind.BACKGROUND,) if workflow.triggered_by is None else tuple(TriggerKind)
 
 
 def tool_cases(connection: Connection, workflows: Registry, tenant: str, *, now: datetime) -> Iterator[Case]:
@@ -101,7 +102,7 @@ def tool_cases(connection: Connection, workflows: Registry, tenant: str, *, now:
                     workflow = replace(workflows.for_tool(action, who), agent=agent)
                     yield Case(
                         where=f"{agent} as {KINDS[who]}",
-                        question=question_of_declaration(workflow, action, KINDS[who], Trigger.BACKGROUND),
+                        question=question_of_declaration(workflow, action, KINDS[who], TriggerKind.BACKGROUND),
                         any_amount=action.money is not Action.money,
                     )
 
@@ -171,7 +172,7 @@ def _case_of(
     return Case(where=f"job {job['id']} step {step['position']}", question=question, no_capability=why_not)
 
 
-def compare(cases: Iterable[Case | None], before: Policy, after: Policy) -> Trial:
+def compare(cases: Iterable[Case | None], before: Policy, after: Policy) -> PolicyTrial:
     """Compare both policies on every case; count differences by workflow and action."""
     found: dict[tuple[str, str, str, str], Change] = {}
     asked = unreadable = 0
@@ -189,7 +190,7 @@ def compare(cases: Iterable[Case | None], before: Policy, after: Policy) -> Tria
             workflow, action, *_ = key
             known = Change(workflow=workflow, action=action, before=old, after=new, steps=0, example=case.where)
         found[key] = replace(known, steps=known.steps + 1)
-    return Trial(asked=asked, unreadable=unreadable, changes=tuple(found[key] for key in sorted(found)))
+    return PolicyTrial(asked=asked, unreadable=unreadable, changes=tuple(found[key] for key in sorted(found)))
 
 
 def _said_of(case: Case, policy: Policy) -> str:

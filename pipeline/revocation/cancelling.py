@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, update
 
 from identity.sql.columns import database_now
+from pipeline.authoring.uses import OnRevoke
 from pipeline.ledger import scope_sets
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.job_moves import move_jobs
@@ -21,7 +22,6 @@ from pipeline.revocation import REACHING, Stage, load, scope_of
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs
-from pipeline.workflow import OnRevoke
 
 _AIM = timedelta(milliseconds=8)  # time for a chunk's statements; the rest of 20 ms is for the commit
 # A smaller chunk is mostly its five round trips and its commit. On a busy machine these take longer than the aim, and

@@ -21,12 +21,13 @@ from identity.refresh.tables import refresh_intents
 from identity.tables import accounts
 from identity.withdrawals.end_request import reaches_all
 from identity.withdrawals.token_revocation import can_be_asked
+from pipeline.authoring.registry import Registry
+from pipeline.authoring.uses import OnRevoke
 from pipeline.ledger.scope_sets import REACHED
 from pipeline.revocation import under
 from pipeline.revocation.compensation import foreseen
 from pipeline.states import StepState
 from pipeline.tables import job_scopes, jobs, steps
-from pipeline.workflow import OnRevoke, Registry
 
 
 @dataclass(frozen=True, kw_only=True)

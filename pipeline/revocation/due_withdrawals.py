@@ -30,7 +30,7 @@ UNSAID = _PENDING & withdrawals.c.revocation_id.is_(None) & (withdrawals.c.origi
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class ProviderQueue:
     """A queue at a provider: one provider connection, kind of credential and way of asking."""
 
     connection: str
@@ -43,11 +43,11 @@ class Due:
     """A due withdrawal, and the line it waits in."""
 
     id: str
-    line: Line
+    line: ProviderQueue
 
 
 def due_of(
-    connection: Connection, revocation: str | None, *, now: datetime, besides: Collection[Line], limit: int
+    connection: Connection, revocation: str | None, *, now: datetime, besides: Collection[ProviderQueue], limit: int
 ) -> list[Due]:
     """Return the due withdrawals of a revocation, or of refused connects if None, longest due first.
 
@@ -72,7 +72,10 @@ def due_of(
         of_it = (accounts.c.connection_id == line.connection) & (columns.credential == line.credential)
         found = found.where(~(of_it & (renewal == int(line.renewal))))
     return [
-        Due(id=row.id, line=Line(connection=row.connection_id, credential=row.credential, renewal=bool(row.renewal)))
+        Due(
+            id=row.id,
+            line=ProviderQueue(connection=row.connection_id, credential=row.credential, renewal=bool(row.renewal)),
+        )
         for row in connection.execute(found)
     ]
 

@@ -15,6 +15,8 @@ from identity.errors import Misconfigured
 from identity.model import AccountKey, AccountState, PrincipalKind, Scope
 from identity.scopes import is_revoked
 from identity.tables import accounts, grants, principals
+from pipeline.authoring.registry import Registry
+from pipeline.authoring.uses import SERVICE, OnRevoke, Who
 from pipeline.ledger.scope_sets import REACHED
 from pipeline.revocation import under
 from pipeline.revocation.consequences import (
@@ -26,7 +28,6 @@ from pipeline.revocation.consequences import (
 )
 from pipeline.states import AttemptState, JobState
 from pipeline.tables import attempts, job_scopes, jobs, workflow_settings
-from pipeline.workflow import SERVICE, OnRevoke, Registry, Who
 
 _WITH_GRANT = accounts.outerjoin(grants, grants.c.account_id == accounts.c.id)
 

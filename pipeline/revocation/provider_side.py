@@ -18,11 +18,11 @@ from identity.hold import find_hold
 from identity.sql.store import Store
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
-from identity.withdrawals.withdrawer import Turn
+from identity.withdrawals.withdrawer import WithdrawalTurn
 from pipeline.revocation.collecting import Collector
 from pipeline.revocation.due_withdrawals import (
     Due,
-    Line,
+    ProviderQueue,
     due_of,
     is_pending,
     late,
@@ -42,7 +42,7 @@ class ProviderAsker:
     def __init__(
         self,
         store: Store,
-        ask: Callable[[str, Sequence[str]], Turn],
+        ask: Callable[[str, Sequence[str]], WithdrawalTurn],
         *,
         clock: Callable[[], datetime],
         within: timedelta = timedelta(seconds=5),
@@ -84,7 +84,7 @@ class ProviderAsker:
         """
         end = self._monotonic() + self._within
         asked: set[str] = set()
-        full: set[Line] = set()
+        full: set[ProviderQueue] = set()
         failures = Failures()
         with failures.told("credentials that could not be taken or asked about"):
             while True:

@@ -17,6 +17,8 @@ from identity.keys.signing import Signer
 from identity.sql.columns import database_now
 from identity.sql.store import Store
 from pipeline import metrics
+from pipeline.authoring.registry import Registry
+from pipeline.authoring.uses import OnRevoke
 from pipeline.ledger import scope_sets
 from pipeline.ledger.clock import ledger_now
 from pipeline.revocation import (
@@ -33,7 +35,6 @@ from pipeline.revocation import (
 )
 from pipeline.revocation.tables import NARROWING, revocations
 from pipeline.states import JobState
-from pipeline.workflow import OnRevoke, Registry
 
 
 class _ToldToStop(Exception):

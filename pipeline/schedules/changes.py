@@ -13,9 +13,10 @@ from identity.errors import BadInput
 from identity.principals import checked_id
 from identity.sql.rows import insert_new
 from pipeline.authoring.declarations import LONGEST_NAME
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.events import Tick
 from pipeline.schedules.timetable import MOST, CatchUp, Timetable, check_jitter, offset
 from pipeline.tables import schedules, workflow_settings
-from pipeline.workflow import Tick, Workflow
 
 CODE, TENANT = "code", "tenant"
 LIVE = schedules.c.removed_at.is_(None) & schedules.c.paused.is_(False)

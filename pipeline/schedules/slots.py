@@ -20,7 +20,10 @@ from identity.sql.rows import insert_new
 from identity.sql.store import CommitUnknown, Store
 from identity.tables import tenants
 from pipeline import metrics
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.registry import Registry
 from pipeline.batches import in_batches
+from pipeline.events import Tick
 from pipeline.ledger import bells, pins
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.model import Bell
@@ -28,7 +31,6 @@ from pipeline.schedules.changes import LIVE, end_for_tenant, ensure_schedule, re
 from pipeline.schedules.overshoot import overshot
 from pipeline.schedules.timetable import ON_TIME, CatchUp, Owed, Timetable, offset, owed
 from pipeline.tables import schedules, slots, workflow_settings
-from pipeline.workflow import Registry, Tick, Workflow
 
 log = logging.getLogger(__name__)
 

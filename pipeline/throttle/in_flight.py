@@ -11,7 +11,7 @@ _SILENT = 2.0  # seconds after sending; a host's silence says nothing about a ca
 
 
 @dataclass(eq=False, kw_only=True)
-class Call:
+class Slot:
     """A call in flight, to a host for a tenant."""
 
     host: str
@@ -28,8 +28,8 @@ class Full:
 
 @dataclass(kw_only=True)
 class _Calls:
-    flying: set[Call] = field(default_factory=set)
-    unanswered: set[Call] = field(default_factory=set)  # those begun since the last answer
+    flying: set[Slot] = field(default_factory=set)
+    unanswered: set[Slot] = field(default_factory=set)  # those begun since the last answer
     lost: int = 0  # calls sent since then that ended without an answer
 
     def silent(self, now: float) -> int:
@@ -51,9 +51,9 @@ class InFlight:
         self._calls: dict[tuple[str, str | None], _Calls] = {}
         self._lock = threading.Lock()
 
-    def enter(self, host: str, tenant: str) -> Call | Full:
+    def enter(self, host: str, tenant: str) -> Slot | Full:
         """Register one more call, if there is a place for it."""
-        call, now = Call(host=host, tenant=tenant), self._monotonic()
+        call, now = Slot(host=host, tenant=tenant), self._monotonic()
         with self._lock:
             of_all, of_one = (self._calls.get(key) or _Calls() for key in _keys(call))
             if min(len(of_one.flying), of_one.silent(now)) >= self._of_one:
@@ -66,11 +66,11 @@ class InFlight:
                 calls.unanswered.add(call)
         return call
 
-    def sent(self, call: Call) -> None:
+    def sent(self, call: Slot) -> None:
         """Note that the call goes on the wire now: from here on it waits for its host."""
         call.sent_at = self._monotonic()
 
-    def leave(self, call: Call, *, sent: bool = True, answered: bool = False) -> None:
+    def leave(self, call: Slot, *, sent: bool = True, answered: bool = False) -> None:
         """Note the end of a call.
 
         *answered*: by a whole answer, whatever it said. A call that was not *sent* says nothing about the host.
@@ -89,6 +89,6 @@ class InFlight:
                     del self._calls[key]
 
 
-def _keys(call: Call) -> tuple[tuple[str, str | None], tuple[str, str | None]]:
+def _keys(call: Slot) -> tuple[tuple[str, str | None], tuple[str, str | None]]:
     """The keys a call counts under: all calls to its host, and those of its tenant."""
     return (call.host, None), (call.host, call.tenant)

@@ -11,12 +11,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from identity.model import Effect
 from pipeline.action import (
     Action,
     Call,
+    Effect,
+    EndpointClass,
     Facts,
     Judgement,
+    Limits,
     R,
     Recovery,
     Request,
@@ -25,10 +27,9 @@ from pipeline.action import (
     UnreadableAnswer,
     judge_status,
 )
-from pipeline.throttle.limits import EndpointClass, Limits
+from pipeline.reading import parse
 from pipeline.workflow import ExternalUser
 from tasks.actions import github_answers as answers
-from tasks.actions.answers import parse
 from tasks.actions.github_marker import PAGE, marked, since, stamp
 
 # Everything except search, GraphQL and a few others; limited per user, and per installation.
@@ -141,7 +142,6 @@ class GetPull(GitHubAction[PullRequest]):
     """Read one pull request."""
 
     facts = _facts(Effect.READ, "pull_requests:read", recovery=Recovery.IDEMPOTENT)
-    result = PullRequest
 
     repo: Repo
     number: Number
@@ -171,7 +171,6 @@ class ListPulls(GitHubAction[Pulls]):
     """List a repository's pull requests, one page at a time; oldest first, unless `newest_first`."""
 
     facts = _facts(Effect.READ, "pull_requests:read", recovery=Recovery.IDEMPOTENT)
-    result = Pulls
 
     repo: Repo
     state: Literal["open", "closed", "all"] = Field(default="open", description="which of them; closed has the merged")
@@ -210,7 +209,6 @@ class Comment(GitHubAction[Made]):
     """Comment on an issue or pull request. A comment speaks for a person, so it must be attributable to one."""
 
     facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.PROBE, attribution=True, additive=True)
-    result = Made
 
     repo: Repo
     number: Number
@@ -249,7 +247,6 @@ class CreateIssue(GitHubAction[IssueMade]):
     """File an issue."""
 
     facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.PROBE, additive=True)
-    result = IssueMade
 
     repo: Repo
     title: Title
@@ -295,7 +292,6 @@ class AddLabels(GitHubAction[LabelNames]):
     """Add labels to an issue or pull request; labels already present stay."""
 
     facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.IDEMPOTENT, additive=True)
-    result = LabelNames
 
     repo: Repo
     number: Number

@@ -8,12 +8,9 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ValidationError
 
-from identity.oauth.lifetime import count
-from identity.quoting import is_name, quoted, sentence
-from pipeline.action import Judgement, Response, UnreadableAnswer, Verdict, retry_after
-from pipeline.throttle.limits import Left, Limits
+from pipeline.action import Judgement, Left, Limits, Response, UnreadableAnswer, Verdict, retry_after
+from pipeline.reading import count, is_name, quoted, sentence, wait_until
 from pipeline.workflow import ExternalUser
-from tasks.actions.answers import wait_until
 
 # docs.github.com/rest, "Rate limits for the REST API": without a header that says how long, at least a minute.
 SECONDARY_LIMIT = timedelta(minutes=1)

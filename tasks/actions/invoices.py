@@ -11,14 +11,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from identity.model import Effect
-from identity.money import Money
-from identity.quoting import error_name
 from pipeline.action import (
     Action,
     Call,
+    Effect,
     Facts,
     Judgement,
+    Money,
     R,
     Recovery,
     Request,
@@ -28,7 +27,7 @@ from pipeline.action import (
     Verdict,
     judge_status,
 )
-from tasks.actions.answers import parse
+from pipeline.reading import error_name, parse
 
 InvoiceId = Annotated[str, Field(pattern=r"^inv_[A-Za-z0-9]{1,40}$", description="the invoice's id, as inv_7")]
 Amount = Annotated[
@@ -104,7 +103,6 @@ class GetInvoice(InvoicesAction[Invoice]):
     """Read an invoice: its vendor, its amount, and whether it is paid."""
 
     facts = _facts(Effect.READ, "invoices:read")
-    result = Invoice
 
     def request(self, call: Call) -> Request:
         return Request(method="GET", path=f"/v1/invoices/{self.id}")
@@ -137,7 +135,6 @@ class PayInvoice(_MoveMoney):
 
     facts = _facts(Effect.HIGH_RISK, "invoices:pay")
     verb = "pay"
-    result = Movement
 
 
 class RefundInvoice(_MoveMoney):
@@ -145,4 +142,3 @@ class RefundInvoice(_MoveMoney):
 
     facts = _facts(Effect.HIGH_RISK, "invoices:refund")
     verb = "refund"
-    result = Movement

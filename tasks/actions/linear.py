@@ -12,11 +12,22 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from identity.model import Effect
-from pipeline.action import Action, Call, Facts, Judgement, R, Recovery, Request, Response, Result
-from pipeline.throttle.limits import EndpointClass, Limits
+from pipeline.action import (
+    Action,
+    Call,
+    Effect,
+    EndpointClass,
+    Facts,
+    Judgement,
+    Limits,
+    R,
+    Recovery,
+    Request,
+    Response,
+    Result,
+)
+from pipeline.reading import parse
 from tasks.actions import linear_queries as queries
-from tasks.actions.answers import parse
 from tasks.actions.github import PullRequest
 from tasks.actions.linear_answers import judge_answer, limits
 from tasks.actions.linear_ids import chosen_id, sought_ids
@@ -94,7 +105,6 @@ class CreateIssue(LinearAction[Issue]):
     """File an issue, as a person or as the workspace."""
 
     facts = _facts(Effect.WRITE, "issues:create", recovery=Recovery.CLIENT_ID, additive=True)
-    result = Issue
 
     team_id: TeamId
     title: Title
@@ -149,7 +159,6 @@ class FindIssuesOfPull(LinearAction[TrackedIssues]):
     """
 
     facts = _facts(Effect.READ, "read", recovery=Recovery.IDEMPOTENT)
-    result = TrackedIssues
 
     pull: Annotated[
         str, Field(pattern=r"^[^\s#]+/[^\s#]+#\d+$", max_length=250, description="owner/name#number, as acme/shop#42")
@@ -168,7 +177,6 @@ class MoveIssue(LinearAction[Issue]):
     """Move an issue to another column of its team's board. Repeating it changes nothing."""
 
     facts = _facts(Effect.WRITE, "write", recovery=Recovery.IDEMPOTENT)
-    result = Issue
 
     issue_id: IssueId
     state_id: Annotated[Id, Field(description="the id, a UUID, of a state of the issue's own team")]
@@ -187,7 +195,6 @@ class FindByAttachmentUrl(LinearAction[Issues]):
     """Find the issues that a URL, for example a pull request's, is attached to; the first fifty."""
 
     facts = _facts(Effect.READ, "read", recovery=Recovery.IDEMPOTENT)
-    result = Issues
 
     url: Url
 
@@ -203,7 +210,6 @@ class AttachUrl(LinearAction[Made]):
     """Attach a URL to an issue; the same URL again updates the attachment."""
 
     facts = _facts(Effect.WRITE, "write", recovery=Recovery.IDEMPOTENT)
-    result = Made
 
     issue_id: IssueId
     url: Url
@@ -226,7 +232,6 @@ class Comment(LinearAction[Made]):
     """Comment on an issue. A comment speaks for a person, so it must be attributable to one."""
 
     facts = _facts(Effect.WRITE, "comments:create", recovery=Recovery.CLIENT_ID, attribution=True, additive=True)
-    result = Made
 
     issue_id: IssueId
     body: Text

@@ -13,12 +13,8 @@ from datetime import timedelta
 
 from pydantic import BaseModel, ValidationError, field_validator
 
-from identity.model import Effect
-from identity.oauth.lifetime import count
-from identity.quoting import error_name, quoted, sentence
-from pipeline.action import Judgement, Response, Verdict, judge_status, retry_after
-from pipeline.throttle.limits import Left, Limits
-from tasks.actions.answers import wait_until
+from pipeline.action import Effect, Judgement, Left, Limits, Response, Verdict, judge_status, retry_after
+from pipeline.reading import count, error_name, quoted, sentence, wait_until
 
 # Nothing was done, and a retry would be refused again.
 REFUSALS = frozenset(

@@ -13,13 +13,16 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from identity.model import Effect
-from identity.quoting import error_name
 from pipeline.action import (
     Action,
     Call,
+    Effect,
+    EndpointClass,
     Facts,
     Judgement,
+    Left,
+    Limits,
+    Per,
     R,
     Recovery,
     Request,
@@ -29,8 +32,7 @@ from pipeline.action import (
     judge_status,
     retry_after,
 )
-from pipeline.throttle.limits import EndpointClass, Left, Limits, Per
-from tasks.actions.answers import parse
+from pipeline.reading import error_name, parse
 
 # A version is served for years, and every organization serves all of them.
 ROWS = "/services/data/v62.0/sobjects/Opportunity"
@@ -138,7 +140,6 @@ class GetOpportunity(SalesforceAction[Opportunity]):
     """Read an opportunity, including when it was last changed."""
 
     facts = _facts(Effect.READ, attribution=False)
-    result = Opportunity
 
     id: Id
 
@@ -157,7 +158,6 @@ class UpdateOpportunity(SalesforceAction[Updated]):
     """
 
     facts = _facts(Effect.WRITE, attribution=True)
-    result = Updated
 
     id: Id
     stage: Stage

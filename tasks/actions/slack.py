@@ -11,13 +11,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from identity.digests import json_digest
-from identity.model import Effect
-from identity.quoting import error_name
 from pipeline.action import (
     Action,
     Call,
+    Effect,
+    EndpointClass,
     Facts,
     Judgement,
+    Per,
     R,
     Recovery,
     Request,
@@ -29,8 +30,7 @@ from pipeline.action import (
 )
 from pipeline.approvals.shown import Shown, in_lines, quorums
 from pipeline.approvals.signed_answer import APPROVE, DENY, carried
-from pipeline.throttle.limits import EndpointClass, Per
-from tasks.actions.answers import parse
+from pipeline.reading import error_name, parse
 
 RATE_LIMITED = frozenset({"rate_limited", "ratelimited"})  # the older and the newer spelling
 TOKEN_REFUSED = frozenset({"account_inactive", "invalid_auth", "not_authed", "token_expired", "token_revoked"})
@@ -134,8 +134,6 @@ _POSTS = Facts(
 class _Posts(SlackAction[Message]):
     """Base of both actions that post. It has no facts, which would make it an action itself."""
 
-    result = Message
-
     def read(self, response: Response) -> Message:
         return parse(response, Message)
 
@@ -187,7 +185,6 @@ class EndQuestion(SlackAction[Message]):
         endpoints=EndpointClass(name="chat.update", per=Per.TENANT),
         tool=False,  # it could overwrite any message of the app, including how a question was answered
     )
-    result = Message
 
     channel: Channel
     ts: Timestamp  # of the question

@@ -11,13 +11,15 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from identity.model import Effect
-from identity.quoting import error_name
 from pipeline.action import (
     Action,
     Call,
+    Effect,
+    EndpointClass,
     Facts,
     Judgement,
+    Limits,
+    Per,
     R,
     Recovery,
     Request,
@@ -27,8 +29,7 @@ from pipeline.action import (
     judge_status,
     retry_after,
 )
-from pipeline.throttle.limits import EndpointClass, Limits, Per
-from tasks.actions.answers import parse
+from pipeline.reading import error_name, parse
 
 SubscriptionId = Annotated[
     str, Field(pattern=r"^sub_[A-Za-z0-9]{1,100}$", description="the subscription's id, as sub_1MowQV")
@@ -152,7 +153,6 @@ class ListSubscriptions(StripeAction[Subscriptions]):
         endpoint="subscriptions.list",
         recovery=Recovery.IDEMPOTENT,
     )
-    result = Subscriptions
 
     size: int = Field(default=100, ge=1, le=100, description="how many a page has")
     after: SubscriptionId | None = Field(
@@ -188,7 +188,6 @@ class AnnotateSubscription(StripeAction[Noted]):
     """Set one value in a subscription's metadata. Moves no money."""
 
     facts = _facts(Effect.WRITE, "subscriptions:write", endpoint="subscriptions.update", recovery=Recovery.KEYED)
-    result = Noted
 
     id: SubscriptionId
     key: Key

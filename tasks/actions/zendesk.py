@@ -11,11 +11,21 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from identity.model import Effect
-from identity.oauth.lifetime import count
-from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Result
-from pipeline.throttle.limits import EndpointClass, Left, Limits, Per
-from tasks.actions.answers import parse
+from pipeline.action import (
+    Action,
+    Call,
+    Effect,
+    EndpointClass,
+    Facts,
+    Left,
+    Limits,
+    Per,
+    Recovery,
+    Request,
+    Response,
+    Result,
+)
+from pipeline.reading import count, parse
 
 # developer.zendesk.com/api-reference/introduction/rate-limits: for the whole account, in the current minute.
 ACCOUNT = EndpointClass(name="account", per=Per.TENANT)
@@ -55,7 +65,6 @@ class CreateTicket(Action[Ticket]):
         endpoints=ACCOUNT,
         additive=True,
     )
-    result = Ticket
 
     subject: Subject
     body: Text

@@ -31,6 +31,8 @@ from identity.stops import set_stopped
 from pipeline import revocation
 from pipeline.accounts.connecting import Connecting
 from pipeline.accounts.invitations import Invitations
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database, WithTurn
 from pipeline.desk.audiences import register
 from pipeline.intake import Intake
@@ -39,7 +41,6 @@ from pipeline.requests import Requests
 from pipeline.security_event_intake import SecurityEventIntake
 from pipeline.states import StepState
 from pipeline.tables import steps
-from pipeline.workflow import Registry, Workflow
 from tests.ledger.connect_flow import connect_flow
 from tests.ledger.house import House, Say, say_it
 from tests.ledger.revokers import quiet_revoker

@@ -19,7 +19,7 @@ from identity.agents.api_keys import Role
 from identity.secret import Secret
 from pipeline import tools
 from pipeline.action import Result
-from pipeline.workflow import Registry
+from pipeline.authoring.registry import Registry
 from tasks import actions
 from tests.api.agents_api import AgentsApi
 from tests.docs.pages import DOCS

@@ -22,12 +22,12 @@ from identity.hold import HELD_FOR_OTHERS, release_hold, set_hold
 from identity.model import Credential, PrincipalKind, Scope, ScopeKind
 from identity.principals import ensure_principal
 from identity.tables import accounts
+from pipeline.authoring.registry import Registry
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.requests import NotLetIn
 from pipeline.requests import Keyed
 from pipeline.states import Wait
 from pipeline.tables import jobs
-from pipeline.workflow import Registry
 from tests.api.agents_api import AgentsApi
 from tests.ledger.house import Say, say_it
 from tests.ledgers import MOSTLY_SQLITE

@@ -16,10 +16,10 @@ from sqlalchemy import func, select
 from identity.agents.identifiers import UnknownIdentifier, identify
 from identity.connections.registry import add_connection, get_connection
 from identity.model import AccountKey
+from pipeline.authoring.registry import Registry
 from pipeline.ledger import jobs
 from pipeline.states import Wait
 from pipeline.tables import jobs as rows
-from pipeline.workflow import Registry
 from tests.api.agents_api import AgentsApi
 from tests.ledger.house import Say, say_it
 from tests.ledgers import MOSTLY_SQLITE

@@ -14,10 +14,10 @@ from pydantic import create_model
 from identity.agents.api_keys import Role
 from identity.model import Effect
 from pipeline.action import Facts
+from pipeline.authoring.registry import Registry
 from pipeline.ledger import jobs, waits
 from pipeline.ledger.intents import Ended, Intent
 from pipeline.states import AttemptState, StepState, Wait
-from pipeline.workflow import Registry
 from tests.api.agents_api import AgentsApi
 from tests.ledger.acts import close, done, open_
 from tests.ledger.house import Say, intent_of

@@ -18,12 +18,12 @@ from deploy import process as deployed
 from deploy.settings import Settings
 from identity.model import Scope
 from pipeline import revocation
+from pipeline.authoring.registry import Registry
 from pipeline.broker.ring import CeleryRing
 from pipeline.revocation import Stage
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import jobs
-from pipeline.workflow import Registry
 from tests.bench.admins import Admins
 from tests.bench.backlog_peers import PEERS, Tasks
 from tests.bench.figures import Sheet, percentile

@@ -16,9 +16,9 @@ from pathlib import Path
 from celery import Celery
 from sqlalchemy import func, select, update
 
+from pipeline.authoring.declared_workflow import Workflow
 from pipeline.states import JobState
 from pipeline.tables import jobs, workflow_settings
-from pipeline.workflow import Workflow
 from tests.bench.figures import Sheet
 from tests.bench.ground import Ground, Ledger, Processes, at_once, processor_time
 from tests.bench.thrice import CALLS, say_thrice

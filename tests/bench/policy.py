@@ -9,7 +9,7 @@ from identity.model import Effect, PrincipalKind
 from identity.money import Money
 from identity.policy.decision import Decision, decide
 from identity.policy.file import read_policy
-from identity.policy.rules import FACTS_ALONE, Policy, Question, Trigger
+from identity.policy.rules import FACTS_ALONE, Policy, Question, TriggerKind
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground
 
@@ -21,7 +21,7 @@ QUESTION = Question(
     attribution=True,
     workflow="pay_invoice",
     agent="accounts-payable",
-    trigger=Trigger.PERSON,
+    trigger=TriggerKind.PERSON,
     declared=frozenset(PrincipalKind),
     named=PrincipalKind.USER,
     has_user=True,

@@ -76,6 +76,7 @@ class ConnectSite:
             redirect_uri=lambda connection: f"{system.web}/connect/callback/{connection}",
             ids=partial(runtime.ids, "con"),
             token=partial(secrets.token_urlsafe, 32),
+            gate=runtime.gate,
         )
         connecting = Connecting(runtime.database, self.connect, runtime.workflows)
         settings = WebSettings(base_url=system.web)

@@ -21,7 +21,7 @@ from identity.errors import Misconfigured
 from identity.model import AccessPattern
 from pipeline.broker.celery import BrokerSettings, make_celery
 from pipeline.broker.ring import CeleryRing
-from pipeline.broker.watchdog import Limits
+from pipeline.broker.watchdog import TaskLimits
 from pipeline.exposition import serve
 from pipeline.model import Bell
 
@@ -136,7 +136,7 @@ app = make_celery(
         transport_options=json.loads(os.environ.get("RIG_OPTIONS", "{}")),
     ),
     TestRuntime,
-    limits=Limits(
+    limits=TaskLimits(
         task=timedelta(seconds=float(os.environ.get("RIG_LIMIT", "60"))),
         grace=timedelta(seconds=float(os.environ.get("RIG_GRACE", "10"))),
     ),

@@ -46,7 +46,7 @@ def test_the_pause_between_attempts_to_reconnect_is_capped_at_three_seconds() ->
 def test_what_a_broker_keeps_is_acknowledged_and_nothing_else(broker: str, keeps: bool) -> None:
     app = publisher(broker)
     assert {queue.no_ack for queue in app.conf.task_queues} == {not keeps}
-    of = "celery.worker.request:Request" if keeps else "pipeline.broker.consumer:Request"
+    of = "celery.worker.request:Request" if keeps else "pipeline.broker.consumer:UnacknowledgedRequest"
     assert {app.tasks[name].Request for name in (JOB, REVOCATION)} == {of}
 
 

@@ -12,11 +12,11 @@ import yaml
 
 from pipeline.broker.liveness import DEAF_AFTER
 from pipeline.broker.ring import CeleryRing
-from pipeline.broker.watchdog import EXIT_CODE, Limits, Task, Watchdog
+from pipeline.broker.watchdog import EXIT_CODE, Task, TaskLimits, Watchdog
 from tests.celery.rig import ROOT, Child, bells
 from tests.waiting import eventually
 
-LIMITS = Limits(task=timedelta(seconds=60), grace=timedelta(seconds=0.2))
+LIMITS = TaskLimits(task=timedelta(seconds=60), grace=timedelta(seconds=0.2))
 
 
 class Process:
@@ -26,7 +26,7 @@ class Process:
         self,
         spend: Callable[[Sequence[Task]], None] | None = None,
         *,
-        limits: Limits = LIMITS,
+        limits: TaskLimits = LIMITS,
         hears: Callable[[timedelta], bool] = lambda _: True,
         in_commit: Callable[[], Mapping[int, float]] = dict,
     ) -> None:
@@ -196,7 +196,7 @@ class Beside:
 
 
 def test_the_calls_of_other_tasks_are_waited_for_and_what_hangs_is_not() -> None:
-    process = Process(limits=Limits(task=timedelta(seconds=60), grace=timedelta(minutes=5)))
+    process = Process(limits=TaskLimits(task=timedelta(seconds=60), grace=timedelta(minutes=5)))
     other = Beside(process, "j2")
     with process.watchdog.watch("j1"):
         process.now += 30
@@ -224,7 +224,7 @@ def test_a_call_that_outlives_the_grace_is_not_waited_for() -> None:
 
 
 def test_what_ends_within_the_grace_is_not_handed_back() -> None:
-    deaf = Process(limits=Limits(task=timedelta(seconds=60), grace=timedelta(seconds=10)), hears=lambda _: False)
+    deaf = Process(limits=TaskLimits(task=timedelta(seconds=60), grace=timedelta(seconds=10)), hears=lambda _: False)
     other = Beside(deaf, "j1")
     other.begin()
     leaving = threading.Thread(target=deaf.watchdog.check)

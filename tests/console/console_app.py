@@ -30,6 +30,7 @@ from identity.withdrawals.tables import withdrawals
 from pipeline import revocation
 from pipeline.accounts.invitations import Invitations
 from pipeline.approvals.approving import Approving
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database, WithTurn
 from pipeline.intake import Intake
 from pipeline.ledger import jobs
@@ -38,7 +39,7 @@ from pipeline.schedules.timetable import CatchUp, Timetable
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, steps
 from pipeline.tables import jobs as jobs_table
-from pipeline.workflow import Registry, Tick, workflow
+from pipeline.workflow import Tick, workflow
 from tests.ledger.connect_flow import connect_flow
 from tests.ledger.house import HOLD, House, Say, say_it
 from tests.ledger.revokers import quiet_revoker

@@ -13,8 +13,8 @@ from celery.backends.base import DisabledBackend
 
 from deploy.process import celery_app, celerys_or_exit
 from deploy.settings import load
+from pipeline.authoring.registry import Registry
 from pipeline.broker.celery import BrokerSettings, OpenedRuntime, make_celery
-from pipeline.workflow import Registry
 from tests.deploy.conftest import Cli
 
 OURS = "redis://:**@mine:6379/0"

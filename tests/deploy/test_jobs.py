@@ -13,12 +13,12 @@ from sqlalchemy import Connection, select, update
 
 from deploy.installation import Installation
 from deploy.settings import load
+from pipeline.authoring.registry import Registry
 from pipeline.ledger.dead_letters import MOST
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.ledger.operator_queries import compensation_of
 from pipeline.states import AttemptState, StepState, Wait
 from pipeline.tables import attempts, jobs
-from pipeline.workflow import Registry
 from tests.console.console_app import ConsoleApp
 from tests.deploy.conftest import Cli
 from tests.ledger.acts import close, done, open_, revoke

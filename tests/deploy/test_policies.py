@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from identity.model import AccessPattern
-from identity.policy.rules import Trigger
+from identity.policy.rules import TriggerKind
+from pipeline.authoring.registry import Registry
 from pipeline.policy import risk
 from pipeline.policy.risk import Property
 from pipeline.policy.trial import declared_cases
-from pipeline.workflow import Registry
 from tests.deploy.conftest import Cli
 
 TEXT = """format = 1
@@ -147,8 +147,8 @@ def test_a_diff_tells_lines_and_the_declared_steps_that_are_decided_otherwise(cl
 def test_a_workflow_that_names_no_sender_is_tried_as_background_work_alone() -> None:
     workflows = Registry.load(["tasks.billing_reconciliation", "tasks.devops_assistant"])
     tried = {(case.question.workflow, case.question.trigger) for case in declared_cases(workflows)}
-    assert ("billing_reconciliation", Trigger.BACKGROUND) in tried
-    by_a_person = {name for name, trigger in tried if trigger is Trigger.PERSON}
+    assert ("billing_reconciliation", TriggerKind.BACKGROUND) in tried
+    by_a_person = {name for name, trigger in tried if trigger is TriggerKind.PERSON}
     assert by_a_person == {one.name for one in workflows if one.triggered_by is not None}
 
 

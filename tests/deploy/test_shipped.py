@@ -121,8 +121,10 @@ def test_the_image_has_the_installed_code_alone_and_says_of_which_commit_it_is()
 def test_the_image_is_made_of_what_it_is_built_from_and_not_of_what_lies_beside_it() -> None:
     text = (ROOT / "deploy/compose/Dockerfile.dockerignore").read_text(encoding="utf-8")
     first, *others = [line for line in text.splitlines() if not line.startswith("#")]
-    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    built_from = {*wheel["packages"], *wheel["force-include"], "pyproject.toml", "requirements"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    built_from = {*wheel["packages"], *wheel["force-include"], project["project"]["readme"]}
+    built_from |= {"pyproject.toml", "requirements"}
     assert first == "*"
     assert {line.removeprefix("!") for line in others[: len(built_from)]} == built_from
     # What comes last wins, and Compose's passwords lie in deploy/compose/.env.

@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Row, select
+from sqlalchemy import select
 
-from deploy.trial import Trial
+from deploy.trial import Trial, TrialJob
 from pipeline.tables import attempts, steps
 from tests.deploy.trials import trial_of
 from tests.docs.pages import blocks, page
@@ -40,7 +40,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
         yield made
 
 
-def tried(trial: Trial, workflow: str, **faults: Any) -> Row[Any]:
+def tried(trial: Trial, workflow: str, **faults: Any) -> TrialJob:
     """The job of a pull request of ada's, settled while Slack answers as *faults* say."""
     trial.enable(workflow, "acme")
     trial.upstreams.order("slack", "faults", **HOURLY, **faults)
@@ -52,7 +52,7 @@ def tried(trial: Trial, workflow: str, **faults: Any) -> Row[Any]:
     return job
 
 
-def waits(trial: Trial, job: Row[Any]) -> list[timedelta]:
+def waits(trial: Trial, job: TrialJob) -> list[timedelta]:
     """How long after the first of a job's attempts each of them was made."""
     of_it = select(attempts.c.opened_at).where(attempts.c.job_id == job.id).order_by(attempts.c.opened)
     first, *later = trial.runtime.database.read(lambda c: list(c.execute(of_it).scalars()))

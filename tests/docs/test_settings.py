@@ -12,7 +12,7 @@ import pytest
 from deploy.settings import Settings
 from deploy.variables import PREFIX
 from pipeline.broker.celery import BrokerSettings
-from pipeline.broker.watchdog import Limits
+from pipeline.broker.watchdog import TaskLimits
 from pipeline.db.database import DatabaseSettings
 from pipeline.duties.retention import Retention
 from pipeline.execution.services import StepSettings
@@ -41,8 +41,8 @@ ELSEWHERE: dict[str, tuple[type[Any], str]] = {
     "job_runs": (WorkerSettings, "runs"),
     "job_backoff": (WorkerSettings, "backoff"),
     "misconfigured_delay": (WorkerSettings, "misconfigured_delay"),
-    "task_limit": (Limits, "task"),
-    "task_grace": (Limits, "grace"),
+    "task_limit": (TaskLimits, "task"),
+    "task_grace": (TaskLimits, "grace"),
     "beat_interval": (BrokerSettings, "beat_interval"),
     "turn_timeout": (DatabaseSettings, "turn_timeout"),
     "window": (RuntimeSettings, "window"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from importlib.metadata import entry_points
 
-from pipeline.workflow import Registry
+from pipeline.authoring.registry import Registry
 from tests.docs.pages import blocks, named, page, section
 
 TEXT = page("workflows.md")

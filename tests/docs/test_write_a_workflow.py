@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from identity.model import AccessPattern
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.registry import Registry
+from pipeline.authoring.uses import Who
 from pipeline.execution.interruption import RunEnded
 from pipeline.run import Run, StepSpec
-from pipeline.workflow import SERVICE, USER, Registry, Who, Workflow
+from pipeline.workflow import SERVICE, USER
 from tasks.actions import github
 from tasks.events.github import PullRequestEvent
 from tests.docs.pages import blocks, page

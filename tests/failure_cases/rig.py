@@ -35,12 +35,17 @@ from identity.secret import Secret
 from identity.sql.sequence import next_number
 from identity.tables import grants, provider_connections
 from pipeline.action import Facts, Recovery
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
 from pipeline.execution.services import Services, StepSettings
 from pipeline.execution.worker import Worker, WorkerSettings
 from pipeline.tables import jobs
+from pipeline.throttle.breaker import Breakers
+from pipeline.throttle.budget import Budgets
+from pipeline.throttle.in_flight import InFlight
 from pipeline.upstream import Upstream
-from pipeline.workflow import USER, ExternalUser, Registry, Trigger, workflow
+from pipeline.workflow import USER, ExternalUser, Trigger, workflow
+from tests.confiners import NoConfiner
 from tests.failure_cases.provider import Provider
 from tests.identity.coordinators import put_together
 from tests.killed import killed_at
@@ -229,6 +234,10 @@ class Rig(House):
             issuer=Issuer(self.database, self.vault, url="https://aswhom.example", clock=lambda: datetime.now(UTC)),
             ids=self.ids,
             settings=StepSettings(backoff=timedelta(milliseconds=10)),
+            confiner=NoConfiner(),
+            budgets=Budgets(None),
+            breakers=Breakers(None),
+            in_flight=InFlight(StepSettings.silent_calls),
         )
         return Worker(services, Registry([post_it]), MemoryRing(), WorkerSettings())
 

@@ -22,12 +22,12 @@ from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountState, Credential, NeedsConsent, ProviderConnection, Scope, ScopeKind
 from identity.secret import Secret
 from pipeline import revocation
+from pipeline.authoring.registry import Registry
 from pipeline.intake import Intake
 from pipeline.ledger import jobs
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import deliveries
-from pipeline.workflow import Registry
 from tests.failure_cases.rig import ADA, SERVICE, SIGNING_SECRET, Rig, post_it
 from tests.identity.keys import pem
 from tests.ledgers import MOSTLY_SQLITE

@@ -13,11 +13,11 @@ from sqlalchemy import select
 
 from identity.model import AccountState, Scope, ScopeKind
 from identity.tables import accounts
+from pipeline.authoring.declared_workflow import PLATFORM_AGENT
 from pipeline.duties import reconcile
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, deliveries, jobs
-from pipeline.workflow import PLATFORM_AGENT
 from tests.faults.books import balance, requests
 from tests.faults.gated import UNHURRIED, start_gated
 from tests.faults.order import Order, prove_order

@@ -30,12 +30,13 @@ from identity.scopes import revoked_since
 from identity.secret import Secret
 from identity.tables import accounts, grants
 from pipeline.accounts.connecting import wake_waiting
+from pipeline.authoring.declared_workflow import PLATFORM_AGENT
+from pipeline.authoring.uses import OnRevoke
 from pipeline.ledger.revocation_pages import page_digest
 from pipeline.revocation import under
 from pipeline.revocation.tables import revocation_pages, revocations
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, job_scopes, jobs, steps
-from pipeline.workflow import PLATFORM_AGENT, OnRevoke
 from tests.faults.books import balance
 from tests.faults.endings import count_moves_to_an_end, ended_after_its_receipt, moves_to_an_end
 from tests.faults.mixture import begin_jobs, switch_on_greeting

@@ -58,6 +58,18 @@ def test_the_locks_hold_what_the_project_asks_for() -> None:
             assert all(requirement.specifier.contains(version) for version in versions), (lock, text, versions)
 
 
+def test_every_dependency_has_a_lowest_and_a_highest_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    for text in asked:
+        operators = {one.operator for one in Requirement(text).specifier}
+        assert operators in ({">=", "<"}, {"=="}), text
+
+
+def test_no_package_index_takes_it() -> None:
+    assert "Private :: Do Not Upload" in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+
+
 def test_what_runs_in_production_is_what_was_tested() -> None:
     dev = _pins("dev")
     for lock in ("base", "hosts"):

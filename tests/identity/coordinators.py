@@ -52,6 +52,7 @@ def put_together(
     clock: Callable[[], datetime],
     budget: RefreshBudget | None = None,
     gate: Gate | None = None,
+    restored: Callable[[Connection, AccountKey], None] = lambda connection, key: None,
     **more: Any,
 ) -> Coordinator:
     """A coordinator over these, as a process has one; without *gate*, one of its own by the same clock."""
@@ -59,7 +60,14 @@ def put_together(
     gate = gate or Gate(None, monotonic=lambda: clock().timestamp())
     endpoint = TokenEndpoint(client=http, budget=budget.http, gate=gate)
     parts = RefreshParts(
-        store=store, vault=vault, endpoint=endpoint, profiles=profiles, clock=clock, budget=budget, **more
+        store=store,
+        vault=vault,
+        endpoint=endpoint,
+        profiles=profiles,
+        clock=clock,
+        budget=budget,
+        restored=restored,
+        **more,
     )
     return Coordinator(parts, lock)
 

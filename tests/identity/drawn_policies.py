@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from identity.model import Effect, PrincipalKind
 from identity.money import MOST, Money
-from identity.policy.rules import Allowance, ApprovalNeed, Names, Policy, Question, Rule, Trigger, When
+from identity.policy.rules import Allowance, ApprovalNeed, Names, Policy, Question, Rule, TriggerKind, When
 
 USER = PrincipalKind.USER
 ACTIONS = ("github.Comment", "github.CreateIssue", "billing.Pay")
@@ -34,7 +34,7 @@ whens = st.builds(
     workflow=named("w", "*", "other"),
     agent=named("a", "?", "other"),
     effect=st.none() | st.frozensets(st.sampled_from(Effect), min_size=1),
-    trigger=st.none() | st.sampled_from(Trigger),
+    trigger=st.none() | st.sampled_from(TriggerKind),
 )
 needs = st.builds(
     ApprovalNeed,
@@ -70,7 +70,7 @@ questions = st.builds(
     attribution=st.booleans(),
     workflow=st.just("w"),
     agent=st.just("a"),
-    trigger=st.sampled_from(Trigger),
+    trigger=st.sampled_from(TriggerKind),
     declared=st.frozensets(st.sampled_from(PrincipalKind)),
     named=st.none() | st.sampled_from(PrincipalKind),
     has_user=st.booleans(),
@@ -109,7 +109,7 @@ ordinary = st.builds(
     attribution=st.booleans(),
     workflow=st.just("w"),
     agent=st.just("a"),
-    trigger=st.sampled_from(Trigger),
+    trigger=st.sampled_from(TriggerKind),
     declared=st.just(frozenset(PrincipalKind)),
     named=st.just(USER),
     has_user=st.just(True),

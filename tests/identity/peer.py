@@ -21,6 +21,7 @@ from identity.model import AccountKey, ProviderConnection
 from identity.providers.profile import ClientAuth, Profile, Reach, Revocation
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
+from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from tests.identity.coordinators import put_together
@@ -88,6 +89,7 @@ class Peer:
             redirect_uri=lambda connection: self.oidc.redirect_uri,
             ids=world.id,
             token=lambda: secrets.token_urlsafe(32),
+            gate=Gate(None),
         )
 
     def connect(self, *, refuse: bool = False, **more: Any) -> Outcome:

@@ -30,7 +30,7 @@ from identity.providers import PROFILES
 from identity.providers.pace import Pace
 from identity.refresh.gate import HELD_BACK as AT_THE_GATE
 from identity.refresh.gate import Endpoint, Gate
-from identity.refresh.line import Who
+from identity.refresh.line import Waiter
 from identity.scopes import remember_stop
 from identity.secret import Secret
 from identity.sql.store import Store
@@ -305,7 +305,7 @@ def test_what_may_not_be_asked_for_leaves_the_one_probe_of_a_failing_endpoint_to
     assert gate.enter(to, pace) is None
 
 
-NOBODY = Who()
+NOBODY = Waiter()
 HELD_BACK = f"no token for acme/shop alone: {AT_THE_GATE}"
 
 
@@ -317,7 +317,7 @@ def test_where_another_was_let_through_first_nothing_is_sent_and_the_ledger_says
     class Crowded(Gate):
         """Others come between the look at it and the way in."""
 
-        def look(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0, who: Who = NOBODY) -> timedelta | None:
+        def look(self, endpoint: Endpoint, pace: Pace, *, keep: float = 0.0, who: Waiter = NOBODY) -> timedelta | None:
             found = super().look(endpoint, pace, keep=keep, who=who)
             for _ in range(pace.burst):
                 super().enter(endpoint, pace)

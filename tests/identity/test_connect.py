@@ -33,7 +33,7 @@ from identity.principals import ensure_principal, ensure_tenant, resolve_alias
 from identity.providers import PROFILES
 from identity.providers.pace import CAUTIOUS, Pace
 from identity.refresh.gate import CONNECT_KEEPS, STEP_KEEPS, Endpoint, Gate
-from identity.refresh.line import Rank, Who
+from identity.refresh.line import Rank, Waiter
 from identity.scopes import remember_stop
 from identity.secret import Secret
 from identity.sql.sequence import next_number
@@ -143,7 +143,7 @@ def test_where_a_provider_gives_no_more_tokens_a_person_has_a_place_before_every
     while flow.gate.enter(where, flow.profile.token_pace, keep=CONNECT_KEEPS) is None:
         pass
     for job in ("acc_1", "acc_2"):
-        flow.gate.look(where, flow.profile.token_pace, keep=STEP_KEEPS, who=Who(job))
+        flow.gate.look(where, flow.profile.token_pace, keep=STEP_KEEPS, who=Waiter(job))
     state = flow.authorize(flow.start())["state"]
     told = flow.finish({"code": "c", "state": state})
     assert isinstance(told, InLine)
@@ -152,7 +152,7 @@ def test_where_a_provider_gives_no_more_tokens_a_person_has_a_place_before_every
     assert provider.forms == []
     now[0] += 60
     flow.world.clock.advance(timedelta(minutes=1))
-    assert flow.gate.look(where, flow.profile.token_pace, keep=STEP_KEEPS, who=Who("acc_1")) is not None
+    assert flow.gate.look(where, flow.profile.token_pace, keep=STEP_KEEPS, who=Waiter("acc_1")) is not None
     assert isinstance(flow.finish({"code": "c", "state": state}), Connected)
 
 
@@ -612,7 +612,7 @@ def test_the_other_secret_is_shown_at_once_though_people_wait(flow: BrowserFlow,
     told = flow.finish({"code": "c", "state": state})
     assert isinstance(told, InLine)
     for n in range(20):
-        flow.gate.look(where, pace, keep=CONNECT_KEEPS, who=Who(f"connect:other-{n}", Rank.CONNECT))
+        flow.gate.look(where, pace, keep=CONNECT_KEEPS, who=Waiter(f"connect:other-{n}", Rank.CONNECT))
     now[0] += told.turn_in.total_seconds()
     flow.world.clock.advance(told.turn_in)
     assert isinstance(flow.finish({"code": "c", "state": state}), Connected)

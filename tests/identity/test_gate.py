@@ -24,7 +24,7 @@ from identity.providers import PROFILES
 from identity.providers.pace import CAUTIOUS, Pace
 from identity.redis_cooldown import RedisCooldown
 from identity.refresh.gate import AHEAD_KEEPS, Endpoint, Gate
-from identity.refresh.line import Rank, Who
+from identity.refresh.line import Rank, Waiter
 from identity.token_endpoint import TokenEndpoint
 from tests.servers.valkey import Valkey
 
@@ -242,7 +242,7 @@ def test_who_asks_for_a_pause_takes_nobodys_turn(request: pytest.FixtureRequest,
     gate = Gate(client, prefix="gates:", monotonic=ticks)
     _fill(gate, where)
     for name in ("gone", "waits"):
-        assert gate.look(where, HOURLY, who=Who(name)) is not None
+        assert gate.look(where, HOURLY, who=Waiter(name)) is not None
     _pass(ticks, client, where, timedelta(hours=1, seconds=40))
     assert gate.paused(where) is None
     assert gate.look(where, HOURLY) is not None, "the turn is another's"
@@ -312,7 +312,9 @@ def test_without_redis_each_process_has_a_gate_of_its_own_and_asks_redis_again_l
         assert ours.enter(where, HOURLY) is None
 
 
-WHO = [Who(name, rank) for rank in (Rank.CONNECT, Rank.REFRESH) for name in (f"{rank}-a", f"{rank}-b", f"{rank}-c", "")]
+WHO = [
+    Waiter(name, rank) for rank in (Rank.CONNECT, Rank.REFRESH) for name in (f"{rank}-a", f"{rank}-b", f"{rank}-c", "")
+]
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["enter", "look"]), st.sampled_from([0.0, 0.5]), st.sampled_from(WHO)),

@@ -21,7 +21,7 @@ from redis.commands.core import Script
 from identity.providers.github import GITHUB
 from identity.providers.pace import CAUTIOUS, Pace
 from identity.refresh.gate import AHEAD_KEEPS, CONNECT_KEEPS, STEP_KEEPS, Endpoint, Gate
-from identity.refresh.line import Rank, Who
+from identity.refresh.line import Rank, Waiter
 
 GITHUBS = GITHUB.token_pace
 CODE_IS_GOOD_FOR = 600  # GitHub's, in seconds
@@ -118,7 +118,7 @@ class Fleet:
         person = name.startswith("person")
         self.asked.claims[name] += 1
         self.asked.at[int(self.now)] += 1
-        who = Who(name, Rank.CONNECT if person else Rank.REFRESH)
+        who = Waiter(name, Rank.CONNECT if person else Rank.REFRESH)
         keep = CONNECT_KEEPS if person else STEP_KEEPS
         wait = self.gate.look(self.where, self.pace, keep=keep, who=who) or self.gate.enter(
             self.where, self.pace, keep=keep, who=who
@@ -341,7 +341,7 @@ def test_an_answer_closes_the_breaker_for_all_who_wait(fleet: Fleet) -> None:
 
 
 WHO = [
-    Who(f"{rank}-{n}" if n else "", rank)
+    Waiter(f"{rank}-{n}" if n else "", rank)
     for rank, most in ((Rank.NOW, 0), (Rank.CONNECT, 4), (Rank.REFRESH, 4))
     for n in range(most + 1)
 ]
@@ -370,7 +370,7 @@ ACTS = st.lists(
 def test_the_script_and_the_process_agree_while_time_passes(valkey_client: redis.Redis, acts: list[Any]) -> None:
     fleets = Fleet(valkey_client), Fleet(None)
     pace = Pace(requests=40, per=timedelta(minutes=1), burst=20)  # three seconds between two
-    for name, *arguments in [("enter", 0.0, Who())] * 18 + acts:
+    for name, *arguments in [("enter", 0.0, Waiter())] * 18 + acts:
         told = []
         for fleet in fleets:
             if name == "tick":
@@ -391,6 +391,6 @@ def test_jobs_of_one_account_share_a_place(fleet: Fleet) -> None:
     fleet.come(jobs(100))
     fleet.run(until=2)
     before = fleet.waiting()
-    told = [fleet.gate.look(fleet.where, fleet.pace, keep=STEP_KEEPS, who=Who("one")) for _ in range(3)]
+    told = [fleet.gate.look(fleet.where, fleet.pace, keep=STEP_KEEPS, who=Waiter("one")) for _ in range(3)]
     assert len(set(told)) == 1
     assert fleet.waiting() == before + 1

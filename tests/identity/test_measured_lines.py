@@ -12,7 +12,7 @@ from identity.errors import Unavailable
 from identity.model import Credential
 from identity.providers import PROFILES
 from identity.refresh.gate import STEP_KEEPS, Endpoint, Gate
-from identity.refresh.line import Who
+from identity.refresh.line import Waiter
 from identity.refresh.measured_lines import measure_lines
 from identity.sql.store import Store
 from tests.identity.world import World
@@ -32,7 +32,7 @@ def test_a_line_is_shown_by_its_provider_with_what_the_next_would_wait(world: Wo
     while gate.enter(where, pace, keep=STEP_KEEPS) is None:
         pass
     for n in range(50):
-        gate.look(where, pace, keep=STEP_KEEPS, who=Who(f"acc_{n}"))
+        gate.look(where, pace, keep=STEP_KEEPS, who=Waiter(f"acc_{n}"))
     measure_lines(world.store, gate, PROFILES)
     assert shown("line") == 50
     assert shown("line_seconds") == pytest.approx(51 * pace.interval.total_seconds(), abs=0.01)

@@ -9,7 +9,7 @@ import pytest
 
 from identity.model import AccessPattern, Effect, PrincipalKind
 from identity.policy.decision import Decision, Denied, decide
-from identity.policy.rules import FACTS_ALONE, Question, Trigger
+from identity.policy.rules import FACTS_ALONE, Question, TriggerKind
 
 USER, SERVICE = PrincipalKind.USER, PrincipalKind.SERVICE
 BOTH = frozenset({USER, SERVICE})
@@ -25,7 +25,7 @@ def ask(**changes: Any) -> Decision | Denied:
         "attribution": False,
         "declared": BOTH,
         "named": None,
-        "trigger": Trigger.PERSON,
+        "trigger": TriggerKind.PERSON,
         "has_user": True,
     }
     return decide(Question(**question | changes), FACTS_ALONE)
@@ -35,13 +35,13 @@ def ask(**changes: Any) -> Decision | Denied:
     ("changes", "kind"),
     [
         ({}, USER),
-        ({"attribution": True, "effect": Effect.READ, "trigger": Trigger.BACKGROUND}, USER),
-        ({"trigger": Trigger.BACKGROUND}, SERVICE),
+        ({"attribution": True, "effect": Effect.READ, "trigger": TriggerKind.BACKGROUND}, USER),
+        ({"trigger": TriggerKind.BACKGROUND}, SERVICE),
         ({"effect": Effect.READ}, SERVICE),
         ({"has_user": False}, SERVICE),
-        ({"declared": frozenset({USER}), "trigger": Trigger.BACKGROUND}, USER),
+        ({"declared": frozenset({USER}), "trigger": TriggerKind.BACKGROUND}, USER),
         ({"declared": frozenset({SERVICE})}, SERVICE),
-        ({"named": USER, "trigger": Trigger.BACKGROUND}, USER),
+        ({"named": USER, "trigger": TriggerKind.BACKGROUND}, USER),
         ({"named": SERVICE}, SERVICE),
     ],
     ids=str,
@@ -80,7 +80,7 @@ def test_a_named_principal_is_never_exchanged_and_an_undeclared_one_never_used()
         (True, False),
         (frozenset(), frozenset({USER}), frozenset({SERVICE}), BOTH),
         (None, USER, SERVICE),
-        Trigger,
+        TriggerKind,
         (True, False),
     )
     for effect, attribution, declared, named, trigger, has_user in every:
@@ -102,7 +102,7 @@ def test_a_named_principal_is_never_exchanged_and_an_undeclared_one_never_used()
 
 def test_the_reason_says_who_named_the_principal_and_what_decided() -> None:
     by_workflow = ask(named=USER, attribution=True)
-    by_request = ask(named=USER, trigger=Trigger.BACKGROUND, is_requested=True)
+    by_request = ask(named=USER, trigger=TriggerKind.BACKGROUND, is_requested=True)
     assert isinstance(by_workflow, Decision)
     assert isinstance(by_request, Decision)
     assert by_workflow.reason == "named by the workflow: attribution required, user-triggered, write"

@@ -13,7 +13,7 @@ from identity.errors import BadInput
 from identity.model import Effect, PrincipalKind
 from identity.money import Money
 from identity.policy.file import read_policy, schema
-from identity.policy.rules import Trigger
+from identity.policy.rules import TriggerKind
 from tests.docs.pages import page
 
 WHOLE = """
@@ -45,7 +45,7 @@ def test_a_whole_file_becomes_its_rules() -> None:
     assert (policy.version, len(policy.digest)) == (4, 64)
     assert deny.when.action is not None
     assert "github.Comment" in deny.when.action
-    assert (deny.when.effect, deny.when.trigger) == ({Effect.WRITE, Effect.HIGH_RISK}, Trigger.BACKGROUND)
+    assert (deny.when.effect, deny.when.trigger) == ({Effect.WRITE, Effect.HIGH_RISK}, TriggerKind.BACKGROUND)
     assert (eyes.kinds, eyes.capability) == ({PrincipalKind.USER}, True)
     assert (eyes.above, eyes.max_amount) == (Money.read("5000 EUR"), Money.read("50000.00 EUR"))
     assert eyes.approval is not None

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from identity.model import AccessPattern, Effect, PrincipalKind
 from identity.money import Money
 from identity.policy.decision import Constraints, Decision, Denied, decide
-from identity.policy.rules import FACTS_ALONE, Allowance, ApprovalNeed, Names, Policy, Question, Rule, Trigger, When
+from identity.policy.rules import FACTS_ALONE, Allowance, ApprovalNeed, Names, Policy, Question, Rule, TriggerKind, When
 from tests.identity.drawn_policies import asking, ordinary, permitting, policies, questions, rules
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,10 +102,10 @@ def said_of_many() -> str:
     rules = (
         Rule(name="eyes", when=When(action=Names.of(["billing.*"])), above=EUR_50, approval=need),
         Rule(name="ours", when=When(effect=frozenset({Effect.READ, Effect.WRITE})), kinds=frozenset(PrincipalKind)),
-        Rule(name="as us", when=When(trigger=Trigger.BACKGROUND), kinds=frozenset({SERVICE})),
+        Rule(name="as us", when=When(trigger=TriggerKind.BACKGROUND), kinds=frozenset({SERVICE})),
     )
     decided = policy(*rules, allow=(Allowance(name="pay", when=When(), limit=EUR_50),))
-    every = itertools.product((None, "1 EUR", "51 EUR"), Effect, (None, *PrincipalKind), Trigger, (True, False))
+    every = itertools.product((None, "1 EUR", "51 EUR"), Effect, (None, *PrincipalKind), TriggerKind, (True, False))
     lines = []
     for amount, effect, named, trigger, has_user in every:
         answer = decide(replace(asked(amount, effect, named), trigger=trigger, has_user=has_user), decided)
@@ -175,7 +175,7 @@ def asked(amount: str | None = None, effect: Effect = Effect.WRITE, named: Princ
         attribution=False,
         workflow="w",
         agent="a",
-        trigger=Trigger.PERSON,
+        trigger=TriggerKind.PERSON,
         declared=frozenset(PrincipalKind),
         named=named,
         has_user=True,

@@ -9,6 +9,7 @@ from identity.connect.flow import ConnectFlow
 from identity.http.client import Client
 from identity.keys.signing import Signer
 from identity.providers import PROFILES
+from identity.refresh.gate import Gate
 from tests.ledger.house import House
 
 
@@ -22,4 +23,5 @@ def connect_flow(house: House, http: Client, signer: Signer, *, base_url: str) -
         redirect_uri=lambda connection: f"{base_url}/connect/callback/{connection}",
         ids=partial(house.ids, "con"),
         token=partial(secrets.token_urlsafe, 32),
+        gate=Gate(None),
     )

@@ -38,6 +38,8 @@ from identity.principals import ensure_principal, ensure_tenant, link_alias
 from identity.secret import Secret
 from identity.sql.sequence import next_number
 from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Result
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.matching import Match
 from pipeline.db.database import Database
 from pipeline.ledger import deliveries, jobs
 from pipeline.ledger.intents import Intent
@@ -46,7 +48,7 @@ from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery
 from pipeline.states import Purpose
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import workflow_settings
-from pipeline.workflow import SERVICE, USER, Event, ExternalUser, Match, Trigger, Workflow, workflow
+from pipeline.workflow import SERVICE, USER, Event, ExternalUser, Trigger, workflow
 
 HOLD = timedelta(seconds=60)
 AS_ADA = Decision(kind=PrincipalKind.USER, pattern=AccessPattern.DELEGATED, reason="named by the workflow")
@@ -62,7 +64,6 @@ class Say(Action[Said]):
     facts: ClassVar[Facts] = Facts(
         provider="github", scopes=frozenset(), effect=Effect.WRITE, attribution=False, recovery=Recovery.IDEMPOTENT
     )
-    result: ClassVar[type[Result]] = Said
     text: str
 
     def request(self, call: Call) -> Request:

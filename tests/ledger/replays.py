@@ -8,9 +8,10 @@ from functools import partial
 from sqlalchemy import select
 
 from identity.audit import Act
+from pipeline.authoring.matching import Considered
+from pipeline.authoring.registry import Registry
 from pipeline.ledger.delivery_replay import Replayed, Stored, replay
 from pipeline.tables import deliveries
-from pipeline.workflow import Considered, Registry
 from tests.ledger.house import House
 
 

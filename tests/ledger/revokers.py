@@ -10,9 +10,9 @@ from identity.crash_points import none_reached
 from identity.ids import Ids
 from identity.keys.signing import Signer
 from identity.sql.store import Store
+from pipeline.authoring.registry import Registry
 from pipeline.revocation.receipt import ProviderSide, ReadProviderSide
 from pipeline.revocation.revoker import Revoker
-from pipeline.workflow import Registry
 
 
 def nothing_to_say(_connection: Connection, _revocation: str) -> ProviderSide:

@@ -15,7 +15,7 @@ from identity.sql.store import Store
 from pipeline.approvals.news import BATCH, tell_of_approvals
 from pipeline.approvals.shown import Actor, Shown
 from pipeline.approvals.tables import approvals
-from pipeline.workflow import Registry
+from pipeline.authoring.registry import Registry
 from tests.ledger.approval_case import ApprovalCase
 from tests.ledger.house import House
 

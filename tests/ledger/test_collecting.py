@@ -17,7 +17,7 @@ from identity.sql.sequence import lock_exclusive, next_number
 from identity.tables import accounts, grants, principals
 from identity.withdrawals import Origin, WithdrawalState, settle
 from identity.withdrawals.tables import withdrawals
-from identity.withdrawals.withdrawer import Turn
+from identity.withdrawals.withdrawer import WithdrawalTurn
 from pipeline.duties.reconcile import advance_withdrawals
 from pipeline.revocation import load
 from pipeline.revocation.provider_side import ProviderAsker, provider_side
@@ -63,9 +63,9 @@ class Passes:
         )
         self.revoker = quiet_revoker(house.database, SIGNER, provider_side=provider_side, withdraw=self.asker.advance)
 
-    def _ask(self, withdrawal: str, _others: Sequence[str]) -> Turn:
+    def _ask(self, withdrawal: str, _others: Sequence[str]) -> WithdrawalTurn:
         self.house.database.write(lambda c: settle(c, withdrawal, to=WithdrawalState.DONE, reason=None, now=NOW))
-        return Turn()
+        return WithdrawalTurn()
 
     def count(self, state: str | None = None) -> int:
         found = select(func.count()).select_from(withdrawals)

@@ -14,7 +14,9 @@ from sqlalchemy import Connection, update
 
 from identity.capability.issuer import Issuer
 from identity.errors import Misconfigured
+from identity.minting.confined import Confiner
 from identity.refresh.coordinator import Coordinator
+from pipeline.authoring.registry import Registry
 from pipeline.duties import reconcile
 from pipeline.execution.interruption import RunAgain, RunEnded
 from pipeline.execution.services import Services
@@ -24,8 +26,10 @@ from pipeline.ledger.job_moves import move_job
 from pipeline.run import Run
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs as jobs_table
+from pipeline.throttle.breaker import Breakers
+from pipeline.throttle.budget import Budgets
+from pipeline.throttle.in_flight import InFlight
 from pipeline.upstream import Upstream
-from pipeline.workflow import Registry
 from tests.ledger.acts import lapse
 from tests.ledger.house import House
 from tests.webhooks.parts import MemoryRing
@@ -66,6 +70,10 @@ def work(house: House, function: Callable[[Run[Any], Any], None], job: str) -> N
         issuer=cast("Issuer", None),
         ids=house.ids,
         settings=cast("Any", None),
+        confiner=cast("Confiner", None),
+        budgets=cast("Budgets", None),
+        breakers=cast("Breakers", None),
+        in_flight=cast("InFlight", None),
     )
     workflows = Registry([replace(house.workflow, function=function)])
     Worker(services, workflows, MemoryRing(), SETTINGS).handle(job)

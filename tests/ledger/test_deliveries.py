@@ -20,6 +20,7 @@ from identity.errors import BadInput, Unavailable
 from identity.model import AccountState
 from identity.tables import accounts, installations, provider_connections
 from pipeline.approvals.signed_answer import SignedAnswer
+from pipeline.authoring.registry import Registry
 from pipeline.desk.rates import limit_tenant
 from pipeline.intake import Intake
 from pipeline.ledger.delivery_tenant import DeliveryTenant, whose_delivery
@@ -29,7 +30,7 @@ from pipeline.revocation.signal import Asks, People, Signal
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import deliveries, delivery_bodies, job_scopes, jobs, workflow_settings
-from pipeline.workflow import Event, Registry, Trigger
+from pipeline.workflow import Event, Trigger
 from tests.ledger.acts import SIGNER, receipt_of
 from tests.ledger.house import House
 from tests.ledger.revokers import quiet_revoker

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from pipeline import revocation
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
 from pipeline.ledger import jobs
 from pipeline.ledger.intents import Intent
@@ -17,7 +18,6 @@ from pipeline.ledger.operator_queries import compensation_of
 from pipeline.ledger.replay import replay
 from pipeline.revocation.receipt import outdate
 from pipeline.tables import steps
-from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, done, open_, receipt_of, revoke
 from tests.ledger.house import House, account_scope, intent_of
 from tests.ledger.revokers import quiet_revoker

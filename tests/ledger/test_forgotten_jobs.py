@@ -18,6 +18,7 @@ from identity.retention import Bookmark
 from identity.secret import Secret
 from identity.tables import agents
 from pipeline.approvals.tables import approval_votes, approvals
+from pipeline.authoring.declared_workflow import PLATFORM_AGENT
 from pipeline.duties.forgotten_jobs import look_at_deliveries, look_at_whole_jobs, prune_jobs
 from pipeline.duties.retention import Retention, prune
 from pipeline.ledger import operator_queries, tenant_views
@@ -28,7 +29,6 @@ from pipeline.revocation import Stage
 from pipeline.revocation.tables import revocations
 from pipeline.states import ApprovalState, AttemptState, JobState, StepState
 from pipeline.tables import attempts, deliveries, forgotten, idempotency_keys, jobs, steps
-from pipeline.workflow import PLATFORM_AGENT
 from tests.ledger.house import House
 from tests.ledger.plans import kept_plans, plans
 from tests.ledger.rows import attempt_row, step_row

@@ -24,6 +24,7 @@ from identity.tables import grants
 from identity.withdrawals import Origin, claim
 from identity.withdrawals.tables import withdrawals
 from pipeline import metrics
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import DatabaseSettings
 from pipeline.duties import gauges, reconcile
 from pipeline.duties.intervals import RHYTHMS
@@ -39,7 +40,7 @@ from pipeline.schedules.timetable import Timetable
 from pipeline.states import JobState
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import schedules, workflow_settings
-from pipeline.workflow import SERVICE, Registry, Tick, workflow
+from pipeline.workflow import SERVICE, Tick, workflow
 from tests.ledger.acts import open_, revoke
 from tests.ledger.house import House, Say, account_scope
 from tests.ledger.house import intent_of as intent

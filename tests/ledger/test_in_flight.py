@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pipeline.throttle.in_flight import Call, Full, InFlight
+from pipeline.throttle.in_flight import Full, InFlight, Slot
 
 HANGS, BURST = Full(hangs=True), Full(hangs=False)
 
@@ -22,17 +22,17 @@ class Flights:
     def __post_init__(self) -> None:
         self.of = InFlight(self.most, monotonic=lambda: self.now)
 
-    def go(self, tenant: str = "acme", *, host: str = "api.example", calls: int = 1) -> list[Call | Full]:
+    def go(self, tenant: str = "acme", *, host: str = "api.example", calls: int = 1) -> list[Slot | Full]:
         """As many of them as have a place are sent."""
         entered = [self.of.enter(host, tenant) for _ in range(calls)]
         for call in entered:
-            if isinstance(call, Call):
+            if isinstance(call, Slot):
                 self.of.sent(call)
         return entered
 
-    def fly(self, tenant: str = "acme") -> Call:
+    def fly(self, tenant: str = "acme") -> Slot:
         (call,) = self.go(tenant)
-        assert isinstance(call, Call)
+        assert isinstance(call, Slot)
         return call
 
 
@@ -41,8 +41,8 @@ def flights() -> Flights:
     return Flights()
 
 
-def _fly(entered: list[Call | Full]) -> list[bool]:
-    return [isinstance(call, Call) for call in entered]
+def _fly(entered: list[Slot | Full]) -> list[bool]:
+    return [isinstance(call, Slot) for call in entered]
 
 
 def test_one_tenants_silent_calls_leave_the_host_to_others(flights: Flights) -> None:
@@ -64,7 +64,7 @@ def test_a_ledger_that_is_slow_to_open_is_no_silence_of_the_host(flights: Flight
     opening = [flights.of.enter("api.example", "acme") for _ in range(4)]
     flights.now += 10
     assert flights.go() == [BURST]
-    assert isinstance(opening[0], Call)
+    assert isinstance(opening[0], Slot)
     flights.of.leave(opening[0], sent=False)
     assert _fly(flights.go()) == [True], "its tenant has no silent call"
 
@@ -81,7 +81,7 @@ def test_what_was_never_sent_is_no_silence_of_the_host(flights: Flights) -> None
     flights.of.leave(answered, answered=True)
     for _ in range(10):  # such as steps whose budget is empty
         unsent = flights.of.enter("api.example", "acme")
-        assert isinstance(unsent, Call)
+        assert isinstance(unsent, Slot)
         flights.of.leave(unsent, sent=False)
     flights.now += 2
     assert _fly(flights.go(calls=4)) == [True, True, True, True]

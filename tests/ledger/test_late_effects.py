@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select, update
 
 from identity.errors import BadInput
+from pipeline.authoring.registry import Registry
 from pipeline.desk.unanswered import asked_about, unanswered_calls
 from pipeline.ledger import jobs, refusals, tenant_views, waits
 from pipeline.ledger.clock import ledger_now
@@ -22,7 +23,7 @@ from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import steps
-from pipeline.workflow import SERVICE, Registry
+from pipeline.workflow import SERVICE
 from tests.ledger.acts import attempt_states, close, done, open_, revoke, settle, step_state
 from tests.ledger.house import House, Say, account_scope, intent_of, say_it
 

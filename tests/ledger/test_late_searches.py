@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text, update
 from identity.sql.store import CommitUnknown
 from pipeline import revocation
 from pipeline.action import Call, Request, Response
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
 from pipeline.desk.unanswered import unanswered_calls
 from pipeline.duties.reconcile import reclaim, settle_attempts
@@ -29,7 +30,7 @@ from pipeline.migrations import upgrade
 from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts
-from pipeline.workflow import USER, Registry
+from pipeline.workflow import USER
 from tests.identity.providers import reply
 from tests.ledger.acts import (
     attempt_states,

@@ -13,10 +13,10 @@ import pytest
 
 from identity.model import LOCK_ORDER, Scope, ScopeKind
 from identity.sql.sequence import lock_exclusive
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
 from pipeline.ledger.intents import Approved
 from pipeline.revocation.compensation import compensable, compensate_step
-from pipeline.workflow import Registry
 from tests.ledger.acts import done, open_, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent

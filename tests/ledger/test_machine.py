@@ -54,7 +54,7 @@ from identity.sql.sequence import next_number
 from identity.transmitters import Transmitter
 from identity.withdrawals import Withdrawal, WithdrawalState, get_withdrawal, settle
 from identity.withdrawals.tables import withdrawals
-from identity.withdrawals.withdrawer import Turn
+from identity.withdrawals.withdrawer import WithdrawalTurn
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.db.database import Database
 from pipeline.ledger import jobs as ledger_jobs
@@ -293,7 +293,7 @@ class Ledger(RuleBasedStateMachine):
             self.reached["an end that was asked for in doubt"] += len(states)
             assert set(states) <= {WithdrawalState.DONE}, "what is in doubt for good was not asked for"
 
-    def _ask(self, withdrawal: str, _others: Sequence[str]) -> Turn:
+    def _ask(self, withdrawal: str, _others: Sequence[str]) -> WithdrawalTurn:
         """The provider is asked, and has ended it."""
 
         def end(c: Connection) -> Withdrawal | None:
@@ -306,7 +306,7 @@ class Ledger(RuleBasedStateMachine):
         of = self.database.read(partial(get_account, account=one.account))
         assert one.consented <= self.ended(of.key), "a later consent was ended"
         self.asked.add(withdrawal)
-        return Turn()
+        return WithdrawalTurn()
 
     @rule(scope=st.sampled_from(SCOPES))
     def stop(self, scope: Scope) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from identity.model import AccountKey, PrincipalKind
 from identity.sql.sequence import next_number
 from identity.tables import accounts, grants, principals
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import DatabaseSettings
 from pipeline.intake import Intake
 from pipeline.ledger.signal_chunks import ACCOUNTS
@@ -25,7 +26,6 @@ from pipeline.revocation.tables import revocations, signal_chunks
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.tables import deliveries
-from pipeline.workflow import Registry
 from tests.ledger.acts import listening, revoke
 from tests.ledger.house import House, account_scope, begin_connecting
 from tests.ledgers import MOSTLY_SQLITE, TURN, turn_taken

@@ -20,6 +20,7 @@ from identity.model import AccountKey, Credential, PrincipalKind
 from identity.scopes import newest_revocation
 from identity.tables import grants
 from pipeline.action import Facts
+from pipeline.authoring.registry import Registry
 from pipeline.ledger.intents import Ended, Intent, Opened
 from pipeline.ledger.paging import EVERY
 from pipeline.ledger.tenant_views import revocations_page
@@ -32,7 +33,7 @@ from pipeline.revocation.signal import Asks, Installation
 from pipeline.revocation.tables import revocations
 from pipeline.revocation.unasked import why_not_asked
 from pipeline.states import AttemptState, JobState, StepState, Wait
-from pipeline.workflow import SERVICE, USER, Registry, workflow
+from pipeline.workflow import SERVICE, USER, workflow
 from tests.ledger.acts import SIGNER, audit_kinds, close, done, open_, settle
 from tests.ledger.house import AS_ADA, House, Say, intent_of, say_it
 from tests.ledger.house import Opened as OpenedEvent

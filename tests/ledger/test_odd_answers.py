@@ -14,9 +14,9 @@ from sqlalchemy import select
 from identity.quoting import kept
 from identity.tables import accounts
 from pipeline.action import Call, Facts, Judgement, Recovery, Request, Response, Result, Verdict
+from pipeline.reading import parse
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.workflow import USER
-from tasks.actions.answers import parse
 from tasks.actions.salesforce import UpdateOpportunity
 from tests.identity.providers import JSON, reply
 from tests.ledger.acts import attempt_states, steps_of

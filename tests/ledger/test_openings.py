@@ -18,6 +18,7 @@ from identity.model import (
     ScopeKind,
 )
 from identity.tables import accounts, grants
+from pipeline.authoring.registry import Registry
 from pipeline.duties import reconcile
 from pipeline.ledger import jobs, refusals
 from pipeline.ledger import steps as ledger_steps
@@ -28,7 +29,6 @@ from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, once_keys, steps
 from pipeline.tables import jobs as jobs_table
-from pipeline.workflow import Registry
 from tests.ledger.acts import attempt_states, audit_kinds, close, done, listening, open_, revoke, step_state
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent

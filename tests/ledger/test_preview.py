@@ -11,9 +11,9 @@ from identity.accounts.states import move_account
 from identity.model import AccountState, Scope, ScopeKind
 from identity.providers.profile import Reach
 from identity.tables import accounts
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
 from pipeline.revocation.preview import Preview, preview
-from pipeline.workflow import Registry
 from tests.ledger.acts import done, open_, revoke
 from tests.ledger.house import House, account_scope, intent_of
 from tests.ledger.undoing import house_that_undoes

@@ -55,7 +55,7 @@ from identity.withdrawals.claiming import claim_alike
 from identity.withdrawals.end_request import Case
 from identity.withdrawals.reach import awaits_provider
 from identity.withdrawals.tables import withdrawals
-from identity.withdrawals.withdrawer import Turn, Withdrawer
+from identity.withdrawals.withdrawer import WithdrawalTurn, Withdrawer
 from pipeline import revocation
 from pipeline.duties.retention import Retention, prune
 from pipeline.ledger.security_events import accept as accept_event
@@ -405,11 +405,11 @@ def test_a_credential_that_cannot_be_asked_about_holds_up_no_other(side: Side) -
     intent, made, asked = side.refresh_on_the_wire(), side.declare(), list[str]()
     side.answer(intent, {"access_token": "won", "expires_in": 60, "token_type": "bearer"})
 
-    def ask(withdrawal: str, _others: Sequence[str]) -> Turn:
+    def ask(withdrawal: str, _others: Sequence[str]) -> WithdrawalTurn:
         asked.append(withdrawal)
         if len(asked) == 1:
             raise LookupError("nobody foresaw it")
-        return Turn()
+        return WithdrawalTurn()
 
     asker = ProviderAsker(side.house.database, ask, clock=lambda: side.now)
     with pytest.raises(ExceptionGroup, match="credentials that could not be taken or asked about") as told:

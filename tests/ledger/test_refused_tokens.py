@@ -19,6 +19,7 @@ from identity.model import AccountState, Credential
 from identity.refresh.gate import Endpoint
 from identity.refresh.tables import refresh_intents
 from identity.tables import grants, scopes
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import DatabaseSettings
 from pipeline.ledger import waits
 from pipeline.ledger.intents import Opened
@@ -26,7 +27,6 @@ from pipeline.ledger.openings import open_attempt
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.states import AttemptState, JobState, Wait
-from pipeline.workflow import Registry
 from tests.identity.providers import reply
 from tests.ledger.acts import attempt_states
 from tests.ledger.house import House

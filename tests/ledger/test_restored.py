@@ -8,11 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, update
 
 from identity.ids import following
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
 from pipeline.run import Run
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs, steps
-from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, done, open_, receipt_of, revoke, steps_of
 from tests.ledger.house import House, Say, account_scope, intent_of
 from tests.ledger.revokers import quiet_revoker

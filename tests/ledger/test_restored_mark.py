@@ -23,12 +23,13 @@ from identity.hold import find_hold
 from identity.keys.trusted_keys import TrustedKeys
 from identity.model import Scope, ScopeKind
 from identity.sql.sequence import next_number
+from pipeline.authoring.registry import Registry
 from pipeline.ledger.restored import GAP, Restored, mark_restored
 from pipeline.schedules.changes import NewSchedule, add_schedule
 from pipeline.schedules.slots import SlotFirer
 from pipeline.schedules.timetable import CatchUp, Timetable
 from pipeline.tables import schedules, workflow_settings
-from pipeline.workflow import SERVICE, Registry, Tick, workflow
+from pipeline.workflow import SERVICE, Tick, workflow
 from tests.ledger.acts import SIGNER, receipt_of, revoke
 from tests.ledger.house import House, Say, account_scope
 from tests.ledger.revokers import quiet_revoker

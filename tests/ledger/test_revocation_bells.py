@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any
 
 from pipeline import revocation
+from pipeline.authoring.registry import Registry
 from pipeline.revocation import Stage
 from pipeline.revocation.receipt import outdate
 from pipeline.run import Run
 from pipeline.states import JobState
-from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, revoke
 from tests.ledger.house import House, Say, account_scope
 from tests.ledger.plans import statements_of

@@ -16,8 +16,9 @@ from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.refresh.tables import refresh_intents
 from identity.tables import accounts, principals, scopes
 from identity.withdrawals.tables import withdrawals
-from identity.withdrawals.withdrawer import Turn
+from identity.withdrawals.withdrawer import WithdrawalTurn
 from pipeline import revocation
+from pipeline.authoring.registry import Registry
 from pipeline.ledger import operator_queries
 from pipeline.ledger.indexed import STUCK
 from pipeline.ledger.intents import Ended
@@ -30,7 +31,6 @@ from pipeline.revocation.signal import Asks
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import attempts, jobs
-from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, close, open_, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
@@ -224,12 +224,12 @@ def test_what_a_refresh_won_late_finds_its_revocation_by_the_scope(crowded: Hous
         "answer_sealed": b"sealed",
     }
     crowded.database.write(lambda c: c.execute(insert(refresh_intents), late).rowcount)
-    asker = ProviderAsker(crowded.database, lambda *_: Turn(), clock=lambda: NOW)
+    asker = ProviderAsker(crowded.database, lambda *_: WithdrawalTurn(), clock=lambda: NOW)
     _of_revocations(crowded, asker.due)
 
 
 def test_what_is_still_to_end_at_providers_is_found_among_what_has_ended_and_what_is_in_use(crowded: House) -> None:
-    asker = ProviderAsker(crowded.database, lambda *_: Turn(), clock=lambda: NOW)
+    asker = ProviderAsker(crowded.database, lambda *_: WithdrawalTurn(), clock=lambda: NOW)
     looks: tuple[Callable[[], object], ...] = (
         asker.due,
         asker.ask_leftovers,
@@ -275,7 +275,7 @@ def test_what_a_connections_revocation_would_end_is_counted_by_the_database_howe
 
 def test_the_credentials_that_a_users_revocation_ends_are_found_by_the_principal(crowded: House) -> None:
     made = revoke(crowded, ADA)
-    asker = ProviderAsker(crowded.database, lambda *_: Turn(), clock=lambda: NOW + timedelta(hours=1))
+    asker = ProviderAsker(crowded.database, lambda *_: WithdrawalTurn(), clock=lambda: NOW + timedelta(hours=1))
     _of_accounts(crowded, lambda: asker.advance(made))
 
 

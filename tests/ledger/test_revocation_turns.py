@@ -12,13 +12,13 @@ from sqlalchemy import update
 
 from deploy.trial.trial import NoRing
 from identity.errors import Unavailable
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import DatabaseSettings
 from pipeline.duties.reconcile import advance_revocations
 from pipeline.revocation import Stage, load
 from pipeline.revocation.tables import revocations
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
-from pipeline.workflow import Registry
 from tests.ledger.acts import SIGNER, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.revokers import quiet_revoker

@@ -18,6 +18,8 @@ from identity.errors import BadInput, Unavailable
 from identity.model import PrincipalKind
 from identity.sql.store import Store
 from identity.tables import principals
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
 from pipeline.model import BEAT, Bell
 from pipeline.schedules.changes import (
@@ -32,7 +34,7 @@ from pipeline.schedules.punctuality import look
 from pipeline.schedules.slots import SlotFirer
 from pipeline.schedules.timetable import CatchUp, Timetable
 from pipeline.tables import jobs, schedules, slots, workflow_settings
-from pipeline.workflow import SERVICE, Daily, Registry, Tick, Workflow, workflow
+from pipeline.workflow import SERVICE, Daily, Tick, workflow
 from tests.heartbeats import ticked
 from tests.ledger.house import House, Say, say_it
 from tests.ledgers import open_ledger

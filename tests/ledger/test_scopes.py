@@ -20,12 +20,13 @@ from identity.tables import accounts, grants, principals, provider_connections
 from pipeline.accounts.abilities import scopes_to_ask
 from pipeline.accounts.scope_report import AccountScopes, scope_report
 from pipeline.action import Facts
+from pipeline.authoring.registry import Registry
 from pipeline.ledger import openings
 from pipeline.ledger.closings import Closing, close_attempt
 from pipeline.ledger.intents import Ended, Opened
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import attempts
-from pipeline.workflow import SERVICE, USER, Registry, workflow
+from pipeline.workflow import SERVICE, USER, workflow
 from tests.ledger.acts import listening
 from tests.ledger.house import House, Say, intent_of, say_it
 from tests.ledger.house import Opened as OpenedEvent

@@ -10,6 +10,7 @@ from identity.providers.pace import CAUTIOUS
 from identity.refresh.gate import Endpoint
 from identity.refresh.lock import Unreachable
 from identity.secret import Secret
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import DatabaseSettings
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
@@ -17,7 +18,6 @@ from pipeline.throttle.breaker import Errand
 from pipeline.throttle.breaker_state import Passed
 from pipeline.throttle.budget import Budget
 from pipeline.throttle.limits import EndpointClass
-from pipeline.workflow import Registry
 from tests.ledgers import ONLY_SQLITE
 from tests.webhooks.parts import MemoryRing
 

@@ -19,10 +19,10 @@ from flask.testing import FlaskClient
 from identity.errors import Unavailable
 from identity.ids import Ids
 from identity.keys.vault import Vault
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database, DatabaseSettings, open_database
 from pipeline.db.sqlite import ROOM, SqliteDatabase
 from pipeline.intake import Intake
-from pipeline.workflow import Registry
 from tests.waiting import eventually
 from tests.webhooks.parts import MemoryRing
 from webhooks.app import create_app

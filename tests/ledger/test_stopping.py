@@ -18,6 +18,8 @@ from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from pipeline import revocation
+from pipeline.authoring.declared_workflow import Undone, Workflow
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database, DatabaseSettings
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.delivery_replay import Does
@@ -34,7 +36,7 @@ from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tables import attempts, jobs, steps
-from pipeline.workflow import SERVICE, SKIP, USER, Registry, Undone, Workflow, compensate, workflow
+from pipeline.workflow import SERVICE, SKIP, USER, compensate, workflow
 from tests.faults.revoker_points import REVOKER_POINTS
 from tests.killed import Killed, killed_at
 from tests.ledger.acts import SIGNER, close, done, open_, receipt_of, revoke

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.authoring.uses import as_use
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.registry import Registry
+from pipeline.authoring.uses import Compensation, OnRevoke, as_use
 from pipeline.run import Run, StepSkipped
 from pipeline.states import JobState, StepState
-from pipeline.workflow import SERVICE, SKIP, STOP, USER, Compensation, OnRevoke, Registry, Workflow, compensate
+from pipeline.workflow import SERVICE, SKIP, STOP, USER, compensate
 from tests.ledger.acts import SIGNER, receipt_of, revoke, steps_of
 from tests.ledger.house import Say, account_scope, say_it
 from tests.ledger.revokers import quiet_revoker

@@ -19,6 +19,7 @@ from identity.keys.vault import Vault
 from identity.model import Effect
 from identity.policy.ledger import apply_policy
 from pipeline.action import Facts, Judgement, Recovery, Response, UnreadableAnswer, Verdict
+from pipeline.authoring.registry import Registry
 from pipeline.duties.reconcile import settle_attempts
 from pipeline.execution.services import StepSettings
 from pipeline.ledger import steps as ledger_steps
@@ -27,7 +28,7 @@ from pipeline.resolution import resolve_by_hand
 from pipeline.run import ActionFailed, Run, StepRefused
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts
-from pipeline.workflow import USER, Registry
+from pipeline.workflow import USER
 from tests.identity.providers import reply
 from tests.ledger.acts import attempt_states, attempts_of, steps_of
 from tests.ledger.house import Said, Say

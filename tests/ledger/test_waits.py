@@ -11,6 +11,7 @@ from sqlalchemy import Connection, insert, text, update
 from identity.errors import BadInput
 from identity.model import AccountKey, AccountState
 from identity.tables import accounts
+from pipeline.authoring.registry import Registry
 from pipeline.duties import reconcile
 from pipeline.ledger import jobs, waits
 from pipeline.ledger.clock import ledger_now
@@ -21,7 +22,6 @@ from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, steps
 from pipeline.tables import jobs as jobs_table
-from pipeline.workflow import Registry
 from tests.ledger.acts import attempts_of, audit_kinds, close, done, open_, steps_of
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent

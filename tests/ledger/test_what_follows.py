@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 
 from identity.errors import BadInput
+from pipeline.authoring.declared_workflow import Undone, Workflow
 from pipeline.run import Run, StepSpec
-from pipeline.workflow import SERVICE, Undone, Workflow, compensate
+from pipeline.workflow import SERVICE, compensate
 from tests.ledger.house import Say
 from tests.ledger.undoing import say_and_undo
 

@@ -17,7 +17,7 @@ from identity.hold import release_hold, set_hold
 from identity.model import Credential
 from identity.withdrawals import Origin, WithdrawalState, settle
 from identity.withdrawals.tables import withdrawals
-from identity.withdrawals.withdrawer import Turn
+from identity.withdrawals.withdrawer import WithdrawalTurn
 from pipeline.desk.revocations import retry
 from pipeline.duties.reconcile import advance_withdrawals
 from pipeline.revocation import load
@@ -65,12 +65,12 @@ class Provider:
         self.seconds = 0.0
         self.asker = ProviderAsker(house.database, self._ask, clock=lambda: NOW, monotonic=lambda: self.seconds)
 
-    def _ask(self, withdrawal: str, _others: Sequence[str]) -> Turn:
+    def _ask(self, withdrawal: str, _others: Sequence[str]) -> WithdrawalTurn:
         self.asked.append(withdrawal)
         self.seconds += self.takes
         if withdrawal in self.ends:
             self.house.database.write(lambda c: settle(c, withdrawal, to=WithdrawalState.DONE, reason=None, now=NOW))
-        return Turn(room=withdrawal not in self.no_room)
+        return WithdrawalTurn(room=withdrawal not in self.no_room)
 
     def owe(self, *rows: dict[str, Any]) -> None:
         self.house.database.write(lambda c: c.execute(insert(withdrawals), list(rows)).rowcount)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from pipeline.authoring.declared_workflow import Workflow
 from pipeline.db.database import Database
-from pipeline.workflow import USER, Workflow, compensate, workflow
+from pipeline.workflow import USER, compensate, workflow
 from tests.ledger.house import House, Opened, Say, say_it
 
 

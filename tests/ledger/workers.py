@@ -26,6 +26,7 @@ from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.tables import accounts, grants, provider_connections
 from pipeline.accounts.connecting import Away, Connecting, Done
+from pipeline.authoring.registry import Registry
 from pipeline.duties import reconcile
 from pipeline.execution.services import Services, StepSettings
 from pipeline.execution.worker import Worker, WorkerSettings
@@ -33,8 +34,11 @@ from pipeline.model import Ring
 from pipeline.run import Run
 from pipeline.states import JobState
 from pipeline.tables import jobs as jobs_table
+from pipeline.throttle.breaker import Breakers
+from pipeline.throttle.budget import Budgets
+from pipeline.throttle.in_flight import InFlight
 from pipeline.upstream import Upstream
-from pipeline.workflow import Registry
+from tests.confiners import NoConfiner
 from tests.identity.coordinators import put_together
 from tests.identity.providers import PretendProvider, reply
 from tests.ledger.acts import SIGNER
@@ -48,6 +52,16 @@ SAID = reply({"id": "7"})
 REFUSED = reply({"message": "Bad credentials"}, 401)
 HOUR = timedelta(hours=1)
 TOKEN = "token-acme.ada-1"
+
+
+def _unshared() -> dict[str, Any]:
+    """The limits of one process without Redis."""
+    return {
+        "confiner": NoConfiner(),
+        "budgets": Budgets(None),
+        "breakers": Breakers(None),
+        "in_flight": InFlight(StepSettings.silent_calls),
+    }
 
 
 class Workers:
@@ -111,7 +125,7 @@ class Workers:
             ids=self.house.ids,
             settings=settings,
             stopping=stopping,
-            **self.shared,
+            **{**_unshared(), **self.shared},
         )
         return Worker(services, Registry([self.house.workflow]), ring or MemoryRing(), jobs or WorkerSettings())
 

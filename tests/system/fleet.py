@@ -17,12 +17,13 @@ from deploy.demo.provision import linear_of
 from deploy.sandbox.world import PEOPLE, TENANTS
 from identity.audit import Act
 from identity.model import AccountKey
+from pipeline.authoring.declared_workflow import Workflow
 from pipeline.desk.workflows import enable
 from pipeline.ledger import pins
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.states import AttemptState, JobState, Wait
 from pipeline.tables import attempts, jobs
-from pipeline.workflow import ExternalUser, Workflow
+from pipeline.workflow import ExternalUser
 from tasks.events.slack import AppMentionEvent
 from tests.servers.process import free_port
 from tests.system.errands import file_issue, say_it

@@ -26,6 +26,7 @@ from deploy.trial.trial import NoRing
 from identity.ids import Ids
 from identity.model import AccountKey, Scope, ScopeKind
 from pipeline import revocation
+from pipeline.authoring.registry import Registry
 from pipeline.broker.ring import CeleryRing
 from pipeline.db.database import DatabaseSettings
 from pipeline.migrations import upgrade_at
@@ -34,7 +35,6 @@ from pipeline.revocation.tables import revocations
 from pipeline.runtime import Runtime
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs, steps
-from pipeline.workflow import Registry
 from tests.servers.process import Process, end, free_port, start_python, tail
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.valkey import Valkey

@@ -17,12 +17,12 @@ from deploy.demo.provision import SALESFORCE, linear_of, standard_of
 from identity.model import AccountKey, Scope, ScopeKind
 from pipeline import revocation
 from pipeline.accounts.connecting import Done
+from pipeline.authoring.registry import Registry
 from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery
 from pipeline.resolution import resolve_by_hand
 from pipeline.runtime import Runtime
 from pipeline.states import AttemptState
 from pipeline.tables import attempts, jobs, schedules, steps
-from pipeline.workflow import Registry
 from tests.sandbox.driver import Form, Sandbox
 
 

@@ -16,6 +16,7 @@ from deploy.demo.provision import Provision
 from deploy.trial.passing import time_passes
 from deploy.trial.trial import NEVER_OPEN, NoRing
 from identity.secret import Secret
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import DatabaseSettings
 from pipeline.execution.services import StepSettings
 from pipeline.runtime import Runtime
@@ -24,7 +25,6 @@ from pipeline.states import ENDED, FOR_A_PERSON, JobState
 from pipeline.tables import jobs
 from pipeline.throttle.budget import Budget, Budgets
 from pipeline.throttle.limits import Left, Limits
-from pipeline.workflow import Registry
 from tests.killed import Killed
 from tests.ledgers import TURN
 from tests.sandbox.driver import Sandbox

@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from pipeline.action import Action, Result
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.uses import Who
 from pipeline.run import OnceUsed, Run, StepRefused, StepSpec
-from pipeline.workflow import USER, Event, Who, Workflow
+from pipeline.workflow import USER, Event
 
 R = TypeVar("R", bound=Result)
 

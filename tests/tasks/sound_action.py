@@ -18,7 +18,6 @@ class Make(Action[Made]):
     facts: ClassVar[Facts] = Facts(
         provider="example", scopes=frozenset(), effect=Effect.WRITE, attribution=False, recovery=Recovery.ASK
     )
-    result: ClassVar[type[Result]] = Made
 
     def request(self, call: Call) -> Request:
         return Request(method="POST", path="/")

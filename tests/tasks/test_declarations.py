@@ -13,7 +13,9 @@ from jsonschema import Draft202012Validator
 from identity.model import AccessPattern, Effect
 from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Result
 from pipeline.authoring.action_checks import check_action
-from pipeline.workflow import SERVICE, USER, Daily, Registry, Who, workflow
+from pipeline.authoring.registry import Registry
+from pipeline.authoring.uses import Who
+from pipeline.workflow import SERVICE, USER, Daily, workflow
 from tasks.actions import github, invoices, linear, salesforce, slack, stripe, zendesk
 from tasks.events.slack import AppMentionEvent, app_mention
 
@@ -71,7 +73,6 @@ class Unasked(Action[Nothing]):
     """It says nothing that could be sent."""
 
     facts: ClassVar[Facts] = FACTS
-    result: ClassVar[type[Result]] = Nothing
 
     def read(self, response: Response) -> Nothing:
         return Nothing()
@@ -81,7 +82,6 @@ class Unread(Action[Nothing]):
     """Its answer cannot be read."""
 
     facts: ClassVar[Facts] = FACTS
-    result: ClassVar[type[Result]] = Nothing
 
     def request(self, call: Call) -> Request:
         return Request(method="POST", path="/")

@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 from pipeline import tools
 from pipeline.action import Action, Call, Facts, Request, Response, Result
 from pipeline.authoring.action_checks import check_action
-from pipeline.workflow import Registry
+from pipeline.authoring.registry import Registry
 from tests.tasks.sound_action import Made, Make
 
 
@@ -82,10 +82,10 @@ class Other(Result):
 
 
 class NoFacts(Action[Made]):
-    result: ClassVar[type[Result]] = Made
+    """It says nothing of itself."""
 
 
-class NoResult(Action[Made]):
+class NoResult(Action):  # type: ignore[type-arg]
     facts: ClassVar[Facts] = Make.facts
 
 
@@ -119,6 +119,10 @@ class OfBoth(Action[R], Generic[P, R]):
     facts: ClassVar[Facts] = Make.facts
 
 
+class BothByItsClass(OfBoth[str, Made]):
+    """Its result is the one that its class names."""
+
+
 class AnotherOfBoth(OfBoth[str, Made]):
     result: ClassVar[type[Result]] = Other
 
@@ -139,6 +143,10 @@ class AnotherOfBoth(OfBoth[str, Made]):
 )
 def test_an_action_without_what_every_call_of_it_needs_is_refused(action: Any, says: str) -> None:
     assert says in refused(action)
+
+
+def test_the_result_is_the_one_that_the_class_names() -> None:
+    assert (Make.result, BothByItsClass.result) == (Made, Made)
 
 
 def test_a_type_argument_that_is_no_result_says_nothing_of_it() -> None:
@@ -163,7 +171,6 @@ class ResultUnschemed(Result):
 
 class UnschemedResult(Action[ResultUnschemed]):
     facts: ClassVar[Facts] = Make.facts
-    result: ClassVar[type[Result]] = ResultUnschemed
 
     def request(self, call: Call) -> Request:
         return Request(method="POST", path="/")

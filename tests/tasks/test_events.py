@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from identity.errors import BadInput
 from pipeline.action import Call
-from pipeline.workflow import ExternalUser, Registry, Trigger
+from pipeline.authoring.registry import Registry
+from pipeline.workflow import ExternalUser, Trigger
 from tasks.actions import github, linear
 from tasks.devops_assistant import link_pull_request
 from tasks.events.github import PULL_REQUEST_ACTIONS, CommentCommand, PullRequestEvent, comment_command, pull_request

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from identity.model import ScopeKind
+from pipeline.authoring.declared_workflow import PLATFORM_AGENT
 from pipeline.states import JobState
-from pipeline.workflow import PLATFORM_AGENT
 from tests.tasks.aftermaths import AFTERMATHS, Aftermath, told
 from tests.tasks.faults import LIMITS, POINTS, REFUSALS
 from tests.tasks.in_process_system import InProcessSystem

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from identity.model import ScopeKind
+from pipeline.authoring.registry import Registry
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.throttle.budget import Budget
-from pipeline.workflow import SERVICE, USER, Registry
+from pipeline.workflow import SERVICE, USER
 from tests.payments.scenes import PAYMENTS
 from tests.tasks.aftermaths import AFTERMATHS
 from tests.tasks.faults import LIMITS, POINTS, REFUSALS

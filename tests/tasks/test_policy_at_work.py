@@ -12,7 +12,7 @@ from identity.policy.file import read_policy
 from identity.policy.ledger import apply_policy
 from identity.policy.rules import FACTS_ALONE
 from pipeline.ledger.replay import replay
-from pipeline.policy.trial import Trial, compare, stored_cases
+from pipeline.policy.trial import PolicyTrial, compare, stored_cases
 from pipeline.states import JobState, StepState, Wait
 from pipeline.tables import jobs
 from tests.tasks.approvals import FOUR_EYES, asked, say
@@ -33,7 +33,7 @@ def put_in_force(system: InProcessSystem, text: str) -> None:
     )
 
 
-def tried_on(system: InProcessSystem, before: str, after: str, *, since: datetime) -> Trial:
+def tried_on(system: InProcessSystem, before: str, after: str, *, since: datetime) -> PolicyTrial:
     """What would come of the stored steps, under one policy and under another."""
     return system.runtime.database.read(
         lambda c: compare(
@@ -88,7 +88,7 @@ def test_a_policy_is_tried_on_the_steps_that_were_done(system: InProcessSystem) 
     waited = update(jobs).values(created_at=datetime.now(UTC) - timedelta(days=30))
     system.runtime.database.write(lambda c: c.execute(waited).rowcount)
 
-    def tried(text: str, since: datetime) -> Trial:
+    def tried(text: str, since: datetime) -> PolicyTrial:
         cases = stored_cases
         return system.runtime.database.read(
             lambda c: compare(cases(c, system.registry, "acme", since=since), FACTS_ALONE, read_policy(text))
@@ -99,7 +99,7 @@ def test_a_policy_is_tried_on_the_steps_that_were_done(system: InProcessSystem) 
     assert (change.workflow, change.action, change.steps) == ("update_opportunity", "salesforce.UpdateOpportunity", 1)
     assert (change.before, change.after.partition(":")[0]) == ("as user, delegated", "refused")
     assert change.example.endswith("step 2")
-    assert tried(NOTHING_YET, lately) == Trial(asked=2, unreadable=0, changes=())
+    assert tried(NOTHING_YET, lately) == PolicyTrial(asked=2, unreadable=0, changes=())
     assert tried(FROZEN, datetime.now(UTC)).asked == 0
     (change,) = tried(BY_CAPABILITY, lately).changes
     assert "is not known to take any" in change.after, "as the step itself would be refused"

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.registry import Registry
 from pipeline.authoring.uses import SERVICE, SKIP, Who
-from pipeline.workflow import Daily, Event, Registry, Tick, Trigger, Workflow, workflow
+from pipeline.workflow import Daily, Event, Tick, Trigger, workflow
 from tasks.actions.slack import PostMessage
 
 

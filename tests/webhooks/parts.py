@@ -12,9 +12,11 @@ from typing import Any
 from identity.errors import Unavailable
 from identity.model import AccessPattern
 from identity.secret import Secret
+from pipeline.authoring.matching import Match
+from pipeline.authoring.registry import Registry
 from pipeline.model import Acceptance, Bell, DeliveryOutcome, RatedTenant, SignedDelivery
 from pipeline.run import Run
-from pipeline.workflow import Event, Match, NoConfig, Registry, Trigger, workflow
+from pipeline.workflow import Event, NoConfig, Trigger, workflow
 from webhooks.sources.reading import Fault, Reading, Refusal
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

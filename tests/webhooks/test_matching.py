@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from standardwebhooks import Webhook
 
 from identity.secret import Secret
-from pipeline.workflow import Event, ExternalUser, Registry, Trigger, workflow
+from pipeline.authoring.registry import Registry
+from pipeline.workflow import Event, ExternalUser, Trigger, workflow
 from tests.webhooks.parts import JSON, NOW, SECRET, MemoryLedger, MemoryRing, Secrets, github_headers, registry
 from webhooks.app import create_app
 from webhooks.settings import WebSettings

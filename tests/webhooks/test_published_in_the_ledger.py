@@ -13,13 +13,13 @@ from identity.connections.installations import add_installation
 from identity.connections.registry import add_connection, get_connection
 from identity.connections.secrets import WEBHOOK_SECRET, add_secret, seal_secret
 from identity.secret import Secret
+from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
 from pipeline.intake import Intake
 from pipeline.ledger import operator_queries
 from pipeline.ledger.delivery_replay import weigh
 from pipeline.model import DeliveryOutcome
 from pipeline.tables import deliveries, workflow_settings
-from pipeline.workflow import Registry
 from tests.ledger.house import House
 from tests.servers import shared_data
 from tests.webhooks import published

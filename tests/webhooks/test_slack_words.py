@@ -15,8 +15,8 @@ from werkzeug.wrappers import Response
 from identity.errors import Unavailable
 from identity.http.client import Answer, Client, HttpRequest, NoAnswer, Outcome
 from identity.model import AccessPattern
+from pipeline.authoring.registry import Registry
 from pipeline.model import Acceptance, Bell, DeliveryOutcome
-from pipeline.workflow import Registry
 from tasks.slack_command import file_from_slack
 from tests.webhooks.parts import FORM, NOW, MemoryLedger, MemoryRing, slack_headers
 from webhooks.app import create_app

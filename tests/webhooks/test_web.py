@@ -14,8 +14,8 @@ from flask.testing import FlaskClient
 from prometheus_client import REGISTRY
 
 from identity.errors import Unavailable
+from pipeline.authoring.registry import Registry
 from pipeline.model import Acceptance, DeliveryOutcome
-from pipeline.workflow import Registry
 from tests.webhooks.parts import JSON, MemoryLedger, MemoryRing, github_headers, registry
 from webhooks import metrics, problems
 from webhooks.app import create_app

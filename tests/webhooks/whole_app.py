@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.workflow import Registry
+from pipeline.authoring.registry import Registry
 from tests.webhooks.parts import MemoryLedger, MemoryRing
 from webhooks.api.app import Agents
 from webhooks.app import create_app

@@ -18,9 +18,9 @@ from identity.agents.identifiers import UnknownIdentifier
 from identity.errors import BadInput, Misconfigured, NotInState, PolicyDenied
 from identity.ids import Ids
 from pipeline.accounts.invitations import Invitations
+from pipeline.authoring.registry import Registry
 from pipeline.ledger.requests import KeyReused, NotLetIn
 from pipeline.requests import Requests
-from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.api.access import guard, refused
 from webhooks.api.accounts import account_operations

@@ -15,10 +15,10 @@ from identity.errors import BadInput, Misconfigured, NotInState, PolicyDenied, U
 from identity.model import Principal, PrincipalKind
 from pipeline import tools
 from pipeline.action import Action
+from pipeline.authoring.registry import Registry
 from pipeline.ledger.paging import Record
 from pipeline.ledger.requests import KeyReused
 from pipeline.requests import Requests
-from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.api import mcp_words
 from webhooks.api.access import ROLES, May, notes

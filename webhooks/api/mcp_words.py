@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Any
 
 from identity.errors import Unavailable, Unconfirmed
+from pipeline.authoring.registry import Registry
 from pipeline.ledger.paging import Record
 from pipeline.states import Wait
-from pipeline.workflow import Registry
 from webhooks.api import shapes
 from webhooks.api.job_models import Outcome, ToolAnswer
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from identity.model import Effect
 from pipeline.accounts.health import Health
+from pipeline.authoring.registry import Registry
 from pipeline.ledger.jobs import consenting
 from pipeline.ledger.paging import Record
 from pipeline.states import ENDED, FOR_A_PERSON, AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tool_workflows import is_of_a_tool
-from pipeline.workflow import Registry
 from webhooks.api.job_models import ConsentOut, JobOut, JobWithSteps, Outcome, StepOut, ToolAnswer
 from webhooks.api.models import (
     AccountOut,

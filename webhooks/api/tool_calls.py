@@ -14,10 +14,10 @@ from identity.agents.api_keys import Caller
 from identity.errors import Unavailable
 from pipeline import tools
 from pipeline.action import Action
+from pipeline.authoring.registry import Registry
 from pipeline.ledger.paging import Record
 from pipeline.ledger.requests import Made
 from pipeline.requests import Keyed, Requests
-from pipeline.workflow import Registry
 from webhooks import problems
 from webhooks.api.access import makes, request_id
 from webhooks.api.jobs import found_job, there

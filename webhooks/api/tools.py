@@ -11,7 +11,7 @@ from flask_openapi.blueprint import APIBlueprint
 
 from pipeline import tools
 from pipeline.action import Action
-from pipeline.workflow import Registry
+from pipeline.authoring.registry import Registry
 from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.answers import answer

@@ -17,7 +17,7 @@ from identity.ids import Ids
 from identity.sql.store import Store
 from pipeline.accounts.invitations import Invitations
 from pipeline.approvals.approving import Approving
-from pipeline.workflow import Registry
+from pipeline.authoring.registry import Registry
 from webhooks.bells import Bells
 from webhooks.console.access import May, need_of, visitor
 

@@ -312,8 +312,8 @@ CONTROLS = (
     Control(
         name="who connects goes before every job",
         file="identity/connect/code_exchange.py",
-        guard='return Who(f"connect:{arrival.session.started}", Rank.CONNECT)',
-        without='return Who(f"connect:{arrival.session.started}")',
+        guard='return Waiter(f"connect:{arrival.session.started}", Rank.CONNECT)',
+        without='return Waiter(f"connect:{arrival.session.started}")',
         test="tests/identity/test_connect.py::test_where_a_provider_gives_no_more_tokens and sqlite",
     ),
     Control(
@@ -340,8 +340,8 @@ CONTROLS = (
     Control(
         name="a code is shown with the other secret at once",
         file="identity/connect/code_exchange.py",
-        guard="if self._enter(arrival, Who(rank=Rank.NOW), keep=0) is not None:",
-        without="if self._enter(arrival, Who(rank=Rank.CONNECT), keep=CONNECT_KEEPS) is not None:",
+        guard="if self._enter(arrival, Waiter(rank=Rank.NOW), keep=0) is not None:",
+        without="if self._enter(arrival, Waiter(rank=Rank.CONNECT), keep=CONNECT_KEEPS) is not None:",
         test="tests/identity/test_connect.py::test_the_other_secret_is_shown and sqlite",
     ),
     Control(

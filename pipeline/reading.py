@@ -1,4 +1,7 @@
-"""Reading of upstream responses: their shapes, and how long they ask us to wait."""
+"""Reading of upstream responses: their shapes, what may be quoted of them, and how long they ask us to wait.
+
+Part of the Python API: docs/reference/python-api.md.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,13 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from identity.oauth.lifetime import http_date
+from identity.oauth.lifetime import count, http_date
+from identity.quoting import error_name, is_name, quoted, sentence
 from pipeline.action import Response, UnreadableAnswer
 from pipeline.fields import misfitting
 from pipeline.throttle.limits import LONGEST_WAIT
+
+__all__ = ["count", "error_name", "is_name", "parse", "quoted", "sentence", "wait_until"]
 
 T = TypeVar("T")
 
