@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -108,10 +108,26 @@ def test_one_connection_that_is_found_dead_has_all_others_asked(ledger_url: str,
     with closing(used), ThreadPoolExecutor(3) as pool:
         pids = list(pool.map(used.read, [pid_of] * 3))
         database.read(end)
-        with pytest.raises(Unavailable):
+        with suppress(Unavailable):  # unless another session than the one that stays is used: it notices that one's end
             used.read(select_one)
         now = list(pool.map(used.read, [pid_of] * 3))
     assert len({*pids, *now}) == 6
+
+
+def test_a_connection_that_broke_has_the_next_one_asked(ledger_url: str, database: Database) -> None:
+    """As where a proxy ended some, and the session that stays lives."""
+    who = text("select pg_backend_pid()")
+    used = PostgresqlDatabase(ledger_url, idle_after=timedelta(hours=1))
+    with closing(used):
+        opened = [used.engine.connect() for _ in range(3)]  # the first one stays
+        pids = [one.execute(who).scalar_one() for one in opened]
+        for one in opened:
+            one.close()  # the last one is used next
+        end = text("select pg_terminate_backend(pid, 5000) from unnest(:pids) as gone(pid)")
+        assert all(database.read(lambda c: c.execute(end, {"pids": pids[1:]}).scalars().all()))
+        with pytest.raises(Unavailable):
+            used.read(select_one)
+        assert used.read(select_one) == 1
 
 
 @pytest.mark.parametrize(
