@@ -27,6 +27,7 @@ from tests.servers.valkey import Valkey, valkey
 
 def test_a_killed_valkey_comes_back_with_what_it_had_written() -> None:
     with valkey() as server:
+        server.keep_all()
         with server.client() as client:
             client.set("kept", "yes")
             assert client.config_get("appendonly") == {"appendonly": "yes"}

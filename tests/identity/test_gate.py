@@ -292,6 +292,7 @@ def test_no_stretch_of_time_sees_more_than_the_pace_allows(pace: Pace) -> None:
 
 
 def test_without_redis_each_process_has_a_gate_of_its_own_and_asks_redis_again_later(own_valkey: Valkey) -> None:
+    own_valkey.keep_all()
     ticks, where = Ticks(), endpoint()
     with own_valkey.client() as client:
         ours, other = (

@@ -66,6 +66,11 @@ class Valkey:
         """A new client over the unix socket that answers in strings; close it, or use it in a `with`."""
         return redis.Redis.from_url(self.socket_url, decode_responses=True)
 
+    def keep_all(self) -> None:
+        """From here on, what is answered survives `kill`; `everysec` holds writes back while an fsync is under way."""
+        with self.client() as client:
+            client.config_set("appendfsync", "always")
+
     def flush(self) -> None:
         """Forget everything, as after the loss of the whole server."""
         with self.client() as client:
