@@ -19,10 +19,10 @@ from identity.sql.sequence import next_number
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.registry import Registry
 from pipeline.fields import misfitting
+from pipeline.ledger.awaited import wake
 from pipeline.ledger.closings import close_step, record_attempt
 from pipeline.ledger.forgotten import no_job
 from pipeline.ledger.job_moves import move_attempt, move_job
-from pipeline.ledger.jobs import wake
 from pipeline.ledger.once import once_name
 from pipeline.revocation.tables import revocations
 from pipeline.states import ENDED, AttemptState, JobState, Purpose, StepState, Wait

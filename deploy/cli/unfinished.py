@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.desk.telling import as_whom
 from pipeline.desk.unanswered import UnansweredCall, asked_about
-from pipeline.ledger.jobs import consenting
+from pipeline.ledger.awaited import consenting
 from pipeline.ledger.paging import Record
 from pipeline.states import CUT_SHORT, AttemptState, JobState, Purpose, StepState, Wait
 

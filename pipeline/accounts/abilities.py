@@ -22,7 +22,7 @@ from pipeline.action import Action
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.registry import Registry
 from pipeline.authoring.uses import USER
-from pipeline.ledger.jobs import consent_of
+from pipeline.ledger.awaited import consent_of
 from pipeline.states import JobState
 from pipeline.tables import jobs, workflow_settings
 from pipeline.tool_workflows import is_of_a_tool

@@ -14,7 +14,7 @@ from identity.providers import PROFILES
 from pipeline.accounts.obstacles import Obstacle, obstacles, unconfirmed
 from pipeline.authoring.registry import Registry
 from pipeline.authoring.uses import SERVICE, USER
-from pipeline.ledger.jobs import consent_of
+from pipeline.ledger.awaited import consent_of
 from pipeline.states import JobState
 from pipeline.tables import jobs, workflow_settings
 

@@ -23,7 +23,7 @@ from pipeline.execution.interruption import AskOperator, Interruption, RunAgain,
 from pipeline.execution.services import Services
 from pipeline.execution.step import StepRunner
 from pipeline.fields import misfitting
-from pipeline.ledger import bells, jobs, waits
+from pipeline.ledger import awaited, bells, jobs, waits
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.jobs import ClaimedJob
 from pipeline.model import Bell, Ring
@@ -141,7 +141,7 @@ class Worker:
                     jobs.park,
                     job=job,
                     wait=Wait.CONSENT,
-                    waits_for=jobs.consent_of(account),
+                    waits_for=awaited.consent_of(account),
                     due_in=max(delay, settings.misconfigured_delay),
                     expires_in=self._services.settings.consent_wait,
                     reason=reason,

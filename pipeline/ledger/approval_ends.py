@@ -11,8 +11,8 @@ from identity.policy.ledger import version_of
 from identity.sql.columns import is_one
 from pipeline.approvals.tables import approvals
 from pipeline.ledger.approvals import approval_of, move_approval
+from pipeline.ledger.awaited import wake
 from pipeline.ledger.clock import NOW, ledger_now
-from pipeline.ledger.jobs import wake
 from pipeline.states import ENDED, ApprovalState, StepState
 from pipeline.tables import jobs, steps
 

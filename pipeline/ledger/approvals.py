@@ -17,9 +17,10 @@ from identity.sql.sequence import next_number
 from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.ledger.approval_bars import barred
 from pipeline.ledger.approval_needs import by_name, is_met, resolved, unheld
+from pipeline.ledger.awaited import wake
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.intents import Approved, Ended, Intent, PolicyMoved, claim_lost
-from pipeline.ledger.jobs import lock_claim, park, wake
+from pipeline.ledger.jobs import lock_claim, park
 from pipeline.states import APPROVAL_MOVES, ApprovalState, Purpose, Wait
 
 YES, NO = "yes", "no"

@@ -20,10 +20,10 @@ from identity.capability.model import Outcome
 from identity.model import AccessPattern
 from identity.sql.prepared import Prepared
 from identity.sql.sequence import next_number_and_time
+from pipeline.ledger.awaited import has_come, wake
 from pipeline.ledger.calls import calls_in_doubt, may_have_acted
 from pipeline.ledger.intents import Intent, record_intent
 from pipeline.ledger.job_moves import StepColumns, move_attempt, move_step
-from pipeline.ledger.jobs import end_wait, wake
 from pipeline.ledger.once import once_name
 from pipeline.states import AttemptState, CountsAs, Purpose, StepState
 from pipeline.tables import attempts, jobs, steps
@@ -91,7 +91,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
     )
     if closed is not None:
         if closing.ends_wait:
-            end_wait(connection, intent.job)
+            has_come(connection, intent.job)
         answer = _Answer(attempt=closed, kind="attempt.closed", id=id)
     else:
         row = connection.execute(select(attempts).where(attempts.c.id == closing.attempt)).one()

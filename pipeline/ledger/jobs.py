@@ -1,4 +1,4 @@
-"""Jobs in the ledger: claiming a job, ending its run, and waking a job that waits."""
+"""Jobs in the ledger: claiming a job, and ending its run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from identity.hold import IS_HELD
-from identity.model import AccessPattern, AccountKey
+from identity.model import AccessPattern
 from identity.sql.columns import Instant, database_in, database_in_microseconds, database_now, microseconds
 from identity.sql.prepared import Prepared
 from pipeline.ledger.clock import NOW
@@ -55,8 +55,6 @@ class ClaimedJob:
     wait_is_over: bool  # the wait had expired before this claim
     waited: timedelta  # time since it was due
 
-
-_ACCOUNT = "account:"  # prefix of `waits_for` when a job waits for consent
 
 # Every job runs these statements, so each is built once.
 _HINTED = Prepared(
@@ -96,22 +94,11 @@ _CLAIM_NEXT = Prepared(
 _DOCUMENT = Prepared(
     select(pinned_configuration.c.document).where(pinned_configuration.c.sha256 == bindparam("digest"))
 )
-# Only from WAITING. One call may wake many: every job of a service account waits for the same consent.
-_WAKE = Prepared(
-    moving_job(
-        jobs.c.waits_for == bindparam("awaited"), JobState.QUEUED, source=JobState.WAITING, due_at=database_now()
-    ).returning(jobs.c.id)
-)
 _FINISH = Prepared(moving_job((jobs.c.id == bindparam("job")) & (jobs.c.fence == bindparam("held")), JobState.DONE))
 _LOCK_CLAIM = Prepared(
     select(jobs.c.id)
     .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), jobs.c.state == JobState.RUNNING)
     .with_for_update()
-)
-_WAITS_NO_MORE = Prepared(
-    update(jobs)
-    .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), jobs.c.state == JobState.RUNNING)
-    .values(waits_for=null(), expires_at=null())
 )
 _STATE_AND_REVOCATION = Prepared(select(jobs.c.state, jobs.c.revocation_id).where(jobs.c.id == bindparam("job")))
 
@@ -288,38 +275,6 @@ def state_and_revocation(connection: Connection, job: str) -> tuple[JobState, st
     """Return the state of a job, and the revocation that stopped or cancelled it."""
     row = _STATE_AND_REVOCATION.run(connection, {"job": job}).one()
     return JobState(row.state), row.revocation_id
-
-
-def consent_of(key: AccountKey) -> str:
-    """Return the `waits_for` of a job that waits for consent to this account."""
-    return f"{_ACCOUNT}{key}"
-
-
-def upstream_of(step: str) -> str:
-    """Return the `waits_for` of a job while this step's upstream is away, or its patience lasts."""
-    return f"upstream/{step}"
-
-
-def later_of(step: str) -> str:
-    """Return the `waits_for` of a job while this step's upstream asks for later retries."""
-    return f"later/{step}"
-
-
-def consenting(waits_for: str | None) -> AccountKey | None:
-    """Return the account whose consent *waits_for* names; None if it names something else."""
-    if waits_for is None or not waits_for.startswith(_ACCOUNT):
-        return None
-    return AccountKey.parse(waits_for.removeprefix(_ACCOUNT))
-
-
-def wake(connection: Connection, waits_for: str) -> Sequence[str]:
-    """Queue every job that waits for *waits_for*. Call it in the transaction that ends the wait."""
-    return _WAKE.run(connection, {"awaited": waits_for}).scalars()
-
-
-def end_wait(connection: Connection, job: ClaimedJob) -> None:
-    """Clear what a running job was parked for, because it has come; a later wait for the same starts afresh."""
-    _WAITS_NO_MORE.run(connection, {"job": job.id, "held": job.fence})
 
 
 def lapsed(connection: Connection, *, limit: int) -> Sequence[Row[str, int, str]]:

@@ -24,6 +24,7 @@ from identity.sql.prepared import Prepared
 from identity.sql.sequence import NUMBERS, lock_shared, next_number
 from pipeline.ledger.approval_bars import approver_scopes
 from pipeline.ledger.approvals import confirm, mark_used
+from pipeline.ledger.awaited import consent_of, has_come, later_of, upstream_of
 from pipeline.ledger.calls import give_way, overtaken
 from pipeline.ledger.intents import (
     Adopted,
@@ -37,7 +38,7 @@ from pipeline.ledger.intents import (
     record_intent,
     write_step,
 )
-from pipeline.ledger.jobs import consent_of, end_wait, later_of, park, requeue, upstream_of
+from pipeline.ledger.jobs import park, requeue
 from pipeline.ledger.once import take_once
 from pipeline.ledger.refusals import rule_out
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
@@ -141,7 +142,7 @@ def _end_wait(connection: Connection, intent: Intent) -> None:
     Skips the step's own waits for its upstream: only an answer ends them (`close_attempt`).
     """
     if intent.job.waits_for not in (None, upstream_of(intent.step), later_of(intent.step)):
-        end_wait(connection, intent.job)
+        has_come(connection, intent.job)
 
 
 def _examined(connection: Connection, intent: Intent) -> LeaseOutcome | None:

@@ -31,7 +31,7 @@ from identity.scopes import newest_revocation
 from identity.sql.sequence import checked_number, lock_exclusive
 from identity.tables import accounts
 from pipeline import revocation
-from pipeline.ledger.jobs import consent_of, wake
+from pipeline.ledger.awaited import consent_of, wake
 from pipeline.ledger.signal_targets import accounts_meant, unlisted_place
 from pipeline.revocation.narrowing import declare_narrowing
 from pipeline.revocation.signal import Asks, Installation, Nobody, Signal

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.model import AccountKey
-from pipeline.ledger import jobs
+from pipeline.ledger import awaited, jobs
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.calls import word_wanted
 from pipeline.states import Wait
@@ -51,7 +51,7 @@ def test_a_job_that_waits_for_a_consent_says_how_its_link_is_had(cli: Cli, house
     job = house.claim(house.job())
     park = partial(jobs.park, job=job, wait=Wait.CONSENT, due_in=HOLD, expires_in=HOLD, reason="it needs a consent")
     of_ada = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
-    house.database.write(partial(park, waits_for=jobs.consent_of(of_ada)))
+    house.database.write(partial(park, waits_for=awaited.consent_of(of_ada)))
     told = cli("jobs", "show", job.id).output
     assert "It waits for a consent: `aswhom accounts reconnect acme/gh/acme.ada` prints the link for it." in told
     assert cli.json("accounts", "show", "acme/gh/acme.ada")["principal_id"] == "acme.ada"  # it is named so there, too

@@ -7,7 +7,7 @@ from functools import partial
 
 from sqlalchemy import Connection, update
 
-from pipeline.ledger import jobs, openings
+from pipeline.ledger import awaited, jobs, openings
 from pipeline.ledger.job_tail import Following, Moved
 from pipeline.states import AttemptState, StepState, Wait
 from pipeline.tables import jobs as jobs_table
@@ -57,7 +57,7 @@ def test_what_ended_long_ago_is_forgotten_and_what_waits_is_not(house: House) ->
     new = house.job()
     assert told(look()) == ["queued"]
     assert sorted(following._seen) == sorted([waiting, new])
-    house.database.write(lambda c: jobs.wake(c, "account:x"))
+    house.database.write(lambda c: awaited.wake(c, "account:x"))
     assert told(look()) == ["queued"]
 
 

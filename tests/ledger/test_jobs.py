@@ -15,7 +15,7 @@ from identity.model import AccessPattern
 from identity.sql.columns import in_microseconds
 from pipeline.duties import reconcile
 from pipeline.execution.worker import WorkerSettings
-from pipeline.ledger import bells, jobs
+from pipeline.ledger import awaited, bells, jobs
 from pipeline.ledger.job_moves import move_job
 from pipeline.ledger.paging import Turn
 from pipeline.ledger.replay import replay
@@ -173,7 +173,7 @@ def test_a_wait_for_consent_ends_by_its_event_alone_and_an_expired_one_is_dead(h
     house.database.write(partial(park, job=house.claim(job), due_in=day, expires_in=day))
     reconcile.wake_due(house.database)
     assert house.row(job).state == JobState.WAITING
-    assert house.database.write(partial(jobs.wake, waits_for="account:x")) == [job]
+    assert house.database.write(partial(awaited.wake, waits_for="account:x")) == [job]
     house.database.write(partial(park, job=house.claim(job), due_in=timedelta(), expires_in=timedelta()))
     reconcile.wake_due(house.database)
     row = house.row(job)
@@ -187,7 +187,7 @@ def test_a_job_that_is_cancelled_as_its_wait_ends_is_not_woken(house: House) -> 
     job, woken, day = house.job(), list[Any](), timedelta(days=1)
     park = partial(jobs.park, wait=Wait.CONSENT, waits_for="account:x", due_in=day, expires_in=day, reason="needs ada")
     house.database.write(partial(park, job=house.claim(job)))
-    wake = partial(jobs.wake, waits_for="account:x")
+    wake = partial(awaited.wake, waits_for="account:x")
     waking = threading.Thread(target=lambda: woken.append(house.database.write(wake)))
     assert until_awaited(house.database, partial(move_job, job=job, to=JobState.CANCELLED), by=waking)
     assert (woken, house.row(job).state) == ([[]], JobState.CANCELLED)

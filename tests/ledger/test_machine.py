@@ -57,6 +57,7 @@ from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import WithdrawalTurn
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.db.database import Database
+from pipeline.ledger import awaited
 from pipeline.ledger import jobs as ledger_jobs
 from pipeline.ledger.intents import Intent, Opened
 from pipeline.ledger.jobs import ClaimedJob
@@ -483,7 +484,7 @@ class Ledger(RuleBasedStateMachine):
             outcome = store_consent(c, consent, sealed, now=datetime.now(UTC))
             assert note_outcome(c, link.id, CONNECTED, {})
             if isinstance(outcome, Consented):
-                ledger_jobs.wake(c, ledger_jobs.consent_of(key))
+                awaited.wake(c, awaited.consent_of(key))
             return outcome
 
         outcome = self.database.write(write)

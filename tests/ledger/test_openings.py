@@ -20,7 +20,7 @@ from identity.model import (
 from identity.tables import accounts, grants
 from pipeline.authoring.registry import Registry
 from pipeline.duties import reconcile
-from pipeline.ledger import jobs, refusals
+from pipeline.ledger import awaited, jobs, refusals
 from pipeline.ledger import steps as ledger_steps
 from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
 from pipeline.ledger.job_moves import move_job
@@ -122,7 +122,7 @@ def test_a_job_accepted_after_a_revocation_waits_for_consent_and_the_consent_wak
     row = house.row(job.id)
     assert (row.state, row.wait, row.waits_for) == (JobState.WAITING, Wait.CONSENT, "account:acme/gh/acme.ada")
     house.connect("acme", "acme.ada")
-    assert house.database.write(partial(jobs.wake, waits_for="account:acme/gh/acme.ada")) == [job.id]
+    assert house.database.write(partial(awaited.wake, waits_for="account:acme/gh/acme.ada")) == [job.id]
     assert isinstance(open_(house, intent(house, house.claim(job.id))), Opened)
 
 
@@ -310,7 +310,7 @@ def test_a_once_key_changes_hands_only_after_no_effect(house: House) -> None:
     assert isinstance(open_(house, second), Ended)
     settled = update(attempts).where(attempts.c.id == first.attempt).values(state=AttemptState.NO_EFFECT)
     house.database.write(lambda c: c.execute(settled).rowcount)
-    house.database.write(partial(jobs.wake, waits_for="once:acme:github.Say:pull#1"))
+    house.database.write(partial(awaited.wake, waits_for="once:acme:github.Say:pull#1"))
     again = intent(house, house.claim(second.job.id), once="pull#1")
     assert isinstance(open_(house, again), Opened)
 

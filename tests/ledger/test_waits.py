@@ -13,7 +13,7 @@ from identity.model import AccountKey, AccountState
 from identity.tables import accounts
 from pipeline.authoring.registry import Registry
 from pipeline.duties import reconcile
-from pipeline.ledger import jobs, waits
+from pipeline.ledger import awaited, jobs, waits
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.intents import Adopted, Ended, Intent
 from pipeline.ledger.job_moves import move_job
@@ -76,7 +76,7 @@ def test_who_waits_for_a_once_key_of_any_length_is_woken_by_its_owner(house: Hou
 
 def _park_refused(house: House, job: str, *, looks: timedelta = timedelta(minutes=10)) -> ClaimedJob:
     claimed = house.claim(job)
-    for_ada = jobs.consent_of(AccountKey(tenant="acme", connection="gh", principal="acme.ada"))
+    for_ada = awaited.consent_of(AccountKey(tenant="acme", connection="gh", principal="acme.ada"))
     days = timedelta(days=14)
     park = partial(
         jobs.park, job=claimed, wait=Wait.CONSENT, waits_for=for_ada, due_in=looks, expires_in=days, reason="no token"
@@ -210,10 +210,10 @@ def test_all_who_wait_for_one_thing_are_woken_at_once_and_nobody_else(house: Hou
     hour = timedelta(hours=1)
     park = partial(jobs.park, wait=Wait.CONSENT, due_in=hour, expires_in=hour, reason="z")
     waiting = dict.fromkeys((house.job() for _ in range(5)), "account:ada") | {house.job(): "account:eve"}
-    for job, awaited in waiting.items():
-        house.database.write(partial(park, job=house.claim(job), waits_for=awaited))
+    for job, what in waiting.items():
+        house.database.write(partial(park, job=house.claim(job), waits_for=what))
     woken: list[str] = []
-    wake = partial(jobs.wake, waits_for="account:ada")
+    wake = partial(awaited.wake, waits_for="account:ada")
     assert len(statements_of(lambda: woken.extend(house.database.write(wake)))) == 1
     assert set(woken) == {job for job, awaited in waiting.items() if awaited == "account:ada"}
     assert {job for job in waiting if house.row(job).state == JobState.QUEUED} == set(woken)

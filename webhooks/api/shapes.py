@@ -9,7 +9,7 @@ from typing import Any
 from identity.model import Effect
 from pipeline.accounts.health import Health
 from pipeline.authoring.registry import Registry
-from pipeline.ledger.jobs import consenting
+from pipeline.ledger.awaited import consenting
 from pipeline.ledger.paging import Record
 from pipeline.states import ENDED, FOR_A_PERSON, AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.tool_workflows import is_of_a_tool

@@ -14,7 +14,7 @@ from pipeline.desk.telling import started_by
 from pipeline.desk.unanswered import UnansweredCall, asked_about, by_step
 from pipeline.ledger import audit_queries, operator_queries, tenant_views
 from pipeline.ledger.audit_queries import Search
-from pipeline.ledger.jobs import consenting
+from pipeline.ledger.awaited import consenting
 from pipeline.ledger.paging import Record
 from pipeline.states import CUT_SHORT, ENDED, JobState, Wait
 from webhooks.console import lists
