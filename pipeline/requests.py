@@ -23,6 +23,7 @@ from identity.model import Scope
 from identity.secret import Secret
 from identity.sql.store import CommitUnknown, write_idempotent
 from pipeline.action import Action
+from pipeline.api_operator import api_operator
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database, WithTurn
 from pipeline.desk import jobs as acts
@@ -165,7 +166,7 @@ class Requests:
         )
 
     def _act(self, caller: Caller, now: datetime) -> Act:
-        return Act(audit_id=self._ids("aud"), by=ledger.api_operator(caller), now=now)
+        return Act(audit_id=self._ids("aud"), by=api_operator(caller), now=now)
 
     def _change(
         self, asked: Asked, change: Callable[[Connection], Sequence[Bell]], *, finds_itself_done: bool

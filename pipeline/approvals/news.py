@@ -19,7 +19,7 @@ from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.registry import Registry
 from pipeline.events import Event, Trigger
 from pipeline.ledger import pins
-from pipeline.ledger.deliveries import first_bells
+from pipeline.ledger.bells import first_bells
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.model import Bell, Ring
 from pipeline.states import ApprovalState

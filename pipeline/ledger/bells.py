@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from identity.hold import IS_HELD, find_hold
 from identity.model import AccessPattern
 from identity.sql.columns import database_in
 from identity.sql.prepared import Prepared
+from pipeline.authoring.declared_workflow import Workflow
 from pipeline.ledger.clock import NOW
 from pipeline.model import Bell
 from pipeline.tables import IS_CLAIMED, IS_QUEUED, jobs
@@ -175,6 +177,12 @@ def share_out(busy: Mapping[str, Busy], *, window: int, unheard: Callable[[], in
     if lying - sum(one.rung for one in busy.values()) >= window:
         return {tenant: 1 for tenant, one in short.items() if one.rung == 0}
     return {tenant: one.most(share) for tenant, one in short.items()}
+
+
+def first_bells(connection: Connection, tenant: str, workflows: Iterable[Workflow]) -> tuple[Bell, ...]:
+    """Ring for newly accepted jobs of these workflows, and return the bells."""
+    accepted = Counter(workflow.pattern for workflow in workflows)
+    return tuple(bell for one in sorted(accepted) for bell in ring_due(connection, tenant, one, most=accepted[one]))
 
 
 def top_up(connection: Connection, pattern: str, shares: Mapping[str, int]) -> list[Bell]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,10 +14,9 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 from identity.connections.installations import note_organization
 from identity.sql.prepared import Prepared
 from identity.sql.rows import insert_for
-from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.matching import Match
 from pipeline.ledger import signal_chunks, signals, signed_answers
-from pipeline.ledger.bells import ring_due
+from pipeline.ledger.bells import first_bells
 from pipeline.ledger.delivery_tenant import DeliveryTenant, record_trespass, whose_delivery
 from pipeline.ledger.new_jobs import NewJob, insert_job
 from pipeline.ledger.redeliveries import was_asked
@@ -230,12 +228,6 @@ def start_jobs(
         )
         rung.append(insert_job(connection, new, now=now, here=here, ring=ring))
     return tuple(bell for bell in rung if bell is not None)
-
-
-def first_bells(connection: Connection, tenant: str, workflows: Iterable[Workflow]) -> tuple[Bell, ...]:
-    """Ring for newly accepted jobs of these workflows, and return the bells."""
-    accepted = Counter(workflow.pattern for workflow in workflows)
-    return tuple(bell for one in sorted(accepted) for bell in ring_due(connection, tenant, one, most=accepted[one]))
 
 
 def _remember_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str, now: datetime) -> bool:

@@ -22,8 +22,9 @@ from identity.audit import Act, AsWhom
 from pipeline.authoring.matching import Considered, Match
 from pipeline.events import ExternalUser
 from pipeline.ledger import pins
+from pipeline.ledger.bells import first_bells
 from pipeline.ledger.configurations import refusal
-from pipeline.ledger.deliveries import Start, first_bells, start_jobs
+from pipeline.ledger.deliveries import Start, start_jobs
 from pipeline.ledger.delivery_tenant import whose_delivery
 from pipeline.ledger.forgotten import no_delivery
 from pipeline.ledger.replay import compensated_by, names_of

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select
 
 from identity.agents.api_keys import holder_of
 from identity.tables import aliases, principals
-from pipeline.ledger.requests import key_of_operator
+from pipeline.api_operator import key_of_operator
 from pipeline.tables import jobs
 from pipeline.tool_workflows import is_of_a_tool
 

@@ -25,8 +25,6 @@ from pipeline.revocation.narrowing import narrow_account
 from pipeline.revocation.tables import revocations
 from pipeline.tables import idempotency_keys
 
-_BY_API = "api:"
-
 
 class NotLetIn(AswhomError):
     """The key ended between the request's first check and its transaction."""
@@ -125,16 +123,6 @@ def change_job(connection: Connection, asked: Asked, change: Callable[[Connectio
     rung = change(connection) if before is None else ()
     row = tenant_views.job(connection, Tenants.of(asked.caller.tenant), asked.id)
     return Changed(row=row, bells=tuple(rung))
-
-
-def api_operator(caller: Caller) -> str:
-    """Return the name of an API caller in audit rows and receipts."""
-    return f"{_BY_API}{caller.agent}:{caller.key}"
-
-
-def key_of_operator(by: str) -> str | None:
-    """Return the key in *by*, a name by `api_operator`; None if the operator used no key."""
-    return by.rpartition(":")[2] if by.startswith(_BY_API) else None
 
 
 def let_in(connection: Connection, caller: Caller, now: datetime) -> None:

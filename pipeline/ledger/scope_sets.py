@@ -30,6 +30,8 @@ REACHED: Mapping[JobState, JobState] = {
     JobState.RUNNING: JobState.STOPPING,
 }
 
+SETS = 100  # looked up at a time
+
 # A set is stored whole, and every set has its tenant's scope: if that row exists, all do. For a statement that binds
 # `tenant` and `scopes`.
 IS_STORED = exists().where(

@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, update
+from sqlalchemy import Connection, Row, update
 
 from identity.sql.columns import database_now
-from pipeline.authoring.uses import OnRevoke
 from pipeline.ledger import scope_sets
 from pipeline.ledger.clock import ledger_now
 from pipeline.ledger.job_moves import move_jobs
 from pipeline.ledger.revocation_pages import counted, write_page
 from pipeline.ledger.revocation_statements import reach_jobs
-from pipeline.revocation import REACHING, Stage, load, scope_of
+from pipeline.revocation import REACHING, Stage, load
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs
@@ -28,7 +27,6 @@ _AIM = timedelta(milliseconds=8)  # time for a chunk's statements; the rest of 2
 # without a minimum the size would fall to five jobs per commit.
 _LEAST, _MOST = 250, 1_000
 _BUSY = 10  # jobs per chunk when it waits for their locks
-SETS = 100  # looked up at a time
 WAITS = 100  # ended in one transaction
 
 
@@ -146,19 +144,3 @@ def begin_draining(connection: Connection, revocation: str) -> None:
         .where(revocations.c.id == revocation, revocations.c.state.in_(REACHING))
         .values(state=Stage.DRAINING, moved_at=database_now(), **counted(revocation))
     )
-
-
-def count_skipping(connection: Connection, row: Row[Any]) -> int:
-    """Return how many unfinished jobs can go on without the steps that need the scope.
-
-    None of them has reached a step that stops it yet.
-    """
-    count, after = 0, ""
-    scope = scope_of(row)
-    while sets := scope_sets.sets_with_work(
-        connection, scope, before=row.number, after=after, then=OnRevoke.SKIP, limit=SETS
-    ):
-        found = scope_sets.jobs_of(before=row.number).where(jobs.c.scopes_sha256.in_(sets))
-        count += connection.execute(found.with_only_columns(func.count())).scalar_one()
-        after = sets[-1]
-    return count

@@ -174,7 +174,7 @@ class Revoker:
         for then in OnRevoke:
             after = ""
             look = partial(
-                scope_sets.sets_with_work, scope=scope_of(row), before=row.number, then=then, limit=cancelling.SETS
+                scope_sets.sets_with_work, scope=scope_of(row), before=row.number, then=then, limit=scope_sets.SETS
             )
             while sets := self._store.read(partial(look, after=after)):
                 after = sets[-1]
