@@ -23,9 +23,9 @@ from identity.refresh.intents import UNSETTLED
 from identity.sql.columns import database_now
 from pipeline.authoring.uses import OnRevoke
 from pipeline.batches import in_batches
-from pipeline.ledger import scope_sets
-from pipeline.ledger.revocation_pages import counted, first_cancelled, page_sizes, stopping_jobs
-from pipeline.revocation import Stage, in_flight, scope_of
+from pipeline.jobs import scope_sets
+from pipeline.revocation.declaration import Stage, in_flight, scope_of
+from pipeline.revocation.pages import counted, first_cancelled, page_sizes, stopping_jobs
 from pipeline.revocation.tables import NARROWING, compensations, revocations
 from pipeline.revocation.token_requests import token_requests
 from pipeline.states import AttemptState, JobState
@@ -191,7 +191,7 @@ def compose(connection: Connection, row: Row[Any], provider_side: ReadProviderSi
         **({} if row.narrowing is None else {"narrowing": row.narrowing}),
         "source": row.source,
         "signal": row.signal_id,
-        "doubt": row.doubt,  # see pipeline.revocation.inquiry; None: the signal was never in doubt
+        "doubt": row.doubt,  # see pipeline.revoker.inquiry; None: the signal was never in doubt
         "requested_by": row.requested_by,
         "reason": row.reason,
         "effective_at": row.effective_at.isoformat(),
