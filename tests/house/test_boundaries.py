@@ -64,6 +64,7 @@ WRITERS = {
     "accounts": {"identity/accounts/states.py", "identity/connect/consent_ledger.py"},
     "jobs": {
         "deploy/trial/passing.py",  # dates alone, in a ledger of a test
+        "pipeline/jobs/awaited.py",  # that what was awaited has come
         "pipeline/jobs/bells.py",
         "pipeline/jobs/claims.py",  # a claim
         "pipeline/jobs/moves.py",

@@ -159,7 +159,7 @@ CONTROLS = (
     Control(
         name="a claim that lapsed is taken back",
         file="pipeline/duties/reconcile.py",
-        guard="found = store.read(lambda c: jobs.lapsed(c, limit=BATCH))",
+        guard="found = store.read(lambda c: claims.lapsed(c, limit=BATCH))",
         without="found = []",
         test="tests/faults/test_crashes.py::test_a_worker_killed_in_its_steps and sqlite",
         timeout=240,
