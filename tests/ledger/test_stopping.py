@@ -17,6 +17,7 @@ from deploy.trial.trial import NoRing
 from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
+from pipeline.approvals.requesters import requesters
 from pipeline.authoring.declared_workflow import Undone, Workflow
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database, DatabaseSettings
@@ -219,6 +220,8 @@ def test_what_a_cancelled_job_did_is_compensated_by_a_service_job_of_the_platfor
     assert (fate.does, f"compensated by job {row.id}" in fate.reason) == (Does.NOTHING, True)
     assert compensating.row(job).state == JobState.CANCELLED
     assert (row.workflow, row.agent_id, row.user_id) == ("say_or_end.compensation", "aswhom", None)
+    among = ("acme.ada", "acme.grace")
+    assert compensating.database.read(partial(requesters, job=row.id, among=among)) == {"acme.ada"}, "who asked for it"
     assert Undone.model_validate(row.event).result == {"id": "7"}
     claimed = compensating.claim(row.id)
     compensating.database.write(partial(ledger_jobs.finish, job=claimed))
