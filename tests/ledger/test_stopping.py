@@ -510,6 +510,40 @@ def test_where_each_statement_is_slow_a_chunk_stays_worth_a_commit() -> None:
     assert size.jobs == first == 250
 
 
+def test_a_chunk_may_take_as_long_as_it_waited_for_the_ledger() -> None:
+    size = ChunkSize()
+    first = size.jobs
+    size.after(first, timedelta(milliseconds=20), timedelta(milliseconds=30))
+    assert size.jobs == first * 3 // 2
+    size.after(first, timedelta(milliseconds=20), timedelta(milliseconds=1))
+    assert size.jobs == first
+
+
+class Crowded(Instant):
+    """A ledger in which each chunk waits 40 ms for its turn, and then takes 16."""
+
+    now = 0.0
+
+    def write(self, fn: Any, **more: Any) -> Any:
+        self.now += 0.04
+        done = super().write(fn, **more)
+        if isinstance(done, Chunk):
+            self.now += 0.016
+            done = replace(done, took=timedelta(milliseconds=16))
+        return done
+
+
+@MOSTLY_SQLITE
+def test_where_a_chunk_waits_for_others_the_next_one_reaches_more(house: House) -> None:
+    first = ChunkSize().jobs
+    for number in range(first + 1):
+        house.job(text=str(number))
+    store = Crowded(house.database)
+    made = revoke(house, account_scope())
+    assert quiet_revoker(store, SIGNER, monotonic=lambda: store.now).advance(made)
+    assert store.limits == [first, 2 * first]
+
+
 def test_a_chunk_whose_time_is_over_leaves_the_next_set_to_another(house: House) -> None:
     jobs_of = {author: [house.job(author=author) for _ in range(2)] for author in ("1001", "6666")}
     sets = [house.row(ids[0]).scopes_sha256 for ids in jobs_of.values()]
