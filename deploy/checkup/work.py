@@ -11,6 +11,7 @@ from deploy.installation import Installation
 from deploy.local_times import local_time
 from identity.hold import find_hold
 from identity.model import PrincipalKind
+from identity.tenants import EVERY_TENANT
 from identity.transmitters import silent_streams
 from identity.withdrawals.stuck_leftovers import stuck_leftovers
 from pipeline.accounts.scope_report import scope_report, what_to_do
@@ -153,13 +154,13 @@ def accounts(at: Installation) -> Iterator[Finding]:
 
 def revocations(at: Installation) -> Iterator[Finding]:
     """Report stuck revocations: credentials that may still be valid at their provider until an operator acts."""
-    rows = at.read(lambda c: tenant_views.revocations_page(c, None, Turn(limit=_SHOWN + 1), stuck=True).rows)
+    rows = at.read(lambda c: tenant_views.revocations_page(c, EVERY_TENANT, Turn(limit=_SHOWN + 1), stuck=True).rows)
     for row in rows[:_SHOWN]:
         what = f"{row['id']} ({row['kind']} {row['key']}) is stuck at the provider"
         yield wrong(Subject.REVOCATIONS, f"{what}: see `aswhom revocations show {row['id']}`, act, then `retry` it")
     if len(rows) > _SHOWN:
         yield wrong(Subject.REVOCATIONS, "there are more that are stuck: see `aswhom revocations list --stuck`")
-    left = at.read(lambda c: stuck_leftovers(c, None, limit=_SHOWN + 1))
+    left = at.read(lambda c: stuck_leftovers(c, EVERY_TENANT, limit=_SHOWN + 1))
     for one in left[:_SHOWN]:
         what = f"{one.id}, won by a connect of account {one.account} that was refused, is stuck at the provider"
         yield wrong(Subject.REVOCATIONS, f"{what}: {one.reason}; act, then `aswhom revocations retry {one.id}`")

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from deploy.cli.command import DONE, MANY, PROBLEM, YES, command, confirm, names, tell
 from deploy.cli.connect import give_link
+from deploy.cli.filters import tenants_of
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.local_times import local_time
@@ -59,7 +60,7 @@ def list_accounts(
 
     def read(c: Connection) -> list[Record]:
         found = tenant_views.accounts_by_whom(
-            c, tenant, limit + 1, state=state, provider=provider, usable=False if unusable else None
+            c, tenants_of(tenant), limit + 1, state=state, provider=provider, usable=False if unusable else None
         )
         return facts.all_told(c, found)
 

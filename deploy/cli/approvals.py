@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from deploy.cli.command import LIMIT, PROBLEM, YES, command, confirm, in_full
+from deploy.cli.filters import tenants_of
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.local_times import local_time
@@ -35,7 +36,7 @@ def approvals() -> None:
 def list_approvals(at: Installation, out: Output, tenant: str | None, state: str, limit: int) -> None:
     """List approvals, newest first."""
     wanted = None if state == "all" else ApprovalState(state)
-    _, found = at.read(lambda c: approvals_page(c, Turn(limit=limit + 1), tenant=tenant, state=wanted))
+    _, found = at.read(lambda c: approvals_page(c, Turn(limit=limit + 1), tenants=tenants_of(tenant), state=wanted))
     rows = [{**asdict(one), **{key: one.shown[key] for key in ("does", "resource", "amount")}} for one in found]
     columns = ("id", "tenant", "does", "resource", "amount", "state", "expires_at")
     out.page(rows, columns, limit=limit, empty="Nothing waits")

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from deploy.cli.command import LIMIT, MOMENT, PROBLEM, command, new_file_option
-from deploy.cli.filters import tell_unknown
+from deploy.cli.filters import tell_unknown, tenants_of
 from deploy.cli.output import Bar, Output
 from deploy.cli.public_key import key_option, public_keys
 from deploy.installation import Installation
@@ -59,14 +59,15 @@ def audit() -> None:
 @click.option("--since", type=MOMENT, help="A day (UTC), or a time with its zone: 2026-12-01T08:00Z.")
 @click.option("--until", type=MOMENT)
 @LIMIT
-def search(at: Installation, out: Output, limit: int, **wanted: Any) -> None:
+def search(at: Installation, out: Output, limit: int, tenant: str | None, **wanted: Any) -> None:
     """Search the records, newest first."""
-    rows = at.read(lambda c: audit_queries.found(c, Search(**wanted), limit=limit + 1))
+    search = Search(tenants=tenants_of(tenant), **wanted)
+    rows = at.read(lambda c: audit_queries.found(c, search, limit=limit + 1))
     columns = ("id", "at", "kind", "tenant_id", "agent_id", "as_whom", "on_behalf_of", "action", "outcome", "reason")
     told = [{**row, "as_whom": _principal_in_words(row)} for row in rows]
     out.page(told, columns, limit=limit, empty="No such record")
     if not told:
-        tell_unknown(at, out, **{name: wanted[name] for name in ("tenant", "kind", "action")})
+        tell_unknown(at, out, tenant=tenant, kind=wanted["kind"], action=wanted["action"])
 
 
 @command(audit)

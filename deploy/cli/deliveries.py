@@ -10,7 +10,7 @@ import click
 from sqlalchemy import Connection
 
 from deploy.cli.command import LIMIT, MOMENT, YES, command, confirm
-from deploy.cli.filters import tell_unknown
+from deploy.cli.filters import tell_unknown, tenants_of
 from deploy.cli.output import Output, Row
 from deploy.installation import Installation
 from identity.connections.registry import get_connection
@@ -167,9 +167,9 @@ def _rows(at: Installation, ids: tuple[str, ...], limit: int, chosen: dict[str, 
 
 def _newest(at: Installation, limit: int, chosen: dict[str, Any]) -> Sequence[Record]:
     """Return the newest deliveries, and one more than *limit* if there are more."""
-    tenant, turn = chosen["tenant"], Turn(limit=limit + 1)
+    tenants, turn = tenants_of(chosen["tenant"]), Turn(limit=limit + 1)
     wanted = {name: value for name, value in chosen.items() if name != "tenant"}
-    return at.read(lambda c: tenant_views.deliveries_page(c, tenant, turn, **wanted).rows)
+    return at.read(lambda c: tenant_views.deliveries_page(c, tenants, turn, **wanted).rows)
 
 
 def _considered(at: Installation, row: dict[str, Any]) -> tuple[Stored, list[Considered]]:

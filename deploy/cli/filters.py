@@ -1,4 +1,4 @@
-"""Notes about filters that name nothing: a typo would otherwise look like an empty result."""
+"""Filters of lists: `--tenant`, and notes about values that do not exist, which would look like an empty result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from collections.abc import Callable, Collection
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
+from identity.tenants import EVERY_TENANT, Tenants
 from pipeline.views import audit_queries, operator_queries
+
+
+def tenants_of(tenant: str | None) -> Tenants:
+    """Return the tenants that `--tenant` selects; without it, every tenant."""
+    return EVERY_TENANT if tenant is None else Tenants.of(tenant)
 
 
 def tell_unknown(

@@ -9,6 +9,7 @@ from hashlib import sha256
 import click
 
 from deploy.cli.command import PROBLEM, YES, command, confirm
+from deploy.cli.filters import tenants_of
 from deploy.cli.jobs import jobs
 from deploy.cli.output import Output
 from deploy.installation import Installation
@@ -26,7 +27,7 @@ _AT_ONCE = 50  # jobs in one transaction
 @click.option("--tenant")
 def failures(at: Installation, out: Output, tenant: str | None) -> None:
     """Group dead jobs by workflow and cause, the largest group first."""
-    found = at.read(lambda c: dead_letters(c, tenant))
+    found = at.read(lambda c: dead_letters(c, tenants_of(tenant)))
     rows = [
         {
             "cause": _name(group.workflow, group.cause),
@@ -105,7 +106,7 @@ def _of_cause(at: Installation, named: str, tenant: str | None) -> tuple[tuple[s
     found: list[str] = []
     last: tuple[datetime, str] | None = None
     while len(found) <= MOST:
-        rows = at.read(partial(dead_behind, tenant=tenant, last=last))
+        rows = at.read(partial(dead_behind, tenants=tenants_of(tenant), last=last))
         found += [row.id for row in rows if _name(row.workflow, cause(row.reason)) == named]
         if len(rows) < MOST:
             break

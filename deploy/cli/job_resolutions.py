@@ -10,6 +10,7 @@ import click
 from sqlalchemy import Connection
 
 from deploy.cli.command import MOMENT, PROBLEM, YES, command, confirm, json_file
+from deploy.cli.filters import tenants_of
 from deploy.cli.jobs import jobs
 from deploy.cli.output import Output
 from deploy.cli.unfinished import resolving, step_by_step
@@ -83,7 +84,7 @@ def resolve(
             )
         if yes and count is None and not dry_run:  # more calls may be unknown by now than were checked
             raise click.UsageError("With --yes, say with --count how many calls you looked at: --dry-run counts them.")
-        window = Window(action=action, since=since, until=until, tenant=tenant)
+        window = Window(action=action, since=since, until=until, tenants=tenants_of(tenant))
         return _resolve_many(at, out, window, count=count, dry_run=dry_run, yes=yes)
     if action or since or until or tenant or dry_run or count:
         raise click.UsageError(

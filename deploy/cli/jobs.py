@@ -8,7 +8,7 @@ import click
 from sqlalchemy import Connection
 
 from deploy.cli.command import LIMIT, YES, command, confirm
-from deploy.cli.filters import tell_unknown
+from deploy.cli.filters import tell_unknown, tenants_of
 from deploy.cli.output import Output
 from deploy.cli.policy import answered
 from deploy.cli.unfinished import what_it_asks, where_it_stopped
@@ -57,7 +57,9 @@ def list_jobs(
     states = [str(one) for one in JobState if one not in ENDED] if unfinished else [state]
 
     def find(c: Connection) -> list[Record]:
-        look = partial(tenant_views.jobs_page, c, tenant, Turn(limit=limit + 1), wait=wait, workflow=workflow)
+        look = partial(
+            tenant_views.jobs_page, c, tenants_of(tenant), Turn(limit=limit + 1), wait=wait, workflow=workflow
+        )
         found = [row for one in states for row in look(state=one).rows]
         return sorted(found, key=lambda row: (row["created_at"], row["id"]), reverse=True)[: limit + 1]
 

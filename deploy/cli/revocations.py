@@ -17,6 +17,7 @@ from deploy.installation import Installation
 from deploy.new_file import whole
 from identity.errors import BadInput
 from identity.hold import find_hold
+from identity.tenants import EVERY_TENANT
 from identity.withdrawals.stuck_leftovers import StuckLeftover, stuck_leftovers
 from pipeline.desk import revocations as acts
 from pipeline.ledger.paging import EVERY, Record, Turn
@@ -40,9 +41,9 @@ def revocations() -> None:
 def list_revocations(at: Installation, out: Output, limit: int, stuck: bool, output: Path | None) -> None:
     """List revocations and narrowings, newest first. With --output, write all of them as JSON and ignore --limit."""
     if output is not None:
-        left = at.read(lambda c: stuck_leftovers(c, None, limit=None)) if stuck else []
+        left = at.read(lambda c: stuck_leftovers(c, EVERY_TENANT, limit=None)) if stuck else []
         every = [_of_connect(one) for one in left]
-        every += at.read(lambda c: tenant_views.revocations_page(c, None, EVERY, stuck=stuck).rows)
+        every += at.read(lambda c: tenant_views.revocations_page(c, EVERY_TENANT, EVERY, stuck=stuck).rows)
         with whole(output, at.ids("part")) as part:
             part.write_text(f"{as_document(every)}\n", encoding="utf-8")
         of_none = f", and what {len(left)} refused connect(s) had won" if left else ""
@@ -50,12 +51,12 @@ def list_revocations(at: Installation, out: Output, limit: int, stuck: bool, out
         told = {"file": str(output), "revocations": of_one, "connects": len(left)}
         out.done(f"{of_one} revocation(s) are in {output}{of_none}", told)
         return
-    rows = at.read(lambda c: tenant_views.revocations_page(c, None, Turn(limit=limit + 1), stuck=stuck).rows)
+    rows = at.read(lambda c: tenant_views.revocations_page(c, EVERY_TENANT, Turn(limit=limit + 1), stuck=stuck).rows)
     columns = ("id", "kind", "key", "state", "cancelled_jobs", "stopped_jobs", "requested_by", "effective_at", "reason")
     if not stuck:
         out.page(rows, columns, limit=limit, empty="Nothing was ever revoked")
         return
-    beside = [_of_connect(one) for one in at.read(lambda c: stuck_leftovers(c, None, limit=limit + 1))]
+    beside = [_of_connect(one) for one in at.read(lambda c: stuck_leftovers(c, EVERY_TENANT, limit=limit + 1))]
     out.rows([*rows[:limit], *beside[:limit]], columns, empty="Nothing is stuck")
     for what, found in (("revocations", rows), ("refused connects", beside)):
         if len(found) > limit:

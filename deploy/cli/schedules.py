@@ -12,6 +12,7 @@ import click
 from sqlalchemy import Connection, Row
 
 from deploy.cli.command import YES, command, confirm
+from deploy.cli.filters import tenants_of
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.hold import find_hold
@@ -36,7 +37,7 @@ def schedules() -> None:
 @click.option("--tenant", help="Only this tenant's.")
 def list_schedules(at: Installation, out: Output, tenant: str | None) -> None:
     """List schedules, the next to fire first."""
-    rows, held = at.read(lambda c: (tenant_views.schedules_page(c, tenant, EVERY).rows, find_hold(c)))
+    rows, held = at.read(lambda c: (tenant_views.schedules_page(c, tenants_of(tenant), EVERY).rows, find_hold(c)))
     columns = ("id", "workflow", "origin", "cron", "zone", "catch_up", "paused", "next_at", "last_slot", "fault")
     out.rows(rows, columns, empty="No schedule yet: `aswhom schedules add --help`, or a workflow that has one in code")
     if held and rows:

@@ -22,6 +22,7 @@ from identity.sql.sequence import lock_exclusive
 from identity.stops import set_stopped
 from identity.tables import accounts, grants
 from identity.tenant_deletion import at_providers, revocations_of_stuck, shred
+from identity.tenants import Tenants
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.stuck_leftovers import stuck_leftovers
 from pipeline.revocation import declaration
@@ -129,7 +130,7 @@ def _needed(c: Connection, *, tenant: str, of: str, give_up: bool) -> str | None
         return f"{pending} credential(s) have not ended at their providers yet. Repeat the command later"
     stuck = at_providers(c, tenant, WithdrawalState.STUCK)
     if stuck and not give_up:
-        left = (one.id for one in stuck_leftovers(c, tenant, limit=_NAMED))
+        left = (one.id for one in stuck_leftovers(c, Tenants.of(tenant), limit=_NAMED))
         again = ", ".join(f"`aswhom revocations retry {one}`" for one in (*revocations_of_stuck(c, tenant), *left))
         return f"{stuck} credential(s) are stuck at their providers: {again}, or say --give-up"
     return None

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select, update
 
 from identity.sql.columns import is_one
 from identity.tables import accounts
+from identity.tenants import Tenants
 from identity.withdrawals import SHREDDED, Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 
@@ -30,12 +31,10 @@ class StuckLeftover:
     since: datetime
 
 
-def stuck_leftovers(connection: Connection, tenant: str | None, *, limit: int | None) -> list[StuckLeftover]:
-    """Return a tenant's stuck leftovers, or all, oldest first."""
+def stuck_leftovers(connection: Connection, tenants: Tenants, *, limit: int | None) -> list[StuckLeftover]:
+    """Return the tenants' stuck leftovers, oldest first."""
     found = select(_ROW.id, _ROW.reason, _ROW.created_at, accounts.c.tenant_id, _ROW.account_id)
-    found = found.join(accounts, accounts.c.id == _ROW.account_id).where(_STUCK)
-    if tenant is not None:
-        found = found.where(accounts.c.tenant_id == tenant)
+    found = found.join(accounts, accounts.c.id == _ROW.account_id).where(_STUCK, tenants.among(accounts))
     return [
         StuckLeftover(id=row.id, tenant=row.tenant_id, account=row.account_id, reason=row.reason, since=row.created_at)
         for row in connection.execute(found.order_by(_ROW.created_at, _ROW.id).limit(limit))

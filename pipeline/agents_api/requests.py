@@ -16,6 +16,7 @@ from identity.errors import AswhomError, BadInput
 from identity.model import AccountKey, Scope, ScopeKind, scopes_of_agent
 from identity.sql.rows import insert_new
 from identity.sql.sequence import lock_shared
+from identity.tenants import Tenants
 from pipeline.ledger.paging import Record
 from pipeline.model import Bell
 from pipeline.operators import api_operator
@@ -24,7 +25,6 @@ from pipeline.revocation.narrowing import narrow_account
 from pipeline.revocation.tables import revocations
 from pipeline.tables import idempotency_keys
 from pipeline.views import tenant_views
-from pipeline.views.tenant_views import Tenants
 
 
 class NotLetIn(AswhomError):

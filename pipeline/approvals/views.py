@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Text, cast, exists, or_, 
 
 from identity.sql.columns import is_one
 from identity.tables import principals
+from identity.tenants import Tenants
 from pipeline.approvals.bars import barred
 from pipeline.approvals.requested import YES
 from pipeline.approvals.tables import approval_votes, approvals
@@ -95,19 +96,17 @@ def approvals_page(
     connection: Connection,
     turn: Turn,
     *,
-    tenant: str | None,
+    tenants: Tenants,
     state: ApprovalState | None,
     awaiting: Collection[str] = (),
 ) -> tuple[Page, list[ApprovalView]]:
-    """Return a page of approvals, newest first, as rows and as views; optionally of one tenant or state.
+    """Return a page of approvals, newest first, as rows and as views; optionally of one state.
 
     Open approvals are ordered by expiry, soonest first. *awaiting*: only approvals that await one of these principals.
     Only these are checked for whether they may decide, since each check costs a query. The page skips all others until
     it is full, but examines at most `LOOKED_AT` approvals.
     """
-    statement, columns = select(approvals), approvals.c
-    if tenant is not None:
-        statement = statement.where(columns.tenant_id == tenant)
+    statement, columns = select(approvals).where(tenants.among(approvals)), approvals.c
     if state is not None:
         statement = statement.where(is_one(columns.state, state))
 

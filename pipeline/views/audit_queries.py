@@ -12,6 +12,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Select, or_, select
 
 from identity.audit.tables import audit, audit_seals
 from identity.errors import BadInput
+from identity.tenants import Tenants
 from pipeline.ledger.paging import Page, Record, Turn, page_of, rows_of, together
 
 
@@ -19,7 +20,7 @@ from pipeline.ledger.paging import Page, Record, Turn, page_of, rows_of, togethe
 class Search:
     """The search criteria; None matches everything."""
 
-    tenant: str | None = None
+    tenants: Tenants
     job: str | None = None
     kind: str | None = None  # step, attempt …, or in full: attempt.opened
     principal: str | None = None  # acting, or on whose behalf
@@ -52,6 +53,8 @@ def page(connection: Connection, search: Search, turn: Turn) -> Page:
 
 def _page(connection: Connection, statement: Select[Any], search: Search, turn: Turn) -> Page:
     number, id = audit.c.number, audit.c.id
+    # Not a condition on a stretch: the end of a stretch with other tenants' records would reveal that they exist.
+    statement = statement.where(search.tenants.among(audit))
     ways = _ways(search)
     pages = [
         page_of(
@@ -68,27 +71,22 @@ def _page(connection: Connection, statement: Select[Any], search: Search, turn: 
 
 
 def _ways(search: Search) -> list[dict[Column[Any], str]]:
-    """Return the narrowest conditions an index serves. A principal takes two: as actor, and on whose behalf.
-
-    The tenant is always among them: the end of a stretch that held other tenants' records would reveal them.
-    """
+    """Return the narrowest conditions an index serves. A principal takes two: as actor, and on whose behalf."""
     columns = audit.c
-    of_tenant = {} if search.tenant is None else {columns.tenant_id: search.tenant}
     if search.job is not None:
-        return [of_tenant | {columns.job_id: search.job}]
+        return [{columns.job_id: search.job}]
     if search.principal is not None:
-        return [of_tenant | {column: search.principal} for column in (columns.principal_id, columns.on_behalf_of)]
+        return [{column: search.principal} for column in (columns.principal_id, columns.on_behalf_of)]
     # An agent within a tenant is searched among the tenant's newest: a platform agent may have few records there among
     # very many.
-    if search.agent is not None and not of_tenant:
+    if search.agent is not None and search.tenants.ids is None:
         return [{columns.agent_id: search.agent}]
-    return [of_tenant]
+    return [{}]
 
 
 def _conditions(search: Search, columns: Any, *, without: Collection[Column[Any]]) -> list[ColumnElement[bool]]:
     """Return the criteria as conditions on the audit or a stretch of it, without those an index has served."""
     equal = (
-        ("tenant_id", search.tenant),
         ("job_id", search.job),
         ("agent_id", search.agent),
         ("account_id", search.account),

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select, tuple_
 
+from identity.tenants import Tenants
 from pipeline.ledger.indexed import REPLAYABLE
 from pipeline.ledger.paging import Record, rows_of
 from pipeline.tables import jobs
@@ -45,12 +46,10 @@ def cause(reason: str | None) -> str:
     return _OF_ONE_JOB.sub("…", reason or "no reason was given")[:200]
 
 
-def dead_letters(connection: Connection, tenant: str | None) -> DeadLetters:
-    """Return the dead jobs of one tenant, or of all, by cause."""
+def dead_letters(connection: Connection, tenants: Tenants) -> DeadLetters:
+    """Return the dead jobs of these tenants by cause."""
     columns = (jobs.c.id, jobs.c.tenant_id, jobs.c.workflow, jobs.c.reason, jobs.c.created_at)
-    found = select(*columns).where(REPLAYABLE)
-    if tenant is not None:
-        found = found.where(jobs.c.tenant_id == tenant)
+    found = select(*columns).where(REPLAYABLE, tenants.among(jobs))
     newest = found.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(MOST + 1)
     rows = connection.execute(newest).all()
     by: dict[tuple[str, str], list[Any]] = {}
@@ -61,12 +60,11 @@ def dead_letters(connection: Connection, tenant: str | None) -> DeadLetters:
 
 
 def dead_behind(
-    connection: Connection, tenant: str | None, last: tuple[datetime, str] | None
+    connection: Connection, tenants: Tenants, last: tuple[datetime, str] | None
 ) -> Sequence[Row[str, str, str | None, datetime]]:
     """Return the next dead jobs after *last*, which is a creation time and id, oldest first; None: from the start."""
-    found = select(jobs.c.id, jobs.c.workflow, jobs.c.reason, jobs.c.created_at).where(REPLAYABLE)
-    if tenant is not None:
-        found = found.where(jobs.c.tenant_id == tenant)
+    columns = (jobs.c.id, jobs.c.workflow, jobs.c.reason, jobs.c.created_at)
+    found = select(*columns).where(REPLAYABLE, tenants.among(jobs))
     if last is not None:
         found = found.where(tuple_(jobs.c.created_at, jobs.c.id) > last)
     return connection.execute(found.order_by(jobs.c.created_at, jobs.c.id).limit(MOST)).all()
@@ -80,13 +78,11 @@ def jobs_of(connection: Connection, ids: Collection[str]) -> list[Record]:
 
 
 def still_dead(
-    connection: Connection, shown: Collection[str], tenant: str | None, *, workflow: str, why: str
+    connection: Connection, shown: Collection[str], tenants: Tenants, *, workflow: str, why: str
 ) -> list[str]:
-    """Return those of the *shown* jobs that are still dead of that cause, oldest first; optionally of one tenant."""
+    """Return those of the *shown* jobs that are still dead of that cause, oldest first."""
     found = select(jobs.c.id, jobs.c.reason).where(REPLAYABLE, jobs.c.id.in_(shown))
-    found = found.where(jobs.c.workflow == workflow)
-    if tenant is not None:
-        found = found.where(jobs.c.tenant_id == tenant)
+    found = found.where(jobs.c.workflow == workflow, tenants.among(jobs))
     rows = connection.execute(found.order_by(jobs.c.created_at, jobs.c.id))
     return [row.id for row in rows if cause(row.reason) == why]
 

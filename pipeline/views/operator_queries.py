@@ -26,6 +26,7 @@ from identity.tables import (
     tenants,
     transmitters,
 )
+from identity.tenants import EVERY_TENANT
 from pipeline.ledger.forgotten import no_delivery, no_job
 from pipeline.ledger.indexed import TROUBLED
 from pipeline.ledger.paging import EVERY, Record, rows_of
@@ -33,7 +34,6 @@ from pipeline.revocation.tables import compensations, revocation_pages, revocati
 from pipeline.schedules.changes import CODE
 from pipeline.tables import deliveries, heartbeats, jobs, schedules, steps, workflow_settings
 from pipeline.views import tenant_views
-from pipeline.views.tenant_views import EVERY_TENANT
 
 
 def one(connection: Connection, table: Table, id: str, *, what: str, listed_by: str) -> Record:
@@ -87,7 +87,7 @@ def provider_connection(connection: Connection, id: str) -> Record:
 
 def all_connections(connection: Connection) -> list[Record]:
     """Return all provider connections, each with the names of its live secrets."""
-    return sorted(tenant_views.connections_page(connection, None, EVERY).rows, key=lambda row: row["id"])
+    return sorted(tenant_views.connections_page(connection, EVERY_TENANT, EVERY).rows, key=lambda row: row["id"])
 
 
 def all_transmitters(connection: Connection) -> list[Record]:

@@ -1,23 +1,23 @@
-"""Reads of one tenant's rows, as pages or single rows, one mapping each. Pages are newest first, except schedules.
+"""Reads of tenants' rows, as pages or single rows, one mapping each. Pages are newest first, except schedules.
 
-Shared by the console, the API and the command line. A page is of one tenant and shows nothing of another; None is for
-readers who may see every tenant. A single row is found only among its reader's `Tenants`. Nothing here reads a sealed
-column.
+Shared by the console, the API and the command line. A row is found only among its reader's `Tenants`. Nothing here
+reads a sealed column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, Table, exists, false, func, or_, select, true
+from sqlalchemy import Column, ColumnElement, Connection, Select, exists, false, func, or_, select
 
 from identity.accounts.states import is_account
 from identity.model import AccountState
 from identity.scopes import is_revoked
 from identity.tables import accounts, connection_secrets, grants, principals, provider_connections
+from identity.tenants import Tenants
 from identity.withdrawals.tables import withdrawals
 from pipeline.authoring.tool_workflows import workflows_of_tool
 from pipeline.batches import in_batches
@@ -34,23 +34,6 @@ _WHOM = (principals.c.name.label("principal"), principals.c.kind.label("kind"))
 _SCHEDULE = select(schedules).where(schedules.c.removed_at.is_(None))
 
 
-@dataclass(frozen=True)
-class Tenants:
-    """The tenants among whose rows a reader may look. With `ids` None, every tenant's and the platform's."""
-
-    ids: frozenset[str] | None
-
-    @classmethod
-    def of(cls, *ids: str) -> Tenants:
-        return cls(frozenset(ids))
-
-    def among(self, table: Table) -> ColumnElement[bool]:
-        """Return the condition that a row of *table* is of these tenants."""
-        return true() if self.ids is None else table.c.tenant_id.in_(sorted(self.ids))
-
-
-#: For operators only: a test of the house keeps it out of the web.
-EVERY_TENANT = Tenants(None)
 #: The connected accounts, each with its principal and its grant, without sealed columns.
 ACCOUNTS = (
     select(
@@ -76,7 +59,7 @@ STEPS = select(steps, *_WHOM).outerjoin(principals, principals.c.id == steps.c.p
 
 def jobs_page(
     connection: Connection,
-    tenant: str | None,
+    tenants: Tenants,
     turn: Turn,
     *,
     state: str | None = None,
@@ -94,9 +77,7 @@ def jobs_page(
     *tool*: the tool they carry out, as any principal. *wait*: the kind of wait. `unknown` finds jobs with a call that
     only a person can settle, whether the job still waits for that or has ended.
     """
-    statement = select(jobs).where(*_between(jobs.c.created_at, since, until))
-    if tenant is not None:
-        statement = statement.where(jobs.c.tenant_id == tenant)
+    statement = select(jobs).where(tenants.among(jobs), *_between(jobs.c.created_at, since, until))
     if state in (JobState.RUNNING, JobState.STOPPING):
         statement = statement.where(jobs.c.id.in_(_claimed(connection, state)))
     elif state is not None:
@@ -164,7 +145,7 @@ def _usable(usable: bool | None) -> Select[Any]:
 
 def accounts_page(
     connection: Connection,
-    tenant: str | None,
+    tenants: Tenants,
     turn: Turn,
     *,
     state: str | None = None,
@@ -173,9 +154,7 @@ def accounts_page(
     usable: bool | None = None,
 ) -> Page:
     """Return a page of connected accounts, without their credentials."""
-    statement = _usable(usable)
-    if tenant is not None:
-        statement = statement.where(accounts.c.tenant_id == tenant)
+    statement = _usable(usable).where(tenants.among(accounts))
     if principal is not None:
         statement = statement.where(or_(accounts.c.principal_id == principal, principals.c.name == principal))
     if state in (AccountState.NEEDS_RECONNECT, AccountState.SUSPENDED):
@@ -187,7 +166,7 @@ def accounts_page(
 
 def accounts_by_whom(
     connection: Connection,
-    tenant: str | None,
+    tenants: Tenants,
     limit: int,
     *,
     state: str | None = None,
@@ -196,9 +175,10 @@ def accounts_by_whom(
 ) -> list[Record]:
     """Return the first connected accounts by tenant, provider connection and principal, without credentials."""
     columns = accounts.c
-    wanted = equal(tenant_id=tenant, state=state, provider=provider)(columns)
+    wanted = equal(state=state, provider=provider)(columns)
     in_order = (columns.tenant_id, columns.connection_id, columns.principal_id)
-    return rows_of(connection, _usable(usable).where(*wanted).order_by(*in_order).limit(limit))
+    found = _usable(usable).where(tenants.among(accounts), *wanted)
+    return rows_of(connection, found.order_by(*in_order).limit(limit))
 
 
 def account(connection: Connection, tenants: Tenants, id: str) -> Record | None:
@@ -208,7 +188,7 @@ def account(connection: Connection, tenants: Tenants, id: str) -> Record | None:
 
 def deliveries_page(
     connection: Connection,
-    tenant: str | None,
+    tenants: Tenants,
     turn: Turn,
     *,
     outcome: str | None = None,
@@ -222,14 +202,13 @@ def deliveries_page(
 
     *failed*: those, and deliveries with a dead or cancelled job.
     """
-    statement = select(*_DELIVERY).where(*_between(deliveries.c.received_at, since, until))
+    period = _between(deliveries.c.received_at, since, until)
+    statement = select(*_DELIVERY).where(tenants.among(deliveries), *period)
     if not_taken:
         statement = statement.where(NOT_TAKEN)
     if failed:
         ended = (jobs.c.delivery_id == deliveries.c.id) & jobs.c.state.in_(sorted(CUT_SHORT))
         statement = statement.where(NOT_TAKEN | exists().where(ended).correlate(deliveries))
-    if tenant is not None:
-        statement = statement.where(deliveries.c.tenant_id == tenant)
     also = equal(outcome=outcome, source=source)
     return page_of(connection, statement, turn, at=deliveries.c.received_at, id=deliveries.c.id, also=also)
 
@@ -249,7 +228,7 @@ def jobs_of_delivery(connection: Connection, delivery: str) -> list[Record]:
 
 def revocations_page(
     connection: Connection,
-    tenant: str | None,
+    tenants: Tenants,
     turn: Turn,
     *,
     stuck: bool = False,
@@ -257,11 +236,10 @@ def revocations_page(
     until: datetime | None = None,
 ) -> Page:
     """Return a page of revocations, without receipts; *stuck*: only those stuck at a provider."""
-    statement = select(*_REVOCATION).where(*_between(revocations.c.effective_at, since, until))
+    period = _between(revocations.c.effective_at, since, until)
+    statement = select(*_REVOCATION).where(tenants.among(revocations), *period)
     if stuck:
         statement = statement.where(revocations.c.id.in_(STUCK))
-    if tenant is not None:
-        statement = statement.where(revocations.c.tenant_id == tenant)
     return page_of(connection, statement, turn, at=revocations.c.effective_at, id=revocations.c.id)
 
 
@@ -275,24 +253,20 @@ def revocation(connection: Connection, tenants: Tenants, id: str) -> Record | No
     return _one(connection, select(revocations).where(revocations.c.id == id, tenants.among(revocations)))
 
 
-def schedules_page(connection: Connection, tenant: str | None, turn: Turn) -> Page:
+def schedules_page(connection: Connection, tenants: Tenants, turn: Turn) -> Page:
     """Return a page of schedules, next to fire first. One that fires between two pages is repeated; none is missed."""
-    statement = _SCHEDULE
-    if tenant is not None:
-        statement = statement.where(schedules.c.tenant_id == tenant)
+    statement = _SCHEDULE.where(tenants.among(schedules))
     return page_of(connection, statement, turn, at=schedules.c.next_at, id=schedules.c.id, soonest_first=True)
 
 
-def schedule(connection: Connection, tenant: str | None, id: str) -> Record | None:
-    named = _SCHEDULE.where(schedules.c.id == id)
-    return _one(connection, named if tenant is None else named.where(schedules.c.tenant_id == tenant))
+def schedule(connection: Connection, tenants: Tenants, id: str) -> Record | None:
+    return _one(connection, _SCHEDULE.where(schedules.c.id == id, tenants.among(schedules)))
 
 
-def connections_page(connection: Connection, tenant: str | None, turn: Turn) -> Page:
+def connections_page(connection: Connection, tenants: Tenants, turn: Turn) -> Page:
     """Return a page of provider connections, each with the names of its live secrets; of a tenant, only its own."""
-    statement, columns = select(provider_connections), provider_connections.c
-    if tenant is not None:
-        statement = statement.where(columns.tenant_id == tenant)
+    columns = provider_connections.c
+    statement = select(provider_connections).where(tenants.among(provider_connections))
     page = page_of(connection, statement, turn, at=columns.created_at, id=columns.id)
     secrets, names = connection_secrets.c, dict[str, list[str]]()
     for ids in in_batches([row["id"] for row in page.rows]):

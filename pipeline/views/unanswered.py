@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from identity.tenants import Tenants
 from pipeline.ledger.indexed import UNANSWERED
 from pipeline.ledger.paging import Record, rows_of
 from pipeline.tables import attempts, jobs, steps
@@ -15,12 +16,12 @@ from pipeline.tables import attempts, jobs, steps
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """The calls of one action sent between two times; optionally of one *tenant*."""
+    """The calls of one action sent between two times."""
 
+    tenants: Tenants
     action: str
     since: datetime
     until: datetime
-    tenant: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +46,11 @@ def unanswered_in(connection: Connection, window: Window) -> list[Record]:
     )
     found = UNANSWERED.with_only_columns(*columns).join(steps, steps.c.id == attempts.c.step_id)
     found = found.where(
+        window.tenants.among(attempts),
         steps.c.action == window.action,
         attempts.c.opened_at >= window.since,
         attempts.c.opened_at < window.until,
     )
-    if window.tenant is not None:
-        found = found.where(attempts.c.tenant_id == window.tenant)
     return rows_of(connection, found.order_by(attempts.c.opened, attempts.c.id))
 
 

@@ -20,6 +20,7 @@ from identity.connect.sessions import CONFIRMED_WITHIN
 from identity.connect.tables import connect_sessions
 from identity.connections.registry import get_connection, rewrite_connection
 from identity.model import Scope, ScopeKind
+from identity.tenants import Tenants
 from identity.withdrawals import SHREDDED, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from pipeline.accounts import facts
@@ -49,7 +50,9 @@ def why(product: Product, user: str) -> str:
     """What the API and the command line say of their account, which agree."""
     (listed,) = product.api.ask("GET", f"/v1/accounts?principal={user}").json["items"]
     assert listed["usable"] is False
-    rows = product.api.database.read(lambda c: facts.all_told(c, tenant_views.accounts_page(c, "acme", EVERY).rows))
+    rows = product.api.database.read(
+        lambda c: facts.all_told(c, tenant_views.accounts_page(c, Tenants.of("acme"), EVERY).rows)
+    )
     (row,) = (row for row in rows if row["id"] == listed["id"])
     assert row["why"] == listed["why"]
     return str(listed["why"])

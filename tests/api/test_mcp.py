@@ -24,11 +24,11 @@ from identity.principals import ensure_principal
 from identity.quoting import quoted
 from identity.secret import Secret
 from identity.tables import installations, provider_connections
+from identity.tenants import Tenants
 from pipeline.desk import jobs as desk
 from pipeline.jobs.intents import Ended
 from pipeline.tables import jobs
 from pipeline.views import tenant_views
-from pipeline.views.tenant_views import Tenants
 from tests.api.agents_api import BASE, AgentsApi
 from tests.ledger.acts import open_
 from tests.ledger.house import intent_of

@@ -20,6 +20,7 @@ from identity.errors import BadInput, Unavailable, Unconfirmed
 from identity.model import Scope, ScopeKind
 from identity.sql.store import CommitUnknown, Store
 from identity.tables import provider_connections, scopes
+from identity.tenants import Tenants
 from pipeline.accounts import facts
 from pipeline.desk.revocations import revoke_once
 from pipeline.ledger.paging import EVERY
@@ -331,7 +332,9 @@ def test_a_link_that_the_product_has_to_make_is_offered_nowhere_else(sqlite_cons
     page = operator.client.get("/console/accounts/acc-acme.ada").text
     assert ("Make a link" in page, "in your product, which makes the link" in page) == (False, True)
     assert operator.sends("/console/accounts/acc-acme.ada/reconnect").status_code == 422
-    rows = console.house.database.read(lambda c: facts.all_told(c, tenant_views.accounts_page(c, "acme", EVERY).rows))
+    rows = console.house.database.read(
+        lambda c: facts.all_told(c, tenant_views.accounts_page(c, Tenants.of("acme"), EVERY).rows)
+    )
     assert {row["id"]: row["next"] for row in rows} == {
         "acc-acme.ada": "their next visit in your product, which makes the link (POST /v1/connect-links)",
         "acc-acme.service": None,

@@ -15,6 +15,7 @@ from identity.audit.tables import audit
 from identity.console.roles import Held, Role
 from identity.console.sessions import Via
 from identity.principals import link_alias
+from identity.tenants import EVERY_TENANT
 from pipeline.approvals.tables import approvals
 from pipeline.approvals.views import LOOKED_AT, approvals_page
 from pipeline.ledger.paging import Turn
@@ -242,13 +243,17 @@ def test_a_page_of_what_awaits_somebody_is_full_whatever_they_do_not_decide_lies
     console.database.write(lambda c: c.execute(insert(approvals), made))
     assert _listed(bob.sees("/console/approvals")) == [case.row.id]
     _, views = console.database.read(
-        lambda c: approvals_page(c, Turn(limit=1), tenant=None, state=ApprovalState.OPEN, awaiting=["acme.bob"])
+        lambda c: approvals_page(
+            c, Turn(limit=1), tenants=EVERY_TENANT, state=ApprovalState.OPEN, awaiting=["acme.bob"]
+        )
     )
     assert [one.id for one in views] == [case.row.id], "and so is whoever has answered led to it"
     further = [{**one, "id": f"{one['id']}-{n}"} for one in made for n in range(5)]
     console.database.write(lambda c: c.execute(insert(approvals), further))
     page, views = console.database.read(
-        lambda c: approvals_page(c, Turn(limit=1), tenant=None, state=ApprovalState.OPEN, awaiting=["acme.bob"])
+        lambda c: approvals_page(
+            c, Turn(limit=1), tenants=EVERY_TENANT, state=ApprovalState.OPEN, awaiting=["acme.bob"]
+        )
     )
     assert (page.next is not None, page.looked_through, views) == (True, LOOKED_AT, []), "and it says how far it looked"
 

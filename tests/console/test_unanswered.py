@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 
 from identity.console.roles import Role
 from identity.model import Scope, ScopeKind
+from identity.tenants import Tenants
 from pipeline.ledger.paging import Turn
 from pipeline.states import JobState, Wait
 from pipeline.tables import attempts, jobs
@@ -34,7 +35,7 @@ def given_up(console: ConsoleApp, job: str) -> None:
 
 def asked_for(console: ConsoleApp) -> tuple[int, list[str]]:
     """The calls that are counted, and the jobs in the list that the console, the API and the command line have."""
-    page = partial(tenant_views.jobs_page, tenant="acme", turn=Turn(limit=9), wait=Wait.UNKNOWN)
+    page = partial(tenant_views.jobs_page, tenants=Tenants.of("acme"), turn=Turn(limit=9), wait=Wait.UNKNOWN)
     read = console.database.read
     return read(troubles.look).unanswered, [row["id"] for row in read(page).rows]
 

@@ -24,6 +24,7 @@ from identity.model import AccountKey, AccountState, Scope, ScopeKind, TokenAnsw
 from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.tables import provider_connections
+from identity.tenants import Tenants
 from identity.withdrawals import Counts, Origin, WithdrawalState, claim, postpone
 from identity.withdrawals.stuck_leftovers import ask_leftover_again, stuck_leftovers
 from identity.withdrawals.tables import withdrawals
@@ -140,9 +141,9 @@ def test_what_a_provider_does_not_end_is_stuck_with_its_reason_until_an_operator
     assert "asked 2 times: it answered 404" in row.reason
     assert flow.world.audited("connect.not_ended") == 1
     store, now = flow.world.store, flow.world.clock.now
-    (left,) = store.read(lambda c: stuck_leftovers(c, "acme", limit=9))
+    (left,) = store.read(lambda c: stuck_leftovers(c, Tenants.of("acme"), limit=9))
     assert (left.id, left.account, left.reason) == (row.id, row.account_id, row.reason)
-    assert store.read(lambda c: stuck_leftovers(c, "globex", limit=9)) == []
+    assert store.read(lambda c: stuck_leftovers(c, Tenants.of("globex"), limit=9)) == []
     provider.user = {"id": 4711, "login": "anna"}
     assert isinstance(flow.consents(), Connected)  # nobody has to wait for it
     assert store.write(lambda c: ask_leftover_again(c, row.id, now=now)) == 1

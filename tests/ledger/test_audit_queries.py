@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection, insert, text
 
 from identity.audit.tables import audit
+from identity.tenants import EVERY_TENANT, Tenants
 from pipeline.db.database import Database
 from pipeline.ledger.paging import Place, Turn
 from pipeline.views import audit_queries
@@ -65,7 +66,7 @@ def _fits(search: Search, row: dict[str, Any]) -> bool:
     return (
         search.principal in (None, row["principal_id"], row["on_behalf_of"])
         and search.kind in (None, row["kind"])
-        and search.tenant in (None, row["tenant_id"])
+        and (search.tenants.ids is None or row["tenant_id"] in search.tenants.ids)
         and search.agent in (None, row["agent_id"])
         and search.job in (None, row["job_id"])
     )
@@ -75,11 +76,11 @@ def _fits(search: Search, row: dict[str, Any]) -> bool:
 def test_page_by_page_every_record_is_found_once_newest_first(kept: Database, stretch: int | None) -> None:
     rows = sorted(map(_row, range(ROWS)), key=lambda row: (row["number"], row["id"]), reverse=True)
     for search in (
-        Search(principal="p-1"),
-        Search(principal="p-1", kind="attempt.opened", tenant="tenant-2"),
-        Search(principal="anna"),
-        Search(agent="rare", tenant="tenant-0"),
-        Search(job="job_7", principal="p-3"),
+        Search(tenants=EVERY_TENANT, principal="p-1"),
+        Search(principal="p-1", kind="attempt.opened", tenants=Tenants.of("tenant-2")),
+        Search(tenants=EVERY_TENANT, principal="anna"),
+        Search(agent="rare", tenants=Tenants.of("tenant-0")),
+        Search(tenants=EVERY_TENANT, job="job_7", principal="p-3"),
     ):
         expected = [row["id"] for row in rows if _fits(search, row)]
         assert _everything(kept, search, stretch=stretch) == expected, search
@@ -89,11 +90,11 @@ def test_where_a_page_of_a_tenants_records_ends_is_a_record_of_that_tenant(kept:
     """Its id and number are in the address of the next page: another tenant's are nobody's business there."""
     tenants = {row["id"]: row["tenant_id"] for row in map(_row, range(ROWS))}
     for search in (
-        Search(tenant="tenant-2", agent="agent-1", kind="attempt.opened"),
-        Search(tenant="tenant-2", agent="rare"),
-        Search(tenant="tenant-2", principal="p-1", kind="attempt.opened"),
-        Search(tenant="tenant-2", job="job_7"),
-        Search(tenant="tenant-2", action="none"),
+        Search(tenants=Tenants.of("tenant-2"), agent="agent-1", kind="attempt.opened"),
+        Search(tenants=Tenants.of("tenant-2"), agent="rare"),
+        Search(tenants=Tenants.of("tenant-2"), principal="p-1", kind="attempt.opened"),
+        Search(tenants=Tenants.of("tenant-2"), job="job_7"),
+        Search(tenants=Tenants.of("tenant-2"), action="none"),
     ):
         after: Place | None = None
         for _ in range(3):
@@ -107,10 +108,10 @@ def test_where_a_page_of_a_tenants_records_ends_is_a_record_of_that_tenant(kept:
 def test_what_people_know_of_a_record_is_found_by_an_index(kept: Database) -> None:
     of_principal = {"ix_audit_principal", "ix_audit_on_behalf_of"}
     for search, indices in (
-        (Search(principal="anna"), of_principal),
-        (Search(principal="anna", tenant="tenant-0", kind="attempt"), of_principal),
-        (Search(agent="rare"), {"ix_audit_agent"}),
-        (Search(job="job_7"), {"ix_audit_job"}),
+        (Search(tenants=EVERY_TENANT, principal="anna"), of_principal),
+        (Search(principal="anna", tenants=Tenants.of("tenant-0"), kind="attempt"), of_principal),
+        (Search(tenants=EVERY_TENANT, agent="rare"), {"ix_audit_agent"}),
+        (Search(tenants=EVERY_TENANT, job="job_7"), {"ix_audit_job"}),
     ):
         for read in (
             partial(audit_queries.page, search=search, turn=Turn(limit=50, stretch=10_000)),

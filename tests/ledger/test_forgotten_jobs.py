@@ -17,6 +17,7 @@ from identity.keys.signing import Signer
 from identity.retention import Bookmark
 from identity.secret import Secret
 from identity.tables import agents
+from identity.tenants import EVERY_TENANT
 from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.authoring.declared_workflow import PLATFORM_AGENT
 from pipeline.duties.forgotten_jobs import look_at_deliveries, look_at_whole_jobs, prune_jobs
@@ -242,10 +243,10 @@ def test_how_far_it_came_never_goes_back_and_its_beginning_stays(house: House) -
 
 def test_a_listing_goes_on_over_what_is_gone(house: House) -> None:
     oldest, between, newest = ended(house, once="a"), ended(house), ended(house, once="b")
-    page = house.database.read(lambda c: tenant_views.jobs_page(c, None, Turn(limit=1)))
+    page = house.database.read(lambda c: tenant_views.jobs_page(c, EVERY_TENANT, Turn(limit=1)))
     assert [row["id"] for row in page.rows] == [newest]
     assert forget(house, 4_000)["jobs"] == 1
-    following = house.database.read(lambda c: tenant_views.jobs_page(c, None, Turn(limit=2, after=page.next)))
+    following = house.database.read(lambda c: tenant_views.jobs_page(c, EVERY_TENANT, Turn(limit=2, after=page.next)))
     assert [row["id"] for row in following.rows] == [oldest]
     assert between not in house.states()
 

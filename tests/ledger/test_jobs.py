@@ -13,6 +13,7 @@ from sqlalchemy import BigInteger, select, type_coerce, update
 from identity.errors import BadInput
 from identity.model import AccessPattern
 from identity.sql.columns import in_microseconds
+from identity.tenants import Tenants
 from pipeline.duties import reconcile
 from pipeline.execution.worker import WorkerSettings
 from pipeline.jobs import awaited, bells, claims
@@ -266,7 +267,7 @@ def test_a_job_that_was_put_off_beyond_all_dates_is_listed_and_mended_by_command
     house.database.write(lambda c: c.execute(beyond).rowcount)
     assert house.row(job).due_at.year == 9999
     assert house.row(job).due_at.astimezone(timezone(timedelta(hours=14)))
-    page = house.database.read(partial(jobs_page, tenant="acme", turn=Turn(limit=10)))
+    page = house.database.read(partial(jobs_page, tenants=Tenants.of("acme"), turn=Turn(limit=10)))
     assert {one["id"] for one in page.rows} == {job, other}
     assert house.database.write(partial(move_job, job=job, to=JobState.CANCELLED, source=JobState.QUEUED))
     house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))

@@ -19,6 +19,7 @@ from identity.keys.trusted_keys import TrustedKeys
 from identity.model import AccountKey, Credential, PrincipalKind
 from identity.scopes import newest_revocation
 from identity.tables import grants
+from identity.tenants import EVERY_TENANT, Tenants
 from pipeline.action import Facts
 from pipeline.authoring.registry import Registry
 from pipeline.jobs.intents import Ended, Intent, Opened
@@ -184,7 +185,7 @@ def test_nothing_is_revoked_by_it(granted: House) -> None:
     read = granted.database.read
     assert read(lambda c: newest_revocation(c, ADA.scopes)) == 0
     assert (read(partial(uncollected, limit=9)), read(partial(is_pending, revocation=made))) == ([], False)
-    (listed,) = read(lambda c: revocations_page(c, "acme", EVERY).rows)
+    (listed,) = read(lambda c: revocations_page(c, Tenants.of("acme"), EVERY).rows)
     assert (listed["id"], listed["kind"], listed["cancelled_jobs"]) == (made, "narrowing", 0)
 
 
@@ -202,7 +203,8 @@ def test_to_narrow_to_the_same_again_takes_nothing_and_has_no_receipt(granted: H
     made = narrowing(granted, "comments")
     with pytest.raises(BadInput, match="nothing to narrow"):
         narrowing(granted, "comments")
-    assert [row["id"] for row in granted.database.read(lambda c: revocations_page(c, None, EVERY).rows)] == [made]
+    (only,) = granted.database.read(lambda c: revocations_page(c, EVERY_TENANT, EVERY).rows)
+    assert only["id"] == made
 
 
 def test_a_second_narrowing_names_what_needed_what_it_took_itself(granted: House) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from identity.tenants import Tenants
 from pipeline.views.unanswered import Window, in_steps, unanswered_in
 from tests.ledger.house import House
 from tests.ledger.plans import plans
@@ -13,7 +14,7 @@ EARLY = datetime(2026, 1, 2, 8, tzinfo=UTC)
 
 
 def test_they_are_found_by_the_index_of_unknown_calls(house: House) -> None:
-    asked = Window(action="github.Say", since=EARLY, until=EARLY + timedelta(days=1), tenant="acme")
+    asked = Window(action="github.Say", since=EARLY, until=EARLY + timedelta(days=1), tenants=Tenants.of("acme"))
     (plan,) = plans(house.database, partial(unanswered_in, window=asked), large=True)
     assert "ix_attempts_unknown" in plan
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from identity.audit import Act
+from identity.tenants import Tenants
 from pipeline.approvals.views import ApprovalView, approvals_page
 from pipeline.approvals.votes import Channel, Counted, NotCounted, Vote
 from pipeline.ledger.paging import Turn
@@ -29,7 +30,9 @@ def apply(system: InProcessSystem, text: str) -> None:
 
 def asked(system: InProcessSystem) -> ApprovalView:
     """The newest."""
-    return system.runtime.database.read(lambda c: approvals_page(c, Turn(limit=1), tenant="acme", state=None))[1][0]
+    return system.runtime.database.read(
+        lambda c: approvals_page(c, Turn(limit=1), tenants=Tenants.of("acme"), state=None)
+    )[1][0]
 
 
 def say(system: InProcessSystem, who: str, *, yes: bool = True, digest: str | None = None) -> Counted | NotCounted:

@@ -11,13 +11,13 @@ from flask_openapi.blueprint import APIBlueprint
 from sqlalchemy import Connection
 
 from identity.connect.reasons import ConnectRefused
+from identity.tenants import Tenants
 from pipeline.accounts.health import health, healths
 from pipeline.accounts.invitations import Invitations
 from pipeline.agents_api.callers import Keyed, Requests
 from pipeline.authoring.registry import Registry
 from pipeline.ledger.paging import Place
 from pipeline.views import tenant_views
-from pipeline.views.tenant_views import Tenants
 from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.answers import answer, answer_page
@@ -55,7 +55,7 @@ def account_operations(
         def read(c: Connection) -> tuple[list[AccountOut], Place | None]:
             page = tenant_views.accounts_page(
                 c,
-                who.tenant,
+                Tenants.of(who.tenant),
                 wanted,
                 state=query.state,
                 provider=query.provider,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 
+from identity.tenants import Tenants
 from pipeline.agents_api.callers import Requests
 from pipeline.views import tenant_views
-from pipeline.views.tenant_views import Tenants
 from webhooks.api.access import caller
 from webhooks.api.answers import answer, answer_page
 from webhooks.api.models import DeliveriesQuery, DeliveryOut, DeliveryPage, DeliveryWithJobs, OnePath
@@ -19,7 +19,8 @@ def delivery_operations(pages: APIBlueprint, requests: Requests) -> None:
     def list_deliveries(query: DeliveriesQuery) -> Response:
         """List the deliveries received for this tenant, newest first."""
         who, wanted = caller(), query.turn()
-        page = requests.read(lambda c: tenant_views.deliveries_page(c, who.tenant, wanted, outcome=query.outcome))
+        tenants = Tenants.of(who.tenant)
+        page = requests.read(lambda c: tenant_views.deliveries_page(c, tenants, wanted, outcome=query.outcome))
         return answer_page(map(DeliveryOut.model_validate, page.rows), next=page.next)
 
     @pages.get("/deliveries/<id>", responses={200: DeliveryWithJobs})

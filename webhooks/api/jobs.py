@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from identity.agents.api_keys import Caller, Role
 from identity.agents.identifiers import user_named
 from identity.hold import HELD_FOR_OTHERS, find_hold
+from identity.tenants import Tenants
 from pipeline.agents_api.callers import Keyed, Requests
 from pipeline.authoring.registry import Registry
 from pipeline.authoring.tool_workflows import tool_of
@@ -20,7 +21,6 @@ from pipeline.authoring.tools import plain_name
 from pipeline.ledger.paging import Page, Record
 from pipeline.states import JobState
 from pipeline.views import tenant_views
-from pipeline.views.tenant_views import Tenants
 from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.answers import answer, answer_page
@@ -41,7 +41,7 @@ def job_operations(
         def look(connection: Connection) -> Page:
             page = tenant_views.jobs_page(
                 connection,
-                who.tenant,
+                Tenants.of(who.tenant),
                 wanted,
                 state=query.state,
                 agent=_only(who),

@@ -11,10 +11,10 @@ from flask_openapi.blueprint import APIBlueprint
 from identity.agents.api_keys import Caller
 from identity.model import ScopeKind
 from identity.named_scopes import scope_of_tenant
+from identity.tenants import Tenants
 from pipeline.agents_api.callers import Keyed, Requests
 from pipeline.ledger.paging import Record
 from pipeline.views import tenant_views
-from pipeline.views.tenant_views import Tenants
 from webhooks import metrics
 from webhooks.api import shapes
 from webhooks.api.access import caller
@@ -39,7 +39,7 @@ def revocation_operations(
     def list_revocations(query: Paged) -> Response:
         """List the revocations of this tenant, newest first."""
         who, wanted = caller(), query.turn()
-        page = requests.read(lambda c: tenant_views.revocations_page(c, who.tenant, wanted))
+        page = requests.read(lambda c: tenant_views.revocations_page(c, Tenants.of(who.tenant), wanted))
         return answer_page(map(shapes.revocation, page.rows), next=page.next)
 
     @pages.get("/revocations/<id>", responses={200: RevocationWithReceipt})

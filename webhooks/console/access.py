@@ -12,8 +12,8 @@ from flask import g, request
 from identity.console.roles import Role
 from identity.console.sessions import Person
 from identity.errors import BadInput
+from identity.tenants import Tenants
 from pipeline.ledger.paging import Record
-from pipeline.views.tenant_views import Tenants
 
 
 class May(StrEnum):
@@ -140,6 +140,15 @@ def seen_tenant() -> str | None:
     if allowed is not None and chosen not in allowed:
         raise NotForYou(f"you have no role at tenant {chosen} that may {need()}")
     return chosen
+
+
+def listed_tenants() -> Tenants:
+    """Return the tenants whose rows the current page lists: the one it shows, or all of a platform role.
+
+    Raises NotForYou.
+    """
+    tenant = seen_tenant()
+    return visitor().sees() if tenant is None else Tenants.of(tenant)
 
 
 def seen_tenants() -> tuple[str, ...] | None:

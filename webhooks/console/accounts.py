@@ -17,7 +17,7 @@ from pipeline.accounts.health import Health, health, healths
 from pipeline.ledger.paging import Page, Record
 from pipeline.views import lookup, tenant_views
 from webhooks.console import lists
-from webhooks.console.access import seen, seen_tenant, visitor
+from webhooks.console.access import listed_tenants, seen, visitor
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import page
@@ -28,7 +28,7 @@ Told = tuple[dict[str, Any], Health]
 def account_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/accounts")
     def accounts() -> BaseResponse:
-        tenant, turn = seen_tenant(), lists.turn()
+        tenants, turn = listed_tenants(), lists.turn()
         wanted = {
             "state": lists.chosen("state", [str(state) for state in AccountState]),
             "provider": lists.chosen("provider", list(PROFILES)),
@@ -39,7 +39,7 @@ def account_pages(pages: Blueprint, desk: Desk) -> None:
         usable = {"yes": True, "no": False}.get(wanted["usable"] or "")
 
         def read(c: Connection) -> tuple[Page, list[Told]]:
-            found = tenant_views.accounts_page(c, tenant, turn, usable=usable, **sought)
+            found = tenant_views.accounts_page(c, tenants, turn, usable=usable, **sought)
             return found, list(zip(found.rows, healths(c, desk.workflows, found.rows), strict=True))
 
         found, rows = desk.read(read)

@@ -15,17 +15,17 @@ from werkzeug.wrappers import Response as BaseResponse
 from identity.console.sessions import Person
 from identity.errors import BadInput
 from identity.people import SIGNED_IN_HERE
+from identity.tenants import Tenants
 from pipeline.approvals.shown import letters
 from pipeline.approvals.views import ApprovalView, approval, approvals_page, tenants_that_ask
 from pipeline.approvals.votes import Channel, Link, NotCounted, Vote
 from pipeline.ledger.paging import STRETCH, Turn
 from pipeline.states import ApprovalState
 from pipeline.views import tenant_views
-from pipeline.views.tenant_views import Tenants
 from pipeline.views.wording import started_by
 from webhooks.client_address import client_address
 from webhooks.console import lists
-from webhooks.console.access import May, NotThere, check, seen_tenant, visitor
+from webhooks.console.access import May, NotThere, check, listed_tenants, visitor
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import page
@@ -37,16 +37,16 @@ SOON = timedelta(minutes=15)  # an open approval that expires this soon is marke
 def approval_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/approvals")
     def approvals() -> BaseResponse:
-        tenant, states = seen_tenant(), [str(state) for state in ApprovalState]
+        tenants, states = listed_tenants(), [str(state) for state in ApprovalState]
         state = lists.chosen("state", states) or (None if "state" in request.args else ApprovalState.OPEN)
         mine, chosen = desk.read(_awaited), request.args.get("tenant")
         whose = lists.chosen("awaits", [ME]) or (None if request.args.keys() & {"awaits", "state"} else _at_first())
         of_me = bool(mine) and whose == ME and state == ApprovalState.OPEN  # a decided approval awaits nobody
         wanted = ApprovalState(state) if state else None
         if of_me and not chosen:
-            tenant = None  # the person's user at each tenant selects the approvals
+            tenants = visitor().sees()  # the person's user at each tenant selects the approvals
         turn, awaiting = lists.turn(), mine if of_me else ()
-        found, views = desk.read(lambda c: approvals_page(c, turn, tenant=tenant, state=wanted, awaiting=awaiting))
+        found, views = desk.read(lambda c: approvals_page(c, turn, tenants=tenants, state=wanted, awaiting=awaiting))
         return page(
             "console/approvals.html",
             found=found,
@@ -128,10 +128,10 @@ def _awaited(c: Connection) -> frozenset[str]:
 
 def _next(c: Connection) -> ApprovalView | None:
     """Return the approval awaiting the visitor that expires next."""
-    mine, turn = _awaited(c), Turn(limit=1, stretch=STRETCH)
+    mine, tenants, turn = _awaited(c), visitor().sees(), Turn(limit=1, stretch=STRETCH)
     if not mine:
         return None
-    _, views = approvals_page(c, turn, tenant=None, state=ApprovalState.OPEN, awaiting=mine)
+    _, views = approvals_page(c, turn, tenants=tenants, state=ApprovalState.OPEN, awaiting=mine)
     return views[0] if views else None
 
 

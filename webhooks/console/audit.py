@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, url_for
@@ -12,7 +11,7 @@ from pipeline.ledger.paging import Record
 from pipeline.views import audit_queries
 from pipeline.views.audit_queries import Search
 from webhooks.console import lists
-from webhooks.console.access import May, seen_tenant, visitor
+from webhooks.console.access import May, listed_tenants, visitor
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor, place_by_number
 from webhooks.pages import page
@@ -27,7 +26,7 @@ def audit_pages(pages: Blueprint, desk: Desk) -> None:
     def audit() -> BaseResponse:
         turn = lists.turn(place_by_number)
         wanted: dict[str, Any] = {name: lists.chosen(name) for name in LOOKED_FOR} | lists.between()
-        search = replace(Search(tenant=seen_tenant()), **wanted)
+        search = Search(tenants=listed_tenants(), **wanted)
         found = desk.read(lambda c: audit_queries.page(c, search, turn))
         return page(
             "console/audit.html",

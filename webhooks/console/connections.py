@@ -12,7 +12,7 @@ from pipeline.desk import connections as acts
 from pipeline.ledger.paging import Record
 from pipeline.views import tenant_views
 from webhooks.console import lists
-from webhooks.console.access import seen, seen_tenant
+from webhooks.console.access import listed_tenants, seen
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import page
@@ -22,8 +22,8 @@ from webhooks.sources import SOURCES
 def connection_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/connections")
     def connections() -> BaseResponse:
-        tenant, turn = seen_tenant(), lists.turn()
-        found = desk.read(lambda c: tenant_views.connections_page(c, tenant, turn))
+        tenants, turn = listed_tenants(), lists.turn()
+        found = desk.read(lambda c: tenant_views.connections_page(c, tenants, turn))
         return page("console/connections.html", found=found, next=cursor(found.next))
 
     @pages.get("/connections/<id>")

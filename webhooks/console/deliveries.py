@@ -16,7 +16,7 @@ from pipeline.ledger.paging import Record
 from pipeline.model import DeliveryOutcome
 from pipeline.views import tenant_views
 from webhooks.console import lists
-from webhooks.console.access import May, check, seen, seen_tenant, visitor
+from webhooks.console.access import May, check, listed_tenants, seen, visitor
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import page
@@ -30,13 +30,13 @@ SHOWN = 20_000  # characters of a body that a page shows; the command line print
 def delivery_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/deliveries")
     def deliveries() -> BaseResponse:
-        tenant, turn = seen_tenant(), lists.turn()
+        tenants, turn = listed_tenants(), lists.turn()
         wanted: dict[str, Any] = lists.between() | {
             "outcome": lists.chosen("outcome", OUTCOMES),
             "source": lists.chosen("source", list(SOURCES)),
         }
         alone = lists.chosen("not_taken", ["1"]) is not None
-        found = desk.read(lambda c: tenant_views.deliveries_page(c, tenant, turn, not_taken=alone, **wanted))
+        found = desk.read(lambda c: tenant_views.deliveries_page(c, tenants, turn, not_taken=alone, **wanted))
         return page(
             "console/deliveries.html",
             found=found,

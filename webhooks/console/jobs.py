@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from identity.accounts.states import Account, find_account
 from identity.model import AccessPattern
+from identity.tenants import Tenants
 from pipeline.desk.unanswered import UnansweredCall, asked_about, by_step
 from pipeline.jobs.awaited import consenting
 from pipeline.ledger.paging import Record
@@ -18,7 +19,7 @@ from pipeline.views import audit_queries, operator_queries, tenant_views
 from pipeline.views.audit_queries import Search
 from pipeline.views.wording import started_by
 from webhooks.console import lists
-from webhooks.console.access import seen, seen_tenant, visitor
+from webhooks.console.access import listed_tenants, seen, visitor
 from webhooks.console.parts import Desk
 from webhooks.console.timeline import timeline
 from webhooks.cursors import cursor
@@ -30,7 +31,6 @@ RECORDS = 500  # audit records that a job's page reads
 def job_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/jobs")
     def jobs() -> BaseResponse:
-        tenant = seen_tenant()
         wanted: dict[str, Any] = lists.between() | {
             "state": lists.chosen("state", [str(state) for state in JobState]),
             "workflow": lists.chosen("workflow"),
@@ -39,8 +39,8 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
             "user": lists.chosen("user"),
             "agent": lists.chosen("agent"),
         }
-        turn = lists.turn()
-        found = desk.read(lambda c: tenant_views.jobs_page(c, tenant, turn, **wanted))
+        tenants, turn = listed_tenants(), lists.turn()
+        found = desk.read(lambda c: tenant_views.jobs_page(c, tenants, turn, **wanted))
         names = sorted(workflow.name for workflow in desk.workflows)
         return page(
             "console/jobs.html",
@@ -63,7 +63,7 @@ def job_page(desk: Desk, id: str, status: int = 200, wrong: str | None = None) -
 
     def read(c: Connection) -> tuple[Record, list[Record], list[Record], Account | None]:
         found = found_job(c, id)
-        records = audit_queries.found(c, Search(tenant=found["tenant_id"], job=id), limit=RECORDS + 1)
+        records = audit_queries.found(c, Search(tenants=Tenants.of(found["tenant_id"]), job=id), limit=RECORDS + 1)
         return found, records, operator_queries.compensation_of(c, id), _consents(c, found)
 
     found, records, compensations, consents = desk.read(read)

@@ -21,7 +21,7 @@ from pipeline.revoker.proof import disproof
 from pipeline.revoker.unasked import why_not_asked
 from pipeline.views import lookup, tenant_views
 from webhooks.console import lists
-from webhooks.console.access import May, NotThere, seen, seen_tenant, visitor
+from webhooks.console.access import May, NotThere, listed_tenants, seen, visitor
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import guarded, page
@@ -33,13 +33,13 @@ _NOT_FOLLOWED = (ProviderAnswer.STUCK, ProviderAnswer.GIVEN_UP)  # listed first,
 def revocation_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/revocations")
     def revocations() -> BaseResponse:
-        tenant, turn = seen_tenant(), lists.turn()
+        tenants, turn = listed_tenants(), lists.turn()
         alone, wanted = lists.chosen("stuck", ["1"]) is not None, lists.between()
 
         def read(c: Connection) -> tuple[Page, frozenset[str], list[StuckLeftover]]:
-            found = tenant_views.revocations_page(c, tenant, turn, stuck=alone, **wanted)
+            found = tenant_views.revocations_page(c, tenants, turn, stuck=alone, **wanted)
             # Only with the first page: leftovers are few, and not part of the paged list.
-            left = stuck_leftovers(c, tenant, limit=NAMED + 1) if alone and turn.after is None else []
+            left = stuck_leftovers(c, tenants, limit=NAMED + 1) if alone and turn.after is None else []
             return found, tenant_views.stuck_among(c, [row["id"] for row in found.rows]), left
 
         found, stuck, left = desk.read(read)

@@ -11,7 +11,7 @@ from pipeline.ledger.paging import Page, Record
 from pipeline.schedules import changes
 from pipeline.views import tenant_views
 from webhooks.console import lists
-from webhooks.console.access import as_not_there, check, seen_tenant
+from webhooks.console.access import as_not_there, check, listed_tenants, seen_tenant
 from webhooks.console.parts import Desk
 from webhooks.cursors import cursor
 from webhooks.pages import page
@@ -20,17 +20,17 @@ from webhooks.pages import page
 def schedule_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/schedules")
     def schedules() -> BaseResponse:
-        tenant, turn, acted = seen_tenant(), lists.turn(), request.args.get("id", "")
+        tenants, turn, acted = listed_tenants(), lists.turn(), request.args.get("id", "")
 
         def read(c: Connection) -> tuple[Page, Record | None]:
-            return tenant_views.schedules_page(c, tenant, turn), tenant_views.schedule(c, tenant, acted)
+            return tenant_views.schedules_page(c, tenants, turn), tenant_views.schedule(c, tenants, acted)
 
         found, done_to = desk.read(read)
         return page(
             "console/schedules.html",
             found=found,
             next=cursor(found.next),
-            tenant=tenant or "",  # the tenant whose schedules are shown, whether or not the address names it
+            tenant=seen_tenant() or "",  # the tenant whose schedules are shown, whether or not the address names it
             after=request.args.get("after"),
             acted=done_to,
         )
