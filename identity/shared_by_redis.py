@@ -31,7 +31,7 @@ _TOLD_AGAIN = 60.0  # seconds: a refusal of one key may come with each call
 
 #: Errors by which Redis refuses everybody. redis-py takes the code from the text of those that have a class.
 _REFUSES_ALL = (ClusterDownError, MasterDownError, NoPermissionError, OutOfMemoryError, ReadOnlyError)
-#: The code comes first, or after a prefix: redis-py names the command of a pipeline that failed, and Redis before 7.0 the
+#: The code comes first, or after a prefix: redis-py names the pipeline's command that failed, and Redis before 7.0 the
 #: line of a script ("ERR Error running script (call to f_…): @user_script:9: @user_script: 9: -OOM …").
 _REFUSES_ALL_SAYING = re.compile(r"(^|: )-?(BUSY|MISCONF|NOREPLICAS|OOM|READONLY|unknown command) ")
 
