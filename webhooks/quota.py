@@ -136,43 +136,36 @@ def _count(limiter: RateLimiter, item: RateLimitItem, of: str, key: str, *, stat
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Rate limits for deliveries per provider connection and per tenant; None: unlimited.
+    """Rate limits for deliveries per tenant and, unless None, per provider connection.
 
     *nobodys*: limits how many deliveries of a connection are stored whose installation no tenant has.
     """
 
-    connection: Quota | None = None
-    tenant: Quota | None = None
-    nobodys: Quota | None = None
+    tenant: Quota
+    nobodys: Quota
+    connection: Quota | None
     told: OnceAMinute = field(default_factory=OnceAMinute)
 
     @classmethod
-    def of(cls, connection: int | None, tenant: int | None, shared: SharedCounts | None) -> Rates:
-        """Build limits per minute. The limit for nobody's deliveries is the tenant's, or else the connection's."""
-
-        def quota(of: str, rate: int | None) -> Quota | None:
-            return None if rate is None else Quota(rate, shared, of=of)
-
+    def of(cls, connection: int | None, tenant: int, shared: SharedCounts | None) -> Rates:
+        """Build limits per minute. The limit for nobody's deliveries is the tenant's."""
         return cls(
-            connection=quota("connection", connection),
-            tenant=quota("tenant", tenant),
-            nobodys=quota("nobodys", tenant or connection),
+            tenant=Quota(tenant, shared, of="tenant"),
+            nobodys=Quota(tenant, shared, of="nobodys"),
+            connection=None if connection is None else Quota(connection, shared, of="connection"),
         )
 
-    def admit(self, connection: str, tenant: Callable[[], RatedTenant | None]) -> bool:
+    def admit(self, connection: str, tenant: RatedTenant | None) -> bool:
         """Count one verified delivery; return True if it is to be stored. Raises Problem over the limit.
 
-        *tenant* is called only if needed. Nobody's deliveries over their limit are dropped but not refused: a sender
-        that sees failures would disable the app for everyone, and GitHub's would be redelivered.
+        Deliveries of nobody (*tenant* is None) over their limit are dropped but not refused: a sender that sees
+        failures would disable the app for everyone, and GitHub's would be redelivered.
         """
-        if self.tenant is None and self.nobodys is None:
-            whose = None
-        elif (whose := tenant()) is None and self.nobodys is not None:
-            # These do not count against the connection's limit, which tenants share.
+        if tenant is None:  # these do not count against the connection's limit, which tenants share
             return self.nobodys.refusal(connection) is None
-        for what, over in self._counted(connection, whose):
+        for what, over in self._counted(connection, tenant):
             if over is not None:
-                self._tell(connection, whose.id if what == "tenant" and whose is not None else None, over.limit)
+                self._tell(connection, tenant.id if what == "tenant" else None, over.limit)
                 over.check(f"This {what} takes {over.limit} deliveries a minute. Send it again after Retry-After.")
         return True
 
@@ -182,9 +175,8 @@ class Rates:
             where = {"connection": connection, "tenant": tenant, "limit": limit}
             log.warning("deliveries are over a rate and turned away", extra={"action": "delivery.limited", **where})
 
-    def _counted(self, connection: str, tenant: RatedTenant | None) -> Iterator[tuple[str, Spent | None]]:
+    def _counted(self, connection: str, tenant: RatedTenant) -> Iterator[tuple[str, Spent | None]]:
         # The tenant's limit first: a delivery over it must not use up the connection's, which other tenants share.
-        if self.tenant is not None and tenant is not None:
-            yield "tenant", self.tenant.refusal(tenant.id, tenant.rate)
+        yield "tenant", self.tenant.refusal(tenant.id, tenant.rate)
         if self.connection is not None:
             yield "provider connection", self.connection.refusal(connection)
