@@ -69,7 +69,7 @@ class SharedCounts:
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._monotonic = monotonic
         self._cooldown = Cooldown(AWAY, monotonic=monotonic)
-        self._slow = False  # whether the last reply was slow; a single slow one may be a pause of this machine
+        self._slow = False  # whether the last reply was slow, or missing; one slow reply may be a pause of this machine
 
     @classmethod
     def at(cls, url: str, *, prefix: str, monotonic: Callable[[], float] = time.monotonic) -> SharedCounts:
@@ -96,6 +96,7 @@ class SharedCounts:
         return spent
 
     def _fail(self, turn: Turn, why: str) -> None:
+        self._slow = True  # so that a slow trial does not end the outage
         if self._cooldown.failed(turn):
             log.warning("quotas are counted by each process alone", extra={"action": "quota.alone", "error": why})
 

@@ -158,6 +158,23 @@ def test_a_redis_that_answers_slowly_each_time_is_done_without(
     assert [record.error for record in caplog.records] == ["slow"]  # type: ignore[attr-defined]
 
 
+def test_a_slow_trial_does_not_end_an_outage(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    times, takes = [0.0], [0.0]
+    with valkey.client() as client, redis.Redis(host="127.0.0.1", port=1) as gone:
+        shared = SharedCounts(gone, prefix="t:", monotonic=lambda: times[0])
+        away, there = shared._limiter, SharedCounts(client, prefix="t:")._limiter
+        assert (spend(shared), spend(shared)) == (None, None)
+        for name in ("hit", "get_window_stats"):
+            monkeypatch.setattr(away, name, _taking(getattr(there, name), times, takes))
+        times[0], takes[0] = AWAY, PATIENCE
+        assert [spend(shared) is not None for _ in range(2)] == [True, False]
+        times[0], takes[0] = 3 * AWAY, 0.0
+        assert [spend(shared) is not None for _ in range(2)] == [True, True]
+    assert [record.error for record in caplog.records] == ["ConnectionError"]  # type: ignore[attr-defined]
+
+
 def _taking(ask: Callable[..., Any], times: list[float], takes: list[float]) -> Callable[..., Any]:
     """*ask*, after which so much time has passed."""
 
