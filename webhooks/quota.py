@@ -101,11 +101,18 @@ class SharedCounts:
             log.warning("quotas are counted by each process alone", extra={"action": "quota.alone", "error": why})
 
 
+class _PerMinute(RateLimitItemPerMinute):
+    """A rate that keeps its key's window when it changes: a lower one also counts what already came in this minute."""
+
+    def key_for(self, *identifiers: bytes | str | float) -> str:
+        return "/".join([self.namespace, *map(str, identifiers)])
+
+
 class Quota:
     """Requests per minute for each key, in a sliding window; *of* names the kind of key. Shared by all threads."""
 
     def __init__(self, per_minute: int, shared: SharedCounts | None, *, of: str = "key") -> None:
-        self._item = RateLimitItemPerMinute(per_minute)
+        self._item = _PerMinute(per_minute)
         self._of = of
         self._shared = shared
         self._own: RateLimiter = SlidingWindowCounterRateLimiter(MemoryStorage())
@@ -120,7 +127,7 @@ class Quota:
         return None if spent.allowed else spent
 
     def _spend(self, key: str, own: int | None, *, stated: bool) -> Spent:
-        item = self._item if own is None else RateLimitItemPerMinute(own)
+        item = self._item if own is None else _PerMinute(own)
         spent = self._shared.spend(item, self._of, key, stated=stated) if self._shared is not None else None
         return spent or _count(self._own, item, self._of, key, stated=stated)
 

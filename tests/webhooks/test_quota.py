@@ -44,7 +44,15 @@ def test_what_is_not_told_how_much_remains_is_counted_all_the_same(valkey: Valke
         over = quota.refusal(who)
         assert over is not None
         assert (over.allowed, over.limit, over.remaining) == (False, 3, 0)
-        assert quota.refusal(who, 5) is None, "a rate of its own begins a count of its own"
+
+
+def test_a_rate_that_changes_counts_what_came_before(valkey: Valkey) -> None:
+    who = caller()
+    with valkey.client() as client:
+        quota = Quota(3, SharedCounts(client, prefix="t:"))
+        assert [quota.spend(who).allowed for _ in range(4)] == [True, True, True, False]
+        assert [quota.spend(who, 5).remaining for _ in range(2)] == [1, 0]
+        assert not quota.spend(who, 2).allowed, "a lower one begins no new minute"
 
 
 def test_keys_have_quotas_of_their_own(valkey: Valkey) -> None:
