@@ -240,7 +240,7 @@ def revocations_page(
     statement = select(*_REVOCATION).where(tenants.among(revocations), *period)
     if stuck:
         statement = statement.where(revocations.c.id.in_(STUCK))
-    return page_of(connection, statement, turn, at=revocations.c.effective_at, id=revocations.c.id)
+    return page_of(connection, statement, turn, at=revocations.c.effective_at, id=revocations.c.number)
 
 
 def stuck_among(connection: Connection, ids: Collection[str]) -> frozenset[str]:
