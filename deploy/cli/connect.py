@@ -14,10 +14,10 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.local_times import local_time
 from identity.connect.tables import return_targets
+from identity.connections.registry import fitting_connection
 from identity.model import AccountKey
 from pipeline.desk import return_targets as targets
 from pipeline.desk.tenants import add_user
-from pipeline.views import operator_queries
 
 
 @click.group()
@@ -44,7 +44,7 @@ def link(
 ) -> None:
     """Print a link at which a person connects an account. It works once, in one browser, for some minutes."""
     principal, now = in_full(tenant, user), at.now()
-    owner = at.read(lambda c: operator_queries.fitting_connection(c, tenant, connection))
+    owner = at.read(lambda c: fitting_connection(c, tenant, connection))
     ensure = partial(add_user, tenant=tenant, principal=principal, now=now)
     key = AccountKey(tenant=tenant, connection=owner.id, principal=principal)
     give_link(at, out, key, scopes=scopes, return_to=return_to, any_account=any_account, ensure=ensure)

@@ -14,6 +14,7 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.accounts.states import find_account
 from identity.connect.consents import connect_service
+from identity.connections.registry import fitting_connection
 from identity.connections.secrets import PRIVATE_KEY, live_secrets
 from identity.errors import BadInput
 from identity.minting.service_credential import ServiceCredential
@@ -24,7 +25,6 @@ from identity.providers.permissions import permissions as as_permissions
 from identity.secret import Secret
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.desk.tenants import list_own
-from pipeline.views import operator_queries
 
 
 def _connect_service(
@@ -41,9 +41,7 @@ def _connect_service(
 
     *scopes* None means the provider connection's.
     """
-    owner, service = at.read(
-        lambda c: (operator_queries.fitting_connection(c, tenant, connection), service_principal(c, tenant))
-    )
+    owner, service = at.read(lambda c: (fitting_connection(c, tenant, connection), service_principal(c, tenant)))
     key = AccountKey(tenant=tenant, connection=owner.id, principal=service.id)
     act = at.act()
     before = at.read(lambda c: find_account(c, key))
@@ -111,7 +109,7 @@ def add_installation(
         raise BadInput("--repositories names none: leave it out for all that the installation has")
     if permissions is not None and as_permissions(permissions) is None:
         raise BadInput("--permissions are written as issues:write,contents:read; leave it out for the connection's")
-    if lacking := at.read(lambda c: _no_app(c, operator_queries.fitting_connection(c, tenant, connection))):
+    if lacking := at.read(lambda c: _no_app(c, fitting_connection(c, tenant, connection))):
         raise BadInput(lacking)
     credential = ServiceCredential(
         kind=Credential.INSTALLATION, external_id=external_id, resources=repositories, ceiling=permissions
@@ -177,7 +175,7 @@ def add_jwt_bearer(
     at: Installation, out: Output, tenant: str, connection: str, subject: str | None, scopes: tuple[str, ...] | None
 ) -> None:
     """Let the tenant's service act by assertions that the connection's private key signs (RFC 7523 §2.1)."""
-    owner = at.read(lambda c: operator_queries.fitting_connection(c, tenant, connection))
+    owner = at.read(lambda c: fitting_connection(c, tenant, connection))
     profile = profile_of(PROFILES, owner.provider)
     if profile.assertion is None:
         raise BadInput(f"{profile.title} has no JWT bearer grant")

@@ -24,7 +24,7 @@ from sqlalchemy import (
     update,
 )
 
-from identity.errors import Misconfigured
+from identity.errors import BadInput, Misconfigured
 from identity.model import ProviderConnection, ScopeKind
 from identity.principals import checked_id
 from identity.sql.prepared import Prepared
@@ -102,6 +102,20 @@ def connection_for(connection: Connection, tenant: str, provider: str) -> Provid
         raise Misconfigured(f"several {which}, and all are stopped: {ids}: open one, `aswhom connections open ID`")
     ids = ", ".join(row.id for row in running)
     raise Misconfigured(f"several {which}: {ids}: none is used until {ALL_BUT_ONE}")
+
+
+def fitting_connection(connection: Connection, tenant: str, name: str) -> ProviderConnection:
+    """Return a provider connection by its id, or else the one of that provider that fits the tenant.
+
+    Raises BadInput.
+    """
+    ids = connection.execute(select(provider_connections.c.id).where(provider_connections.c.id == name)).scalars()
+    if ids.first() is None:
+        return connection_for(connection, tenant, name)
+    found = get_connection(connection, name)
+    if found.tenant not in (None, tenant):
+        raise BadInput(f"provider connection {name} belongs to another tenant than {tenant}")
+    return found
 
 
 def fitting_id(provider: str) -> Select[str | None]:

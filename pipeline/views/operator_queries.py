@@ -12,9 +12,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Table, func, select
 
-from identity.connections.registry import NEEDS_OPERATOR, connection_for, get_connection
+from identity.connections.registry import NEEDS_OPERATOR
 from identity.errors import BadInput
-from identity.model import ProviderConnection, ScopeKind
+from identity.model import ScopeKind
 from identity.tables import (
     accounts,
     agents,
@@ -103,20 +103,6 @@ def all_installations(connection: Connection) -> list[Record]:
 def any_account(connection: Connection, id: str) -> Record:
     """Return an account by its id, or by `tenant/connection/principal`. Raises BadInput."""
     return _found(tenant_views.account(connection, EVERY_TENANT, id), id, what="account", listed_by="accounts list")
-
-
-def fitting_connection(connection: Connection, tenant: str, name: str) -> ProviderConnection:
-    """Return a provider connection by its id, or else the one of that provider that fits the tenant.
-
-    Raises BadInput.
-    """
-    ids = connection.execute(select(provider_connections.c.id).where(provider_connections.c.id == name)).scalars()
-    if ids.first() is None:
-        return connection_for(connection, tenant, name)
-    found = get_connection(connection, name)
-    if found.tenant not in (None, tenant):
-        raise BadInput(f"provider connection {name} belongs to another tenant than {tenant}")
-    return found
 
 
 def any_job(connection: Connection, id: str) -> Record:
