@@ -22,6 +22,7 @@ from pipeline.desk import jobs as acts
 from pipeline.ledger.paging import Record, Turn
 from pipeline.states import ENDED, JobState, Wait
 from pipeline.views import operator_queries, tenant_views
+from pipeline.views.tenant_views import JobFilter
 from pipeline.views.wording import as_whom, started_by
 
 
@@ -57,10 +58,8 @@ def list_jobs(
     states = [str(one) for one in JobState if one not in ENDED] if unfinished else [state]
 
     def find(c: Connection) -> list[Record]:
-        look = partial(
-            tenant_views.jobs_page, c, tenants_of(tenant), Turn(limit=limit + 1), wait=wait, workflow=workflow
-        )
-        found = [row for one in states for row in look(state=one).rows]
+        look = partial(tenant_views.jobs_page, c, tenants_of(tenant), Turn(limit=limit + 1))
+        found = [row for one in states for row in look(JobFilter(state=one, wait=wait, workflow=workflow)).rows]
         return sorted(found, key=lambda row: (row["created_at"], row["id"]), reverse=True)[: limit + 1]
 
     rows, held = at.read(lambda c: (find(c), find_hold(c)))

@@ -7,7 +7,7 @@ reads a sealed column.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -57,27 +57,25 @@ ACCOUNTS = (
 STEPS = select(steps, *_WHOM).outerjoin(principals, principals.c.id == steps.c.principal_id)
 
 
-def jobs_page(
-    connection: Connection,
-    tenants: Tenants,
-    turn: Turn,
-    *,
-    state: str | None = None,
-    agent: str | None = None,
-    workflow: str | None = None,
-    tool: str | None = None,
-    pattern: str | None = None,
-    user: str | None = None,
-    wait: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-) -> Page:
-    """Return a page of jobs. States and waits have an index; the other filters are applied to a stretch.
+@dataclass(frozen=True, kw_only=True)
+class JobFilter:
+    """The criteria of a page of jobs; None matches everything."""
 
-    *tool*: the tool they carry out, as any principal. *wait*: the kind of wait. `unknown` finds jobs with a call that
-    only a person can settle, whether the job still waits for that or has ended.
-    """
-    statement = select(jobs).where(tenants.among(jobs), *_between(jobs.c.created_at, since, until))
+    state: str | None = None
+    agent: str | None = None
+    workflow: str | None = None
+    tool: str | None = None  # that they carry out, as any principal
+    pattern: str | None = None
+    user: str | None = None
+    wait: str | None = None  # `unknown`: also ended jobs with a call that only a person can settle
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def jobs_page(connection: Connection, tenants: Tenants, turn: Turn, wanted: JobFilter = JobFilter()) -> Page:
+    """Return a page of jobs. States and waits have an index; the other criteria are applied to a stretch."""
+    statement = select(jobs).where(tenants.among(jobs), *_between(jobs.c.created_at, wanted.since, wanted.until))
+    state, wait = wanted.state, wanted.wait
     if state in (JobState.RUNNING, JobState.STOPPING):
         statement = statement.where(jobs.c.id.in_(_claimed(connection, state)))
     elif state is not None:
@@ -87,8 +85,10 @@ def jobs_page(
         wait = None
     elif wait is not None and state is None:  # no other state has a wait
         statement = statement.where(in_state(JobState.WAITING))
-    equals = equal(agent_id=agent, workflow=workflow, pattern=pattern, user_id=user, wait=wait)
-    workflows = None if tool is None else workflows_of_tool(tool)
+    equals = equal(
+        agent_id=wanted.agent, workflow=wanted.workflow, pattern=wanted.pattern, user_id=wanted.user, wait=wait
+    )
+    workflows = None if wanted.tool is None else workflows_of_tool(wanted.tool)
 
     def also(columns: Any) -> Sequence[ColumnElement[bool]]:
         return [*equals(columns), *([] if workflows is None else [columns.workflow.in_(workflows)])]

@@ -35,7 +35,8 @@ def given_up(console: ConsoleApp, job: str) -> None:
 
 def asked_for(console: ConsoleApp) -> tuple[int, list[str]]:
     """The calls that are counted, and the jobs in the list that the console, the API and the command line have."""
-    page = partial(tenant_views.jobs_page, tenants=Tenants.of("acme"), turn=Turn(limit=9), wait=Wait.UNKNOWN)
+    wanted = tenant_views.JobFilter(wait=Wait.UNKNOWN)
+    page = partial(tenant_views.jobs_page, tenants=Tenants.of("acme"), turn=Turn(limit=9), wanted=wanted)
     read = console.database.read
     return read(troubles.look).unanswered, [row["id"] for row in read(page).rows]
 

@@ -8,7 +8,7 @@ import pytest
 
 from identity.tenants import EVERY_TENANT, Tenants
 from pipeline.ledger.paging import Turn
-from pipeline.views.tenant_views import jobs_page
+from pipeline.views.tenant_views import JobFilter, jobs_page
 from tests.bench.population import fill
 from tests.ledger.house import House
 from tests.ledger.plans import plans
@@ -21,8 +21,12 @@ def test_the_newest_of_a_state_are_read_and_not_all_of_them_to_be_sorted(house: 
     # shares of all: then it pays to stop early.
     for state, whose in (("waiting", "tenant-3"), ("dead", "tenant-1"), ("cancelled", "tenant-2")):
         for tenants in (EVERY_TENANT, Tenants.of(whose)):
-            (plan,) = plans(house.database, partial(jobs_page, tenants=tenants, turn=Turn(limit=1), state=state))
+            (plan,) = plans(
+                house.database, partial(jobs_page, tenants=tenants, turn=Turn(limit=1), wanted=JobFilter(state=state))
+            )
             assert not any(word in plan for word in ("Sort", "TEMP B-TREE")), plan
     for wait in ("consent", "time"):  # all that wait are in one state
-        (plan,) = plans(house.database, partial(jobs_page, tenants=EVERY_TENANT, turn=Turn(limit=50), wait=wait))
+        (plan,) = plans(
+            house.database, partial(jobs_page, tenants=EVERY_TENANT, turn=Turn(limit=50), wanted=JobFilter(wait=wait))
+        )
         assert "ix_jobs_open" in plan or "ix_jobs_waiting" in plan, plan

@@ -21,6 +21,7 @@ from pipeline.authoring.tools import plain_name
 from pipeline.ledger.paging import Page, Record
 from pipeline.states import JobState
 from pipeline.views import tenant_views
+from pipeline.views.tenant_views import JobFilter
 from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.answers import answer, answer_page
@@ -36,13 +37,10 @@ def job_operations(
     @pages.get("/jobs", responses={200: JobPage})
     def list_jobs(query: JobsQuery) -> Response:
         """List the jobs, newest first."""
-        who, wanted = caller(), query.turn()
+        who, turn = caller(), query.turn()
 
         def look(connection: Connection) -> Page:
-            page = tenant_views.jobs_page(
-                connection,
-                Tenants.of(who.tenant),
-                wanted,
+            wanted = JobFilter(
                 state=query.state,
                 agent=_only(who),
                 workflow=query.workflow,
@@ -51,6 +49,7 @@ def job_operations(
                 user=None if query.user is None else user_named(connection, who.tenant, query.user).id,
                 wait=query.wait,
             )
+            page = tenant_views.jobs_page(connection, Tenants.of(who.tenant), turn, wanted)
             return replace(page, rows=_told(connection, [row for row in page.rows if _sees(who, row)]))
 
         page = requests.read(look)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Blueprint, request
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
@@ -17,6 +15,7 @@ from pipeline.ledger.paging import Record
 from pipeline.states import CUT_SHORT, ENDED, JobState, Wait
 from pipeline.views import audit_queries, operator_queries, tenant_views
 from pipeline.views.audit_queries import Search
+from pipeline.views.tenant_views import JobFilter
 from pipeline.views.wording import started_by
 from webhooks.console import lists
 from webhooks.console.access import listed_tenants, seen, visitor
@@ -31,22 +30,24 @@ RECORDS = 500  # audit records that a job's page reads
 def job_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/jobs")
     def jobs() -> BaseResponse:
-        wanted: dict[str, Any] = lists.between() | {
-            "state": lists.chosen("state", [str(state) for state in JobState]),
-            "workflow": lists.chosen("workflow"),
-            "pattern": lists.chosen("pattern", [str(pattern) for pattern in AccessPattern]),
-            "wait": lists.chosen("wait", [str(wait) for wait in Wait]),
-            "user": lists.chosen("user"),
-            "agent": lists.chosen("agent"),
-        }
+        wanted = JobFilter(
+            state=lists.chosen("state", [str(state) for state in JobState]),
+            workflow=lists.chosen("workflow"),
+            pattern=lists.chosen("pattern", [str(pattern) for pattern in AccessPattern]),
+            wait=lists.chosen("wait", [str(wait) for wait in Wait]),
+            user=lists.chosen("user"),
+            agent=lists.chosen("agent"),
+            since=lists.moment("since"),
+            until=lists.moment("until"),
+        )
         tenants, turn = listed_tenants(), lists.turn()
-        found = desk.read(lambda c: tenant_views.jobs_page(c, tenants, turn, **wanted))
+        found = desk.read(lambda c: tenant_views.jobs_page(c, tenants, turn, wanted))
         names = sorted(workflow.name for workflow in desk.workflows)
         return page(
             "console/jobs.html",
             found=found,
             next=cursor(found.next),
-            wanted=wanted,
+            wanted=vars(wanted),
             states=list(JobState),
             patterns=list(AccessPattern),
             waits=list(Wait),

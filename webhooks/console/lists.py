@@ -35,16 +35,17 @@ def chosen(name: str, among: Sequence[str] | None = None) -> str | None:
 
 def between() -> dict[str, datetime | None]:
     """Return the requested period from the form's fields, in UTC. Raises BadInput."""
-    return {name: _moment(name) for name in ("since", "until")}
+    return {name: moment(name) for name in ("since", "until")}
 
 
-def _moment(name: str) -> datetime | None:
+def moment(name: str) -> datetime | None:
+    """Return a time from the form's field, in UTC; None: not set. Raises BadInput."""
     said = request.args.get(name, "").strip()
     if not said:
         return None
     try:
-        moment = datetime.fromisoformat(said)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        read = datetime.fromisoformat(said)
+        return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise BadInput(f"{said[:40]!r} is no time: say it as 2026-11-28T14:02, in UTC") from error
 
