@@ -172,6 +172,22 @@ def test_a_page_that_forgets_to_check_shows_no_strangers_row(
         assert globex.client.get(f"/console/{page}").status_code == 404, page
 
 
+def test_a_list_whose_tenant_is_forgotten_shows_no_strangers_rows(
+    sqlite_console: ConsoleApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console, ids = sqlite_console, sqlite_console.fill()
+    monkeypatch.setattr("webhooks.console.access.seen_tenant", lambda: None)
+    acme, globex = console.at(Role.OWNER, "acme"), console.at(Role.OWNER, "globex")
+    for page, id in (
+        ("jobs", ids["waiting"]),
+        ("deliveries", ids["delivery"]),
+        ("accounts", ids["account"]),
+        ("schedules", ids["schedule"]),
+    ):
+        assert id in acme.sees(f"/console/{page}"), page
+        assert id not in globex.sees(f"/console/{page}"), page
+
+
 def test_a_role_of_one_tenant_is_none_of_another(sqlite_console: ConsoleApp) -> None:
     """An auditor of everything who is operator of acme may act in acme alone."""
     console = sqlite_console
