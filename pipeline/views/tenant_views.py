@@ -74,7 +74,8 @@ class JobFilter:
 
 def jobs_page(connection: Connection, tenants: Tenants, turn: Turn, wanted: JobFilter = JobFilter()) -> Page:
     """Return a page of jobs. States and waits have an index; the other criteria are applied to a stretch."""
-    statement = select(jobs).where(tenants.among(jobs), *_between(jobs.c.created_at, wanted.since, wanted.until))
+    period = _between(jobs.c.created_at, wanted.since, wanted.until)
+    statement = select(jobs).where(tenants.among(jobs), *period)
     state, wait = wanted.state, wanted.wait
     if state in (JobState.RUNNING, JobState.STOPPING):
         statement = statement.where(jobs.c.id.in_(_claimed(connection, state)))

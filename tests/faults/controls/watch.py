@@ -232,22 +232,22 @@ CONTROLS = (
     Control(
         name="the API's jobs are its tenant's",
         file="pipeline/views/tenant_views.py",
-        guard="select(jobs).where(tenants.among(jobs), *",
-        without="select(jobs).where(*",
+        guard="statement = select(jobs).where(tenants.among(jobs), *period)",
+        without="statement = select(jobs).where(*period)",
         test="tests/api/test_access.py::test_another_tenants_things_are_not_there and sqlite",
     ),
     Control(
         name="the API's deliveries are its tenant's",
         file="pipeline/views/tenant_views.py",
-        guard="where(tenants.among(deliveries), *period)",
-        without="where(*period)",
+        guard="statement = select(*_DELIVERY).where(tenants.among(deliveries), *period)",
+        without="statement = select(*_DELIVERY).where(*period)",
         test="tests/api/test_accounts.py::test_deliveries_are_shown and sqlite",
     ),
     Control(
         name="the API's revocations are its tenant's",
         file="pipeline/views/tenant_views.py",
-        guard="where(tenants.among(revocations), *period)",
-        without="where(*period)",
+        guard="statement = select(*_REVOCATION).where(tenants.among(revocations), *period)",
+        without="statement = select(*_REVOCATION).where(*period)",
         test="tests/api/test_accounts.py::test_what_is_the_tenants_own",
     ),
     Control(
