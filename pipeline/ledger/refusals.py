@@ -1,4 +1,4 @@
-"""Refusals: record a step as refused, so that no further attempt at it is made.
+"""Refusals and failures: record a step's end, so that no further attempt at it is made.
 
 Policy, an approval and a once key refuse before the opening, and the workflow is told. The rule refuses in the opening,
 and ends the run.
@@ -46,6 +46,20 @@ def refuse(
     if overtaken(connection, intent.step, by_unknown=not intent.reads):
         return _give_up(connection, nobody, reason, now)
     _write(connection, nobody, reason, now, once_of=once_of)
+    return None
+
+
+def fail(connection: Connection, intent: Intent, *, reason: str) -> Ended | None:
+    """Fail a step that makes no further attempt. Ended: an earlier call had its effect, or the run lost its job."""
+    if not lock_claim(connection, intent.job):
+        return claim_lost(connection, intent.job)
+    if overtaken(connection, intent.step, by_unknown=not intent.reads):
+        return give_way(connection, intent)
+    now = ledger_now(connection)
+    write_step(connection, intent, StepState.FAILED, now, error=reason, closed_at=now)
+    record_intent(
+        connection, intent, "step.failed", id=f"{intent.attempt}.failed", at=now, outcome="failed", reason=reason
+    )
     return None
 
 
