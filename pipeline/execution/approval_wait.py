@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 from identity.model import PrincipalKind
 from identity.tables import principals
 from pipeline.accounts.abilities import in_words
-from pipeline.approvals.shown import Actor, Shown, Somebody
+from pipeline.approvals.shown import IN_DOUBT, Actor, Shown, Somebody
 from pipeline.desk.telling import started_by
 from pipeline.execution.attempt_intent import intent_of, policy_moved, record_refusal
 from pipeline.execution.interruption import RunEnded
@@ -75,6 +75,7 @@ def what_is_shown(step: StepAtHand, written: Written, names: Mapping[str, str], 
         through=f"{step.through.id}, {step.through.api_url}",
         started_by=started_by,
         request_sha256=written.sha256(),
+        in_doubt=IN_DOUBT if step.earlier.in_doubt else None,
     )
 
 
