@@ -83,6 +83,13 @@ CONTROLS = (
         test="tests/ledger/test_breaker.py::test_what_fails_beside_the_probe and redis",
     ),
     Control(
+        name="a probe may take as long as a call",
+        file="pipeline/runtime.py",
+        guard="breaker=self.settings.breaker or HostBreaker(probe=self.settings.steps.longest_probe),",
+        without="breaker=self.settings.breaker or HostBreaker(),",
+        test="tests/ledger/test_breaker.py::test_a_processs_breakers_give_a_probe",
+    ),
+    Control(
         name="a host that hangs gets no thread beyond its share",
         file="pipeline/throttle/in_flight.py",
         guard="if min(len(of_all.flying), len(of_all.unanswered) + of_all.lost) >= self._most:",
