@@ -74,7 +74,7 @@ class Intake:
 
     def connection_secrets(self, connection: str) -> SigningSecrets | None:
         """Return a connection's live webhook secrets, two during a rotation. None: there is no such connection."""
-        # Ahead, as only the verified body tells whether it is a signal; one indexed statement holds up nobody.
+        # Ahead, as only the verified body tells whether it is a signal.
         found = self._ahead.read(lambda c: find_with_secrets(c, connection, WEBHOOK_SECRET))
         if found is None:
             return None
