@@ -24,6 +24,7 @@ from identity.backoff import spread
 from identity.errors import Misconfigured, TookTooLong, Unavailable
 from identity.sql.store import CommitUnknown
 from pipeline.db.database import raise_if_late
+from pipeline.db.fair_lock import FairLock
 from pipeline.db.postgresql_pool import KeptSessions
 
 T = TypeVar("T")
@@ -107,7 +108,7 @@ class PostgresqlDatabase:
         self._places = threading.BoundedSemaphore(writes)
         # Reads and ordinary writes share all connections but those that are left to revocations.
         self._ordinary = threading.BoundedSemaphore(size if connections is None else max(size - _AHEAD, 1))
-        self._reads_ahead = threading.BoundedSemaphore(1)
+        self._reads_ahead = FairLock()  # as any number of forged requests may ask for it again and again
         self._in_commit: dict[int, float] = {}
         self._url = make_url(url)
         said = self._url.query
@@ -196,9 +197,9 @@ class PostgresqlDatabase:
 
         *ahead*: if none is free, wait for the place of reads that go ahead, and not for those.
         """
-        place = self._ordinary
-        if not (ahead and place.acquire(blocking=False)):
-            place = self._reads_ahead if ahead else place
+        place: threading.Semaphore | FairLock = self._ordinary
+        if not (ahead and self._ordinary.acquire(blocking=False)):
+            place = self._reads_ahead if ahead else self._ordinary
             if not place.acquire(timeout=max(end - time.monotonic(), 0)):
                 raise Unavailable(_ALL_BUSY)
         try:
