@@ -22,7 +22,7 @@ from identity.sql.store import Store
 from identity.tables import principals, tenants
 from pipeline.accounts.abilities import Ability, Waiting, abilities, waiting_for
 from pipeline.authoring.registry import Registry
-from pipeline.ledger import awaited
+from pipeline.jobs import awaited
 
 
 @dataclass(frozen=True, kw_only=True)

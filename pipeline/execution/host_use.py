@@ -14,8 +14,8 @@ from pipeline.execution.conclusion import Conclusion
 from pipeline.execution.interruption import RunAgain, UpstreamAway
 from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import StepAtHand
-from pipeline.ledger.awaited import upstream_of
-from pipeline.ledger.intents import Intent
+from pipeline.jobs.awaited import upstream_of
+from pipeline.jobs.intents import Intent
 from pipeline.throttle.breaker import Errand
 from pipeline.throttle.breaker_state import Passed
 from pipeline.throttle.in_flight import Full, Slot

@@ -21,10 +21,10 @@ from identity.errors import ReauthRequired, Unavailable
 from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountState, Credential, NeedsConsent, ProviderConnection, Scope, ScopeKind
 from identity.secret import Secret
-from pipeline import revocation
 from pipeline.authoring.registry import Registry
-from pipeline.intake import Intake
-from pipeline.ledger import awaited
+from pipeline.deliveries.intake import Intake
+from pipeline.jobs import awaited
+from pipeline.revocation import declaration
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import deliveries
@@ -182,7 +182,7 @@ def test_case_29_a_revoke_that_no_worker_heard(rig: Rig) -> None:
     scope = Scope(kind=ScopeKind.USER, key="acme.ada")
     rig.do(
         partial(
-            revocation.declare,
+            declaration.declare,
             id="rev-1",
             scope=scope,
             tenant="acme",

@@ -16,7 +16,7 @@ from identity.principals import ensure_principal
 from pipeline.action import Facts, Recovery
 from pipeline.approvals.shown import in_lines
 from pipeline.approvals.tables import approvals
-from pipeline.ledger.votes import Channel, Counted, Vote, vote
+from pipeline.approvals.votes import Channel, Counted, Vote, vote
 from pipeline.states import ApprovalState, AttemptState, JobState, Wait
 from pipeline.workflow import USER
 from tests.ledger.acts import attempt_states
