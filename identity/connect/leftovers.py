@@ -8,7 +8,6 @@ unless a consent takes them back first. `kept_until` marks them; starting their 
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -60,15 +59,6 @@ class Leftover:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kept:
-    """A leftover that waits for a confirmation *until* then; afterwards it is due to end."""
-
-    id: str
-    account: str
-    until: datetime
-
-
 def leave(
     connection: Connection,
     leftover: Leftover,
@@ -108,13 +98,6 @@ def leave(
         **sealed,
     }
     insert_new(connection, withdrawals, row)
-
-
-def kept(connection: Connection, accounts: Collection[str]) -> list[Kept]:
-    """Return the leftovers of these accounts that await a confirmation."""
-    found = select(_ROW.id, _ROW.account_id, _ROW.kept_until).where(_ROW.account_id.in_(accounts), _KEPT)
-    rows = connection.execute(found.order_by(_ROW.kept_until))
-    return [Kept(id=row.id, account=row.account_id, until=row.kept_until) for row in rows]
 
 
 def kept_of(connection: Connection, started: int) -> Row[tuple[object, ...]] | None:

@@ -9,7 +9,6 @@ from sqlalchemy import ColumnElement, Connection, select
 
 from identity.accounts.grants import Grant, get_grant
 from identity.accounts.states import Account
-from identity.connect.leftovers import kept
 from identity.connect.sessions import CONFIRMED_WITHIN, is_connecting, links_end
 from identity.model import AccountKey, Credential
 from identity.providers.profile import Profile
@@ -17,6 +16,7 @@ from identity.scopes import newest_revocation, revoked_since
 from identity.tables import accounts
 from identity.withdrawals import Origin, Withdrawal, WithdrawalState, is_refreshing, of_account
 from identity.withdrawals.end_request import reaches_all
+from identity.withdrawals.tables import withdrawals
 
 _UNDER_WAY = timedelta(minutes=2)  # longer than a claim lasts
 
@@ -53,7 +53,8 @@ def _won(
 
     The latter are not asked about yet; once they are, `reaches_others` sees a consent given now.
     """
-    waiting = {one.id for one in kept(connection, [account.id]) if one.until > now}
+    kept = select(withdrawals.c.id).where(withdrawals.c.account_id == account.id, withdrawals.c.kept_until > now)
+    waiting = set(connection.execute(kept).scalars())
     return [one for one in pending if one.origin is Origin.CONNECT and one.id not in waiting]
 
 

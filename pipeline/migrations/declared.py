@@ -14,6 +14,6 @@ import identity.withdrawals.tables  # noqa: F401 - adds its tables, like the imp
 import pipeline.approvals.tables
 import pipeline.revocation.tables
 import pipeline.tables  # noqa: F401 - adds its tables
-from identity.tables import metadata
+from identity.sql.metadata import metadata
 
 __all__ = ["metadata"]

@@ -25,7 +25,8 @@ from identity.refresh.situation import read_situation
 from identity.sealed import rewrap
 from identity.sealed.rewrap import SEALED, Field, in_use
 from identity.secret import Secret
-from identity.tables import grants, metadata, principals
+from identity.sql.metadata import metadata
+from identity.tables import grants, principals
 from identity.withdrawals import SHREDDED, get_withdrawal
 from identity.withdrawals.tables import withdrawals
 from tests.identity.world import ANNA, World
