@@ -8,15 +8,15 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, select
 
 from identity.accounts.grants import Grant, get_grant
+from identity.accounts.scopes import newest_revocation, revoked_since
 from identity.accounts.states import Account
-from identity.connect.sessions import CONFIRMED_WITHIN, is_connecting, links_end
+from identity.connect_sessions.sessions import CONFIRMED_WITHIN, is_connecting, links_end
 from identity.model import AccountKey, Credential
 from identity.providers.profile import Profile
-from identity.scopes import newest_revocation, revoked_since
 from identity.tables import accounts
 from identity.withdrawals import Origin, Withdrawal, WithdrawalState, is_refreshing, of_account
+from identity.withdrawals.awaiting import kept
 from identity.withdrawals.end_request import reaches_all
-from identity.withdrawals.tables import withdrawals
 
 _UNDER_WAY = timedelta(minutes=2)  # longer than a claim lasts
 
@@ -53,8 +53,7 @@ def _won(
 
     The latter are not asked about yet; once they are, `reaches_others` sees a consent given now.
     """
-    kept = select(withdrawals.c.id).where(withdrawals.c.account_id == account.id, withdrawals.c.kept_until > now)
-    waiting = set(connection.execute(kept).scalars())
+    waiting = {one.id for one in kept(connection, [account.id]) if one.until > now}
     return [one for one in pending if one.origin is Origin.CONNECT and one.id not in waiting]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import identity.agents.tables
 import identity.audit.tables
 import identity.capability.tables
-import identity.connect.tables
+import identity.connect_sessions.tables
 import identity.console.tables
 import identity.hold_tables
 import identity.minting.tables

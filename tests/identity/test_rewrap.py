@@ -14,7 +14,7 @@ from identity.accounts.grants import ACCESS, EMPTIED, REFRESH, token_binding
 from identity.accounts.states import get_account
 from identity.capability.keys import NewKey, ensure, load, open_key
 from identity.capability.model import Algorithm
-from identity.connect.sessions import ConnectSession, add_session, get_session, open_verifier, seal_verifier
+from identity.connect_sessions.sessions import ConnectSession, add_session, get_session, open_verifier, seal_verifier
 from identity.connections.registry import add_connection
 from identity.connections.secrets import CLIENT_SECRET, add_secret, live_secrets, seal_secret
 from identity.errors import Misconfigured
