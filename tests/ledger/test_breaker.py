@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from identity.model import AccountKey
 from identity.providers.pace import CAUTIOUS
 from identity.redis_cooldown import RedisCooldown
-from identity.refresh.gate import Endpoint, Gate
+from identity.token_endpoint.gate import Endpoint, Gate
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import DatabaseSettings
 from pipeline.execution.services import StepSettings
