@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
@@ -16,8 +16,6 @@ from deploy.shared_redis import another, marks, open_redis
 from identity.errors import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
-    from kombu import Connection
-
     from pipeline.broker.celery import BrokerSettings
 
 _OLDEST = (6, 2)
@@ -93,7 +91,7 @@ def _rabbitmq(settings: BrokerSettings, alone: str) -> Finding:
     return ok(Subject.BROKER, f"reachable, and workers take from every queue (RabbitMQ {version}){alone}")
 
 
-def _consumers(connection: Connection, queue: str) -> int | None:
+def _consumers(connection: Any, queue: str) -> int | None:
     """Return how many workers take from a queue of RabbitMQ, or None if it does not exist."""
     from amqp.exceptions import NotFound
 
