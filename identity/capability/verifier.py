@@ -5,6 +5,8 @@ An upstream may copy this file: it needs Python and joserfc, and nothing else of
 - A token is accepted only for this service and this exact request. Each refusal has its own reason.
 - Missing permission is refused: a token without a limit allows no amount.
 - It does not check that a token is used once: ask the issuer (RFC 7662), or remember the ids you have seen.
+- It does not check that a call is carried out once: if its answer was lost, the same call may come with a new token.
+  Carry it out once per `tenant`, `step` and `request_sha256`, which all tokens of one call share.
 """
 
 from __future__ import annotations

@@ -174,10 +174,33 @@ def test_an_answer_that_was_lost_is_asked_for_again_with_the_same_token(payments
     payments.ask()
     (job,) = payments.system.settle()
     assert job.state == JobState.DONE
-    assert len([one for one in payments.capabilities() if one.action == "invoices.PayInvoice"]) == 1
+    assert len(payments.to_pay()) == 1
     pays = [attempt.state for attempt in payments.system.attempts()[1:]]
     assert pays == [AttemptState.ADOPTED, AttemptState.EFFECT]
     assert len(payments.movements()) == 1
+
+
+def test_a_call_that_comes_again_with_a_new_token_moves_money_once(payments: Payments) -> None:
+    """Its first token expired before the lost answer was asked for again, and no idempotency key tells of it."""
+    payments.order(endpoint="pay_invoice", mode="drop_response", times=1)
+    payments.ask()
+    payments.system.work_once()
+    payments.expire()
+    payments.order(endpoint="pay_invoice", mode="drop_request", times=1)
+    payments.system.settle(until=lambda: len(payments.to_pay()) == 2)
+    repeated = payments.replay(payments.stolen(), idempotency_key="its-own")
+    assert (repeated.status_code, repeated.headers["Idempotent-Replayed"]) == (200, "true")
+    assert payments.spends() == 2, "each token has a first spend"
+    first, second = payments.to_pay()
+    assert first.jti != second.jti
+    assert (first.tenant_id, first.step_id, first.request_sha256) == (
+        second.tenant_id,
+        second.step_id,
+        second.request_sha256,
+    )
+    (job,) = payments.system.settle()
+    assert job.state == JobState.DONE
+    assert [one["invoice"] for one in payments.movements()] == [SMALL]
 
 
 def test_a_key_that_is_rotated_while_a_payment_is_under_way_pays_it_once_and_signs_the_next(payments: Payments) -> None:
@@ -201,7 +224,7 @@ def test_without_effect_the_next_attempt_has_another_token_and_the_first_is_void
     payments.ask()
     (job,) = payments.system.settle()
     assert job.state == JobState.DONE
-    first, second = [one for one in payments.capabilities() if one.action == "invoices.PayInvoice"]
+    first, second = payments.to_pay()
     assert (first.outcome, second.outcome) == ("no_effect", "effect")
     assert len(payments.movements()) == 1
 

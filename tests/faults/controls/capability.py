@@ -289,8 +289,15 @@ CONTROLS = (
     Control(
         name="a service does once what one capability is for, by whatever key it is asked",
         file="deploy/sandbox/invoices/app.py",
-        guard="marks = [capability.id]",
+        guard='marks = [f"{capability.tenant} {capability.step} {capability.request_sha256}"]',
         without="marks: list[str] = []",
         test="tests/payments/test_payments.py::test_a_token_that_is_used_fifty",
+    ),
+    Control(
+        name="a service knows a call by what its tokens share",
+        file="deploy/sandbox/invoices/app.py",
+        guard='marks = [f"{capability.tenant} {capability.step} {capability.request_sha256}"]',
+        without="marks = [capability.id]",
+        test="tests/payments/test_payments.py::test_a_call_that_comes_again and sqlite",
     ),
 )
