@@ -261,7 +261,7 @@ CONTROLS = (
     Control(
         name="one that expired is not sent again",
         file=OPENINGS,
-        guard="if intent.resends and issued.living(connection, intent.step, at=alive_at, approved_by=by) is None:",
+        guard="if intent.resends and lives(accepted=wanted.accepted, approved_by=wanted.approved_by) is None:",
         without="if False:",
         test=f"{OPENS}::test_one_that_expired and sqlite",
     ),
