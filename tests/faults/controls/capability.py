@@ -224,11 +224,25 @@ CONTROLS = (
         test="tests/capability/test_published_keys.py::test_while_the_issuer_hangs",
     ),
     Control(
-        name="an unknown key waits for nobody else's fetch",
+        name="an unknown key does not wait until somebody else's fetch has ended",
         file="identity/capability/verifier.py",
         guard="if under_way is not None and (mine or age >= self.stale.total_seconds()):",
         without="if under_way is not None:",
         test="tests/capability/test_published_keys.py::test_while_the_issuer_hangs",
+    ),
+    Control(
+        name="an unknown key waits a moment for somebody else's fetch",
+        file="identity/capability/verifier.py",
+        guard="elif under_way is not None and known is None and self._places.acquire(blocking=False):",
+        without="elif False:",
+        test="tests/capability/test_published_keys.py::test_after_a_rotation_a_burst",
+    ),
+    Control(
+        name="unknown keys do not take all threads",
+        file="identity/capability/verifier.py",
+        guard="elif under_way is not None and known is None and self._places.acquire(blocking=False):",
+        without="elif under_way is not None and known is None:",
+        test="tests/capability/test_published_keys.py::test_of_those_who_bring_an_unknown_key",
     ),
     Control(
         name="a key set's answer has to come in time",
