@@ -112,7 +112,10 @@ def insert_capability(
 def living(
     connection: Connection, step: str, *, at: datetime, accepted: int, approved_by: tuple[str, ...]
 ) -> Capability | None:
-    """Return the open capability of a step of a job *accepted* then, if it is unexpired *at* and names these approvers."""
+    """Return the step's open capability, or None.
+
+    It is unexpired *at* that time, was issued under this acceptance of the job, and names these approvers.
+    """
     found = map(_capability, _OF_STEP.run(connection, {"step": step, "accepted": accepted}))
     return next((one for one in found if one.expires_at > at and one.approved_by == approved_by), None)
 
