@@ -23,13 +23,13 @@ from identity.policy.decision import Decision
 from identity.stops import set_stopped
 from pipeline.db.database import Database
 from pipeline.desk import connections as acts
-from pipeline.ledger import openings
-from pipeline.ledger import steps as ledger_steps
-from pipeline.ledger.closings import Closing, close_attempt
-from pipeline.ledger.intents import Ended, Intent, Opened
-from pipeline.ledger.jobs import ClaimedJob
-from pipeline.ledger.replay import replay
+from pipeline.jobs.claims import ClaimedJob
+from pipeline.jobs.intents import Ended, Intent, Opened
+from pipeline.replay import replay
 from pipeline.states import AttemptState, JobState, StepState
+from pipeline.steps import openings
+from pipeline.steps import stored as ledger_steps
+from pipeline.steps.closings import Closing, close_attempt
 from pipeline.tables import attempts
 from tests.capability.capability_ledger import INVOICES, PAID, revoke
 from tests.ledger.house import House, intent_of
