@@ -56,8 +56,8 @@ def unknown_names(connection: Connection, workflows: Registry, tenant: str, poli
 def without_spare(connection: Connection, tenant: str, policy: Policy) -> list[str]:
     """Return a sentence for each rule that names just as many people as must approve."""
     return [
-        f"{need.rule}: its quorum is everybody it names ({_listed(need.approvers)}), and whoever asks may not approve, "
-        "so a step that one of them asks for is refused: name one more"
+        f"{need.rule}: its quorum is everybody it names ({_listed(need.approvers)}), and whoever asks may not "
+        "approve, so a step that one of them asks for is refused: name one more"
         for need, count in _approvers_of(connection, tenant, policy)
         if count == need.quorum
     ]
