@@ -45,8 +45,8 @@ def unknown_names(connection: Connection, workflows: Registry, tenant: str, poli
             for one in sorted(rule.approval.approvers - people)
         ]
         + [
-            f"{need.rule}: a quorum of {need.quorum} needs as many approvers, and {_listed(need.approvers)} are {count} "
-            "user(s): an id and a name may mean the same person"
+            f"{need.rule}: a quorum of {need.quorum} needs as many approvers, and {_listed(need.approvers)} are "
+            f"{count} user(s): an id and a name may mean the same person"
             for need, count in _approvers_of(connection, tenant, policy)
             if count < need.quorum and need.approvers <= people
         ]
