@@ -10,13 +10,16 @@ from functools import partial
 
 import pytest
 from prometheus_client import REGISTRY
+from sqlalchemy import update
 
 from identity.capability import issued
 from identity.capability.model import Algorithm
+from identity.capability.tables import audiences
 from identity.errors import BadInput
 from identity.model import ScopeKind
 from pipeline.states import AttemptState, JobState, StepState
 from tests.payments.payments import HUGE, LARGE, OTHER, SMALL, Payments
+from tests.tasks.aftermaths import told
 
 
 def test_below_the_limit_an_invoice_is_paid_by_a_capability_for_it_alone(payments: Payments) -> None:
@@ -236,6 +239,62 @@ def test_a_revocation_stops_a_token_that_is_on_its_way(payments: Payments) -> No
     assert job.state == JobState.CANCELLED
     assert payments.movements() == []
     assert payments.replay(payments.stolen()).json() == {"error": "invalid_token", "reason": "revoked"}
+
+
+def test_what_follows_a_revocation_goes_by_a_capability_as_the_service_which_has_no_account_there(
+    payments: Payments,
+) -> None:
+    deployed = payments.deploy("tests.payments.undone_read")
+    payments.ask(LARGE)
+    deployed.system.settle()
+    made = deployed.system.revoke(ScopeKind.USER, "acme.ada", "acme")
+    assert told(deployed.system, made) == ("pending", None)
+    stopped, follows = deployed.system.settle()
+    assert (stopped.state, follows.state, follows.workflow) == (
+        JobState.CANCELLED,
+        JobState.DONE,
+        "pay_invoice.compensation",
+    )
+    assert [(one.principal_id, one.agent_id) for one in payments.capabilities()] == [
+        ("acme.ada", "accounts-payable"),
+        ("acme.service", "aswhom"),
+    ]
+    assert told(deployed.system, made) == ("done", None)
+    deployed.system.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "why"),
+    [
+        (ScopeKind.TENANT, "acme", "tenant:acme was revoked"),
+        (ScopeKind.CONNECTION, "invoices", "connection:invoices was revoked"),
+    ],
+)
+def test_nothing_follows_by_a_capability_what_took_the_service_as_well(
+    payments: Payments, kind: ScopeKind, key: str, why: str
+) -> None:
+    deployed = payments.deploy("tests.payments.undone_read")
+    payments.ask(LARGE)
+    deployed.system.settle()
+    outcome, reason = told(deployed.system, deployed.system.revoke(kind, key, "acme"))
+    assert outcome == "not compensated"
+    assert reason is not None
+    assert reason.startswith(why)
+    (stopped,) = deployed.system.settle()
+    assert stopped.state == JobState.CANCELLED
+    deployed.system.close()
+
+
+def test_what_would_follow_where_no_capability_is_taken_is_not_begun(payments: Payments) -> None:
+    deployed = payments.deploy("tests.payments.undone_read")
+    payments.ask(LARGE)
+    deployed.system.settle()
+    made = deployed.system.revoke(ScopeKind.USER, "acme.ada", "acme")
+    database = deployed.system.runtime.database
+    database.write(lambda c: c.execute(update(audiences).values(connection_id=None)))
+    outcome, reason = told(deployed.system, made)
+    assert (outcome, "invoices is not known to take any" in str(reason)) == ("not compensated", True)
+    deployed.system.close()
 
 
 def test_a_worker_killed_between_the_call_and_its_commit_pays_once(payments: Payments) -> None:
