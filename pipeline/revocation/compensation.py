@@ -16,13 +16,13 @@ from sqlalchemy import Connection, Row, and_, delete, exists, insert, or_, selec
 
 from identity import audit
 from identity.accounts import leases
+from identity.accounts.scopes import revoked_since
 from identity.audit import AsWhom, Work
 from identity.capability.audiences import of_connection
 from identity.connections.registry import connection_for
 from identity.errors import Misconfigured
 from identity.model import Effect, LeaseOutcome, LeaseRequest, NeedsConsent, RuledOut, Scope
 from identity.principals import service_principal
-from identity.scopes import revoked_since
 from identity.sql.sequence import lock_shared, next_number
 from pipeline.authoring.declared_workflow import PLATFORM_AGENT, TOOL, Undone, Workflow
 from pipeline.authoring.registry import Registry
