@@ -25,8 +25,8 @@ from tests.waiting import PATIENCE, eventually
 def no_slot_under_way(worker: Child, directory: Path) -> Iterator[None]:
     """Keep the beats from taking a slot, once each slot that one of them took has been heard.
 
-    A beat that ends between the commit of its slot and its bell leaves one out, which on a real ledger a later bell
-    makes good.
+    A beat that ends between committing a slot and ringing its bell leaves that slot out. A real ledger rings again
+    later, and this one does not.
     """
     with closing(sqlite3.connect(directory / "slots.db", timeout=PATIENCE, isolation_level=None)) as database:
         database.execute("begin immediate")

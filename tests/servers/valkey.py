@@ -140,9 +140,8 @@ class Valkey:
             with self.client() as client:
                 # After a kill -9 the socket's file is still there; only our own process is an answer.
                 return bool(client.info("server")["process_id"] == self.pid)
-        # "Still loading" is a ConnectionError; it answers nothing while it waits for the disk with a new AOF.
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
-            return False
+            return False  # it is not up yet, still loading, or waits for the disk with a new AOF
 
 
 @contextmanager
