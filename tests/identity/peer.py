@@ -20,9 +20,9 @@ from identity.keys.signing import Signer
 from identity.model import AccountKey, ProviderConnection
 from identity.providers.profile import ClientAuth, Profile, Reach, Revocation
 from identity.refresh.coordinator import Coordinator
-from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
+from identity.token_endpoint.gate import Gate
 from tests.identity.coordinators import BUDGET, put_together
 from tests.identity.world import World
 from tests.servers.oidc import Oidc
