@@ -32,6 +32,7 @@ from tests.docs.pages import page
 from tests.servers.npm import install
 from tests.servers.process import free_port
 from tests.servers.web import serving
+from tests.waiting import PATIENCE
 from tests.webhooks.parts import MemoryLedger, MemoryRing, registry
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
@@ -59,7 +60,7 @@ def asked(issuer: Issuer, *lines: dict[str, Any]) -> list[dict[str, Any]]:
     install(PEER)
     command = ["node", "verify-capability.mjs", issuer.url, INVOICES.uri]
     sent = "".join(f"{json.dumps(line)}\n" for line in lines)
-    done = subprocess.run(command, cwd=PEER, input=sent, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, cwd=PEER, input=sent, capture_output=True, text=True, timeout=PATIENCE, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
