@@ -193,7 +193,7 @@ attempts = Table(
     Column("step_id", ForeignKey("steps.id"), nullable=False),
     Column("job_id", ForeignKey("jobs.id"), nullable=False),
     Column("number", Integer, nullable=False),  # within its step, from 1
-    Column("purpose", String(16), nullable=False),  # call or probe
+    Column("purpose", String(16), nullable=False),  # call, probe or read_before
     Column("state", String(16), nullable=False),
     Column("opened", BigInteger, nullable=False),  # ledger numbers
     Column("closed", BigInteger),

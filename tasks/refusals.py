@@ -9,7 +9,7 @@ from pipeline.run import ActionFailed, StepRefused
 
 
 class Postponed(AbstractContextManager[None]):
-    """Keeps the first refusal raised in its blocks, so that one refused step does not keep the others from being done."""
+    """Keeps the first refusal raised in its blocks, so that one refused step keeps no other from being done."""
 
     def __init__(self) -> None:
         self._first: BaseException | None = None

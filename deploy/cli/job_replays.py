@@ -81,7 +81,7 @@ def replay(
     refused: list[str] = []
     with out.progress(len(chosen), what="replaying") as bar:
         for some in in_batches(chosen, _AT_ONCE):
-            replayed = at.write(partial(acts.replay_all, ids=some, act=at.act()))
+            replayed = at.write(partial(acts.replay_all, ids=some, act=at.act(), workflows=at.workflows))
             at.ring_jobs(replayed.bells)
             done += replayed.jobs
             refused += replayed.refused

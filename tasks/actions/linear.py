@@ -183,7 +183,7 @@ class MoveIssue(LinearAction[Issue]):
 
     @classmethod
     def to_done(cls, issue: Tracked) -> MoveIssue | None:
-        """Build the move of an issue whose pull request was merged; None: nothing is left to do, or no column for it."""
+        """Build the move to the first completed column; None: nothing is left to do, or there is no such column."""
         if issue.done or issue.done_state_id is None:
             return None
         return cls(issue_id=issue.id, state_id=issue.done_state_id)

@@ -289,7 +289,9 @@ SCENES = (
         start=_labelled("bug", author="stranger"),
         steps=(GET_PULL, Step(action="linear.CreateIssue", endpoint="issueCreate"), NOTICE, GET_PULL),
     ),
-    Scene(workflow="link_on_command", start=_commanded("bug"), steps=(GET_PULL, *_filed("grace", as_="grace"), GET_PULL)),
+    Scene(
+        workflow="link_on_command", start=_commanded("bug"), steps=(GET_PULL, *_filed("grace", as_="grace"), GET_PULL)
+    ),
     Scene(
         workflow="link_on_command",
         case="service-rule",

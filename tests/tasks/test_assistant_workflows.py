@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 
+from identity.audit import Act
 from identity.principals import link_alias
+from pipeline.desk.jobs import replay_all
 from pipeline.states import JobState, StepState
-from pipeline.tables import jobs
+from pipeline.tables import jobs, workflow_settings
 from tests.tasks.faults import REFUSALS
 from tests.tasks.in_process_system import InProcessSystem
 
@@ -115,6 +118,28 @@ def test_an_issue_filed_after_the_merge_is_finished_by_whoever_filed_it(system: 
     settled(system)
     assert columns(system, number) == ["completed"]
     assert Counter(system.authors()) == Counter([COMMENT, ISSUE, ISSUE, bot(system), bot(system)])
+
+
+def test_a_rule_that_is_mended_files_the_issue_of_the_job_that_died_of_it(system: InProcessSystem) -> None:
+    system.connect_engineer("acme", "ada")
+    mine = workflow_settings.c.workflow == "link_pull_request"
+    (right,) = system.rows(select(workflow_settings.c.config).where(mine, workflow_settings.c.tenant_id == "acme"))
+    rules = {**right.config["label_rules"], "bug": {**right.config["label_rules"]["bug"], "team_id": "no-team"}}
+
+    def configure(config: dict[str, Any]) -> None:
+        change = update(workflow_settings).where(mine).values(config=config)
+        system.runtime.database.write(lambda c: c.execute(change).rowcount)
+
+    configure({"label_rules": rules})
+    number = system.pull(REPO, "ada", "bug")
+    dead = [job for job in system.settle() if job.state == JobState.DEAD]
+    assert [job.workflow for job in dead] == ["link_pull_request"]
+    configure(right.config)
+    act = Act(audit_id=system.runtime.ids("aud"), by="cli:test", now=datetime.now(UTC))
+    replay = partial(replay_all, ids=[job.id for job in dead], act=act, workflows=system.registry)
+    assert system.runtime.database.write(replay).refused == ()
+    settled(system)
+    assert len(columns(system, number)) == 1
 
 
 def test_an_issue_that_cannot_be_moved_keeps_no_other_from_it_and_the_channel_is_told(system: InProcessSystem) -> None:
