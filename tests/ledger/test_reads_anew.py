@@ -50,7 +50,7 @@ def looks_if_misled(run: Run[Words], event: Any) -> None:
 def has_read(workers: Workers) -> str:
     """A job that died at its first write; the configuration was mended since."""
     house = workers.house
-    uses = {**house.workflow.uses, Look: USER}
+    uses: dict[Any, Any] = {**house.workflow.uses, Look: USER}
     house.workflow = replace(house.workflow, function=looks_if_misled, config=Words, uses=uses)
     said = iter([SAID, NO_SUCH_WORDS])
     workers.provider.call = lambda token: next(said)
