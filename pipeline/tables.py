@@ -35,7 +35,7 @@ deliveries = Table(
     Column("event", String(100), nullable=False),
     Column("outcome", String(32), nullable=False),  # accepted, ignored, unrecognised, refused, signal
     Column("reason", Text),  # for people
-    Column("left_out", String(16)),  # because its place is not listed: unlisted, unreached
+    Column("left_out", String(16)),  # what it should have started: unlisted, unreached, misread
     Column("body", LargeBinary, nullable=False),  # empty after pruning
     Column("received_at", Instant, nullable=False),
     UniqueConstraint("connection_id", "delivery_id"),

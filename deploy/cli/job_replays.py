@@ -62,7 +62,7 @@ def replay(
     dry_run: bool,
     yes: bool,
 ) -> int | None:
-    """Accept dead or cancelled jobs again, including revoked ones. Steps that were done keep their results.
+    """Accept dead or cancelled jobs again, including revoked ones. What a job did is not done again.
 
     For a cause, the oldest 2,000 are replayed; repeat the command for the rest. Exits with 1 if a job could not be
     replayed, for example because it changed state meanwhile. With --json, `more` says whether more jobs may remain.
