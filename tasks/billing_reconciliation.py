@@ -43,7 +43,8 @@ def difference(subscription: stripe.Subscription, *, tolerance: int) -> str | No
 def billing_reconciliation(run: Run[BillingConfig], event: Tick) -> None:
     """Run one step per page and per difference, so that an interrupted run resumes where it was.
 
-    It compares the current state rather than last night's changes: one run makes up for any number of missed ones.
+    It compares the state rather than last night's changes: one run makes up for any number of missed ones. The state is
+    that of each page as it was read, which a run that was interrupted does not read again.
     """
     after: str | None = None
     refusals = Postponed()

@@ -232,12 +232,14 @@ def known_in_slack(system: InProcessSystem, user: str, principal: str) -> None:
 def test_a_slash_command_files_an_issue_as_whoever_typed_it(system: InProcessSystem) -> None:
     system.connect_engineer("acme", "ada")
     known_in_slack(system, "U0ADA", "acme.ada")
-    typed(system, "issue The <login> page is slow")
+    typed(system, "issue R&amp;D: the &lt;login&gt; page is slow")  # Slack escapes what people type
     settled(system)
     assert system.authors() == [ISSUE, bot(system)]
     (job,) = system.jobs()
     assert (job.user_id, job.triggered_by, job.pattern) == ("acme.ada", "slack:U0ADA", "hybrid")
-    assert messages(system)[0].endswith("> The &lt;login&gt; page is slow")
+    assert messages(system)[0].endswith("> R&amp;D: the &lt;login&gt; page is slow")
+    (filed, _) = system.steps()
+    assert filed.parameters["title"] == filed.parameters["description"] == "R&D: the <login> page is slow"
 
 
 def test_a_slash_command_of_nobody_we_know_files_nothing_and_says_nothing_to_the_channel(
