@@ -298,12 +298,6 @@ def workflows() -> tuple[str, ...]:
     return (*WORKFLOWS, "tests.faults.greeting")
 
 
-@pytest.fixture
-def settings() -> Mapping[str, str]:
-    # Nobody's claim has to lapse here, and an answer that is late leaves a message of Slack's to a person.
-    return {"ASWHOM_CALL_DEADLINE": "10"}
-
-
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     ("system", "rounds"),
