@@ -182,7 +182,7 @@ CONTROLS = (
         file="identity/withdrawals/held_tokens.py",
         guard="usable = revoked_since(connection, scopes, new.consented, or_stopped=False) is None",
         without="usable = True",
-        test="tests/ledger/test_held_tokens.py::test_a_token_of_a_revoked_consent and sqlite",
+        test="tests/execution/test_held_tokens.py::test_a_token_of_a_revoked_consent and sqlite",
     ),
     *(
         Control(

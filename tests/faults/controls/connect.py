@@ -6,7 +6,7 @@ from tests.faults.control import Control
 
 CONNECT, TEST = "identity/connect/flow.py", "tests/identity/test_connect.py"
 CONFIRMATION, CONFIRMED = "identity/connect/confirmation.py", "tests/identity/test_confirmed_connects.py"
-CHANGES = "tests/ledger/test_connection_changes.py"
+CHANGES = "tests/desk/test_connection_changes.py"
 
 CONTROLS = (
     Control(

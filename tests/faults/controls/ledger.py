@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.faults.control import Control
 
-OPENINGS, LEDGER = "pipeline/steps/openings.py", "tests/ledger/test_openings.py"
+OPENINGS, LEDGER = "pipeline/steps/openings.py", "tests/steps/test_openings.py"
 SIGNALS = "pipeline/revocation/signals.py"
-DELIVERIES, ACCEPTS = "pipeline/deliveries/acceptance.py", "tests/ledger/test_deliveries.py"
+DELIVERIES, ACCEPTS = "pipeline/deliveries/acceptance.py", "tests/deliveries/test_deliveries.py"
 
 CONTROLS = (
     Control(
@@ -121,7 +121,7 @@ CONTROLS = (
         file="pipeline/jobs/claims.py",
         guard=".where(IS_QUEUED, jobs.c.due_at <= database_now(), ~IS_HELD)",
         without=".where(jobs.c.due_at <= database_now(), ~IS_HELD)",
-        test="tests/ledger/test_jobs.py::test_a_claim_that_waited_for_another and postgresql",
+        test="tests/jobs/test_jobs.py::test_a_claim_that_waited_for_another and postgresql",
     ),
     Control(
         name="no claim while it is held",
@@ -163,7 +163,7 @@ CONTROLS = (
         file="pipeline/jobs/moves.py",
         guard="which &= jobs.c.fence == fence",
         without="pass",
-        test="tests/ledger/test_jobs.py::test_a_stale_fence and sqlite",
+        test="tests/jobs/test_jobs.py::test_a_stale_fence and sqlite",
     ),
     Control(
         name="a stale fence finishes no job",
@@ -172,28 +172,28 @@ CONTROLS = (
         '(jobs.c.fence == bindparam("held")), JobState.DONE))',
         without='_FINISH = Prepared(moving_job((jobs.c.id == bindparam("job")) & (bindparam("held") >= 0), '
         "JobState.DONE))",
-        test="tests/ledger/test_jobs.py::test_a_stale_fence and sqlite",
+        test="tests/jobs/test_jobs.py::test_a_stale_fence and sqlite",
     ),
     Control(
         name="a stale fence refuses no step",
         file="pipeline/steps/refusals.py",
         guard="return None if lock_claim(connection, intent.job) else claim_lost(connection, intent.job)",
         without="return None",
-        test="tests/ledger/test_lost_claims.py::test_a_worker_that_lost_its_job_refuses and sqlite",
+        test="tests/jobs/test_lost_claims.py::test_a_worker_that_lost_its_job_refuses and sqlite",
     ),
     Control(
         name="a stop is no revocation of before",
         file="pipeline/steps/refusals.py",
         guard="since = newest_of(ruled.scope).where(revocations.c.number >= intent.job.accepted)",
         without="since = newest_of(ruled.scope)",
-        test="tests/ledger/test_ruled_out.py::test_a_job_that_a_stop_ends and sqlite",
+        test="tests/steps/test_ruled_out.py::test_a_job_that_a_stop_ends and sqlite",
     ),
     Control(
         name="what is taken back waits for its opening",
         file="pipeline/steps/closings.py",
         guard='_LOCK_JOB.run(connection, {"job": intent.job.id})',
         without="pass",
-        test="tests/ledger/test_away.py::test_what_is_taken_back_waits and postgresql",
+        test="tests/execution/test_away.py::test_what_is_taken_back_waits and postgresql",
     ),
     Control(
         name="a call on the wire overtakes the next attempt",
@@ -356,21 +356,21 @@ CONTROLS = (
         file="identity/withdrawals/claiming.py",
         guard="others = reaches_others(connection, account, claimed, now=now) if reaches else None",
         without="others = None",
-        test="tests/ledger/test_provider_side.py::test_a_later_consent_is_not_reached and sqlite",
+        test="tests/revocation/test_provider_side.py::test_a_later_consent_is_not_reached and sqlite",
     ),
     Control(
         name="nothing is ended before the refresh on the wire has ended",
         file="identity/withdrawals/claiming.py",
         guard="if is_refreshing(connection, account.id):",
         without="if False:",
-        test="tests/ledger/test_provider_side.py::test_what_a_discarded_refresh_won and sqlite",
+        test="tests/revocation/test_provider_side.py::test_what_a_discarded_refresh_won and sqlite",
     ),
     Control(
         name="a consent keeps the revoked credentials for their end",
         file="identity/connect/consent_ledger.py",
         guard="take_grant(connection, account, ended, revocation=None, now=now)",
         without="pass",
-        test="tests/ledger/test_provider_side.py::test_a_token_of_another_generation and sqlite",
+        test="tests/revocation/test_provider_side.py::test_a_token_of_another_generation and sqlite",
     ),
     Control(
         name="the rule in the refresh's commit",
@@ -384,7 +384,7 @@ CONTROLS = (
         file="identity/refresh/settlement.py",
         guard="ruled_out = revoked_since(connection, scopes, intent.consented, or_stopped=False)",
         without="ruled_out = None",
-        test="tests/ledger/test_machine.py::test_any_order",
+        test="tests/revocation/test_machine.py::test_any_order",
         says="a refresh brought back what was revoked or replaced",
     ),
     Control(
@@ -392,56 +392,56 @@ CONTROLS = (
         file="pipeline/db/group_commit.py",
         guard='write.raised = CommitUnknown("the commit failed; read again by your own key")',
         without="pass",
-        test="tests/ledger/test_sqlite_turns.py::test_a_failed_commit_answers_every_caller",
+        test="tests/db/test_sqlite_turns.py::test_a_failed_commit_answers_every_caller",
     ),
     Control(
         name="turns between processes",
         file="pipeline/db/turnstile.py",
         guard="fcntl.flock(self._turn, fcntl.LOCK_EX)",
         without="return",
-        test="tests/ledger/test_sqlite_turns.py::test_a_process_that_asked_for_a_turn",
+        test="tests/db/test_sqlite_turns.py::test_a_process_that_asked_for_a_turn",
     ),
     Control(
         name="turns within a process",
         file="pipeline/db/group_commit.py",
         guard="at_once = not (in_main or self._queue or self._at_work or self._ending)",
         without="at_once = not (in_main or self._at_work or self._ending)",
-        test="tests/ledger/test_sqlite_turns.py::test_those_who_waited_are_before",
+        test="tests/db/test_sqlite_turns.py::test_those_who_waited_are_before",
     ),
     Control(
         name="few write at once",
         file="pipeline/db/postgresql.py",
         guard="writes = threads if writes_at_once is None else writes_at_once",
         without="writes = threads",
-        test="tests/ledger/test_postgresql_connections.py::test_a_few_threads_write_at_once",
+        test="tests/db/test_postgresql_connections.py::test_a_few_threads_write_at_once",
     ),
     Control(
         name="what goes ahead waits for no place",
         file="pipeline/db/postgresql.py",
         guard="if not ahead:",
         without="if True:",
-        test="tests/ledger/test_postgresql_connections.py::test_a_few_threads_write_at_once",
+        test="tests/db/test_postgresql_connections.py::test_a_few_threads_write_at_once",
     ),
     Control(
         name="who waits for a lock lets others have its place",
         file="pipeline/db/postgresql.py",
         guard="self._lock_timeout = _LOCK_TIMEOUT if writes_at_once is None else gives_way_after.total_seconds()",
         without="self._lock_timeout = _LOCK_TIMEOUT",
-        test="tests/ledger/test_postgresql_connections.py::test_who_waits_for_a_lock",
+        test="tests/db/test_postgresql_connections.py::test_who_waits_for_a_lock",
     ),
     Control(
         name="a connection to a server that turned read-only is not kept",
         file="pipeline/db/postgresql.py",
         guard="if _is_read_only(error):",
         without="if False:",
-        test="tests/ledger/test_postgresql_away.py::test_a_server_that_turned_read_only",
+        test="tests/db/test_postgresql_away.py::test_a_server_that_turned_read_only",
     ),
     Control(
         name="a tenant's share of the window",
         file="pipeline/jobs/bells.py",
         guard="share = max(1, window // len(busy)) if busy else 0",
         without="share = window",
-        test="tests/ledger/test_jobs.py::test_five_jobs_of_another_tenant and sqlite",
+        test="tests/jobs/test_jobs.py::test_five_jobs_of_another_tenant and sqlite",
     ),
     Control(
         name="a signal's time and the consent's",
@@ -449,84 +449,84 @@ CONTROLS = (
         guard="if at is not None and grant is not None and "
         "_precedes(at + signal.precision, grant.consented_at, or_equals=True):",
         without="if False:",
-        test="tests/ledger/test_signals.py::test_an_older_word_than_the_consent and sqlite",
+        test="tests/revocation/test_signals.py::test_an_older_word_than_the_consent and sqlite",
     ),
     Control(
         name="the provider's order of suspensions",
         file=SIGNALS,
         guard="case Asks.SUSPEND if _precedes(at, account.suspension_said_at, or_equals=True):",
         without="case Asks.SUSPEND if False:",
-        test="tests/ledger/test_signals.py::test_suspensions_count_in_the_providers_order and sqlite",
+        test="tests/revocation/test_signals.py::test_suspensions_count_in_the_providers_order and sqlite",
     ),
     Control(
         name="the time of a suspension that finds it suspended",
         file=SIGNALS,
         guard="if signal.asks in _OF_SUSPENSION:",
         without="if signal.asks is Asks.RESUME or account.state is AccountState.ACTIVE:",
-        test="tests/ledger/test_suspensions.py::test_in_every_order_the_newest_word and sqlite",
+        test="tests/revocation/test_suspensions.py::test_in_every_order_the_newest_word and sqlite",
     ),
     Control(
         name="the echo of what was revoked above the account",
         file=SIGNALS,
         guard="from_above = grant is not None and grant.consented <= ended and signal.asks not in _OF_SUSPENSION",
         without="from_above = False",
-        test="tests/ledger/test_signals.py::test_the_echo_of_what_was_asked and sqlite",
+        test="tests/revocation/test_signals.py::test_the_echo_of_what_was_asked and sqlite",
     ),
     Control(
         name="a doubt of what was revoked by any scope",
         file=SIGNALS,
         guard="over = {scope for key in (account.key, *map(AccountKey.of, same)) for scope in key.scopes}",
         without="over = {key.scope for key in (account.key, *map(AccountKey.of, same))}",
-        test="tests/ledger/test_signals.py::test_the_echo_of_what_was_asked and sqlite and tenant",
+        test="tests/revocation/test_signals.py::test_the_echo_of_what_was_asked and sqlite and tenant",
     ),
     Control(
         name="a revocation is effective by the ledger's clock",
         file="pipeline/revocation/declaration.py",
         guard='"effective_at": effective_at,',
         without='"effective_at": now,',
-        test="tests/ledger/test_revocation.py::test_a_call_that_opened_while and sqlite",
+        test="tests/revocation/test_revocation.py::test_a_call_that_opened_while and sqlite",
     ),
     Control(
         name="what is in doubt for good is asked for",
         file="pipeline/revoker/collecting.py",
         guard="if row.doubt == SignalDoubt.UNKNOWN:",
         without="if False:",
-        test="tests/ledger/test_provider_side.py::test_what_nobody_could_find_out_about and sqlite",
+        test="tests/revocation/test_provider_side.py::test_what_nobody_could_find_out_about and sqlite",
     ),
     Control(
         name="what was revoked is no older consent",
         file="pipeline/revocation/security_events.py",
         guard="return number > newest_revocation(connection, key.scopes)",
         without="return True",
-        test="tests/ledger/test_security_events.py::test_what_was_revoked_with_the_user and sqlite",
+        test="tests/deliveries/test_security_events.py::test_what_was_revoked_with_the_user and sqlite",
     ),
     Control(
         name="a token's users in the one order",
         file="pipeline/revocation/security_events.py",
         guard="_lock_all(connection, event, transmitter)",
         without="pass",
-        test="tests/ledger/test_security_events.py::test_users_are_locked_by_their_own_ids and postgresql",
+        test="tests/deliveries/test_security_events.py::test_users_are_locked_by_their_own_ids and postgresql",
     ),
     Control(
         name="what its sender gave up on is not committed",
         file="pipeline/db/group_commit.py",
         guard="raise_if_late(write.until)",
         without="pass",
-        test="tests/ledger/test_database.py::test_what_is_late_before_its_commit and sqlite",
+        test="tests/db/test_database.py::test_what_is_late_before_its_commit and sqlite",
     ),
     Control(
         name="a jti counts once",
         file="pipeline/revocation/security_events.py",
         guard="if not insert_new(connection, security_events, row):",
         without="if insert_new(connection, security_events, row) is None:",
-        test="tests/ledger/test_security_events.py::test_a_jti_is_taken_once and sqlite",
+        test="tests/deliveries/test_security_events.py::test_a_jti_is_taken_once and sqlite",
     ),
     Control(
         name="a link under way from before a security event",
         file="pipeline/revocation/security_events.py",
         guard="begun = open_links(connection, principal, now=now)",
         without="begun = []",
-        test="tests/ledger/test_security_events.py::test_a_link_from_before and sqlite",
+        test="tests/deliveries/test_security_events.py::test_a_link_from_before and sqlite",
     ),
     Control(
         name="the time that Linear signs",
