@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,10 @@ from pipeline.db.database import Database, DatabaseSettings
 from pipeline.migrations import upgrade_at
 from tests.chance import IN_CONTROL
 from tests.docs.pages import blocks, page, section
+from tests.identity.providers import pretend_provider
+from tests.ledger.house import House
+from tests.ledger.workers import Workers
+from tests.ledger.writes import Act
 from tests.ledgers import open_ledger, share_out
 from tests.loopback import LOOPBACK
 from tests.servers import shared_data as published
@@ -34,6 +39,7 @@ from tests.servers.rabbitmq import rabbitmq as run_rabbitmq
 from tests.servers.valkey import Valkey
 from tests.servers.valkey import valkey as run_valkey
 from tests.statements import compiled_once
+from tests.waiting import PATIENCE
 
 # An example that takes longer than Hypothesis's 200 ms is a busy machine, not a fault of what is tested. The slow tests
 # look for what nobody has found, and all others try the same each time (tests/chance.py).
@@ -242,3 +248,24 @@ def _from_debian(program: str, *, package: str) -> Path:
 def linear_schema() -> GraphQLSchema:
     """What Linear publishes; to read it takes seconds."""
     return build_schema(published.linear_schema().read_text())
+
+
+@pytest.fixture
+def house(database: Database) -> House:
+    """Tenant acme: service principal, ada, GitHub, and an active account for each."""
+    built = House(database)
+    built.build()
+    return built
+
+
+@pytest.fixture
+def workers(house: House, http: Client) -> Iterator[Workers]:
+    with pretend_provider() as provider:
+        yield Workers(house, provider, http)
+
+
+@pytest.fixture(params=["in the main thread", "in a thread of its own"])
+def from_there(request: pytest.FixtureRequest) -> Iterator[Act]:
+    """Calls a function: what the main thread writes to SQLite is queued, what another writes is written at once."""
+    with ThreadPoolExecutor(1) as pool:
+        yield (lambda act: act()) if "main" in request.param else (lambda act: pool.submit(act).result(PATIENCE))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from identity.accounts import leases
 from identity.accounts.grants import note_use
+from identity.accounts.scopes import revoked_since
 from identity.accounts.states import pending_account
 from identity.capability import issued
 from identity.capability.verifier import Capability
@@ -18,13 +20,12 @@ from identity.hold import HELD, IS_HELD
 from identity.model import AccessPattern, Leased, LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut
 from identity.oauth.token_types import UNSUPPORTED
 from identity.policy.ledger import current_version
-from identity.scopes import revoked_since
 from identity.sql.columns import database_in_microseconds, database_now, microseconds
 from identity.sql.prepared import Prepared
 from identity.sql.sequence import NUMBERS, lock_shared, next_number
 from pipeline.approvals.bars import approver_scopes
 from pipeline.approvals.requested import confirm, mark_used
-from pipeline.jobs.awaited import consent_of, has_come, later_of, upstream_of
+from pipeline.jobs.awaited import consent_of, has_come, upstream_of
 from pipeline.jobs.calls import give_way, overtaken
 from pipeline.jobs.claims import park, requeue
 from pipeline.jobs.intents import (
@@ -139,9 +140,9 @@ def _is_overtaken(connection: Connection, intent: Intent, now: datetime) -> bool
 def _end_wait(connection: Connection, intent: Intent) -> None:
     """End the job's wait, because what it waited for has come; a later wait for the same thing starts afresh.
 
-    Skips the step's own waits for its upstream: only an answer ends them (`close_attempt`).
+    Skips the step's own wait for its upstream: only an answer ends it (`close_attempt`).
     """
-    if intent.job.waits_for not in (None, upstream_of(intent.step), later_of(intent.step)):
+    if intent.job.waits_for not in (None, upstream_of(intent.step)):
         has_come(connection, intent.job)
 
 
@@ -159,12 +160,12 @@ def _issue_capability(connection: Connection, intent: Intent, now: datetime) -> 
     """
     if intent.capability is None:
         return None
-    alive_at = now + intent.send_within
-    by = intent.capability.approved_by
-    if intent.resends and issued.living(connection, intent.step, at=alive_at, approved_by=by) is None:
+    lives = partial(issued.living, connection, intent.step, at=now + intent.send_within)
+    wanted = intent.capability
+    if intent.resends and lives(accepted=wanted.accepted, approved_by=wanted.approved_by) is None:
         reason = "the capability that was sent expired, or lost its approval, before its outcome was known"
         return Ended(reason=reason, moved=requeue(connection, intent.job, delay=timedelta(), reason=reason))
-    return issued.issue(connection, intent.capability, now=now, use_within=intent.send_within)
+    return issued.issue(connection, wanted, now=now, use_within=intent.send_within)
 
 
 def _insert_attempt(

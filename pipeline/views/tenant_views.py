@@ -13,9 +13,9 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Select, exists, false, func, or_, select
 
+from identity.accounts.scopes import is_revoked
 from identity.accounts.states import is_account
 from identity.model import AccountState
-from identity.scopes import is_revoked
 from identity.tables import accounts, connection_secrets, grants, principals, provider_connections
 from identity.tenants import Tenants
 from identity.withdrawals.tables import withdrawals
@@ -23,6 +23,7 @@ from pipeline.authoring.tool_workflows import workflows_of_tool
 from pipeline.batches import in_batches
 from pipeline.ledger.indexed import NOT_TAKEN, STUCK, TROUBLED, UNANSWERED, in_state
 from pipeline.ledger.paging import Page, Record, Turn, equal, page_of, rows_of
+from pipeline.model import LeftOut
 from pipeline.revocation.tables import revocations
 from pipeline.states import CUT_SHORT, JobState, Wait
 from pipeline.tables import IS_CLAIMED, attempts, deliveries, jobs, schedules, steps
@@ -201,7 +202,7 @@ def deliveries_page(
 ) -> Page:
     """Return a page of deliveries, without bodies. *not_taken*: only unrecognised or refused ones.
 
-    *failed*: those, and deliveries with a dead or cancelled job.
+    *failed*: those, deliveries that a workflow could not read, and those with a dead or cancelled job.
     """
     period = _between(deliveries.c.received_at, since, until)
     statement = select(*_DELIVERY).where(tenants.among(deliveries), *period)
@@ -209,7 +210,8 @@ def deliveries_page(
         statement = statement.where(NOT_TAKEN)
     if failed:
         ended = (jobs.c.delivery_id == deliveries.c.id) & jobs.c.state.in_(sorted(CUT_SHORT))
-        statement = statement.where(NOT_TAKEN | exists().where(ended).correlate(deliveries))
+        misread = deliveries.c.left_out == LeftOut.MISREAD
+        statement = statement.where(NOT_TAKEN | misread | exists().where(ended).correlate(deliveries))
     also = equal(outcome=outcome, source=source)
     return page_of(connection, statement, turn, at=deliveries.c.received_at, id=deliveries.c.id, also=also)
 

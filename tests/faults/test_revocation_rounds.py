@@ -22,11 +22,11 @@ from sqlalchemy import Row, select
 from deploy.demo import people
 from deploy.demo.provision import GITHUB, SLACK, linear_of
 from deploy.sandbox.world import PEOPLE, TENANTS
+from identity.accounts.scopes import revoked_since
 from identity.audit import Act
 from identity.connect.consents import connect_service
 from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountKey, Credential, Scope, ScopeKind
-from identity.scopes import revoked_since
 from identity.secret import Secret
 from identity.tables import accounts, grants
 from pipeline.accounts.connecting import wake_waiting
@@ -296,12 +296,6 @@ def _prove_skipping(system: System, able: list[Row[Any]], receipt: Mapping[str, 
 @pytest.fixture
 def workflows() -> tuple[str, ...]:
     return (*WORKFLOWS, "tests.faults.greeting")
-
-
-@pytest.fixture
-def settings() -> Mapping[str, str]:
-    # Nobody's claim has to lapse here, and an answer that is late leaves a message of Slack's to a person.
-    return {"ASWHOM_CALL_DEADLINE": "10"}
 
 
 @pytest.mark.timeout(3600)

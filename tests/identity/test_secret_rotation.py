@@ -25,7 +25,6 @@ from identity.connections.secrets import (
 from identity.errors import AccountRefused, Misconfigured, Unavailable
 from identity.http.client import Client
 from identity.model import AccountState, Credential
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
 from identity.secret import Secret
 from identity.tables import connection_secrets
@@ -41,7 +40,7 @@ Make = Callable[..., Coordinator]
 
 @pytest.fixture
 def make(connected: World, http: Client) -> Make:
-    return partial(MakeCoordinator(connected, http), budget=RefreshBudget(poll=timedelta(milliseconds=20)))
+    return MakeCoordinator(connected, http)
 
 
 def successor(world: World, id: str = "secret-2", *, used_from: datetime | None = None) -> SealedSecret:

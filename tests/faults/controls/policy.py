@@ -6,8 +6,8 @@ from tests.faults.control import Control, Line
 
 APPROVALS, VOTES = "pipeline/approvals/requested.py", "pipeline/approvals/votes.py"
 APPROVERS = "pipeline/approvals/bars.py"
-TEST, WHO = "tests/ledger/test_approvals.py", "tests/ledger/test_approvers.py"
-USE = "tests/ledger/test_approval_use.py"
+TEST, WHO = "tests/approvals/test_approvals.py", "tests/approvals/test_approvers.py"
+USE = "tests/approvals/test_approval_use.py"
 
 
 CONTROLS = (
@@ -114,7 +114,7 @@ CONTROLS = (
         file="pipeline/steps/openings.py",
         guard="case _ if held.api_url != intent.api_url:",
         without="case _ if held.api_url is None:",
-        test="tests/ledger/test_removals.py::test_a_run_sends_no_token_to_where_a_connection_led and sqlite",
+        test="tests/desk/test_removals.py::test_a_run_sends_no_token_to_where_a_connection_led and sqlite",
     ),
     Control(
         name="high-risk actions need an allowance",
@@ -178,7 +178,7 @@ CONTROLS = (
         guard="end_if_over(connection, held, now) or _unlinked(connection, given) or "
         "_prohibition(connection, held, given)",
         without="end_if_over(connection, held, now) or _prohibition(connection, held, given)",
-        test="tests/ledger/test_tenants.py::test_an_answer_that_comes_after_its_link and sqlite",
+        test="tests/desk/test_tenants.py::test_an_answer_that_comes_after_its_link and sqlite",
     ),
     Control(
         name="a link is taken back while no answer by it is counted",
@@ -186,7 +186,7 @@ CONTROLS = (
         guard="lock_exclusive(connection, user_scope(principal))  # an answer of theirs is counted before this, "
         "or not at all",
         without="pass",
-        test="tests/ledger/test_tenants.py::test_an_answer_beside_the_removal_of_its_link",
+        test="tests/desk/test_tenants.py::test_an_answer_beside_the_removal_of_its_link",
     ),
     Control(
         name="an approval is used when its step opens, and not before",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.faults.control import Control
 
-STEPS = "tests/ledger/test_stricter_steps.py"
-TAKING = "tests/ledger/test_collecting.py"
-NARROWINGS = "tests/ledger/test_narrowing_receipts.py"
+STEPS = "tests/steps/test_stricter_steps.py"
+TAKING = "tests/revocation/test_collecting.py"
+NARROWINGS = "tests/revocation/test_narrowing_receipts.py"
 
 CONTROLS = (
     Control(
@@ -42,7 +42,7 @@ CONTROLS = (
         file="pipeline/revoker/collecting.py",
         guard="since = 0 if why is None else newest_before(connection, account.key, row.number)",
         without="since = 0",
-        test="tests/ledger/test_provider_side.py::test_a_replayed_signal_decides_nothing and sqlite",
+        test="tests/revocation/test_provider_side.py::test_a_replayed_signal_decides_nothing and sqlite",
     ),
     Control(
         name="a receipt says that something is still to be taken",
@@ -63,14 +63,14 @@ CONTROLS = (
         file="pipeline/revocation/receipt.py",
         guard="connection.execute(update(revocations).where(told).values(open_ends=revocations.c.open_ends + 1))",
         without="connection.execute(update(revocations).where(told).values(open_ends=1))",
-        test="tests/ledger/test_receipts.py::test_what_changes_while_a_revision_is_composed and sqlite",
+        test="tests/revocation/test_receipts.py::test_what_changes_while_a_revision_is_composed and sqlite",
     ),
     Control(
         name="an answer of two meanings ends nothing by itself",
         file="identity/withdrawals/withdrawer.py",
         guard="if alive is False:",
         without="if asked.doubt is not None and outcome.status in asked.doubt.statuses:",
-        test="tests/ledger/test_provider_side.py::test_an_answer_of_two_meanings and sqlite",
+        test="tests/revocation/test_provider_side.py::test_an_answer_of_two_meanings and sqlite",
     ),
     Control(
         name="no rule of revocations finds a narrowing",

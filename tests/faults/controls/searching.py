@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.faults.control import Control
 
-LATE = "tests/ledger/test_late_searches.py"
+LATE = "tests/steps/test_late_searches.py"
 
 CONTROLS = (
     Control(
@@ -70,6 +70,6 @@ CONTROLS = (
         file="pipeline/execution/step.py",
         guard="if elsewhere and step.action.facts.effect is not Effect.READ:",
         without="if False:",
-        test="tests/ledger/test_next_connection.py::test_a_call_of_unknown_outcome and sqlite-searched",
+        test="tests/execution/test_next_connection.py::test_a_call_of_unknown_outcome and sqlite-searched",
     ),
 )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.faults.control import Control, Line
 
-OPENINGS, LEDGER = "pipeline/steps/openings.py", "tests/ledger/test_openings.py"
+OPENINGS, LEDGER = "pipeline/steps/openings.py", "tests/steps/test_openings.py"
 SIGNALS = "pipeline/revocation/signals.py"
-DELIVERIES, ACCEPTS = "pipeline/deliveries/acceptance.py", "tests/ledger/test_deliveries.py"
+DELIVERIES, ACCEPTS = "pipeline/deliveries/acceptance.py", "tests/deliveries/test_deliveries.py"
 
 CONTROLS = (
     Control(
@@ -18,7 +18,7 @@ CONTROLS = (
     ),
     Control(
         name="the pace of a token endpoint",
-        file="identity/refresh/endpoint_state.py",
+        file="identity/token_endpoint/endpoint_state.py",
         guard="free = max(max(self.due, now) - (burst - 1) * interval, self.shut)",
         without="free = now",
         test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few_grants and sqlite",
@@ -37,7 +37,7 @@ CONTROLS = (
         file=OPENINGS,
         guard="lock_shared(connection, (*intent.lease.scope_list, *approver_scopes(intent.approval)))",
         without="pass",
-        test="tests/ledger/test_revocation.py::test_openings_and_revocations_of_one_account and postgresql",
+        test="tests/revocation/test_revocation.py::test_openings_and_revocations_of_one_account and postgresql",
     ),
     Control(
         name="the lock of a narrowing",
@@ -45,7 +45,7 @@ CONTROLS = (
         guard="number, at = lock_exclusive_number_and_time(connection, account.key.scope)",
         without="number, at = lock_exclusive_number_and_time(connection, "
         'type(account.key.scope)(kind="account", key="another"))',
-        test="tests/ledger/test_narrowing.py::test_an_opening_beside_a_narrowing and postgresql",
+        test="tests/revocation/test_narrowing.py::test_an_opening_beside_a_narrowing and postgresql",
     ),
     Control(
         name="a lock is a statement of its own",  # of one that locks and reads, the snapshot is older than the lock
@@ -61,7 +61,7 @@ CONTROLS = (
                 "rows = connection.execute(_STATE.statement.add_columns(*locks), named | scope_keys(job_scopes)).all()",
             ),
         ),
-        test="tests/ledger/test_revocation.py::test_an_opening_that_waited_for_a_revocation and postgresql",
+        test="tests/revocation/test_revocation.py::test_an_opening_that_waited_for_a_revocation and postgresql",
         timeout=180,
     ),
     Control(
@@ -69,7 +69,7 @@ CONTROLS = (
         file="identity/sql/sequence.py",
         guard="ordered = sorted(scopes, key=lambda scope: (LOCK_ORDER.index(scope.kind), scope.key))",
         without="ordered = list(scopes)",
-        test="tests/ledger/test_lock_order.py::test_an_opening_locks",
+        test="tests/db/test_lock_order.py::test_an_opening_locks",
     ),
     Control(
         name="the locks of an acceptance for a key",
@@ -184,42 +184,42 @@ CONTROLS = (
         file="pipeline/execution/worker.py",
         guard="run.raise_how_it_ended()",
         without="pass",
-        test="tests/ledger/test_hidden_endings.py::test_no_function_hides and sqlite-is_in_doubt-catches_everything",
+        test="tests/execution/test_hidden_endings.py::test_no_function_hides and sqlite-is_in_doubt-catches_everything",
     ),
     Control(
         name="no step is taken after the one that ended the run",
         file="pipeline/run.py",
         guard="self.raise_how_it_ended()",
         without="pass",
-        test="tests/ledger/test_hidden_endings.py::test_no_step_is_taken and sqlite-catches_everything",
+        test="tests/execution/test_hidden_endings.py::test_no_step_is_taken and sqlite-catches_everything",
     ),
     Control(
         name="what a job has done is not left out",
         file="pipeline/execution/worker.py",
         guard="runner.raise_if_left_out()",
         without="pass",
-        test="tests/ledger/test_divergence.py::test_a_function_that_leaves_a_step_out and sqlite",
+        test="tests/execution/test_divergence.py::test_a_function_that_leaves_a_step_out and sqlite",
     ),
     Control(
         name="what ended is not left out before a replay opens it",
         file="pipeline/execution/step.py",
         guard="if stored.state != StepState.OPEN:",
         without="if False:",
-        test="tests/ledger/test_divergence.py::test_a_replay_is_advised_where and sqlite and refused",
+        test="tests/execution/test_divergence.py::test_a_replay_is_advised_where and sqlite and refused",
     ),
     Control(
         name="what may have been done, or was tried since a replay, is not left out",
         file="pipeline/execution/step.py",
         guard="return all(row.state == AttemptState.NO_EFFECT and row.opened <= self._job.accepted for row in tried)",
         without="return True",
-        test="tests/ledger/test_divergence.py::test_what_was_tried_since and sqlite",
+        test="tests/execution/test_divergence.py::test_what_was_tried_since and sqlite",
     ),
     Control(
         name="a sleep is not left out",
         file="pipeline/execution/step.py",
         guard="return any(came_out_since(before, stored) for before in self._stored.values())",
         without="return True",
-        test="tests/ledger/test_divergence.py::test_a_job_of_a_replayed_delivery and sqlite",
+        test="tests/execution/test_divergence.py::test_a_job_of_a_replayed_delivery and sqlite",
     ),
     Control(
         name="what may have been done is searched for before it is sent again",
@@ -233,7 +233,7 @@ CONTROLS = (
         file="pipeline/execution/step.py",
         guard="if self._services.stopping():",
         without="if False:",
-        test="tests/ledger/test_winding_down.py::test_a_run_whose_process and sqlite",
+        test="tests/execution/test_winding_down.py::test_a_run_whose_process and sqlite",
     ),
     Control(
         name="a broker that refuses a command is asked again",

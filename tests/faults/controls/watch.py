@@ -35,14 +35,14 @@ CONTROLS = (
     ),
     Control(
         name="a rotated key signs no more",
-        file="identity/keys/handovers.py",
+        file="identity/audit/handovers.py",
         guard="if newest is not None and newest != key_id(signer.public_key()):",
         without="if False:",
         test="tests/identity/test_handovers.py::test_a_former_key_seals_prunes_and_hands_over_nothing_more",
     ),
     Control(
         name="a rotation waits for seals",
-        file="identity/keys/handovers.py",
+        file="identity/audit/handovers.py",
         guard='connection.execute(text("lock table signing_handovers in share mode"))',
         without="pass",
         test="tests/identity/test_handovers.py::test_a_rotation_waits_for_the_seal_under_way",
@@ -80,14 +80,14 @@ CONTROLS = (
         file="pipeline/revoker/proof.py",
         guard="if differs := [name for name, value in said.items() if receipt.get(name) != value]:",
         without="if differs := []:",
-        test="tests/ledger/test_receipts.py::test_a_receipt_proves_nothing_of_another_revocation and sqlite",
+        test="tests/revocation/test_receipts.py::test_a_receipt_proves_nothing_of_another_revocation and sqlite",
     ),
     Control(
         name="an earlier receipt is not put back",
         file="pipeline/revoker/proof.py",
         guard="if ids[1] in told and connection.execute(stands).scalar_one() == receipt:",
         without="if False:",
-        test="tests/ledger/test_receipts.py::test_an_earlier_revision_that_is_put_back and sqlite",
+        test="tests/revocation/test_receipts.py::test_an_earlier_revision_that_is_put_back and sqlite",
     ),
     Control(
         name="a tenant that was opened is revoked anew",
@@ -185,7 +185,7 @@ CONTROLS = (
         file="identity/connections/installations.py",
         guard="connection.execute(update(provider_connections).where(_takes_any(owner)).values(only_listed=True))",
         without="pass",
-        test="tests/ledger/test_deliveries.py::test_a_strangers_installation_is_not_taken and sqlite",
+        test="tests/deliveries/test_deliveries.py::test_a_strangers_installation_is_not_taken and sqlite",
     ),
     Control(
         name="a revocation that means nobody is told",
@@ -199,7 +199,7 @@ CONTROLS = (
         file="pipeline/deliveries/tenant.py",
         guard="if installation is not None and installed is None and only_listed:",
         without="if False:",
-        test="tests/ledger/test_deliveries.py::test_of_a_tenants_own_app and sqlite",
+        test="tests/deliveries/test_deliveries.py::test_of_a_tenants_own_app and sqlite",
     ),
     Control(
         name="the time of a scheme that a connection describes",
