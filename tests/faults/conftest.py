@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from tests.chance import seed_of
+from tests.faults.control import COLLECTED
 from tests.servers.postgres import Postgres
 from tests.system.conftest import broker, start_system
 from tests.system.rig import WORKFLOWS, System
@@ -21,6 +22,12 @@ SETTINGS = {
     "ASWHOM_WORKER_HOLD": "2",
     "ASWHOM_WINDOW": "16",
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep all that was collected, before the slow tests are deselected."""
+    config.stash[COLLECTED] = [*items]
 
 
 @pytest.fixture

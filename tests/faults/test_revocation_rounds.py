@@ -308,7 +308,7 @@ def settings() -> Mapping[str, str]:
 @pytest.mark.parametrize(
     ("system", "rounds"),
     [
-        ("sqlite", 3),
+        ("sqlite", 10),
         pytest.param("sqlite", 100, marks=pytest.mark.slow),
         pytest.param("postgresql", 100, marks=pytest.mark.slow),
     ],
