@@ -84,7 +84,7 @@ def control(slack: dict[str, Any], store: Store, *, journal: Journal, clock: Clo
     def uninstall() -> Response:
         """Uninstall the app from a workspace: its tokens stop working, and Slack sends two events, in any order.
 
-        `users` had tokens of their own. `enterprise_id` is the organization that had installed it for all its workspaces.
+        `users` had tokens of their own. `enterprise_id` is the organization that had the app for all its workspaces.
         `reversed` sends the uninstallation first, `hold` sends neither yet.
         """
         order = json_body("team_id")
