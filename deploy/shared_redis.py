@@ -22,8 +22,8 @@ from redis.exceptions import RedisError
 from deploy.settings import Settings
 from identity.errors import Misconfigured, Unavailable
 from identity.keys.handovers import key_ids
+from pipeline.desk.restored import marks as restored_marks
 from pipeline.duties.reconcile import in_rhythm
-from pipeline.ledger.restored import marks as restored_marks
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

@@ -12,8 +12,8 @@ from identity.connections.secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SEC
 from identity.providers import PROFILES
 from identity.sql.columns import database_now
 from identity.tables import connection_secrets, provider_connections, tenants
-from pipeline.ledger import operator_queries
 from pipeline.ledger.paging import Record, rows_of
+from pipeline.views import operator_queries
 
 
 def whole(connection: Connection, id: str) -> Record:

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from identity.errors import Unavailable
 from identity.model import AccessPattern
-from pipeline.approvals.signed_answer import SignedAnswer
-from pipeline.revocation.signal import Signal
+from pipeline.signal import Signal
+from pipeline.signed_answer import SignedAnswer
 
 #: The name of the schedulers among the heartbeats.
 BEAT = "beat"

@@ -39,11 +39,14 @@ from identity.token_endpoint import TokenEndpoint
 from identity.withdrawals.withdrawer import Withdrawer
 from pipeline.accounts.connecting import Connecting, wake_waiting
 from pipeline.accounts.invitations import Invitations
+from pipeline.agents_api.callers import Requests
 from pipeline.approvals.approving import Approving
 from pipeline.approvals.news import tell_of_approvals
 from pipeline.authoring.registry import Registry
 from pipeline.broker.doorbells import Doorbells, measure_lying
 from pipeline.db.database import Database, WithTurn, open_database
+from pipeline.deliveries.intake import Intake
+from pipeline.deliveries.security_event_intake import SecurityEventIntake
 from pipeline.duties import gauges, reconcile
 from pipeline.duties.catch_up import CatchUp
 from pipeline.duties.forgetting import Course
@@ -51,19 +54,16 @@ from pipeline.duties.housekeeping import Duty
 from pipeline.duties.retention import prune
 from pipeline.execution.services import Services
 from pipeline.execution.worker import Worker
-from pipeline.intake import Intake
 from pipeline.ledger.clock import ledger_now
 from pipeline.model import Ring
-from pipeline.requests import Requests
-from pipeline.revocation.due_withdrawals import measure_withdrawals
-from pipeline.revocation.inquiry import Inquirer
-from pipeline.revocation.provider_side import ProviderAsker, provider_side
-from pipeline.revocation.revoker import Revoker
-from pipeline.revocation.signal_following import SignalFollower
+from pipeline.revoker.due_withdrawals import measure_withdrawals
+from pipeline.revoker.inquiry import Inquirer
+from pipeline.revoker.provider_side import ProviderAsker, provider_side
+from pipeline.revoker.revoker import Revoker
+from pipeline.revoker.signal_following import SignalFollower
 from pipeline.runtime_settings import RuntimeSettings
 from pipeline.schedules import punctuality
 from pipeline.schedules.slots import SlotFirer
-from pipeline.security_event_intake import SecurityEventIntake
 from pipeline.throttle.breaker import Breakers
 from pipeline.throttle.breaker_state import HostBreaker
 from pipeline.throttle.budget import Budgets

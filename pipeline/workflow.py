@@ -21,9 +21,9 @@ from pipeline.authoring.declarations import (
     checked_uses,
 )
 from pipeline.authoring.declared_workflow import NoConfig, Workflow
+from pipeline.authoring.timetable import Daily
 from pipeline.authoring.uses import SERVICE, SKIP, STOP, USER, Use, Who, compensate
 from pipeline.events import Event, ExternalUser, Tick, Trigger
-from pipeline.schedules.timetable import Daily
 
 if TYPE_CHECKING:
     from pipeline.run import Run

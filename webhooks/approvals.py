@@ -17,8 +17,8 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from pipeline.approvals.approving import NoLink, Offered
 from pipeline.approvals.shown import letters
-from pipeline.desk.telling import started_by
-from pipeline.ledger.votes import Counted, NotCounted
+from pipeline.approvals.votes import Counted, NotCounted
+from pipeline.views.wording import started_by
 from webhooks.client_address import client_address
 from webhooks.pages import failed, failures, from_own_page, is_prefetch, minutes, page
 from webhooks.pages.failures import Failure, What

@@ -1,4 +1,4 @@
-"""The web's interface to the ledger. Implemented by `pipeline.intake.Intake`."""
+"""The web's interface to the ledger. Implemented by `pipeline.deliveries.intake.Intake`."""
 
 from __future__ import annotations
 

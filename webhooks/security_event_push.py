@@ -19,7 +19,7 @@ from identity.errors import Unavailable
 from identity.oauth.jose import Key, Signed
 from identity.transmitters import Transmitter
 from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
-from pipeline.revocation.signal import Nobody
+from pipeline.signal import Nobody
 from webhooks import metrics, problems
 from webhooks.bells import Bells
 from webhooks.problems import Problem
@@ -33,7 +33,7 @@ _CAP = 100_000  # bytes of one token; real ones are under 4 kB
 
 
 class SecurityEvents(Protocol):
-    """The web's interface for security events. Implemented by `pipeline.security_event_intake`."""
+    """The web's interface for security events. Implemented by `pipeline.deliveries.security_event_intake`."""
 
     def transmitter(self, transmitter: str) -> Transmitter | None:
         """Return the transmitter. None: none is registered under that id."""

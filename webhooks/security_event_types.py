@@ -16,7 +16,7 @@ from typing import Any
 from identity.oauth.token_digests import double
 from identity.quoting import kept
 from identity.transmitters import ENABLED, STREAM_STATUSES
-from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal, Whom
+from pipeline.signal import Asks, Holders, Nobody, People, Signal, Whom
 from webhooks.sources.document import Malformed
 
 Claims = Mapping[str, Any]

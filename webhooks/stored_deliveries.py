@@ -9,7 +9,7 @@ from identity.model import ProviderConnection
 from pipeline.approvals.news import SOURCE as OURS
 from pipeline.authoring.matching import Considered
 from pipeline.authoring.registry import Registry
-from pipeline.ledger.delivery_replay import Stored
+from pipeline.deliveries.replay import Stored
 from webhooks.sources import SOURCES
 from webhooks.sources.document import Malformed
 

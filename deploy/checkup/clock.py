@@ -14,8 +14,8 @@ from deploy.checkup.web import ready
 from deploy.installation import Installation
 from deploy.shared_redis import open_redis
 from identity.http.client import Answer
-from pipeline.ledger import operator_queries
 from pipeline.ledger.clock import ledger_now
+from pipeline.views import operator_queries
 
 _LATELY = timedelta(minutes=1)  # duties send a heartbeat every few seconds
 _OFF = timedelta(seconds=2)  # tolerance beside the time a query takes, and HTTP's whole seconds

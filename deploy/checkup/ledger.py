@@ -13,8 +13,8 @@ from deploy.checkup import postgresql
 from deploy.checkup.finding import Finding, Subject, ok, unknown, wrong
 from deploy.installation import Installation
 from pipeline.db.sqlite_file import TookTooLong, faults, what_to_do
-from pipeline.ledger import operator_queries
 from pipeline.ledger.rehearsal import rehearse
+from pipeline.views import operator_queries
 
 # These have no shared memory, which SQLite's WAL needs.
 _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "afs"})

@@ -14,14 +14,14 @@ from identity.model import PrincipalKind
 from identity.transmitters import silent_streams
 from identity.withdrawals.stuck_leftovers import stuck_leftovers
 from pipeline.accounts.scope_report import scope_report, what_to_do
-from pipeline.duties.intervals import silence_of
-from pipeline.ledger import operator_queries, tenant_views, troubles
+from pipeline.intervals import silence_of
+from pipeline.jobs.configurations import refused
+from pipeline.jobs.missing_workflows import missing_workflows as missing
 from pipeline.ledger.clock import ledger_now
-from pipeline.ledger.configurations import refused
-from pipeline.ledger.missing_workflows import missing_workflows as missing
 from pipeline.ledger.paging import Turn
 from pipeline.model import BEAT
 from pipeline.schedules import punctuality
+from pipeline.views import operator_queries, tenant_views, troubles
 
 _STALE = timedelta(minutes=1)
 _LATE = timedelta(minutes=2)

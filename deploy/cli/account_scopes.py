@@ -14,7 +14,7 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.model import PrincipalKind
 from pipeline.accounts.scope_report import scope_report, what_to_do
-from pipeline.ledger import operator_queries
+from pipeline.views import operator_queries
 
 
 @command(accounts, "scopes")

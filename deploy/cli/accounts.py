@@ -25,8 +25,8 @@ from identity.refresh.person_wanted import awaiting_person, try_without
 from identity.sql.store import CommitUnknown
 from pipeline.accounts import facts
 from pipeline.accounts.connecting import wake_waiting
-from pipeline.ledger import operator_queries, tenant_views
 from pipeline.ledger.paging import Record
+from pipeline.views import operator_queries, tenant_views
 
 T = TypeVar("T")
 

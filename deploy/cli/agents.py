@@ -12,7 +12,7 @@ from deploy.installation import Installation
 from identity.model import ScopeKind
 from pipeline.desk.rates import limit_agent
 from pipeline.desk.scopes import agent_scope
-from pipeline.ledger import operator_queries
+from pipeline.views import operator_queries
 
 
 @click.group()

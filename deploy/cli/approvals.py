@@ -13,10 +13,10 @@ from deploy.installation import Installation
 from deploy.local_times import local_time
 from identity.errors import BadInput
 from pipeline.approvals.shown import in_lines
+from pipeline.approvals.views import ApprovalView, approval, approvals_page
+from pipeline.approvals.votes import Channel, NotCounted, Vote, prohibition
 from pipeline.desk import approvals as acts
-from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page
 from pipeline.ledger.paging import Turn
-from pipeline.ledger.votes import Channel, NotCounted, Vote, prohibition
 from pipeline.states import ApprovalState
 
 STATES = [str(state) for state in ApprovalState]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deploy.installation import Installation
 from identity.errors import Unavailable
 from identity.model import Scope
-from pipeline.revocation.preview import preview
+from pipeline.revoker.preview import preview
 
 
 def what_depends(at: Installation, scope: Scope) -> str:

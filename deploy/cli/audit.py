@@ -34,9 +34,9 @@ from identity.audit.verification import verify
 from identity.errors import BadInput
 from identity.keys.trusted_keys import TrustedKeys
 from identity.model import AccessPattern
-from pipeline.ledger import audit_queries
-from pipeline.ledger.audit_queries import Search
 from pipeline.ledger.paging import Record
+from pipeline.views import audit_queries
+from pipeline.views.audit_queries import Search
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _TOLD_AT_ONCE = 256 * 1024  # bytes
@@ -260,7 +260,7 @@ def _state(at: Installation, out: Output, held: Verified, file: Path) -> Path | 
 
 
 def _principal_in_words(row: Record) -> str | None:
-    """Return the acting principal in the words of `pipeline.desk.telling`, with its id."""
+    """Return the acting principal in the words of `pipeline.views.wording`, with its id."""
     match row["pattern"], row["principal_id"]:
         case _, None:
             return None

@@ -17,7 +17,7 @@ from identity.connect.tables import return_targets
 from identity.model import AccountKey
 from pipeline.desk import return_targets as targets
 from pipeline.desk.tenants import add_user
-from pipeline.ledger import operator_queries
+from pipeline.views import operator_queries
 
 
 @click.group()

@@ -23,7 +23,7 @@ from identity.secret import Secret
 from pipeline import connection_facts
 from pipeline.desk import connection_secrets
 from pipeline.desk import connections as acts
-from pipeline.ledger import operator_queries
+from pipeline.views import operator_queries
 from webhooks.sources import SOURCES
 
 

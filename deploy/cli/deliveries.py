@@ -16,11 +16,11 @@ from deploy.installation import Installation
 from identity.connections.registry import get_connection
 from identity.errors import BadInput
 from pipeline.authoring.matching import Considered
-from pipeline.ledger import operator_queries, tenant_views
-from pipeline.ledger.delivery_replay import Does, Fate, Replayed, Stored, weigh
-from pipeline.ledger.delivery_replay import replay as replay_delivery
+from pipeline.deliveries.replay import Does, Fate, Replayed, Stored, weigh
+from pipeline.deliveries.replay import replay as replay_delivery
 from pipeline.ledger.paging import Record, Turn
 from pipeline.model import DeliveryOutcome
+from pipeline.views import operator_queries, tenant_views
 from webhooks.stored_deliveries import reconsider
 
 # Duplicates are not stored.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
-from pipeline.ledger import audit_queries, operator_queries
+from pipeline.views import audit_queries, operator_queries
 
 
 def tell_unknown(

@@ -13,10 +13,10 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
 from identity.hold import find_hold, release_hold, set_hold
-from pipeline.ledger.calls_out import CallsOut, calls_out
-from pipeline.ledger.restored import is_of_restore
-from pipeline.ledger.troubles import look
-from pipeline.revocation.inquiry import open_doubts
+from pipeline.desk.restored import is_of_restore
+from pipeline.revoker.inquiry import open_doubts
+from pipeline.views.calls_out import CallsOut, calls_out
+from pipeline.views.troubles import look
 
 _NAMED = 10  # how many revocations a sentence lists
 

@@ -10,7 +10,7 @@ from deploy.installation import Installation
 from identity.connections.installations import is_last_listed
 from identity.providers import PROFILES
 from pipeline.desk import tenants as acts
-from pipeline.ledger import operator_queries
+from pipeline.views import operator_queries
 
 
 @click.group()

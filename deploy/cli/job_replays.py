@@ -15,9 +15,9 @@ from deploy.installation import Installation
 from identity.errors import BadInput
 from pipeline.batches import in_batches
 from pipeline.desk import jobs as acts
-from pipeline.ledger import operator_queries
-from pipeline.ledger.dead_letters import MOST, cause, dead_behind, dead_letters
 from pipeline.states import JobState
+from pipeline.views import operator_queries
+from pipeline.views.dead_letters import MOST, cause, dead_behind, dead_letters
 
 _AT_ONCE = 50  # jobs in one transaction
 

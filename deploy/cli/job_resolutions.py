@@ -18,10 +18,10 @@ from identity.errors import BadInput
 from pipeline.batches import in_batches
 from pipeline.desk import jobs as acts
 from pipeline.desk.unanswered import asked_about, unanswered_calls
-from pipeline.ledger import operator_queries, tenant_views
 from pipeline.ledger.paging import Record
-from pipeline.ledger.unanswered import Window, in_steps, unanswered_in
 from pipeline.states import ENDED, JobState
+from pipeline.views import operator_queries, tenant_views
+from pipeline.views.unanswered import Window, in_steps, unanswered_in
 
 _AT_ONCE = 50  # steps in one transaction
 

@@ -16,13 +16,13 @@ from deploy.installation import Installation
 from deploy.local_times import local_time
 from identity.errors import BadInput
 from identity.hold import find_hold
+from pipeline.approvals.views import approvals_of_job
 from pipeline.authoring.declared_workflow import PLATFORM_AGENT
 from pipeline.desk import jobs as acts
-from pipeline.desk.telling import as_whom, started_by
-from pipeline.ledger import operator_queries, tenant_views
-from pipeline.ledger.approval_views import approvals_of_job
 from pipeline.ledger.paging import Record, Turn
 from pipeline.states import ENDED, JobState, Wait
+from pipeline.views import operator_queries, tenant_views
+from pipeline.views.wording import as_whom, started_by
 
 
 @click.group()

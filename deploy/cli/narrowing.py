@@ -16,9 +16,9 @@ from identity.accounts.states import get_account
 from identity.model import PrincipalKind
 from identity.providers import PROFILES
 from pipeline.authoring.uses import SERVICE, USER
-from pipeline.ledger import operator_queries
 from pipeline.ledger.paging import Record
 from pipeline.revocation.narrowing import NarrowingAtStake, narrow_account, preview_narrowing
+from pipeline.views import operator_queries
 
 
 @command(accounts, "narrow")

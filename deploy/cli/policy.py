@@ -12,14 +12,14 @@ from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.errors import BadInput
 from identity.principals import get_principal
+from pipeline.approvals.requested import approval_of
+from pipeline.approvals.views import ApprovalView, approval, approvals_of_job
 from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.tool_workflows import is_of_a_tool
 from pipeline.authoring.uses import SERVICE, USER, Who
-from pipeline.desk.telling import as_whom, started_by
-from pipeline.ledger import operator_queries, tenant_views
-from pipeline.ledger.approval_views import ApprovalView, approval, approvals_of_job
-from pipeline.ledger.approvals import approval_of
 from pipeline.ledger.paging import Record
-from pipeline.tool_workflows import is_of_a_tool
+from pipeline.views import operator_queries, tenant_views
+from pipeline.views.wording import as_whom, started_by
 
 
 @click.group()

@@ -21,10 +21,10 @@ from identity.errors import BadInput
 from identity.policy.file import digest_of, read_policy, schema
 from identity.policy.ledger import policy_history, policy_text
 from identity.policy.rules import FACTS_ALONE, Policy
-from pipeline.ledger import operator_queries
 from pipeline.policy.change import put_in_force
 from pipeline.policy.names import nobody_left, unknown_names, without_amount, without_capability
 from pipeline.policy.trial import PolicyTrial, compare, declared_cases, stored_cases, tool_cases
+from pipeline.views import operator_queries
 
 FILE = click.argument("file", metavar="FILE")
 TENANT = click.argument("tenant")

@@ -11,8 +11,8 @@ from deploy.installation import Installation
 from identity.model import AccessPattern
 from identity.policy.ledger import Policies
 from identity.policy.rules import FACTS_ALONE, Policy
-from pipeline.ledger import operator_queries
 from pipeline.policy.risk import risk_table
+from pipeline.views import operator_queries
 
 
 @command(policy)

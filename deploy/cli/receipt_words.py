@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from deploy.cli.output import Output
-from pipeline.revocation.unasked import why_not_asked
+from pipeline.revoker.unasked import why_not_asked
 
 _COMPENSATION = {"queued": "to be compensated", "done": "compensated"}
 

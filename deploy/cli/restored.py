@@ -23,7 +23,7 @@ from identity.audit.tables import audit
 from identity.errors import BadInput, Misconfigured
 from pipeline.db.database import Database
 from pipeline.db.sqlite_file import faults, log_beside
-from pipeline.ledger.restored import mark_restored
+from pipeline.desk.restored import mark_restored
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 #: The operator's steps up to the release, by their numbers in docs/operations.md, which explains them.

@@ -19,11 +19,11 @@ from identity.errors import BadInput
 from identity.hold import find_hold
 from identity.withdrawals.stuck_leftovers import StuckLeftover, stuck_leftovers
 from pipeline.desk import revocations as acts
-from pipeline.ledger import operator_queries, tenant_views
 from pipeline.ledger.paging import EVERY, Record, Turn
-from pipeline.revocation import Stage, in_flight, load
-from pipeline.revocation.inquiry import SAYS
-from pipeline.revocation.proof import OddPages, disproof, holds, odd_pages
+from pipeline.revocation.declaration import Stage, in_flight, load
+from pipeline.revoker.inquiry import SAYS
+from pipeline.revoker.proof import OddPages, disproof, holds, odd_pages
+from pipeline.views import operator_queries, tenant_views
 
 _KEYS = {"number", "cancelled", "stopping"}  # required in a page
 

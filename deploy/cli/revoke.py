@@ -20,12 +20,12 @@ from deploy.waiting import looks
 from identity.errors import Unavailable
 from identity.model import Scope, ScopeKind
 from identity.providers.profile import Reach
-from pipeline import revocation
 from pipeline.desk.scopes import named_scope
-from pipeline.ledger import operator_queries
 from pipeline.ledger.paging import Record
-from pipeline.revocation import Stage
-from pipeline.revocation.preview import Preview, preview
+from pipeline.revocation import declaration
+from pipeline.revocation.declaration import Stage
+from pipeline.revoker.preview import Preview, preview
+from pipeline.views import operator_queries
 
 _REASON = "an operator's decision"
 #: The request made of a provider, by how far its revocation reaches.
@@ -94,8 +94,8 @@ def revoke(
     id, now, reason = at.ids("rev"), at.now(), reason or _REASON
 
     def write(c: Connection) -> Row[Any]:
-        revocation.declare(c, id=id, scope=scope, tenant=whose, source="cli", by=at.operator, reason=reason, now=now)
-        return revocation.load_without_receipt(c, id)
+        declaration.declare(c, id=id, scope=scope, tenant=whose, source="cli", by=at.operator, reason=reason, now=now)
+        return declaration.load_without_receipt(c, id)
 
     made = at.write(write, ahead=True)
     scoped = {"kind": kind, "key": scope.key}

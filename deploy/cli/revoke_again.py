@@ -20,9 +20,9 @@ from identity.errors import BadInput
 from identity.model import AccountKey, Scope, ScopeKind
 from identity.scope_bounds import covered
 from identity.scopes import newest_revocation
-from pipeline import revocation
+from pipeline.desk.restored import marks
 from pipeline.desk.scopes import named_scope
-from pipeline.ledger.restored import marks
+from pipeline.revocation import declaration
 from pipeline.revocation.tables import NARROWING, revocations
 
 _SHOWN = 5
@@ -118,7 +118,7 @@ def _declare(at: Installation, one: Due) -> str:
     reason = f"{one.listed.reason} (again, since a restore had forgotten {one.listed.id})"
 
     def write(c: Connection) -> int:
-        return revocation.declare(
+        return declaration.declare(
             c, id=id, scope=one.listed.scope, tenant=one.tenant, source="cli", by=at.operator, reason=reason, now=now
         )
 
@@ -131,7 +131,7 @@ def _sorted_out(connection: Connection, at: Installation, listed: list[Listed], 
 
     The ledger's current number is no measure: its sequence may have advanced while a dump was made or before a standby
     took over, without any row for those numbers. Revocations made since the restore have numbers beyond every lost one
-    (`pipeline.ledger.restored.GAP`).
+    (`pipeline.desk.restored.GAP`).
     """
     marked = [mark.after for mark in marks(connection)] if after is None else [after]
     if not marked:

@@ -15,13 +15,13 @@ from deploy.cli.command import YES, command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.hold import find_hold
+from pipeline.authoring.timetable import LONGEST_JITTER, MOST, CatchUp, Timetable, offset
 from pipeline.desk import schedules as acts
 from pipeline.desk.changes import record_change
-from pipeline.ledger import operator_queries, tenant_views
 from pipeline.ledger.paging import EVERY
 from pipeline.schedules import changes
 from pipeline.schedules.changes import NewSchedule
-from pipeline.schedules.timetable import LONGEST_JITTER, MOST, CatchUp, Timetable, offset
+from pipeline.views import operator_queries, tenant_views
 
 
 @click.group()

@@ -24,7 +24,7 @@ from identity.providers.permissions import permissions as as_permissions
 from identity.secret import Secret
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.desk.tenants import list_own
-from pipeline.ledger import operator_queries
+from pipeline.views import operator_queries
 
 
 def _connect_service(

@@ -12,10 +12,10 @@ from deploy.installation import Installation
 from deploy.local_times import local_time
 from deploy.waiting import looks
 from identity.hold import Hold, find_hold
-from pipeline.desk.telling import as_whom
-from pipeline.ledger import operator_queries
-from pipeline.ledger.job_tail import Following, Moved
 from pipeline.states import ENDED, JobState
+from pipeline.views import operator_queries
+from pipeline.views.job_tail import Following, Moved
+from pipeline.views.wording import as_whom
 
 _BETWEEN = timedelta(seconds=0.5)
 

@@ -24,12 +24,12 @@ from identity.tables import accounts, grants
 from identity.tenant_deletion import at_providers, revocations_of_stuck, shred
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.stuck_leftovers import stuck_leftovers
-from pipeline import revocation
-from pipeline.ledger import operator_queries
-from pipeline.revocation import Stage
+from pipeline.revocation import declaration
+from pipeline.revocation.declaration import Stage
 from pipeline.revocation.receipt import outdate
 from pipeline.revocation.tables import revocations
 from pipeline.schedules.changes import end_for_tenant
+from pipeline.views import operator_queries
 
 _SOURCE = "deletion"
 _NAMED = 20  # leftovers of refused connects to list
@@ -88,7 +88,7 @@ def _revoked(at: Installation, scope: Scope) -> str:
         if known := _in_force(c, scope):
             return known, False
         by, reason, now = act.by, "the tenant is deleted", act.now
-        revocation.declare(c, id=new, scope=scope, tenant=scope.key, source=_SOURCE, by=by, reason=reason, now=now)
+        declaration.declare(c, id=new, scope=scope, tenant=scope.key, source=_SOURCE, by=by, reason=reason, now=now)
         set_stopped(c, scope, act, stopped=True, tenant=scope.key)
         return new, True
 

@@ -12,7 +12,7 @@ from deploy.installation import Installation
 from identity.model import Scope, ScopeKind
 from pipeline.desk import tenants as acts
 from pipeline.desk.rates import limit_tenant
-from pipeline.ledger import operator_queries
+from pipeline.views import operator_queries
 
 
 @click.group()

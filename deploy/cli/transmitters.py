@@ -10,7 +10,7 @@ from deploy.installation import Installation
 from identity.errors import BadInput
 from identity.transmitters import Transmitter
 from pipeline.desk import transmitters as acts
-from pipeline.ledger import operator_queries
+from pipeline.views import operator_queries
 
 
 @click.group()

@@ -19,7 +19,7 @@ from identity.connections.secrets import WEBHOOK_SECRET, live_secrets
 from identity.errors import BadInput
 from identity.model import ProviderConnection
 from identity.secret import Secret
-from pipeline.ledger import operator_queries
+from pipeline.views import operator_queries
 
 ANSWER_SECONDS = 10
 #: The field of a body that names its installation, workspace or organization.

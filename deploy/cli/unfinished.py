@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.desk.telling import as_whom
 from pipeline.desk.unanswered import UnansweredCall, asked_about
-from pipeline.ledger.jobs import consenting
+from pipeline.jobs.awaited import consenting
 from pipeline.ledger.paging import Record
 from pipeline.states import CUT_SHORT, AttemptState, JobState, Purpose, StepState, Wait
+from pipeline.views.wording import as_whom
 
 
 def resolving(job: Record, steps: Sequence[Record]) -> str:

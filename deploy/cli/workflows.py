@@ -10,8 +10,8 @@ from deploy.cli.command import command, json_file
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from pipeline.desk import workflows as acts
-from pipeline.ledger import operator_queries
-from pipeline.ledger.missing_workflows import missing_workflows
+from pipeline.jobs.missing_workflows import missing_workflows
+from pipeline.views import operator_queries
 
 
 @click.group()

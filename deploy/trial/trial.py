@@ -29,21 +29,21 @@ from identity.model import AccountKey, ScopeKind
 from identity.principals import link_alias
 from identity.providers import PROFILES, profile_of
 from identity.secret import Secret
-from pipeline import revocation
 from pipeline.accounts.connecting import Done
 from pipeline.approvals.tables import approvals
+from pipeline.approvals.views import approval
+from pipeline.approvals.votes import Channel, NotCounted, Vote
 from pipeline.db.database import DatabaseSettings, open_database
 from pipeline.desk.scopes import named_scope
 from pipeline.desk.workflows import enable
 from pipeline.duties.reconcile import advance_revocations
 from pipeline.events import Tick
-from pipeline.ledger import pins
-from pipeline.ledger.approval_views import approval
-from pipeline.ledger.new_jobs import NewJob, insert_job
-from pipeline.ledger.votes import Channel, NotCounted, Vote
+from pipeline.jobs import pins
+from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.migrations import upgrade
 from pipeline.model import DeliveryOutcome, SignedDelivery
 from pipeline.policy.change import put_in_force
+from pipeline.revocation import declaration
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.states import ApprovalState, JobState
@@ -221,7 +221,7 @@ class Trial:
 
         def declare(c: Connection) -> None:
             scope, whose = named_scope(c, self.runtime.workflows, ScopeKind(kind), key, tenant=tenant)
-            revocation.declare(
+            declaration.declare(
                 c, id=id, scope=scope, tenant=whose, source="cli", by="admin:trial", reason="the trial's", now=now
             )
 

@@ -21,11 +21,11 @@ from identity.providers import PROFILES, profile_of
 from pipeline.action import Action
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.registry import Registry
+from pipeline.authoring.tool_workflows import is_of_a_tool
 from pipeline.authoring.uses import USER
-from pipeline.ledger.jobs import consent_of
+from pipeline.jobs.awaited import consent_of
 from pipeline.states import JobState
 from pipeline.tables import jobs, workflow_settings
-from pipeline.tool_workflows import is_of_a_tool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from identity.sql.store import Store
 from identity.tables import principals, tenants
 from pipeline.accounts.abilities import Ability, Waiting, abilities, waiting_for
 from pipeline.authoring.registry import Registry
-from pipeline.ledger import jobs
+from pipeline.jobs import awaited
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,4 +232,4 @@ def _in_words(provider: str, scopes: tuple[str, ...]) -> tuple[Permission, ...]:
 
 def wake_waiting(connection: Connection, key: AccountKey) -> None:
     """Queue the jobs that waited for that account's consent, in the consent's own commit."""
-    jobs.wake(connection, jobs.consent_of(key))
+    awaited.wake(connection, awaited.consent_of(key))

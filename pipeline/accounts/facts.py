@@ -13,7 +13,7 @@ from identity.connections.registry import confirming
 from identity.model import MINTED, AccountKey, AccountState, Credential, ScopeKind
 from identity.refresh.story import latest_refresh
 from pipeline.accounts.obstacles import Obstacle, obstacles, unconfirmed
-from pipeline.ledger.jobs import consent_of
+from pipeline.jobs.awaited import consent_of
 from pipeline.ledger.paging import Record, rows_of
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs

@@ -14,7 +14,7 @@ from identity.providers import PROFILES
 from pipeline.accounts.obstacles import Obstacle, obstacles, unconfirmed
 from pipeline.authoring.registry import Registry
 from pipeline.authoring.uses import SERVICE, USER
-from pipeline.ledger.jobs import consent_of
+from pipeline.jobs.awaited import consent_of
 from pipeline.states import JobState
 from pipeline.tables import jobs, workflow_settings
 
@@ -29,7 +29,7 @@ class Health:
 
 
 def health(connection: Connection, workflows: Registry, row: Mapping[str, Any]) -> Health:
-    """Return the health of the account in *row*, as `pipeline.ledger.tenant_views` reads it."""
+    """Return the health of the account in *row*, as `pipeline.views.tenant_views` reads it."""
     (found,) = healths(connection, workflows, [row])
     return found
 

@@ -32,7 +32,7 @@ class Obstacle:
 
 
 def obstacles(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Obstacle | None]:
-    """Return the obstacle of each account in *rows*, as `pipeline.ledger` reads them.
+    """Return the obstacle of each account in *rows*, as `pipeline.views` reads them.
 
     An account that is not active has only a pause: its state says already why no step opens with it.
     """

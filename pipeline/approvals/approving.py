@@ -11,10 +11,10 @@ from identity.errors import BadInput
 from identity.keys.signing import Signer
 from identity.principals import get_principal
 from identity.sql.store import Store, write_idempotent
-from pipeline.ledger import operator_queries
-from pipeline.ledger.approval_views import ApprovalView, approval
+from pipeline.approvals.views import ApprovalView, approval
+from pipeline.approvals.votes import Channel, Counted, NotCounted, Vote, vote
 from pipeline.ledger.paging import Record
-from pipeline.ledger.votes import Channel, Counted, NotCounted, Vote, vote
+from pipeline.views import operator_queries
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,9 +18,9 @@ from pipeline.approvals.tables import approvals
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.registry import Registry
 from pipeline.events import Event, Trigger
-from pipeline.ledger import pins
-from pipeline.ledger.deliveries import first_bells
-from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.jobs import pins
+from pipeline.jobs.bells import first_bells
+from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.model import Bell, Ring
 from pipeline.states import ApprovalState
 from pipeline.tables import jobs

@@ -12,10 +12,10 @@ from identity.errors import BadInput
 from identity.principals import checked_id
 from pipeline.action import Action
 from pipeline.authoring.action_checks import check_action
+from pipeline.authoring.timetable import Daily
 from pipeline.authoring.uses import USER, OnRevoke, Use, Who, as_use
 from pipeline.events import Event, Tick, Trigger
 from pipeline.fields import check_kept
-from pipeline.schedules.timetable import Daily
 
 LONGEST_NAME = 64  # characters, for the names of workflows, agents and schedules
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict
 from identity.errors import BadInput
 from identity.model import AccessPattern, Effect
 from pipeline.action import Action
+from pipeline.authoring.timetable import Daily
 from pipeline.authoring.uses import SERVICE, USER, Compensation, OnRevoke, Who
 from pipeline.events import Event, ExternalUser, Trigger
-from pipeline.schedules.timetable import Daily
 
 if TYPE_CHECKING:
     from pipeline.run import Run

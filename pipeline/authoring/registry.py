@@ -14,8 +14,8 @@ from pipeline.action import Action
 from pipeline.authoring.action_checks import is_action
 from pipeline.authoring.declared_workflow import COMPENSATION, TOOL, Workflow
 from pipeline.authoring.matching import Considered, Match, consider
+from pipeline.authoring.tool_workflows import by_name, derived
 from pipeline.authoring.uses import Who
-from pipeline.tool_workflows import by_name, derived
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from identity.errors import Unavailable
 from identity.model import AccessPattern
 from identity.sql.store import CommitUnknown, Store
 from pipeline import metrics
-from pipeline.ledger.bells import unring
+from pipeline.jobs.bells import unring
 from pipeline.model import Bell, Ring
 
 log = logging.getLogger(__name__)

@@ -145,7 +145,7 @@ class PostgresqlDatabase:
             if raw is not None and raw.read_only is not None:
                 raw.read_only = None
 
-        self._sessions = KeptSessions(self.engine, believed=idle_after.total_seconds(), given_back=given_back)
+        KeptSessions(self.engine, believed=idle_after.total_seconds(), given_back=given_back)
 
     def write(self, fn: Callable[[Connection], T], *, until: float | None = None, ahead: bool = False) -> T:
         last: DBAPIError | None = None
@@ -165,7 +165,6 @@ class PostgresqlDatabase:
                         places.enter_context(self._connection_place(end))
                     return self._once(fn, until)
             except DBAPIError as error:
-                self._sessions.learn(error)
                 _raise_if_slow(error)
                 if not _repeatable(error) and not _is_read_only(error):
                     raise
@@ -241,7 +240,6 @@ class PostgresqlDatabase:
         except PoolTimeout as error:
             raise Unavailable(_ALL_BUSY) from error
         except DBAPIError as error:
-            self._sessions.learn(error)
             _raise_if_slow(error)
             if not _repeatable(error):
                 raise

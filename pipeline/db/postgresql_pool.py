@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import select
 import time
 from typing import Any
 
 import psycopg
 from sqlalchemy import Engine, event
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidatePoolError
+from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 
@@ -18,7 +17,7 @@ class KeptSessions:
 
     A connection unused for *believed* seconds is pinged before use, and replaced if it is dead. Pinging every time, as
     `pool_pre_ping` does, costs each transaction a round trip. A server that has just gone away breaks the transactions
-    under way, which no ping could prevent; after the first such error every connection is pinged.
+    under way, which no ping could prevent; after the first such error SQLAlchemy trusts no older connection.
 
     Connections opened in a burst are ended by the server after *given_back* seconds, as nothing here would look at them
     again: *engine* connects with that `idle_session_timeout`. One session stays open. It shows others that the process
@@ -29,18 +28,12 @@ class KeptSessions:
         self._engine = engine
         self._believed = believed
         self._given_back = given_back
-        self._lost = -math.inf  # when a connection was last found dead
         self._stays: Any = None
         self._stays_idle = False
         event.listen(engine, "connect", self._have_one_stay)
         event.listen(engine, "checkin", self._note)
         event.listen(engine, "checkout", self._ask)
         event.listen(engine, "close", self._forget)
-
-    def learn(self, error: DBAPIError) -> None:
-        """Note an error of a connection."""
-        if error.connection_invalidated:
-            self._lost = time.monotonic()
 
     def _have_one_stay(self, raw: Any, record: ConnectionPoolEntry) -> None:
         if self._stays is None:
@@ -86,7 +79,7 @@ class KeptSessions:
         try:
             if self._none_stays():
                 self._have_stay(raw)
-            elif used <= max(self._lost, now - self._believed):
+            elif used <= now - self._believed:
                 self._engine.dialect.do_ping(raw)
         except psycopg.Error as error:
             raise InvalidatePoolError from error  # SQLAlchemy reconnects and trusts no older connection

@@ -13,7 +13,7 @@ from identity.capability.model import Audience
 from identity.model import ProviderConnection
 from identity.secret import Secret
 from pipeline.desk import connections
-from pipeline.ledger import operator_queries
+from pipeline.views import operator_queries
 
 
 def register(

@@ -39,10 +39,10 @@ from identity.tables import accounts, connection_secrets, grants, provider_conne
 from identity.transmitters import leave_connection
 from identity.withdrawals import MOVES
 from identity.withdrawals.tables import withdrawals
+from pipeline.deliveries.redeliveries import forget_asked
 from pipeline.desk.changes import record_change
-from pipeline.ledger import operator_queries
-from pipeline.ledger.redeliveries import forget_asked
 from pipeline.tables import attempts
+from pipeline.views import operator_queries
 
 
 def add(connection: Connection, owner: ProviderConnection, secrets: Sequence[SealedSecret], act: Act) -> None:

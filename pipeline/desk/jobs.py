@@ -13,15 +13,16 @@ from identity import audit
 from identity.audit import Act, AsWhom, Work
 from identity.errors import BadInput, NotInState
 from pipeline.authoring.registry import Registry
-from pipeline.ledger import bells, operator_queries
+from pipeline.jobs import bells
+from pipeline.jobs.moves import move_job
 from pipeline.ledger.forgotten import no_job
-from pipeline.ledger.job_moves import move_job
-from pipeline.ledger.replay import replay
-from pipeline.ledger.unanswered import UnansweredStep
 from pipeline.model import Bell
-from pipeline.resolution import resolve_by_hand
+from pipeline.replay import replay
 from pipeline.states import ENDED, JobState
+from pipeline.steps.resolution import resolve_by_hand
 from pipeline.tables import jobs
+from pipeline.views import operator_queries
+from pipeline.views.unanswered import UnansweredStep
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from identity.audit import Act
 from identity.errors import BadInput
 from identity.tables import agents, tenants
 from pipeline.desk.changes import record_change
-from pipeline.ledger import operator_queries
+from pipeline.views import operator_queries
 
 
 def limit_tenant(connection: Connection, id: str, rate: int | None, act: Act) -> None:

@@ -9,7 +9,7 @@ from identity.connect.return_targets import add_target, checked_url, remove_targ
 from identity.connect.tables import return_targets
 from identity.errors import BadInput
 from pipeline.desk.changes import record_change
-from pipeline.ledger import operator_queries
+from pipeline.views import operator_queries
 
 
 def add(connection: Connection, id: str, act: Act, *, tenant: str | None, url: str) -> None:

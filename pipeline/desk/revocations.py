@@ -12,11 +12,11 @@ from identity.model import Scope
 from identity.sql.sequence import lock_exclusive
 from identity.withdrawals import ask_again
 from identity.withdrawals.stuck_leftovers import ask_leftover_again, give_up_leftover, tenant_of_leftover
-from pipeline import revocation
 from pipeline.desk.changes import record_change
-from pipeline.ledger import operator_queries
+from pipeline.revocation import declaration
 from pipeline.revocation.receipt import outdate
 from pipeline.revocation.tables import revocations
+from pipeline.views import operator_queries
 
 _TWICE = timedelta(minutes=1)  # the same form sent again within this time is the same act
 
@@ -42,7 +42,7 @@ def revoke_once(
         select(revocations.c.kind, revocations.c.key, revocations.c.effective_at).where(revocations.c.id == id)
     ).one_or_none()
     if found is None:
-        revocation.declare(connection, id=id, scope=scope, tenant=tenant, source=source, by=by, reason=reason, now=now)
+        declaration.declare(connection, id=id, scope=scope, tenant=tenant, source=source, by=by, reason=reason, now=now)
         return True
     if (found.kind, found.key) != (scope.kind, scope.key):
         raise BadInput(f"revocation {id} is of {found.kind} {found.key}: look again at what you mean to revoke")
@@ -67,7 +67,7 @@ def retry(connection: Connection, id: str, act: Act) -> int:
     if again:
         outdate(connection, [id])  # the receipt is then reissued even if the process that asks dies before it reports
         detail = {"revocation": id, "credentials": again}
-        record_change(connection, "revocation.retried", row["tenant_id"], detail, act)
+        record_change(connection, "declaration.retried", row["tenant_id"], detail, act)
     return again
 
 

@@ -8,7 +8,7 @@ from identity.errors import BadInput
 from identity.model import AccountKey, Scope, ScopeKind
 from identity.tables import principals, provider_connections, tenants
 from pipeline.authoring.registry import Registry
-from pipeline.ledger import operator_queries
+from pipeline.views import operator_queries
 
 
 def named_scope(

@@ -26,10 +26,10 @@ from identity.principals import (
 from identity.providers import PROFILES
 from identity.providers.salesforce import SALESFORCE, whole_person
 from identity.sql.sequence import lock_exclusive
+from pipeline.approvals.bars import user_scope
+from pipeline.approvals.votes import unsay
 from pipeline.desk.changes import record_change
-from pipeline.ledger import operator_queries
-from pipeline.ledger.approval_bars import user_scope
-from pipeline.ledger.votes import unsay
+from pipeline.views import operator_queries
 
 _NAMED = 3  # accounts that a refusal names, each with its command
 

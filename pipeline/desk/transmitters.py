@@ -16,7 +16,7 @@ from identity.transmitters import (
     was_removed,
 )
 from pipeline.desk.changes import record_change
-from pipeline.ledger import operator_queries
+from pipeline.views import operator_queries
 
 
 def add(connection: Connection, new: Transmitter, act: Act) -> None:

@@ -15,14 +15,14 @@ from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.matching import by_hand
 from pipeline.desk.changes import record_change
 from pipeline.events import Tick
-from pipeline.ledger import operator_queries
-from pipeline.ledger.bells import ring_due
-from pipeline.ledger.new_jobs import NewJob, insert_job
-from pipeline.ledger.replay import names_of
-from pipeline.ledger.tenant_setup import setup_of
+from pipeline.jobs.bells import ring_due
+from pipeline.jobs.new_jobs import NewJob, insert_job
+from pipeline.jobs.tenant_setup import setup_of
 from pipeline.model import Bell
+from pipeline.replay import names_of
 from pipeline.schedules.changes import ensure_schedule
 from pipeline.tables import workflow_settings
+from pipeline.views import operator_queries
 
 
 def enable(

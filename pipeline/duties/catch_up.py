@@ -29,8 +29,8 @@ from identity.sql.store import Store, write_idempotent
 from identity.tables import connection_secrets, provider_connections
 from pipeline import metrics
 from pipeline.batches import in_batches
+from pipeline.deliveries.redeliveries import remember_asked
 from pipeline.duties.github_deliveries import Row, UnreadableList, kept_for, list_request, read_page, redeliver_request
-from pipeline.ledger.redeliveries import remember_asked
 from pipeline.tables import deliveries
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.authoring.declared_workflow import PLATFORM_AGENT
 from pipeline.ledger.forgotten import DELIVERIES, JOBS, remember_forgotten
 from pipeline.model import DeliveryOutcome
-from pipeline.revocation import Stage
+from pipeline.revocation.declaration import Stage
 from pipeline.revocation.tables import revocations, signal_chunks
 from pipeline.states import ApprovalState
 from pipeline.tables import deliveries, idempotency_keys, jobs, steps

@@ -10,8 +10,8 @@ from identity.providers import PROFILES
 from identity.sql.store import Store
 from identity.transmitters import ENABLED, STREAM_STATUSES
 from pipeline import metrics
-from pipeline.ledger import troubles
 from pipeline.states import Wait
+from pipeline.views import troubles
 
 _GAUGES = (
     metrics.QUEUE_DEPTH,

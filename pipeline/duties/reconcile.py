@@ -20,15 +20,16 @@ from identity.sql.columns import database_now
 from identity.sql.rows import insert_or
 from identity.sql.store import Store
 from pipeline import metrics
+from pipeline.approvals import ends
 from pipeline.duties.housekeeping import Duty
-from pipeline.duties.intervals import RHYTHMS
 from pipeline.execution.worker import WorkerSettings
-from pipeline.ledger import approval_ends, bells, jobs, waits
-from pipeline.ledger import steps as ledger_steps
+from pipeline.intervals import RHYTHMS
+from pipeline.jobs import bells, claims, waits
 from pipeline.ledger.clock import ledger_now
 from pipeline.model import Ring
-from pipeline.revocation.revoker import Revoker
+from pipeline.revoker.revoker import Revoker
 from pipeline.states import JobState
+from pipeline.steps import stored as ledger_steps
 from pipeline.tables import heartbeats
 
 log = logging.getLogger(__name__)
@@ -58,14 +59,14 @@ def in_rhythm(store: Store, name: str, run: Callable[[], object]) -> Duty:
 
 def end_approvals(store: Store) -> None:
     """End open approvals whose time or job is over, so that nobody is asked for nothing."""
-    while store.read(approval_ends.some_are_over):
-        if store.write(partial(approval_ends.end_some, at_most=APPROVALS)) < APPROVALS:
+    while store.read(ends.some_are_over):
+        if store.write(partial(ends.end_some, at_most=APPROVALS)) < APPROVALS:
             return  # otherwise the next ones, in another transaction
 
 
 def reclaim(store: Store, settings: WorkerSettings) -> None:
     """Spend a run for each expired claim: its worker died, or was stopped for too long."""
-    found = store.read(lambda c: jobs.lapsed(c, limit=BATCH))
+    found = store.read(lambda c: claims.lapsed(c, limit=BATCH))
     if not found:
         return
 
@@ -75,7 +76,9 @@ def reclaim(store: Store, settings: WorkerSettings) -> None:
             (
                 row.id,
                 row.pattern,
-                jobs.spend_run(c, row.id, fence=row.fence, limit=settings.runs, delay=settings.backoff, reason=reason),
+                claims.spend_run(
+                    c, row.id, fence=row.fence, limit=settings.runs, delay=settings.backoff, reason=reason
+                ),
             )
             for row in found
         ]

@@ -21,12 +21,12 @@ from identity.minting.mints import prune_mints
 from identity.retention import Bookmark, Looked, look, look_at_intents, prune_api_keys, prune_intents, prune_sessions
 from identity.sql.columns import database_now
 from identity.sql.store import Store
+from pipeline.deliveries.acceptance import BODY_WINDOW
 from pipeline.duties.forgetting import CHUNK, Course, Kind, LookedThrough, Progress, forget_in_turn
 from pipeline.duties.forgotten_jobs import look_at_deliveries, look_at_whole_jobs, prune_deliveries, prune_jobs
-from pipeline.duties.intervals import RHYTHMS
-from pipeline.ledger.deliveries import BODY_WINDOW
+from pipeline.intervals import RHYTHMS
 from pipeline.model import BEAT
-from pipeline.revocation import Stage
+from pipeline.revocation.declaration import Stage
 from pipeline.revocation.tables import compensations, revocations
 from pipeline.states import AttemptState, StepState
 from pipeline.tables import (

@@ -9,18 +9,18 @@ from sqlalchemy import Connection, select
 from identity.model import PrincipalKind
 from identity.tables import principals
 from pipeline.accounts.abilities import in_words
+from pipeline.approvals import requested
+from pipeline.approvals.requested import Asked, NotApproved
 from pipeline.approvals.shown import Actor, Shown, Somebody
-from pipeline.desk.telling import started_by
 from pipeline.execution.attempt_intent import intent_of, policy_moved, record_refusal
 from pipeline.execution.interruption import RunEnded
 from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import StepAtHand
-from pipeline.ledger import approvals
-from pipeline.ledger.approvals import Asked, NotApproved
-from pipeline.ledger.intents import Approved, Ended, PolicyMoved
-from pipeline.ledger.operator_queries import any_job
+from pipeline.jobs.intents import Approved, Ended, PolicyMoved
 from pipeline.states import Purpose
 from pipeline.upstream import Written
+from pipeline.views.operator_queries import any_job
+from pipeline.views.wording import started_by
 
 
 def approved(services: Services, step: StepAtHand) -> Approved | None:
@@ -36,7 +36,7 @@ def approved(services: Services, step: StepAtHand) -> Approved | None:
 
     def ask(connection: Connection) -> Asked:
         shown = what_is_shown(step, written, _names(connection, step), started_by=_started_by(connection, step))
-        return approvals.ask(connection, intent, id=id, shown=shown.document)
+        return requested.ask(connection, intent, id=id, shown=shown.document)
 
     match services.store.write(ask):
         case Approved() as given:

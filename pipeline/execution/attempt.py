@@ -27,9 +27,7 @@ from pipeline.execution.interruption import RunAgain, RunEnded
 from pipeline.execution.opened_attempt import OpenedAttempt, close_call, close_probe
 from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import StepAtHand
-from pipeline.ledger import openings
-from pipeline.ledger.closings import close_unsent
-from pipeline.ledger.intents import (
+from pipeline.jobs.intents import (
     Adopted,
     ApprovalMoved,
     Ended,
@@ -42,6 +40,8 @@ from pipeline.ledger.intents import (
 )
 from pipeline.run import StepSkipped
 from pipeline.states import AttemptState, Purpose, StepState
+from pipeline.steps import openings
+from pipeline.steps.closings import close_unsent
 from pipeline.upstream import Written
 
 OPENINGS = 8  # per attempt: refreshes and refused tokens in a row, before the job tries again later

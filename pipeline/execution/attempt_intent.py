@@ -11,10 +11,10 @@ from pipeline.execution.entitlement import wanted_capability
 from pipeline.execution.interruption import RunAgain, RunEnded
 from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import StepAtHand
-from pipeline.ledger import refusals
-from pipeline.ledger.intents import Ended, Intent, PolicyMoved
+from pipeline.jobs.intents import Ended, Intent, PolicyMoved
 from pipeline.run import OnceUsed, StepRefused
 from pipeline.states import Purpose
+from pipeline.steps import refusals
 from pipeline.upstream import Written
 
 

@@ -17,7 +17,7 @@ from pipeline.action import Action
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.uses import Who
 from pipeline.execution.services import Services
-from pipeline.ledger.jobs import ClaimedJob
+from pipeline.jobs.claims import ClaimedJob
 from pipeline.policy.question import prohibition, question_of
 
 

@@ -15,7 +15,7 @@ from identity.money import Money
 from identity.secret import Secret
 from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import StepAtHand
-from pipeline.ledger.intents import Intent, Opened
+from pipeline.jobs.intents import Intent, Opened
 from pipeline.upstream import Written
 
 

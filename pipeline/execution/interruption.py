@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from pipeline.ledger.jobs import upstream_of
+from pipeline.jobs.awaited import upstream_of
 from pipeline.states import JobState
 
 

@@ -21,10 +21,10 @@ from pipeline.execution.interruption import AskOperator, RunAgain
 from pipeline.execution.retrying import Retry
 from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import StepAtHand
-from pipeline.ledger.closings import Closing, close_attempt
-from pipeline.ledger.intents import Intent
+from pipeline.jobs.intents import Intent
 from pipeline.run import ActionFailed
 from pipeline.states import AttemptState, CountsAs, Purpose, StepState
+from pipeline.steps.closings import Closing, close_attempt
 
 log = logging.getLogger(__name__)
 

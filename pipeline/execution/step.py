@@ -35,13 +35,13 @@ from pipeline.execution.stored_step import (
     raise_if_ended,
     result_of,
 )
-from pipeline.ledger import steps as ledger_steps
-from pipeline.ledger.calls import may_have_acted
+from pipeline.jobs.calls import may_have_acted
+from pipeline.jobs.claims import ClaimedJob
+from pipeline.jobs.intents import Adopted
 from pipeline.ledger.clock import ledger_now
-from pipeline.ledger.intents import Adopted
-from pipeline.ledger.jobs import ClaimedJob
 from pipeline.run import StepSpec
 from pipeline.states import AttemptState, CountsAs, Purpose, StepState
+from pipeline.steps import stored as ledger_steps
 
 R = TypeVar("R", bound=Result)
 

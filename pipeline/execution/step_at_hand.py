@@ -19,9 +19,10 @@ from pipeline.action import Action, Call
 from pipeline.authoring.uses import SERVICE, USER, Who
 from pipeline.bugs import log_bug
 from pipeline.execution.interruption import AskOperator
-from pipeline.ledger.calls import word_wanted
-from pipeline.ledger.intents import Approved
-from pipeline.ledger.jobs import ClaimedJob, later_of, upstream_of
+from pipeline.jobs.awaited import later_of, upstream_of
+from pipeline.jobs.calls import word_wanted
+from pipeline.jobs.claims import ClaimedJob
+from pipeline.jobs.intents import Approved
 from pipeline.marker import marker_of
 from pipeline.run import StepSpec
 from pipeline.states import Purpose

@@ -23,14 +23,14 @@ from pipeline.execution.interruption import AskOperator, Interruption, RunAgain,
 from pipeline.execution.services import Services
 from pipeline.execution.step import StepRunner
 from pipeline.fields import misfitting
-from pipeline.ledger import bells, jobs, waits
-from pipeline.ledger import steps as ledger_steps
-from pipeline.ledger.jobs import ClaimedJob
+from pipeline.jobs import awaited, bells, claims, waits
+from pipeline.jobs.claims import ClaimedJob
 from pipeline.model import Bell, Ring
-from pipeline.revocation import REACHING, load_without_receipt
 from pipeline.revocation.compensation import compensated_revocation
+from pipeline.revocation.declaration import REACHING, load_without_receipt
 from pipeline.run import ActionFailed, Diverged, Run, StepRefused, StepSkipped
 from pipeline.states import ENDED, JobState, Wait
+from pipeline.steps import stored as ledger_steps
 from pipeline.throttle.limits import LONGEST_WAIT
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,9 @@ class Worker:
     def handle(self, job_id: str, *, lapses: int | None = None) -> None:
         """Answer a bell: claim the work it permits and run it. The message authorizes nothing."""
         try:
-            job = self._store.write(lambda c: jobs.claim(c, job_id, claim_for=self._settings.claim_for, lapses=lapses))
+            job = self._store.write(
+                lambda c: claims.claim(c, job_id, claim_for=self._settings.claim_for, lapses=lapses)
+            )
         except (CommitUnknown, Unavailable) as error:
             # The reconciler finds the lapsed claim or the lost bell; either way the job comes back.
             log.warning(
@@ -105,7 +107,7 @@ class Worker:
             self._spend(job, reason=type(bug).__name__)
         else:
             log.info("job done", extra={"action": "job.done"})
-            self._end(job, partial(jobs.finish, job=job))
+            self._end(job, partial(claims.finish, job=job))
 
     def _conclude(self, job: ClaimedJob, ending: BaseException) -> None:
         """Act on how a run ended before its function returned; the only place that does."""
@@ -128,20 +130,20 @@ class Worker:
                 )
                 self._end(job, wait)
             case RunAgain(delay=delay, waits_for=waits_for, expires_in=expires_in):
-                again = partial(jobs.requeue, job=job, delay=delay, waits_for=waits_for, expires_in=expires_in)
+                again = partial(claims.requeue, job=job, delay=delay, waits_for=waits_for, expires_in=expires_in)
                 self._end(job, partial(again, reason=reason))
             case Unavailable(retry_after=delay):
-                self._end(job, partial(jobs.requeue, job=job, delay=delay, reason=reason))
+                self._end(job, partial(claims.requeue, job=job, delay=delay, reason=reason))
             case CommitUnknown():
-                self._end(job, partial(jobs.requeue, job=job, delay=settings.backoff, reason=reason))
+                self._end(job, partial(claims.requeue, job=job, delay=settings.backoff, reason=reason))
             case AccountRefused(account=account, retry_after=delay):
                 # The account's own organization may have caused it: check again until it is undone or the wait expires.
                 log.warning("an account is refused", extra={"action": "job.account_refused", "reason": reason})
                 park = partial(
-                    jobs.park,
+                    claims.park,
                     job=job,
                     wait=Wait.CONSENT,
-                    waits_for=jobs.consent_of(account),
+                    waits_for=awaited.consent_of(account),
                     due_in=max(delay, settings.misconfigured_delay),
                     expires_in=self._services.settings.consent_wait,
                     reason=reason,
@@ -151,22 +153,22 @@ class Worker:
                 # An operator's fault spends no run: the job continues once it is fixed.
                 log.error("misconfigured", extra={"action": "job.misconfigured", "reason": reason})
                 metrics.MISCONFIGURED.labels(str(job.pattern)).inc()
-                self._end(job, partial(jobs.requeue, job=job, delay=settings.misconfigured_delay, reason=reason))
+                self._end(job, partial(claims.requeue, job=job, delay=settings.misconfigured_delay, reason=reason))
             case AskOperator():
                 log.warning("a step's outcome is not known", extra={"action": "job.asks", "reason": reason})
                 self._end(job, self._asking(job, reason))
             case StepSkipped():
                 log.info("a skipped step ends the run", extra={"action": "job.cancelled", "reason": reason})
-                self._end(job, partial(jobs.cancel, job=job, reason=reason))
+                self._end(job, partial(claims.cancel, job=job, reason=reason))
             case _:
                 # Another run of the same code would end the same way.
                 log.warning("job is dead", extra={"action": "job.dead", "reason": reason})
-                self._end(job, partial(jobs.bury, job=job, reason=f"{type(ending).__name__}: {reason}"))
+                self._end(job, partial(claims.bury, job=job, reason=f"{type(ending).__name__}: {reason}"))
 
     def _asking(self, job: ClaimedJob, reason: str) -> Callable[[Connection], JobState | None]:
         """Return the move of a job that waits for a person's word."""
         return partial(
-            jobs.park,
+            claims.park,
             job=job,
             wait=Wait.UNKNOWN,
             waits_for=None,
@@ -197,7 +199,7 @@ class Worker:
         """Queue *job* again after a failed run, or bury it."""
         delay = scattered(doubled(self._settings.backoff, job.runs_spent, longest=LONGEST_WAIT))
         spend = partial(
-            jobs.spend_run, job=job.id, fence=job.fence, limit=self._settings.runs, delay=delay, reason=reason
+            claims.spend_run, job=job.id, fence=job.fence, limit=self._settings.runs, delay=delay, reason=reason
         )
         self._end(job, spend, insist=insist)
 
@@ -209,7 +211,7 @@ class Worker:
 
         def end(c: Connection) -> tuple[JobState | None, JobState, str | None, Sequence[Bell]]:
             moved = move(c)
-            state, revocation = jobs.state_and_revocation(c, job.id)
+            state, revocation = claims.state_and_revocation(c, job.id)
             return moved, state, revocation, bells.ring_due(c, job.tenant, job.pattern)
 
         try:
@@ -264,7 +266,7 @@ class Worker:
         """Hand back the claims without spending a run, except those of *besides*, for which one was spent."""
         for job in self._held():
             if job.id not in besides:
-                back = partial(jobs.requeue, job=job, delay=timedelta(), reason="handed back: its process was left")
+                back = partial(claims.requeue, job=job, delay=timedelta(), reason="handed back: its process was left")
                 self._end(job, back, insist=False)
 
     def _held(self) -> list[ClaimedJob]:

@@ -1,1 +1,1 @@
-"""The ledger: deliveries, jobs, steps and bells, as functions that run inside the caller's transaction."""
+"""The ledger itself: its clock, its numbers, its revision, who is connected to it, and pages of its rows."""

@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from identity.audit import Act
 from identity.policy.ledger import Applied, apply_policy
-from pipeline.ledger.approvals import void_open
+from pipeline.approvals.requested import void_open
 
 
 def put_in_force(connection: Connection, tenant: str, text: str, act: Act, *, over: int | None) -> Applied:

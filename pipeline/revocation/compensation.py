@@ -25,8 +25,8 @@ from identity.sql.sequence import lock_shared, next_number
 from pipeline.authoring.declared_workflow import PLATFORM_AGENT, TOOL, Undone, Workflow
 from pipeline.authoring.registry import Registry
 from pipeline.batches import in_batches
-from pipeline.ledger.new_jobs import NewJob, insert_job
-from pipeline.revocation import Stage
+from pipeline.jobs.new_jobs import NewJob, insert_job
+from pipeline.revocation.declaration import Stage
 from pipeline.revocation.tables import compensations, revocations
 from pipeline.states import JobState, StepState
 from pipeline.tables import jobs, steps

@@ -22,7 +22,7 @@ from identity.sql.columns import database_now, is_one
 from pipeline.action import Action
 from pipeline.authoring.registry import Registry
 from pipeline.batches import in_batches
-from pipeline.revocation import Stage, flying, load_without_receipt, under
+from pipeline.revocation.declaration import Stage, flying, load_without_receipt, under
 from pipeline.revocation.tables import NARROWING, revocations
 from pipeline.states import AttemptState
 from pipeline.tables import IS_OPEN, attempts, job_scopes, jobs, steps

@@ -13,7 +13,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from identity import audit
 from identity.audit import AsWhom
@@ -21,10 +21,11 @@ from identity.keys.handovers import hold_signing
 from identity.keys.signing import Signer, canonical
 from identity.refresh.intents import UNSETTLED
 from identity.sql.columns import database_now
+from pipeline.authoring.uses import OnRevoke
 from pipeline.batches import in_batches
-from pipeline.ledger.revocation_pages import counted, first_cancelled, page_sizes, stopping_jobs
-from pipeline.revocation import Stage, in_flight
-from pipeline.revocation.cancelling import count_skipping
+from pipeline.jobs import scope_sets
+from pipeline.revocation.declaration import Stage, in_flight, scope_of
+from pipeline.revocation.pages import counted, first_cancelled, page_sizes, stopping_jobs
 from pipeline.revocation.tables import NARROWING, compensations, revocations
 from pipeline.revocation.token_requests import token_requests
 from pipeline.states import AttemptState, JobState
@@ -190,7 +191,7 @@ def compose(connection: Connection, row: Row[Any], provider_side: ReadProviderSi
         **({} if row.narrowing is None else {"narrowing": row.narrowing}),
         "source": row.source,
         "signal": row.signal_id,
-        "doubt": row.doubt,  # see pipeline.revocation.inquiry; None: the signal was never in doubt
+        "doubt": row.doubt,  # see pipeline.revoker.inquiry; None: the signal was never in doubt
         "requested_by": row.requested_by,
         "reason": row.reason,
         "effective_at": row.effective_at.isoformat(),
@@ -216,7 +217,7 @@ def _jobs(connection: Connection, row: Row[Any]) -> dict[str, Any]:
         "cancelled_count": sum(page.cancelled for page in pages) + len(stopped),
         "cancelled_jobs": [*first_cancelled(connection, row.id, limit=NAMED), *stopped][:NAMED],
         "finished_jobs": finished,  # they ran, and their function returned before their next step
-        "skipping_jobs": 0 if row.kind == NARROWING else count_skipping(connection, row),
+        "skipping_jobs": 0 if row.kind == NARROWING else _count_skipping(connection, row),
         "pages": [
             {"number": page.number, "jobs": page.cancelled + page.stopping, "sha256": page.sha256} for page in pages
         ],
@@ -295,3 +296,19 @@ def _outcome(state: str | None) -> str:
         case JobState.DEAD | JobState.CANCELLED:
             return "failed"
     return "pending"
+
+
+def _count_skipping(connection: Connection, row: Row[Any]) -> int:
+    """Return how many unfinished jobs can go on without the steps that need the scope.
+
+    None of them has reached a step that stops it yet.
+    """
+    count, after = 0, ""
+    scope = scope_of(row)
+    while sets := scope_sets.sets_with_work(
+        connection, scope, before=row.number, after=after, then=OnRevoke.SKIP, limit=scope_sets.SETS
+    ):
+        found = scope_sets.jobs_of(before=row.number).where(jobs.c.scopes_sha256.in_(sets))
+        count += connection.execute(found.with_only_columns(func.count())).scalar_one()
+        after = sets[-1]
+    return count

@@ -1,7 +1,7 @@
 """Token requests in flight when a revocation became effective: refreshes, and mints.
 
 Each was recorded with a ledger number before it was sent, and its outcome with another. Tokens it wins after the
-revocation are never used, and are ended at the provider separately (`pipeline.revocation.provider_side`).
+revocation are never used, and are ended at the provider separately (`pipeline.revoker.provider_side`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from identity.refresh.intents import IntentState
 from identity.refresh.tables import refresh_intents
 from identity.tables import accounts
 from pipeline.batches import in_batches
-from pipeline.revocation import scope_of, under
+from pipeline.revocation.declaration import scope_of, under
 
 # A mint's two requests and its commits take less, even if the ledger is unavailable for as long as its token is kept.
 # Only its own process records its end.

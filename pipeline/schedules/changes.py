@@ -14,8 +14,8 @@ from identity.principals import checked_id
 from identity.sql.rows import insert_new
 from pipeline.authoring.declarations import LONGEST_NAME
 from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.timetable import MOST, CatchUp, Timetable, check_jitter, offset
 from pipeline.events import Tick
-from pipeline.schedules.timetable import MOST, CatchUp, Timetable, check_jitter, offset
 from pipeline.tables import schedules, workflow_settings
 
 CODE, TENANT = "code", "tenant"

@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from identity.errors import BadInput
+from pipeline.authoring.timetable import Timetable, offset
 from pipeline.ledger.clock import ledger_now
 from pipeline.schedules.changes import LIVE
-from pipeline.schedules.timetable import Timetable, offset
 from pipeline.tables import schedules
 
 #: A beat's clock may be ahead by this much: it fires early, and the schedules it moved are left alone.

@@ -22,14 +22,14 @@ from identity.tables import tenants
 from pipeline import metrics
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.registry import Registry
+from pipeline.authoring.timetable import ON_TIME, CatchUp, Owed, Timetable, offset, owed
 from pipeline.batches import in_batches
 from pipeline.events import Tick
-from pipeline.ledger import bells, pins
-from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.jobs import bells, pins
+from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.model import Bell
 from pipeline.schedules.changes import LIVE, end_for_tenant, ensure_schedule, remove_undeclared
 from pipeline.schedules.overshoot import overshot
-from pipeline.schedules.timetable import ON_TIME, CatchUp, Owed, Timetable, offset, owed
 from pipeline.tables import schedules, slots, workflow_settings
 
 log = logging.getLogger(__name__)

@@ -29,8 +29,8 @@ from pipeline.action import (
     retry_after,
 )
 from pipeline.approvals.shown import Shown, in_lines, quorums
-from pipeline.approvals.signed_answer import APPROVE, DENY, carried
 from pipeline.reading import error_name, parse
+from pipeline.signed_answer import APPROVE, DENY, carried
 
 RATE_LIMITED = frozenset({"rate_limited", "ratelimited"})  # the older and the newer spelling
 TOKEN_REFUSED = frozenset({"account_inactive", "invalid_auth", "not_authed", "token_expired", "token_revoked"})

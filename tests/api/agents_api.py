@@ -28,17 +28,17 @@ from identity.model import Scope
 from identity.oauth.jwks import KeyRing
 from identity.secret import Secret
 from identity.stops import set_stopped
-from pipeline import revocation
 from pipeline.accounts.connecting import Connecting
 from pipeline.accounts.invitations import Invitations
+from pipeline.agents_api.callers import Requests
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database, WithTurn
+from pipeline.deliveries.intake import Intake
+from pipeline.deliveries.security_event_intake import SecurityEventIntake
 from pipeline.desk.audiences import register
-from pipeline.intake import Intake
-from pipeline.ledger import jobs
-from pipeline.requests import Requests
-from pipeline.security_event_intake import SecurityEventIntake
+from pipeline.jobs import claims
+from pipeline.revocation import declaration
 from pipeline.states import StepState
 from pipeline.tables import steps
 from tests.ledger.connect_flow import connect_flow
@@ -187,7 +187,7 @@ class AgentsApi:
 
     def revoke(self, scope: Scope, tenant: str = "acme") -> str:
         id = self.house.ids("rev")
-        declare = partial(revocation.declare, id=id, scope=scope, tenant=tenant, source="test", by="test", reason="no")
+        declare = partial(declaration.declare, id=id, scope=scope, tenant=tenant, source="test", by="test", reason="no")
         self.database.write(partial(declare, now=datetime.now(UTC)))
         return id
 
@@ -223,6 +223,6 @@ class AgentsApi:
 
         def end(c: Connection) -> None:
             c.execute(steps.insert().values(row))
-            jobs.finish(c, claimed)
+            claims.finish(c, claimed)
 
         self.database.write(end)

@@ -19,9 +19,9 @@ from identity.model import Scope, ScopeKind
 from identity.secret import Secret
 from identity.tables import grants, principals, tenants
 from pipeline.action import Facts
+from pipeline.agents_api.callers import Keyed
+from pipeline.agents_api.requests import NotLetIn
 from pipeline.db.database import Database
-from pipeline.ledger.requests import NotLetIn
-from pipeline.requests import Keyed
 from pipeline.tables import workflow_settings
 from pipeline.workflow import USER, workflow
 from tests.api.agents_api import AgentsApi

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from identity.agents.api_keys import Role
 from identity.secret import Secret
-from pipeline import tools
 from pipeline.action import Result
+from pipeline.authoring import tools
 from pipeline.authoring.registry import Registry
 from tasks import actions
 from tests.api.agents_api import AgentsApi

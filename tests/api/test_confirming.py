@@ -23,9 +23,9 @@ from identity.model import Scope, ScopeKind
 from identity.withdrawals import SHREDDED, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from pipeline.accounts import facts
-from pipeline.ledger import tenant_views
+from pipeline.agents_api.requests import NotLetIn
 from pipeline.ledger.paging import EVERY
-from pipeline.ledger.requests import NotLetIn
+from pipeline.views import tenant_views
 from tests.api.agents_api import AgentsApi
 from tests.api.product import BACK, NONCE, Product, product_of
 from tests.identity.providers import PretendProvider, pretend_provider

@@ -22,10 +22,10 @@ from identity.hold import HELD_FOR_OTHERS, release_hold, set_hold
 from identity.model import Credential, PrincipalKind, Scope, ScopeKind
 from identity.principals import ensure_principal
 from identity.tables import accounts
+from pipeline.agents_api.callers import Keyed
+from pipeline.agents_api.requests import NotLetIn
 from pipeline.authoring.registry import Registry
-from pipeline.ledger import jobs as ledger_jobs
-from pipeline.ledger.requests import NotLetIn
-from pipeline.requests import Keyed
+from pipeline.jobs import claims as ledger_jobs
 from pipeline.states import Wait
 from pipeline.tables import jobs
 from tests.api.agents_api import AgentsApi

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from identity.model import AccountKey
-from pipeline.ledger import jobs
+from pipeline.jobs import awaited, claims
 from pipeline.states import Wait
 from tests.api.agents_api import AgentsApi
 from tests.docs.pages import DOCS
@@ -75,7 +75,7 @@ def test_the_loop_of_the_page_answers_a_model_and_has_people_connect(
 
     job = api.execute("ada").json["job"]["id"]
     key, days = AccountKey(tenant="acme", connection="gh", principal="acme.ada"), timedelta(days=14)
-    park = partial(jobs.park, wait=Wait.CONSENT, waits_for=jobs.consent_of(key), due_in=days, expires_in=days)
+    park = partial(claims.park, wait=Wait.CONSENT, waits_for=awaited.consent_of(key), due_in=days, expires_in=days)
     api.database.write(partial(park, job=api.house.claim(job), reason="needs the consent"))
     assert loop["look_again"](http, job, connect)["outcome"] == "needs_consent"
     assert shown[1:] == [("acme.ada", "gh")]

@@ -12,10 +12,10 @@ from sqlalchemy import insert
 
 from identity.agents.api_keys import Role
 from identity.model import Scope, ScopeKind
-from pipeline.ledger import jobs
-from pipeline.ledger.requests import NotLetIn
+from pipeline.agents_api.callers import Keyed
+from pipeline.agents_api.requests import NotLetIn
+from pipeline.jobs import claims
 from pipeline.model import DeliveryOutcome
-from pipeline.requests import Keyed
 from pipeline.states import Wait
 from pipeline.tables import jobs as rows
 from tests.api.agents_api import AgentsApi
@@ -64,7 +64,7 @@ def test_a_job_that_runs_stops_at_its_next_step(api: AgentsApi) -> None:
     assert post(api, job, "cancel").json["state"] == "stopping"
     again = post(api, job, "cancel")
     assert (again.status_code, again.json["state"]) == (200, "stopping")
-    api.database.write(partial(jobs.cancel, job=claimed, reason="it was to stop"))
+    api.database.write(partial(claims.cancel, job=claimed, reason="it was to stop"))
     again = post(api, job, "cancel")
     assert (again.status_code, again.json["state"]) == (200, "cancelled")
     assert api.acts() == ["job.cancelled"]
@@ -116,7 +116,7 @@ def test_a_job_that_a_worker_claims_meanwhile_is_stopped_all_the_same(api: Agent
     job = api.execute().json["job"]["id"]
     answers: list[Any] = []
     cancelling = threading.Thread(target=lambda: answers.append(post(api, job, "cancel")))
-    until_awaited(api.database, partial(jobs.claim, job=job, claim_for=timedelta(minutes=1)), by=cancelling)
+    until_awaited(api.database, partial(claims.claim, job=job, claim_for=timedelta(minutes=1)), by=cancelling)
     (answer,) = answers
     assert (answer.status_code, answer.json["state"]) == (200, "stopping")
 
@@ -162,7 +162,7 @@ def test_deliveries_are_found_by_every_outcome_that_is_on_record() -> None:
 def test_jobs_are_found_by_whom_they_act_for_and_what_they_wait_for(api: AgentsApi) -> None:
     adas, ours = (api.execute(identifier).json["job"]["id"] for identifier in ("ada", "acme"))
     days = timedelta(days=14)
-    park = partial(jobs.park, wait=Wait.CONSENT, waits_for=None, due_in=days, expires_in=days, reason="connect")
+    park = partial(claims.park, wait=Wait.CONSENT, waits_for=None, due_in=days, expires_in=days, reason="connect")
     api.database.write(partial(park, job=api.house.claim(adas)))
     for filters, found in {
         "user=acme.ada": [adas],
@@ -219,7 +219,7 @@ def test_a_job_that_was_put_off_says_until_when(sqlite_api: AgentsApi) -> None:
     api = sqlite_api
     job = api.execute().json["job"]["id"]
     assert api.ask("GET", f"/v1/jobs/{job}").json["next_try_at"] is None
-    put_off = partial(jobs.requeue, delay=timedelta(minutes=50), reason="a rate limit is reached")
+    put_off = partial(claims.requeue, delay=timedelta(minutes=50), reason="a rate limit is reached")
     api.database.write(partial(put_off, job=api.house.claim(job)))
     (listed,) = api.ask("GET", "/v1/jobs").json["items"]
     shown = api.ask("GET", f"/v1/jobs/{job}")

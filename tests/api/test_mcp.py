@@ -25,10 +25,10 @@ from identity.quoting import quoted
 from identity.secret import Secret
 from identity.tables import installations, provider_connections
 from pipeline.desk import jobs as desk
-from pipeline.ledger import tenant_views
-from pipeline.ledger.intents import Ended
-from pipeline.ledger.tenant_views import Tenants
+from pipeline.jobs.intents import Ended
 from pipeline.tables import jobs
+from pipeline.views import tenant_views
+from pipeline.views.tenant_views import Tenants
 from tests.api.agents_api import BASE, AgentsApi
 from tests.ledger.acts import open_
 from tests.ledger.house import intent_of

@@ -12,8 +12,8 @@ from sqlalchemy import func, select, text
 
 from identity.agents.api_keys import Role
 from identity.model import Scope, ScopeKind
-from pipeline.ledger.requests import NotLetIn
-from pipeline.requests import Keyed
+from pipeline.agents_api.callers import Keyed
+from pipeline.agents_api.requests import NotLetIn
 from pipeline.revocation.tables import revocations
 from pipeline.tables import jobs
 from tests.api.agents_api import AgentsApi

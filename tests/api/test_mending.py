@@ -17,7 +17,7 @@ from identity.agents.identifiers import UnknownIdentifier, identify
 from identity.connections.registry import add_connection, get_connection
 from identity.model import AccountKey
 from pipeline.authoring.registry import Registry
-from pipeline.ledger import jobs
+from pipeline.jobs import awaited, claims
 from pipeline.states import Wait
 from pipeline.tables import jobs as rows
 from tests.api.agents_api import AgentsApi
@@ -195,7 +195,7 @@ def test_the_page_says_what_is_done_once_its_person_has_connected_and_how_often(
         return str(api.client.get(urlsplit(link).path).text)
 
     assert "as soon as you have connected" not in page()
-    park = partial(jobs.park, wait=Wait.CONSENT, waits_for=jobs.consent_of(key), due_in=days, expires_in=days)
+    park = partial(claims.park, wait=Wait.CONSENT, waits_for=awaited.consent_of(key), due_in=days, expires_in=days)
     for tool in ("github.SayMuch", "github.SayMuch", "github.Say"):
         job = execute(api, tool, {"text": "x"}, "zoe").json["job"]["id"]
         api.database.write(partial(park, job=api.house.claim(job), reason="needs the consent"))

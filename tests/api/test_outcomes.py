@@ -15,8 +15,8 @@ from identity.agents.api_keys import Role
 from identity.model import Effect
 from pipeline.action import Facts
 from pipeline.authoring.registry import Registry
-from pipeline.ledger import jobs, waits
-from pipeline.ledger.intents import Ended, Intent
+from pipeline.jobs import claims, waits
+from pipeline.jobs.intents import Ended, Intent
 from pipeline.states import AttemptState, StepState, Wait
 from tests.api.agents_api import AgentsApi
 from tests.ledger.acts import close, done, open_
@@ -41,7 +41,7 @@ def unanswered(api: AgentsApi) -> Intent:
     """A call that got no answer, whose job waits for a person's word about it."""
     asked = called(api)
     close(api.house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN, error="no answer came")
-    wait = partial(jobs.park, job=asked.job, wait=Wait.UNKNOWN, waits_for=None, due_in=DAYS, expires_in=DAYS)
+    wait = partial(claims.park, job=asked.job, wait=Wait.UNKNOWN, waits_for=None, due_in=DAYS, expires_in=DAYS)
     api.database.write(partial(wait, reason="look at github"))
     return asked
 
@@ -66,7 +66,7 @@ def forgotten(api: AgentsApi) -> Intent:
 def failed(api: AgentsApi) -> Intent:
     asked = called(api)
     close(api.house, asked, AttemptState.NO_EFFECT, StepState.FAILED, error="status 422: no such label")
-    api.database.write(partial(jobs.bury, job=asked.job, reason="ActionFailed: github.Say failed: status 422: …"))
+    api.database.write(partial(claims.bury, job=asked.job, reason="ActionFailed: github.Say failed: status 422: …"))
     return asked
 
 
@@ -75,14 +75,14 @@ def stopped_at_its_search(api: AgentsApi) -> Intent:
     asked = called(api)
     close(api.house, asked, AttemptState.UNKNOWN, StepState.OPEN)
     cancel(api, asked.job.id)
-    api.database.write(partial(jobs.cancel, job=asked.job, reason="it was to stop"))
+    api.database.write(partial(claims.cancel, job=asked.job, reason="it was to stop"))
     return asked
 
 
 def on_the_wire(api: AgentsApi) -> Intent:
     asked = called(api)
     cancel(api, asked.job.id)
-    api.database.write(partial(jobs.cancel, job=asked.job, reason="it was to stop"))
+    api.database.write(partial(claims.cancel, job=asked.job, reason="it was to stop"))
     return asked
 
 
@@ -198,7 +198,7 @@ def test_an_answer_before_the_end_says_when_to_ask_again(api: AgentsApi) -> None
     assert when_to_look_again(api, job) == ["1", "1"]
     claimed = api.house.claim(job)
     assert when_to_look_again(api, job) == ["1", "1"]
-    park = partial(jobs.park, waits_for="x", due_in=DAYS, expires_in=DAYS, reason="connect")
+    park = partial(claims.park, waits_for="x", due_in=DAYS, expires_in=DAYS, reason="connect")
     api.database.write(partial(park, job=claimed, wait=Wait.CONSENT))
     assert (again(api).json["outcome"], when_to_look_again(api, job)) == ("needs_consent", ["30", "30"])
     cancel(api, job)
@@ -211,7 +211,7 @@ def test_a_job_that_is_tried_again_later_is_not_asked_for_before(
 ) -> None:
     job = again(api).json["job"]["id"]
     claimed, delay = api.house.claim(job), timedelta(seconds=pause)
-    api.database.write(partial(jobs.requeue, job=claimed, delay=delay, reason="the rate is limited"))
+    api.database.write(partial(claims.requeue, job=claimed, delay=delay, reason="the rate is limited"))
     for told in when_to_look_again(api, job):
         assert told is not None
         assert int(told) in seconds

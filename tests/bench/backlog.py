@@ -17,10 +17,10 @@ from sqlalchemy import Connection, func, select
 from deploy import process as deployed
 from deploy.settings import Settings
 from identity.model import Scope
-from pipeline import revocation
 from pipeline.authoring.registry import Registry
 from pipeline.broker.ring import CeleryRing
-from pipeline.revocation import Stage
+from pipeline.revocation import declaration
+from pipeline.revocation.declaration import Stage
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import jobs
@@ -100,9 +100,9 @@ def _ours(ledger: Ledger, processes: Processes, sheet: Sheet) -> None:
     ring.revocations([made])
     _wait(lambda: not ledger.database.read(_cancelling), "the jobs to be cancelled")
     cancelled = time.monotonic() - began
-    _wait(lambda: ledger.database.read(lambda c: revocation.load(c, made)).receipt is not None, "the receipt")
+    _wait(lambda: ledger.database.read(lambda c: declaration.load(c, made)).receipt is not None, "the receipt")
     receipt = time.monotonic() - began
-    row = ledger.database.read(lambda c: revocation.load(c, made))
+    row = ledger.database.read(lambda c: declaration.load(c, made))
     on_their_way = {call["attempt"] for call in row.receipt["in_flight"]}
     anyway = [
         call

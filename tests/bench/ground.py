@@ -33,8 +33,8 @@ from identity.principals import ensure_principal, ensure_tenant, link_alias
 from identity.secret import Secret
 from identity.tables import provider_connections
 from pipeline.db.database import Database, DatabaseSettings, open_database
-from pipeline.ledger.intents import Intent
-from pipeline.ledger.jobs import ClaimedJob
+from pipeline.jobs.claims import ClaimedJob
+from pipeline.jobs.intents import Intent
 from pipeline.migrations import upgrade
 from pipeline.tables import workflow_settings
 from tests.ledger.house import House, intent_of

@@ -12,8 +12,8 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, String, cast, func
 from identity.sql.columns import microseconds
 from identity.sql.sequence import NUMBERS, next_number
 from identity.tables import ledger_numbers
-from pipeline.ledger import scope_sets
-from pipeline.ledger.tenant_setup import setup_of
+from pipeline.jobs import scope_sets
+from pipeline.jobs.tenant_setup import setup_of
 from pipeline.tables import jobs as table
 from tests.bench.ground import Ledger
 

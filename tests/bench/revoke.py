@@ -18,12 +18,12 @@ from deploy.process import spare_what_is_loaded
 from identity.keys.signing import Signer
 from identity.model import Scope, ScopeKind
 from identity.sql.sequence import next_number
-from pipeline import revocation
-from pipeline.ledger import openings
-from pipeline.ledger.closings import Closing, close_attempt
-from pipeline.ledger.intents import Opened
-from pipeline.ledger.jobs import ClaimedJob
+from pipeline.jobs.claims import ClaimedJob
+from pipeline.jobs.intents import Opened
+from pipeline.revocation import declaration
 from pipeline.states import AttemptState, JobState, StepState
+from pipeline.steps import openings
+from pipeline.steps.closings import Closing, close_attempt
 from pipeline.tables import jobs
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger, as_a_worker_does, at_once, persistently
@@ -173,7 +173,7 @@ def cancel(ledger: Ledger, sheet: Sheet) -> None:
     began = time.perf_counter()
     done = quiet_revoker(timed, Signer.from_seed(b"s" * 32)).advance(made)
     lasted = time.perf_counter() - began
-    row = ledger.database.read(lambda c: revocation.load(c, made))
+    row = ledger.database.read(lambda c: declaration.load(c, made))
     assert done, "nothing was in flight"
     assert row.cancelled_jobs == QUEUED, row.cancelled_jobs
     *chunks, receipt = timed.took
@@ -203,6 +203,6 @@ class _Timed:
 def declare(ledger: Ledger, scope: Scope, *, tenant: str) -> str:
     """Revoke *scope*; the revocation's id."""
     made = ledger.house.ids("rev")
-    act = partial(revocation.declare, id=made, scope=scope, tenant=tenant, source="bench", by="bench", reason="bench")
+    act = partial(declaration.declare, id=made, scope=scope, tenant=tenant, source="bench", by="bench", reason="bench")
     ledger.database.write(partial(act, now=datetime.now(UTC)), ahead=True)
     return made

@@ -9,10 +9,10 @@ from functools import partial
 
 from sqlalchemy import Column, Connection, MetaData, String, Table
 
-from pipeline.ledger import openings
-from pipeline.ledger.closings import Closing, close_attempt
-from pipeline.ledger.intents import Opened
+from pipeline.jobs.intents import Opened
 from pipeline.states import AttemptState, StepState
+from pipeline.steps import openings
+from pipeline.steps.closings import Closing, close_attempt
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger, at_once
 

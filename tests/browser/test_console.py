@@ -13,7 +13,7 @@ from identity.console.roles import Held, Role
 from identity.console.sign_in import SignIn, SignInSettings
 from identity.http.client import Client
 from identity.secret import Secret
-from pipeline.ledger.replay import replay
+from pipeline.replay import replay
 from pipeline.states import JobState
 from tests.browser.console_site import ConsoleSite
 from tests.browser.person import Person

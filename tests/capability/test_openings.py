@@ -24,12 +24,12 @@ from identity.sql.sequence import lock_exclusive, next_number
 from identity.stops import set_stopped
 from pipeline.db.database import Database
 from pipeline.desk import connections as acts
-from pipeline.ledger import openings
-from pipeline.ledger import steps as ledger_steps
-from pipeline.ledger.closings import Closing, close_attempt
-from pipeline.ledger.intents import Ended, Intent, Opened
-from pipeline.ledger.jobs import ClaimedJob
+from pipeline.jobs.claims import ClaimedJob
+from pipeline.jobs.intents import Ended, Intent, Opened
 from pipeline.states import AttemptState, JobState, StepState
+from pipeline.steps import openings
+from pipeline.steps import stored as ledger_steps
+from pipeline.steps.closings import Closing, close_attempt
 from pipeline.tables import attempts
 from tests.capability.capability_ledger import INVOICES, PAID
 from tests.ledger.house import House, intent_of

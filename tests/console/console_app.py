@@ -27,15 +27,15 @@ from identity.sql.store import Store
 from identity.tables import accounts, provider_connections
 from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
-from pipeline import revocation
 from pipeline.accounts.invitations import Invitations
 from pipeline.approvals.approving import Approving
 from pipeline.authoring.registry import Registry
+from pipeline.authoring.timetable import CatchUp, Timetable
 from pipeline.db.database import Database, WithTurn
-from pipeline.intake import Intake
-from pipeline.ledger import jobs
+from pipeline.deliveries.intake import Intake
+from pipeline.jobs import claims
+from pipeline.revocation import declaration
 from pipeline.schedules.changes import NewSchedule, add_schedule
-from pipeline.schedules.timetable import CatchUp, Timetable
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, steps
 from pipeline.tables import jobs as jobs_table
@@ -168,12 +168,12 @@ class ConsoleApp:
         self._step(job, step, StepState.DONE, now, external_id="say-1", result={"id": "say-1"})
         for number, state, status in ((1, AttemptState.NO_EFFECT, 503), (2, AttemptState.EFFECT, 201)):
             self._attempt(job, step, number, state, status, now + timedelta(seconds=number))
-        self.database.write(partial(jobs.finish, job=claimed))
+        self.database.write(partial(claims.finish, job=claimed))
         return job
 
     def waiting(self, wait: Wait = Wait.CONSENT) -> str:
         job = self.house.job()
-        park = partial(jobs.park, job=self.house.claim(job), wait=wait, waits_for=None, due_in=HOLD, expires_in=HOLD)
+        park = partial(claims.park, job=self.house.claim(job), wait=wait, waits_for=None, due_in=HOLD, expires_in=HOLD)
         self.database.write(partial(park, reason="acme.ada has not connected gh"))
         return job
 
@@ -197,7 +197,7 @@ class ConsoleApp:
 
     def dead(self, reason: str, *, tenant: str = "acme", **delivery: Any) -> str:
         job = self.house.job(tenant=tenant, **delivery)
-        self.database.write(partial(jobs.bury, job=self.house.claim(job), reason=reason))
+        self.database.write(partial(claims.bury, job=self.house.claim(job), reason=reason))
         return job
 
     def schedule(self) -> str:
@@ -217,7 +217,7 @@ class ConsoleApp:
     def revoke(self, scope: Scope, tenant: str | None) -> str:
         """A revocation that has its receipt."""
         id = self.house.ids("rev")
-        declare = partial(revocation.declare, id=id, scope=scope, tenant=tenant, source="test", by="test", reason="no")
+        declare = partial(declaration.declare, id=id, scope=scope, tenant=tenant, source="test", by="test", reason="no")
         self.database.write(partial(declare, now=datetime.now(UTC)))
         quiet_revoker(self.database, self.signer, self.workflows).advance(id)
         return id

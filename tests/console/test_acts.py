@@ -22,11 +22,11 @@ from identity.sql.store import CommitUnknown, Store
 from identity.tables import provider_connections, scopes
 from pipeline.accounts import facts
 from pipeline.desk.revocations import revoke_once
-from pipeline.ledger import tenant_views
 from pipeline.ledger.paging import EVERY
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import attempts, deliveries, jobs, schedules
+from pipeline.views import tenant_views
 from tests.console.console_app import ConsoleApp, Visit
 from tests.leaving import Leaving
 from tests.ledgers import turn_taken
@@ -383,7 +383,7 @@ def test_the_form_that_revokes_is_there_though_what_it_would_stop_cannot_be_read
     def too_slow(*_: object, **__: object) -> None:
         raise Unavailable("a statement took too long, and the ledger's server ended it")
 
-    monkeypatch.setattr("pipeline.revocation.preview.steps_to_undo", too_slow)
+    monkeypatch.setattr("pipeline.revoker.preview.steps_to_undo", too_slow)
     operator = sqlite_console.at(Role.OPERATOR)
     shown = operator.sees("/console/revoke?kind=user&key=acme.ada")
     assert "could not be read just now" in shown

@@ -16,7 +16,7 @@ from identity.console.roles import Held, Role
 from identity.console.sessions import Via
 from identity.principals import link_alias
 from pipeline.approvals.tables import approvals
-from pipeline.ledger.approval_views import LOOKED_AT, approvals_page
+from pipeline.approvals.views import LOOKED_AT, approvals_page
 from pipeline.ledger.paging import Turn
 from pipeline.states import ApprovalState
 from pipeline.tables import jobs

@@ -13,7 +13,7 @@ from identity.model import AccountKey, PrincipalKind, Scope, ScopeKind
 from identity.principals import ensure_principal, ensure_tenant
 from identity.scopes import revoke_scope
 from identity.tables import accounts, provider_connections
-from pipeline.ledger.jobs import consent_of
+from pipeline.jobs.awaited import consent_of
 from pipeline.tables import attempts, deliveries, jobs, steps
 from tests.console.console_app import ConsoleApp
 from tests.docs.pages import ROOT

@@ -18,10 +18,10 @@ from identity.hold import set_hold
 from identity.model import Scope, ScopeKind
 from identity.principals import ensure_tenant
 from identity.scopes import remember_stop
-from pipeline.ledger.queues import LATE, queues, waiting
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import deliveries, jobs, schedules
+from pipeline.views.queues import LATE, queues, waiting
 from tests.console.console_app import ConsoleApp, Visit
 from tests.ledger.plans import kept_plans, plans, statements_of
 from webhooks.console.overview import TENANTS

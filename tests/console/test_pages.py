@@ -14,9 +14,9 @@ from identity.audit import Act, AsWhom, Work
 from identity.console.roles import Role
 from identity.model import Scope, ScopeKind
 from identity.tables import accounts, grants
-from pipeline.revocation.inquiry import SignalDoubt
 from pipeline.revocation.narrowing import narrow_account
 from pipeline.revocation.tables import compensations, revocations
+from pipeline.revoker.inquiry import SignalDoubt
 from pipeline.states import StepState
 from pipeline.tables import deliveries, jobs, steps
 from tests.console.console_app import ConsoleApp

@@ -25,10 +25,10 @@ from identity.errors import BadInput, Unavailable
 from identity.secret import Secret
 from identity.sql.store import Store
 from identity.transmitters import Transmitter
-from pipeline.intake import Intake
-from pipeline.ledger.security_events import accept
+from pipeline.deliveries.intake import Intake
 from pipeline.model import SecurityEvent
-from pipeline.revocation.signal import Asks, Nobody, People, Signal, Whom
+from pipeline.revocation.security_events import accept
+from pipeline.signal import Asks, Nobody, People, Signal, Whom
 from tests.console.console_app import BASE, ConsoleApp
 from tests.waiting import eventually
 from tests.webhooks.events import register

@@ -29,7 +29,7 @@ from identity.http.addresses import AddressPolicy
 from identity.http.client import Client, HttpRequest, Outcome
 from identity.secret import Secret
 from identity.sql.store import Store
-from pipeline.intake import Intake
+from pipeline.deliveries.intake import Intake
 from tests.console.console_app import BASE, ConsoleApp
 from tests.ledger.acts import until_awaited
 from tests.servers.oidc import Oidc

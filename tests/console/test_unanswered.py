@@ -10,10 +10,10 @@ from sqlalchemy import select, update
 
 from identity.console.roles import Role
 from identity.model import Scope, ScopeKind
-from pipeline.ledger import tenant_views, troubles
 from pipeline.ledger.paging import Turn
 from pipeline.states import JobState, Wait
 from pipeline.tables import attempts, jobs
+from pipeline.views import tenant_views, troubles
 from tests.console.console_app import ConsoleApp
 
 

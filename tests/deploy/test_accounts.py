@@ -43,7 +43,7 @@ from identity.secret import Secret
 from identity.sql.sequence import next_number
 from identity.sql.store import CommitUnknown
 from identity.tables import accounts, grants
-from pipeline.ledger.jobs import consent_of
+from pipeline.jobs.awaited import consent_of
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs, pinned_configuration
 from tests.deploy.conftest import Cli, told

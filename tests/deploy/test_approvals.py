@@ -13,11 +13,11 @@ from deploy.settings import load
 from identity.model import AccountState
 from identity.tables import accounts
 from pipeline.approvals.tables import approvals
-from pipeline.ledger.approval_views import approvals_of_job
-from pipeline.ledger.intents import Ended
-from pipeline.ledger.job_moves import move_job
-from pipeline.ledger.openings import open_attempt
+from pipeline.approvals.views import approvals_of_job
+from pipeline.jobs.intents import Ended
+from pipeline.jobs.moves import move_job
 from pipeline.states import JobState
+from pipeline.steps.openings import open_attempt
 from tests.deploy.conftest import Cli
 from tests.ledger.approval_case import SHOWN, ApprovalCase
 from tests.ledger.house import AS_ADA, House, intent_of

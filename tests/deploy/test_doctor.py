@@ -25,9 +25,9 @@ from identity.connections.registry import add_connection, get_connection, pause_
 from identity.http.client import Answer
 from identity.model import AccountState, ProviderConnection
 from identity.tables import accounts, connection_secrets
-from pipeline.duties.intervals import RHYTHMS
 from pipeline.duties.reconcile import heartbeat
-from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.intervals import RHYTHMS
+from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.revocation.tables import revocations
 from pipeline.tables import attempts, heartbeats, jobs, steps
 from tests.deploy.conftest import Cli, told

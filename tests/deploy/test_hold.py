@@ -22,11 +22,11 @@ from deploy.up import _say_if_held
 from identity.audit.statements import sign
 from identity.model import Scope, ScopeKind
 from identity.tables import ledger_numbers
-from pipeline.ledger.new_jobs import NewJob, insert_job
-from pipeline.ledger.restored import GAP
+from pipeline.desk.restored import GAP
+from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.model import BEAT
-from pipeline.revocation import declare
-from pipeline.revocation.inquiry import SignalDoubt
+from pipeline.revocation.declaration import declare
+from pipeline.revoker.inquiry import SignalDoubt
 from pipeline.tables import jobs, schedules
 from tests.deploy.conftest import Cli, told
 from tests.heartbeats import ticked

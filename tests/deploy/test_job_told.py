@@ -12,10 +12,10 @@ from sqlalchemy import update
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.model import AccountKey
-from pipeline.ledger import jobs
-from pipeline.ledger import steps as ledger_steps
-from pipeline.ledger.calls import word_wanted
+from pipeline.jobs import awaited, claims
+from pipeline.jobs.calls import word_wanted
 from pipeline.states import Wait
+from pipeline.steps import stored as ledger_steps
 from pipeline.tables import steps
 from tests.deploy.conftest import Cli
 from tests.ledger.acts import done, open_
@@ -49,9 +49,9 @@ def test_a_sleep_is_as_nobody(cli: Cli, house: House) -> None:
 
 def test_a_job_that_waits_for_a_consent_says_how_its_link_is_had(cli: Cli, house: House) -> None:
     job = house.claim(house.job())
-    park = partial(jobs.park, job=job, wait=Wait.CONSENT, due_in=HOLD, expires_in=HOLD, reason="it needs a consent")
+    park = partial(claims.park, job=job, wait=Wait.CONSENT, due_in=HOLD, expires_in=HOLD, reason="it needs a consent")
     of_ada = AccountKey(tenant="acme", connection="gh", principal="acme.ada")
-    house.database.write(partial(park, waits_for=jobs.consent_of(of_ada)))
+    house.database.write(partial(park, waits_for=awaited.consent_of(of_ada)))
     told = cli("jobs", "show", job.id).output
     assert "It waits for a consent: `aswhom accounts reconnect acme/gh/acme.ada` prints the link for it." in told
     assert cli.json("accounts", "show", "acme/gh/acme.ada")["principal_id"] == "acme.ada"  # it is named so there, too
@@ -59,7 +59,7 @@ def test_a_job_that_waits_for_a_consent_says_how_its_link_is_had(cli: Cli, house
 
 def test_what_is_told_of_an_unanswered_call_does_not_send_to_where_it_is_told(cli: Cli, house: House) -> None:
     job = house.claim(house.job())
-    park = partial(jobs.park, job=job, wait=Wait.UNKNOWN, waits_for=None, due_in=HOLD, expires_in=HOLD)
+    park = partial(claims.park, job=job, wait=Wait.UNKNOWN, waits_for=None, due_in=HOLD, expires_in=HOLD)
     house.database.write(partial(park, reason=f"no answer: {word_wanted('github')}"))
     told = cli("jobs", "show", job.id).output
     assert "Because: no answer: look at github, then say what became of it\n" in told
@@ -73,6 +73,6 @@ def test_what_the_service_did_was_done_as_the_service(cli: Cli, house: House) ->
     done(house, asked)
     as_service = update(steps).values(principal_id="acme.service")
     house.database.write(lambda c: c.execute(as_service).rowcount)
-    cancel = partial(jobs.cancel, job=job, reason="enough")
+    cancel = partial(claims.cancel, job=job, reason="enough")
     house.database.write(cancel)
     assert "  step 1, github.Say, took effect, as the service.\n" in cli("jobs", "show", job.id).output

@@ -14,11 +14,11 @@ from sqlalchemy import Connection, select, update
 from deploy.installation import Installation
 from deploy.settings import load
 from pipeline.authoring.registry import Registry
-from pipeline.ledger.dead_letters import MOST
-from pipeline.ledger.new_jobs import NewJob, insert_job
-from pipeline.ledger.operator_queries import compensation_of
+from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.states import AttemptState, StepState, Wait
 from pipeline.tables import attempts, jobs
+from pipeline.views.dead_letters import MOST
+from pipeline.views.operator_queries import compensation_of
 from tests.console.console_app import ConsoleApp
 from tests.deploy.conftest import Cli
 from tests.ledger.acts import close, done, open_, revoke

@@ -50,7 +50,7 @@ def test_a_revocation_waits_for_no_look_at_what_it_stops(cli: Cli, monkeypatch: 
     def too_slow(*_: object, **__: object) -> None:
         raise Unavailable("a statement took too long, and the ledger's server ended it")
 
-    monkeypatch.setattr("pipeline.revocation.preview.steps_to_undo", too_slow)
+    monkeypatch.setattr("pipeline.revoker.preview.steps_to_undo", too_slow)
     asked = cli("revoke", "tenant", "acme").output
     assert "What depends on it could not be read: a statement took too long" in asked
     assert cli.json("revoke", "tenant", "acme", "--yes")["scope"]["key"] == "acme"

@@ -28,9 +28,9 @@ from identity.tables import accounts
 from identity.withdrawals import Origin, WithdrawalState, settle
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.taking import EndedConsents, take_grant
-from pipeline.ledger.new_jobs import NewJob, insert_job
-from pipeline.revocation.inquiry import SignalDoubt
+from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.revocation.tables import revocation_pages, revocations
+from pipeline.revoker.inquiry import SignalDoubt
 from tests.deploy.conftest import Cli
 from tests.docs.pages import blocks, page
 from tests.ledger.revokers import quiet_revoker

@@ -17,10 +17,10 @@ from sqlalchemy import Connection, update
 
 from deploy.installation import Installation
 from deploy.settings import load
-from pipeline.ledger import jobs as moves
-from pipeline.ledger import openings
-from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.jobs import claims as moves
+from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.states import AttemptState, StepState
+from pipeline.steps import openings
 from pipeline.tables import jobs, steps
 from tests.deploy.conftest import Cli
 from tests.ledger.acts import close

@@ -10,7 +10,7 @@ import pytest
 
 from deploy.installation import Installation
 from deploy.settings import load
-from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.jobs.new_jobs import NewJob, insert_job
 from tests.deploy.conftest import Cli, told
 from tests.docs.pages import ROOT
 

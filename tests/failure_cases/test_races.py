@@ -17,7 +17,7 @@ from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.model import AccountState, Leased, Scope, ScopeKind
 from identity.refresh.budget import RefreshBudget
 from identity.refresh.intents import kept_answers
-from pipeline import revocation
+from pipeline.revocation import declaration
 from pipeline.states import JobState
 from tests.failure_cases.rig import ADA, Rig
 from tests.killed import Killed
@@ -104,7 +104,7 @@ def test_case_03_a_database_lock_is_held_across_the_request(rig: Rig, locks: red
     account = rig.consent()
     scope = Scope(kind=ScopeKind.ACCOUNT, key=str(ADA))
     revoke = partial(
-        revocation.declare, id="rev-1", scope=scope, tenant="acme", source="test", by="eve", reason="gone",
+        declaration.declare, id="rev-1", scope=scope, tenant="acme", source="test", by="eve", reason="gone",
         now=datetime.now(UTC),
     )  # fmt: skip
     with ThreadPoolExecutor(1) as pool:

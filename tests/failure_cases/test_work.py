@@ -21,10 +21,10 @@ from identity.errors import ReauthRequired, Unavailable
 from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountState, Credential, NeedsConsent, ProviderConnection, Scope, ScopeKind
 from identity.secret import Secret
-from pipeline import revocation
 from pipeline.authoring.registry import Registry
-from pipeline.intake import Intake
-from pipeline.ledger import jobs
+from pipeline.deliveries.intake import Intake
+from pipeline.jobs import awaited
+from pipeline.revocation import declaration
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import deliveries
@@ -167,7 +167,7 @@ def test_case_28_the_user_kept_only_some_scopes(rig: Rig) -> None:
     assert (rig.row(job).state, rig.row(job).wait) == (JobState.WAITING, Wait.CONSENT)
     assert rig.provider.requests("/say") == []
     rig.consent()
-    rig.do(partial(jobs.wake, waits_for=jobs.consent_of(ADA)))  # as the callback's commit does
+    rig.do(partial(awaited.wake, waits_for=awaited.consent_of(ADA)))  # as the callback's commit does
     worker.handle(job)
     assert rig.row(job).state == JobState.DONE
     assert len(rig.provider.requests("/say")) == 1
@@ -182,7 +182,7 @@ def test_case_29_a_revoke_that_no_worker_heard(rig: Rig) -> None:
     scope = Scope(kind=ScopeKind.USER, key="acme.ada")
     rig.do(
         partial(
-            revocation.declare,
+            declaration.declare,
             id="rev-1",
             scope=scope,
             tenant="acme",

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select
 
 from identity.model import Scope, ScopeKind
-from pipeline.revocation import under
+from pipeline.revocation.declaration import under
 from pipeline.tables import attempts, jobs
 from tests.faults.books import log
 from tests.faults.holders import holders, token_requests

@@ -14,8 +14,8 @@ from sqlalchemy import select
 
 from identity.model import AccountState
 from identity.tables import accounts
-from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, Wait
+from pipeline.steps.resolution import resolve_by_hand
 from tests.faults.books import accepted, balance, unresolved, written_about
 from tests.faults.crashing_worker import CALL_POINTS, REFRESH_POINTS
 from tests.faults.endings import count_moves_to_an_end, every_job_ended_once

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, func, select
 
-from pipeline.ledger import pins
-from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.jobs import pins
+from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.states import JobState
 from pipeline.tables import attempts, jobs
 from tests.faults.books import balance

@@ -32,8 +32,8 @@ from identity.tables import accounts, grants
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.authoring.declared_workflow import PLATFORM_AGENT
 from pipeline.authoring.uses import OnRevoke
-from pipeline.ledger.revocation_pages import page_digest
-from pipeline.revocation import under
+from pipeline.revocation.declaration import under
+from pipeline.revocation.pages import page_digest
 from pipeline.revocation.tables import revocation_pages, revocations
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, job_scopes, jobs, steps

@@ -64,16 +64,17 @@ WRITERS = {
     "accounts": {"identity/accounts/states.py", "identity/connect/consent_ledger.py"},
     "jobs": {
         "deploy/trial/passing.py",  # dates alone, in a ledger of a test
-        "pipeline/ledger/bells.py",
-        "pipeline/ledger/jobs.py",  # a claim
-        "pipeline/ledger/job_moves.py",
-        "pipeline/ledger/openings.py",
-        "pipeline/ledger/revocation_statements.py",
-        "pipeline/ledger/waits.py",  # when a wait is looked at next
+        "pipeline/jobs/awaited.py",  # that what was awaited has come
+        "pipeline/jobs/bells.py",
+        "pipeline/jobs/claims.py",  # a claim
+        "pipeline/jobs/moves.py",
+        "pipeline/steps/openings.py",
+        "pipeline/revocation/statements.py",
+        "pipeline/jobs/waits.py",  # when a wait is looked at next
         "pipeline/duties/retention.py",  # the event and `pruned_at` of jobs that have ended
     },
-    "steps": {"pipeline/ledger/job_moves.py", "deploy/trial/passing.py"},
-    "attempts": {"pipeline/ledger/job_moves.py", "deploy/trial/passing.py"},
+    "steps": {"pipeline/jobs/moves.py", "deploy/trial/passing.py"},
+    "attempts": {"pipeline/jobs/moves.py", "deploy/trial/passing.py"},
 }
 
 

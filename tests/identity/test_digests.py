@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from identity.digests import json_digest
 from pipeline.action import hash_of
-from pipeline.requests import Keyed
+from pipeline.agents_api.callers import Keyed
 
 DOCUMENT = {"title": "Grüße", "amount": 4, "more": [None, {"b": True, "a": 1.5}]}
 DIGEST = "9a4379041ee3bbfc74d6f595e67daf8e24e6994b67300c6000268ef2d5419682"

@@ -15,12 +15,12 @@ from identity.audit.tables import audit
 from identity.keys.signing import Signer
 from identity.model import Scope
 from identity.sql.store import Store
-from pipeline import revocation
 from pipeline.duties import reconcile
-from pipeline.ledger import openings
-from pipeline.ledger.closings import Closing, close_attempt
-from pipeline.ledger.intents import Intent, OpenOutcome
+from pipeline.jobs.intents import Intent, OpenOutcome
+from pipeline.revocation import declaration
 from pipeline.states import AttemptState, StepState
+from pipeline.steps import openings
+from pipeline.steps.closings import Closing, close_attempt
 from pipeline.tables import attempts, steps
 from pipeline.tables import jobs as jobs_table
 from tests.ledger.house import House
@@ -84,7 +84,7 @@ def settle(house: House, asked: Intent) -> None:
 def revoke(house: House, scope: Scope) -> str:
     made = house.ids("rev")
     declare = partial(
-        revocation.declare,
+        declaration.declare,
         id=made,
         scope=scope,
         tenant="acme",
@@ -113,7 +113,7 @@ def audit_kinds(house: House) -> list[str]:
 
 
 def receipt_of(house: House, made: str) -> dict[str, Any]:
-    row = house.database.read(partial(revocation.load, revocation=made))
+    row = house.database.read(partial(declaration.load, revocation=made))
     assert SIGNER.verifies(row.receipt, row.signature)
     receipt: dict[str, Any] = row.receipt
     return receipt

@@ -15,12 +15,13 @@ from identity.model import PrincipalKind
 from identity.policy.decision import Constraints, Decision
 from identity.policy.rules import ApprovalNeed
 from identity.principals import ensure_principal
+from pipeline.approvals import requested
+from pipeline.approvals.requested import Asked
 from pipeline.approvals.tables import approvals as table
-from pipeline.ledger import approvals, openings
-from pipeline.ledger.approvals import Asked
-from pipeline.ledger.intents import Intent, OpenOutcome
-from pipeline.ledger.jobs import ClaimedJob
-from pipeline.ledger.votes import Channel, Counted, NotCounted, Vote, vote
+from pipeline.approvals.votes import Channel, Counted, NotCounted, Vote, vote
+from pipeline.jobs.claims import ClaimedJob
+from pipeline.jobs.intents import Intent, OpenOutcome
+from pipeline.steps import openings
 from tests.ledger.house import AS_ADA, House, intent_of
 
 HOUR = timedelta(hours=1)
@@ -105,7 +106,7 @@ class ApprovalCase:
         return intent_of(self.house, **{"job": self.job, "decision": self.decision, **more})
 
     def ask(self, *, shown: Mapping[str, Any] | None = None, **more: Any) -> Asked:
-        ask = partial(approvals.ask, id=self.house.ids("apr"), shown=shown or {"amount": "5 EUR"})
+        ask = partial(requested.ask, id=self.house.ids("apr"), shown=shown or {"amount": "5 EUR"})
         return self.house.database.write(lambda c: ask(c, self.intent(**more)))
 
     @property

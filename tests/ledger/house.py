@@ -41,9 +41,10 @@ from pipeline.action import Action, Call, Facts, Recovery, Request, Response, Re
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.matching import Match
 from pipeline.db.database import Database
-from pipeline.ledger import deliveries, jobs
-from pipeline.ledger.intents import Intent
-from pipeline.ledger.jobs import ClaimedJob
+from pipeline.deliveries import acceptance
+from pipeline.jobs import claims
+from pipeline.jobs.claims import ClaimedJob
+from pipeline.jobs.intents import Intent
 from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery
 from pipeline.states import Purpose
 from pipeline.tables import jobs as jobs_table
@@ -215,11 +216,11 @@ class House:
         """*job*: the id that its job gets, else a new one; *due*: when it falls due, else at once, with its bell."""
         event = Opened.model_validate(delivery.document)
         matches = [] if delivery.signal else [self._match(event)]
-        ids = deliveries.NewIds(
+        ids = acceptance.NewIds(
             delivery=self.ids("del"), jobs=tuple(job or self.ids("job") for _ in matches), revocation=self.ids("rev")
         )
         accept = partial(
-            deliveries.accept,
+            acceptance.accept,
             delivery=delivery,
             matches=matches,
             ids=ids,
@@ -251,7 +252,7 @@ class House:
         return job
 
     def claim(self, job: str, *, claim_for: timedelta = HOLD) -> ClaimedJob:
-        claimed = self.database.write(partial(jobs.claim, job=job, claim_for=claim_for))
+        claimed = self.database.write(partial(claims.claim, job=job, claim_for=claim_for))
         assert claimed is not None
         return claimed
 

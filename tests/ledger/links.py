@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 
 from identity.audit import Act
 from identity.principals import link_alias
+from pipeline.approvals.votes import Channel, Link
 from pipeline.desk import tenants
-from pipeline.ledger.votes import Channel, Link
 from tests.ledger.house import House
 
 SLACK: dict[str, Any] = {"channel": Channel.SLACK, "said_as": "slack:U1"}

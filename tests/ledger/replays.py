@@ -10,7 +10,7 @@ from sqlalchemy import select
 from identity.audit import Act
 from pipeline.authoring.matching import Considered
 from pipeline.authoring.registry import Registry
-from pipeline.ledger.delivery_replay import Replayed, Stored, replay
+from pipeline.deliveries.replay import Replayed, Stored, replay
 from pipeline.tables import deliveries
 from tests.ledger.house import House
 

@@ -12,7 +12,7 @@ from identity.keys.signing import Signer
 from identity.sql.store import Store
 from pipeline.authoring.registry import Registry
 from pipeline.revocation.receipt import ProviderSide, ReadProviderSide
-from pipeline.revocation.revoker import Revoker
+from pipeline.revoker.revoker import Revoker
 
 
 def nothing_to_say(_connection: Connection, _revocation: str) -> ProviderSide:

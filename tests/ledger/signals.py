@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from pipeline.ledger.signals import Followed, ReceivedSignal, follow
-from pipeline.revocation.signal import Asks, People, Signal, Whom
+from pipeline.revocation.signals import Followed, ReceivedSignal, follow
+from pipeline.signal import Asks, People, Signal, Whom
 from tests.ledger.house import House
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, event, update
 
 from pipeline.db.database import Database
 from pipeline.duties import reconcile
-from pipeline.ledger import bells
+from pipeline.jobs import bells
 from pipeline.tables import jobs
 from tests.ledger.house import House
 from tests.webhooks.parts import MemoryRing

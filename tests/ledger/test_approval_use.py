@@ -13,11 +13,11 @@ from sqlalchemy import Connection, update
 
 from identity.model import AccountKey, AccountState, NeedsRefresh
 from identity.tables import accounts
-from pipeline.ledger import jobs
-from pipeline.ledger.approvals import NotApproved, move_approval
-from pipeline.ledger.intents import Adopted, ApprovalMoved, Approved, Ended, Opened
-from pipeline.ledger.job_moves import move_job
-from pipeline.ledger.replay import replay
+from pipeline.approvals.requested import NotApproved, move_approval
+from pipeline.jobs import awaited
+from pipeline.jobs.intents import Adopted, ApprovalMoved, Approved, Ended, Opened
+from pipeline.jobs.moves import move_job
+from pipeline.replay import replay
 from pipeline.states import ApprovalState, AttemptState, JobState, StepState, Wait
 from tests.ledger.acts import close, done, open_, until_awaited
 from tests.ledger.approval_case import ApprovalCase
@@ -53,7 +53,7 @@ def await_consent(case: ApprovalCase, given: Approved) -> None:
 
 def consented(case: ApprovalCase) -> None:
     case.house.connect("acme", "acme.ada")
-    case.house.database.write(lambda c: jobs.wake(c, jobs.consent_of(ADA)))
+    case.house.database.write(lambda c: awaited.wake(c, awaited.consent_of(ADA)))
     case.again()
 
 

@@ -17,17 +17,19 @@ from identity.digests import json_digest
 from identity.model import Scope, ScopeKind
 from identity.policy.rules import ApprovalNeed
 from identity.sql.sequence import next_number
-from pipeline import revocation
+from pipeline.approvals import requested
+from pipeline.approvals.ends import end_some, some_are_over
+from pipeline.approvals.requested import NotApproved
 from pipeline.approvals.tables import approvals as table
-from pipeline.ledger import approvals, openings, waits
-from pipeline.ledger.approval_ends import end_some, some_are_over
-from pipeline.ledger.approvals import NotApproved
-from pipeline.ledger.intents import ApprovalMoved, Approved, Ended, Opened, PolicyMoved
-from pipeline.ledger.job_moves import move_job
-from pipeline.ledger.replay import replay
-from pipeline.ledger.votes import Counted, NotCounted
+from pipeline.approvals.votes import Counted, NotCounted
+from pipeline.jobs import waits
+from pipeline.jobs.intents import ApprovalMoved, Approved, Ended, Opened, PolicyMoved
+from pipeline.jobs.moves import move_job
 from pipeline.policy.change import put_in_force
+from pipeline.replay import replay
+from pipeline.revocation import declaration
 from pipeline.states import ApprovalState, JobState, Purpose, Wait
+from pipeline.steps import openings
 from tests.ledger.acts import until_awaited
 from tests.ledger.approval_case import FOUR_EYES, HOUR, POLICY, ApprovalCase
 from tests.ledger.house import House, intent_of
@@ -42,7 +44,7 @@ def case(house: House) -> ApprovalCase:
 def confirmed(case: ApprovalCase, **more: Any) -> bool:
     """Whether the approval holds, as an opening asks."""
     intent = case.intent(**more)
-    return case.house.database.write(lambda c: approvals.confirm(c, intent, now=datetime.now(UTC)))
+    return case.house.database.write(lambda c: requested.confirm(c, intent, now=datetime.now(UTC)))
 
 
 def test_a_step_parks_until_the_answer_that_decides_and_opens_with_it(case: ApprovalCase) -> None:
@@ -247,7 +249,7 @@ def test_an_opening_beside_the_revocation_of_who_approved_waits_and_reads_what_t
     case.again()
     given, outcomes = case.ask(), list[Any]()
     opening = threading.Thread(target=lambda: outcomes.append(case.open(approval=given)))
-    declare = partial(revocation.declare, source="test", by="test", reason="left", now=datetime.now(UTC))
+    declare = partial(declaration.declare, source="test", by="test", reason="left", now=datetime.now(UTC))
     bob = Scope(kind=ScopeKind.USER, key="acme.bob")
     until_awaited(case.house.database, partial(declare, id="rev-slow", scope=bob, tenant="acme"), by=opening)
     assert outcomes == [ApprovalMoved()]

@@ -19,13 +19,13 @@ from identity.principals import ensure_principal, link_alias
 from identity.scopes import remember_stop, revoke_scope
 from identity.sql.sequence import lock_exclusive, next_number
 from identity.tables import principals
-from pipeline.approvals.signed_answer import SignedAnswer
-from pipeline.ledger import signed_answers
-from pipeline.ledger.approvals import NotApproved
-from pipeline.ledger.intents import ApprovalMoved, Ended
-from pipeline.ledger.job_moves import move_job
-from pipeline.ledger.replay import replay
-from pipeline.ledger.votes import Counted, NotCounted
+from pipeline.approvals import signed_answers
+from pipeline.approvals.requested import NotApproved
+from pipeline.approvals.votes import Counted, NotCounted
+from pipeline.jobs.intents import ApprovalMoved, Ended
+from pipeline.jobs.moves import move_job
+from pipeline.replay import replay
+from pipeline.signed_answer import SignedAnswer
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import jobs as jobs_table
 from tests.ledger.approval_case import FOUR_EYES, HOUR, ApprovalCase

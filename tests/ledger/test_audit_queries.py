@@ -11,9 +11,9 @@ from sqlalchemy import Connection, insert, text
 
 from identity.audit.tables import audit
 from pipeline.db.database import Database
-from pipeline.ledger import audit_queries
-from pipeline.ledger.audit_queries import Search
 from pipeline.ledger.paging import Place, Turn
+from pipeline.views import audit_queries
+from pipeline.views.audit_queries import Search
 from tests.ledger.plans import plans
 from tests.ledgers import MOSTLY_SQLITE
 

@@ -16,11 +16,11 @@ from identity.errors import Unavailable
 from identity.sql.store import CommitUnknown
 from pipeline.db.database import Database
 from pipeline.execution.interruption import RunAgain
-from pipeline.ledger.closings import Closed, Closing, close_attempt, close_unsent
-from pipeline.ledger.intents import Intent
-from pipeline.ledger.openings import open_attempt
+from pipeline.jobs.intents import Intent
 from pipeline.run import Run, StepSkipped
 from pipeline.states import AttemptState, JobState, StepState
+from pipeline.steps.closings import Closed, Closing, close_attempt, close_unsent
+from pipeline.steps.openings import open_attempt
 from tests.ledger.acts import attempt_states, audit_kinds, open_, step_state, until_awaited
 from tests.ledger.house import House, Say, intent_of
 from tests.ledger.tries import says

@@ -20,7 +20,7 @@ from pipeline.broker.celery import QUEUES
 from pipeline.broker.doorbells import Doorbells, measure_lying
 from pipeline.broker.ring import CeleryRing
 from pipeline.duties import reconcile
-from pipeline.ledger import bells, jobs
+from pipeline.jobs import bells, claims
 from pipeline.model import Bell
 from pipeline.tables import jobs as jobs_table
 from tests.celery.rig import publisher
@@ -116,7 +116,7 @@ class SlowWorker:
     def __init__(self, house: House) -> None:
         self.queue: deque[tuple[str, int]] = deque()
         self.house, self.ring = house, MemoryRing(lying=lambda: len(self.queue))
-        self.claimed: list[jobs.ClaimedJob] = []
+        self.claimed: list[claims.ClaimedJob] = []
 
     def accept(self, number: int, **fields: Any) -> None:
         for _ in range(number):
@@ -127,13 +127,13 @@ class SlowWorker:
         write = self.house.database.write
         reconcile.dispatch(self.house.database, self.ring, window=WINDOW)
         self._heard(self.ring.bells)
-        begun: list[jobs.ClaimedJob] = []
+        begun: list[claims.ClaimedJob] = []
         while self.queue and len(begun) < SLOTS:
             job, lapses = self.queue.popleft()
-            claimed = write(partial(jobs.claim, job=job, claim_for=HOLD, lapses=lapses))
+            claimed = write(partial(claims.claim, job=job, claim_for=HOLD, lapses=lapses))
             begun += [claimed] if claimed is not None else []
         for one in begun:
-            write(partial(jobs.finish, job=one))
+            write(partial(claims.finish, job=one))
         self.claimed += begun
         older = type_coerce(type_coerce(jobs_table.c.rung_until, BigInteger) - microseconds(LONG), Instant)
         write(lambda c: c.execute(update(jobs_table).values(rung_until=older)).rowcount)

@@ -23,7 +23,7 @@ from identity.secret import Secret
 from pipeline.action import Call, Facts, Judgement, Recovery, Request, Response, Result
 from pipeline.approvals.tables import approvals
 from pipeline.execution.services import StepSettings
-from pipeline.ledger.calls import word_wanted
+from pipeline.jobs.calls import word_wanted
 from pipeline.run import ActionFailed, Run
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, jobs, steps

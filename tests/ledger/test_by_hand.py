@@ -14,12 +14,12 @@ from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.model import PrincipalKind
 from identity.principals import ensure_principal
+from pipeline.approvals.requesters import requesters, unheld_key
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.desk import jobs as job_acts
 from pipeline.desk import workflows as acts
-from pipeline.ledger.replay import replay
-from pipeline.ledger.requesters import requesters, unheld_key
 from pipeline.model import Bell
+from pipeline.replay import replay
 from pipeline.workflow import SERVICE, Daily, Tick, workflow
 from tests.ledger.house import House, Say, say_it
 

@@ -26,9 +26,9 @@ from identity.http.client import Client
 from identity.secret import Secret
 from identity.tables import connection_secrets, provider_connections
 from pipeline.authoring.registry import Registry
+from pipeline.deliveries.intake import Intake
 from pipeline.duties.catch_up import OVERLAP, CatchUp
 from pipeline.duties.github_deliveries import SIGNALS
-from pipeline.intake import Intake
 from pipeline.revocation.tables import revocations
 from pipeline.tables import deliveries
 from tests.identity.stores import FailingStore

@@ -19,8 +19,8 @@ from identity.withdrawals import Origin, WithdrawalState, settle
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import WithdrawalTurn
 from pipeline.duties.reconcile import advance_withdrawals
-from pipeline.revocation import load
-from pipeline.revocation.provider_side import ProviderAsker, provider_side
+from pipeline.revocation.declaration import load
+from pipeline.revoker.provider_side import ProviderAsker, provider_side
 from tests.ledger.acts import SIGNER, revoke
 from tests.ledger.house import House
 from tests.ledger.plans import statements_of
@@ -145,7 +145,7 @@ def test_where_no_more_can_be_taken_now_what_was_taken_is_asked_about(
     assert passes.revoker.advance(made)
     before = passes.count("done")
     with monkeypatch.context() as patched:
-        patched.setattr("pipeline.revocation.collecting.lock_exclusive", held_up)
+        patched.setattr("pipeline.revoker.collecting.lock_exclusive", held_up)
         with pytest.raises(Unavailable, match="could not be taken or asked about: another has the lock"):
             passes.asker.advance(made)
     assert before < passes.count("done") < CROWD

@@ -21,8 +21,8 @@ from pipeline.duties import reconcile
 from pipeline.execution.interruption import RunAgain, RunEnded
 from pipeline.execution.services import Services
 from pipeline.execution.worker import Worker, WorkerSettings
-from pipeline.ledger import jobs
-from pipeline.ledger.job_moves import move_job
+from pipeline.jobs import claims
+from pipeline.jobs.moves import move_job
 from pipeline.run import Run
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs as jobs_table
@@ -92,7 +92,7 @@ def test_a_claim_that_lapses_into_death_in_housekeeping_is_counted(house: House)
 
 def test_a_wait_that_expires_is_counted(house: House) -> None:
     job, now = house.job(), timedelta()
-    park = partial(jobs.park, wait=Wait.CONSENT, waits_for="account:x", due_in=now, expires_in=now, reason="ada")
+    park = partial(claims.park, wait=Wait.CONSENT, waits_for="account:x", due_in=now, expires_in=now, reason="ada")
     house.database.write(partial(park, job=house.claim(job)))
     since = Since()
     reconcile.wake_due(house.database)

@@ -20,7 +20,7 @@ from identity.keys.vault import Vault
 from identity.sql.store import CommitUnknown
 from pipeline.db.database import Database
 from pipeline.db.sqlite_file import TookTooLong, copy_whole, faults
-from pipeline.intake import Intake
+from pipeline.deliveries.intake import Intake
 from pipeline.ledger.revision import revision_of
 from pipeline.migrations import upgrade
 from tests.ledgers import open_ledger

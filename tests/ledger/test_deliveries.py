@@ -19,15 +19,15 @@ from identity.connections.registry import add_connection, get_connection
 from identity.errors import BadInput, Unavailable
 from identity.model import AccountState
 from identity.tables import accounts, installations, provider_connections
-from pipeline.approvals.signed_answer import SignedAnswer
 from pipeline.authoring.registry import Registry
+from pipeline.deliveries.intake import Intake
+from pipeline.deliveries.rated_tenants import KEPT
+from pipeline.deliveries.tenant import DeliveryTenant, whose_delivery
 from pipeline.desk.rates import limit_tenant
-from pipeline.intake import Intake
-from pipeline.ledger.delivery_tenant import DeliveryTenant, whose_delivery
 from pipeline.model import Acceptance, DeliveryOutcome, RatedTenant
-from pipeline.rated_tenants import KEPT
-from pipeline.revocation.signal import Asks, People, Signal
 from pipeline.revocation.tables import revocations
+from pipeline.signal import Asks, People, Signal
+from pipeline.signed_answer import SignedAnswer
 from pipeline.states import JobState
 from pipeline.tables import deliveries, delivery_bodies, job_scopes, jobs, workflow_settings
 from pipeline.workflow import Event, Trigger

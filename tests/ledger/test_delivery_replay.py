@@ -17,10 +17,10 @@ from identity.audit.tables import audit
 from identity.connections.installations import add_installation
 from identity.errors import BadInput
 from identity.tables import installations
-from pipeline.ledger import pins
-from pipeline.ledger.delivery_replay import Does, Replayed, Stored, weigh
-from pipeline.ledger.openings import open_attempt
+from pipeline.deliveries.replay import Does, Replayed, Stored, weigh
+from pipeline.jobs import pins
 from pipeline.states import AttemptState, JobState, StepState
+from pipeline.steps.openings import open_attempt
 from pipeline.tables import attempts, deliveries, jobs, steps, workflow_settings
 from pipeline.workflow import ExternalUser, Trigger
 from tests.ledger.house import House, Opened, intent_of

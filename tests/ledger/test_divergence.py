@@ -14,9 +14,9 @@ from sqlalchemy import update
 from identity.audit import Act
 from identity.policy.ledger import apply_policy
 from pipeline.action import Result
-from pipeline.ledger import jobs
-from pipeline.ledger.job_moves import move_job
-from pipeline.ledger.replay import replay
+from pipeline.jobs import claims
+from pipeline.jobs.moves import move_job
+from pipeline.replay import replay
 from pipeline.run import ActionFailed, Run, StepRefused
 from pipeline.states import JobState, StepState
 from pipeline.tables import jobs as jobs_table
@@ -145,7 +145,7 @@ def test_what_was_done_before_a_replay_may_not_be_left_out_after_it(workers: Wor
     job = house.job()
     workers.work(job)
     assert [step.state for step in steps_of(house)][1:] == [StepState.FAILED, StepState.DONE, StepState.OPEN]
-    house.database.write(partial(jobs.bury, job=_awake(workers, job), reason="its host burned"))
+    house.database.write(partial(claims.bury, job=_awake(workers, job), reason="its host burned"))
     replay_it(house, job)
     workers.work(job)
     assert house.row(job).reason.startswith("Diverged: step 3 was github.Say as user, and now the workflow ends")
@@ -157,7 +157,7 @@ def test_what_may_have_been_done_before_a_replay_may_not_be_left_out_after_it(wo
     job = house.job()
     claimed = house.claim(job)
     open_(house, intent_of(house, claimed, position=2))
-    house.database.write(partial(jobs.bury, job=claimed, reason="its host burned"))
+    house.database.write(partial(claims.bury, job=claimed, reason="its host burned"))
     replay_it(house, job)
     workers.work(job)
     assert house.row(job).reason.startswith("Diverged: step 2 was github.Say as user, and now the workflow ends")
@@ -179,7 +179,7 @@ def test_a_sleep_that_a_step_was_done_before_may_not_be_left_out_after_a_replay(
     declare(workers, say_and_sleep)
     job = house.job()
     workers.work(job)
-    house.database.write(partial(jobs.bury, job=_awake(workers, job), reason="its host burned"))
+    house.database.write(partial(claims.bury, job=_awake(workers, job), reason="its host burned"))
     replay_it(house, job)
     declare(workers, says_before)
     workers.work(job)
@@ -209,7 +209,7 @@ def test_a_sleep_after_what_failed_before_a_replay_may_be_left_out_after_it(work
     job = house.job()
     workers.work(job)
     assert [step.state for step in steps_of(house)] == [StepState.FAILED, StepState.OPEN]
-    house.database.write(partial(jobs.bury, job=_awake(workers, job), reason="its host burned"))
+    house.database.write(partial(claims.bury, job=_awake(workers, job), reason="its host burned"))
     replay_it(house, job)
     workers.provider.call = workers._call
     workers.work(job)
@@ -270,6 +270,6 @@ def test_a_replay_is_advised_where_it_lets_the_step_be_left_out(
     assert (house.row(job).state == JobState.DONE) is helps
 
 
-def _awake(workers: Workers, job: str) -> jobs.ClaimedJob:
+def _awake(workers: Workers, job: str) -> claims.ClaimedJob:
     wake(workers.house)
     return workers.house.claim(job)

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from pipeline import revocation
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
-from pipeline.ledger import jobs
-from pipeline.ledger.intents import Intent
-from pipeline.ledger.operator_queries import compensation_of
-from pipeline.ledger.replay import replay
+from pipeline.jobs import claims
+from pipeline.jobs.intents import Intent
+from pipeline.replay import replay
+from pipeline.revocation import declaration
 from pipeline.revocation.receipt import outdate
 from pipeline.tables import steps
+from pipeline.views.operator_queries import compensation_of
 from tests.ledger.acts import SIGNER, done, open_, receipt_of, revoke
 from tests.ledger.house import House, account_scope, intent_of
 from tests.ledger.revokers import quiet_revoker
@@ -35,7 +35,7 @@ def _stopped_after_a_step(house: House) -> tuple[Intent, str]:
     return asked, made
 
 
-@pytest.mark.parametrize("ends", [jobs.bury, jobs.cancel], ids=["dead", "cancelled"])
+@pytest.mark.parametrize("ends", [claims.bury, claims.cancel], ids=["dead", "cancelled"])
 def test_a_compensation_that_failed_is_on_the_next_receipt_with_its_reason(database: Database, ends: Any) -> None:
     house = house_that_undoes(database)
     _, made = _stopped_after_a_step(house)
@@ -49,10 +49,10 @@ def test_a_compensation_that_failed_is_on_the_next_receipt_with_its_reason(datab
     second = receipt_of(house, made)
     failed = {**pending, "outcome": "failed", "reason": "the workspace is gone"}
     assert (second["compensations"], second["revision"]) == ([failed], 2)
-    row = database.read(partial(revocation.load, revocation=made))
+    row = database.read(partial(declaration.load, revocation=made))
     assert row.open_ends == 0
     assert revoker.advance(made)
-    assert database.read(partial(revocation.load, revocation=made)) == row
+    assert database.read(partial(declaration.load, revocation=made)) == row
 
 
 def test_a_failed_compensation_that_is_replayed_is_looked_at_again_whether_or_not_its_bell_is_heard(
@@ -66,17 +66,17 @@ def test_a_failed_compensation_that_is_replayed_is_looked_at_again_whether_or_no
     def tell() -> str:
         assert revoker.advance(made)
         (one,) = receipt_of(house, made)["compensations"]
-        row = database.read(partial(revocation.load, revocation=made))
+        row = database.read(partial(declaration.load, revocation=made))
         told.append((one["outcome"], row.revision, row.open_ends))
         return str(one["by_job"])
 
     by = tell()
-    database.write(partial(jobs.bury, job=house.claim(by), reason="the workspace is gone"))
+    database.write(partial(claims.bury, job=house.claim(by), reason="the workspace is gone"))
     tell()
     database.write(partial(replay, job=by, by="ops", at=datetime.now(UTC)))
-    assert database.read(partial(revocation.load, revocation=made)).open_ends == 1, "housekeeping does not look at it"
+    assert database.read(partial(declaration.load, revocation=made)).open_ends == 1, "housekeeping does not look at it"
     tell()
-    database.write(partial(jobs.finish, job=house.claim(by)))
+    database.write(partial(claims.finish, job=house.claim(by)))
     tell()
     assert told == [("pending", 1, 1), ("failed", 2, 0), ("pending", 3, 1), ("done", 4, 0)]
 

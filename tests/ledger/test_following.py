@@ -7,10 +7,11 @@ from functools import partial
 
 from sqlalchemy import Connection, update
 
-from pipeline.ledger import jobs, openings
-from pipeline.ledger.job_tail import Following, Moved
+from pipeline.jobs import awaited, claims
 from pipeline.states import AttemptState, StepState, Wait
+from pipeline.steps import openings
 from pipeline.tables import jobs as jobs_table
+from pipeline.views.job_tail import Following, Moved
 from tests.ledger.acts import close
 from tests.ledger.house import House, intent_of
 
@@ -31,7 +32,7 @@ def test_each_turn_and_each_step_is_told_once_and_in_order(house: House) -> None
     assert told(look()) == []
     close(house, asked, AttemptState.EFFECT, StepState.DONE, result={"id": "1"}, external_id="1")
     assert told(look()) == ["1 done"]
-    house.database.write(partial(jobs.finish, job=claimed))
+    house.database.write(partial(claims.finish, job=claimed))
     assert told(look()) == ["done"]
     assert told(look()) == []
 
@@ -41,7 +42,7 @@ def test_a_step_that_ends_with_its_job_is_told_before_the_end(house: House) -> N
     asked = intent_of(house, claimed := house.claim(house.job()))
     house.database.write(partial(openings.open_attempt, intent=asked))
     close(house, asked, AttemptState.NO_EFFECT, StepState.FAILED, error="404")
-    house.database.write(partial(jobs.bury, job=claimed, reason="ActionFailed: 404"))
+    house.database.write(partial(claims.bury, job=claimed, reason="ActionFailed: 404"))
     assert told(house.database.read(following.look)) == ["1 failed", "dead"]
 
 
@@ -49,15 +50,15 @@ def test_what_ended_long_ago_is_forgotten_and_what_waits_is_not(house: House) ->
     hour, waiting = timedelta(hours=1), house.job()
     following = Following(since=datetime.now(UTC) - timedelta(days=2))
     look = partial(house.database.read, following.look)
-    park = partial(jobs.park, wait=Wait.CONSENT, waits_for="account:x", due_in=hour, expires_in=hour, reason="ada")
+    park = partial(claims.park, wait=Wait.CONSENT, waits_for="account:x", due_in=hour, expires_in=hour, reason="ada")
     house.database.write(partial(park, job=house.claim(waiting)))
-    house.database.write(partial(jobs.finish, job=house.claim(house.job())))
+    house.database.write(partial(claims.finish, job=house.claim(house.job())))
     house.database.write(_a_day_ago)
     assert sorted(told(look())) == ["done", "waiting"]
     new = house.job()
     assert told(look()) == ["queued"]
     assert sorted(following._seen) == sorted([waiting, new])
-    house.database.write(lambda c: jobs.wake(c, "account:x"))
+    house.database.write(lambda c: awaited.wake(c, "account:x"))
     assert told(look()) == ["queued"]
 
 

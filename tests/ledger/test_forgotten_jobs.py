@@ -21,14 +21,14 @@ from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.authoring.declared_workflow import PLATFORM_AGENT
 from pipeline.duties.forgotten_jobs import look_at_deliveries, look_at_whole_jobs, prune_jobs
 from pipeline.duties.retention import Retention, prune
-from pipeline.ledger import operator_queries, tenant_views
 from pipeline.ledger.paging import Turn
-from pipeline.ledger.replay import replay
 from pipeline.model import DeliveryOutcome
-from pipeline.revocation import Stage
+from pipeline.replay import replay
+from pipeline.revocation.declaration import Stage
 from pipeline.revocation.tables import revocations
 from pipeline.states import ApprovalState, AttemptState, JobState, StepState
 from pipeline.tables import attempts, deliveries, forgotten, idempotency_keys, jobs, steps
+from pipeline.views import operator_queries, tenant_views
 from tests.ledger.house import House
 from tests.ledger.plans import kept_plans, plans
 from tests.ledger.rows import attempt_row, step_row

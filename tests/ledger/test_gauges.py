@@ -25,21 +25,23 @@ from identity.model import AccessPattern, Scope, ScopeKind
 from identity.scopes import remember_stop
 from identity.sql.store import Store
 from identity.tables import provider_connections
+from pipeline.authoring.timetable import Timetable
 from pipeline.duties import gauges
 from pipeline.duties.retention import prune_steps
-from pipeline.ledger import jobs, openings, troubles
-from pipeline.ledger.overview import overview
-from pipeline.ledger.replay import replay
+from pipeline.jobs import claims
 from pipeline.model import BEAT
-from pipeline.revocation.due_withdrawals import measure_withdrawals
+from pipeline.replay import replay
 from pipeline.revocation.tables import revocations
+from pipeline.revoker.due_withdrawals import measure_withdrawals
 from pipeline.run import Run
 from pipeline.schedules import punctuality
 from pipeline.schedules.changes import NewSchedule, add_schedule
-from pipeline.schedules.timetable import Timetable
 from pipeline.states import AttemptState, StepState, Wait
+from pipeline.steps import openings
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import schedules
+from pipeline.views import troubles
+from pipeline.views.overview import overview
 from pipeline.workflow import SERVICE, NoConfig, Tick, workflow
 from tests.docs.pages import ROOT
 from tests.heartbeats import ticked
@@ -58,7 +60,7 @@ def gauge(name: str, **labels: str) -> float | None:
 def test_a_dead_job_is_counted_until_somebody_replays_it(house: House) -> None:
     job = house.job()
     claimed = house.claim(job)
-    spend = partial(jobs.spend_run, job=job, fence=claimed.fence, limit=1, delay=timedelta(), reason="a bug")
+    spend = partial(claims.spend_run, job=job, fence=claimed.fence, limit=1, delay=timedelta(), reason="a bug")
     house.database.write(spend)
     gauges.measure(house.database)
     assert (gauge("jobs_dead", pattern="hybrid"), gauge("jobs_dead", pattern="service")) == (1, 0)
@@ -69,7 +71,7 @@ def test_a_dead_job_is_counted_until_somebody_replays_it(house: House) -> None:
 
 def test_a_dead_job_that_retention_has_forgotten_is_counted_no_more(house: House) -> None:
     job = house.job()
-    house.database.write(partial(jobs.bury, job=house.claim(job), reason="a bug"))
+    house.database.write(partial(claims.bury, job=house.claim(job), reason="a bug"))
     gauges.measure(house.database)
     assert gauge("jobs_dead", pattern="hybrid") == 1
     house.database.write(partial(prune_steps, before=datetime.now(UTC) + timedelta(days=1), ids=[job]))
@@ -113,7 +115,7 @@ def test_the_oldest_job_that_is_due_has_its_age_shown_by_pattern(house: House) -
 
 def test_jobs_that_wait_are_counted_by_what_they_wait_for(house: House) -> None:
     hour = timedelta(hours=1)
-    park = partial(jobs.park, wait=Wait.CONSENT, waits_for="account:x", due_in=hour, expires_in=hour, reason="ada")
+    park = partial(claims.park, wait=Wait.CONSENT, waits_for="account:x", due_in=hour, expires_in=hour, reason="ada")
     house.database.write(partial(park, job=house.claim(house.job())))
     gauges.measure(house.database)
     assert {wait: gauge("jobs_waiting", wait=str(wait)) for wait in Wait} == {

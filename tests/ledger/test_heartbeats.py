@@ -11,10 +11,10 @@ from identity.keys.signing import Signer
 from pipeline.duties.reconcile import heartbeat
 from pipeline.duties.retention import Retention, prune
 from pipeline.ledger.clock import ledger_now
-from pipeline.ledger.overview import overview
 from pipeline.model import BEAT
 from pipeline.schedules.punctuality import look
 from pipeline.tables import heartbeats
+from pipeline.views.overview import overview
 from tests.heartbeats import ticked
 from tests.ledger.house import House
 

@@ -15,7 +15,7 @@ from identity.model import AccountState
 from identity.tables import accounts
 from pipeline.action import Facts, Recovery
 from pipeline.execution.services import StepSettings
-from pipeline.ledger.job_moves import move_job
+from pipeline.jobs.moves import move_job
 from pipeline.run import LONGEST_ONCE, ActionFailed, Run
 from pipeline.states import JobState, Wait
 from pipeline.workflow import USER

@@ -25,21 +25,21 @@ from identity.withdrawals import Origin, claim
 from identity.withdrawals.tables import withdrawals
 from pipeline import metrics
 from pipeline.authoring.registry import Registry
+from pipeline.authoring.timetable import Timetable
 from pipeline.db.database import DatabaseSettings
 from pipeline.duties import gauges, reconcile
-from pipeline.duties.intervals import RHYTHMS
-from pipeline.ledger.calls_out import CallsOut, calls_out
-from pipeline.ledger.intents import Ended
-from pipeline.ledger.overview import overview
+from pipeline.intervals import RHYTHMS
+from pipeline.jobs.intents import Ended
 from pipeline.revocation.tables import revocations
 from pipeline.run import Run
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.schedules.changes import NewSchedule, add_schedule
-from pipeline.schedules.timetable import Timetable
 from pipeline.states import JobState
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import schedules, workflow_settings
+from pipeline.views.calls_out import CallsOut, calls_out
+from pipeline.views.overview import overview
 from pipeline.workflow import SERVICE, Tick, workflow
 from tests.ledger.acts import open_, revoke
 from tests.ledger.house import House, Say, account_scope

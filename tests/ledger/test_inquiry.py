@@ -21,10 +21,10 @@ from identity.keys.signing import Signer
 from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.tables import grants, provider_connections
-from pipeline import revocation
-from pipeline.revocation.inquiry import SAYS, Inquirer, SignalDoubt
-from pipeline.revocation.signal import Asks, People, Signal
+from pipeline.revocation import declaration
 from pipeline.revocation.tables import revocations
+from pipeline.revoker.inquiry import SAYS, Inquirer, SignalDoubt
+from pipeline.signal import Asks, People, Signal
 from tests.identity.providers import PretendProvider, pretend_provider
 from tests.ledger.house import House
 from tests.ledger.revokers import quiet_revoker
@@ -65,7 +65,7 @@ class Asking:
         return made
 
     def row(self, made: str) -> Any:
-        return self.house.database.read(partial(revocation.load, revocation=made))
+        return self.house.database.read(partial(declaration.load, revocation=made))
 
 
 @pytest.fixture

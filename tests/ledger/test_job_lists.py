@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from pipeline.ledger.paging import Turn
-from pipeline.ledger.tenant_views import jobs_page
+from pipeline.views.tenant_views import jobs_page
 from tests.bench.population import fill
 from tests.ledger.house import House
 from tests.ledger.plans import plans

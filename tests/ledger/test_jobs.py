@@ -15,13 +15,13 @@ from identity.model import AccessPattern
 from identity.sql.columns import in_microseconds
 from pipeline.duties import reconcile
 from pipeline.execution.worker import WorkerSettings
-from pipeline.ledger import bells, jobs
-from pipeline.ledger.job_moves import move_job
+from pipeline.jobs import awaited, bells, claims
+from pipeline.jobs.moves import move_job
 from pipeline.ledger.paging import Turn
-from pipeline.ledger.replay import replay
-from pipeline.ledger.tenant_views import jobs_page
+from pipeline.replay import replay
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs as jobs_table
+from pipeline.views.tenant_views import jobs_page
 from tests.ledger.acts import lapse, until_awaited
 from tests.ledger.house import HOLD, House
 from tests.ledgers import MOSTLY_SQLITE
@@ -34,7 +34,9 @@ def test_of_many_claims_of_one_job_one_wins(house: House) -> None:
     job = house.job()
     won: list[Any] = []
     threads = [
-        threading.Thread(target=lambda: won.append(house.database.write(partial(jobs.claim, job=job, claim_for=HOLD))))
+        threading.Thread(
+            target=lambda: won.append(house.database.write(partial(claims.claim, job=job, claim_for=HOLD)))
+        )
         for _ in range(16)
     ]
     for thread in threads:
@@ -49,7 +51,7 @@ def test_of_many_claims_of_one_job_one_wins(house: House) -> None:
 def test_a_claim_that_waited_for_another_takes_nothing(house: House) -> None:
     """Both found the job queued: the one statement decides. SQLite has one writer anyway."""
     job, won = house.job(), list[Any]()
-    claim = partial(jobs.claim, job=job, claim_for=HOLD)
+    claim = partial(claims.claim, job=job, claim_for=HOLD)
     late = threading.Thread(target=lambda: won.append(house.database.write(claim)))
     first = until_awaited(house.database, claim, by=late)
     assert first is not None
@@ -60,7 +62,7 @@ def test_a_bell_for_a_job_that_is_taken_claims_the_tenants_next_one(house: House
     first, second = house.job(), house.job()
     assert house.claim(first).id == first
     assert house.claim(first).id == second
-    assert house.database.write(partial(jobs.claim, job=first, claim_for=HOLD)) is None
+    assert house.database.write(partial(claims.claim, job=first, claim_for=HOLD)) is None
 
 
 def test_a_bell_claims_the_next_one_of_its_own_pattern_alone(house: House) -> None:
@@ -68,14 +70,14 @@ def test_a_bell_claims_the_next_one_of_its_own_pattern_alone(house: House) -> No
     of_service = update(jobs_table).where(jobs_table.c.id == other).values(pattern=AccessPattern.SERVICE)
     house.database.write(lambda c: c.execute(of_service).rowcount)
     house.claim(first)
-    assert house.database.write(partial(jobs.claim, job=first, claim_for=HOLD)) is None
+    assert house.database.write(partial(claims.claim, job=first, claim_for=HOLD)) is None
     assert house.row(other).state == JobState.QUEUED
 
 
 def test_a_bell_never_claims_for_another_tenant(house: House) -> None:
     mine, _theirs = house.job(), house.job(tenant="globex")
     house.claim(mine)
-    assert house.database.write(partial(jobs.claim, job=mine, claim_for=HOLD)) is None
+    assert house.database.write(partial(claims.claim, job=mine, claim_for=HOLD)) is None
 
 
 def test_a_bell_that_another_was_rung_in_place_of_claims_its_own_job_alone(house: House) -> None:
@@ -83,18 +85,18 @@ def test_a_bell_that_another_was_rung_in_place_of_claims_its_own_job_alone(house
     now = in_microseconds(datetime.now(UTC))
     first, second, third = (house.job() for _ in range(3))
     house.claim(first)
-    claim = partial(jobs.claim, job=first, claim_for=HOLD)
+    claim = partial(claims.claim, job=first, claim_for=HOLD)
     assert house.database.write(partial(claim, lapses=now - 1_000_000)) is None
     by_another = house.database.write(partial(claim, lapses=now + 30_000_000))
     assert by_another is not None
     assert by_another.id == second
-    its_own = house.database.write(partial(jobs.claim, job=third, claim_for=HOLD, lapses=now - 1_000_000))
+    its_own = house.database.write(partial(claims.claim, job=third, claim_for=HOLD, lapses=now - 1_000_000))
     assert its_own is not None
 
 
 def test_a_forged_bell_claims_nothing(house: House) -> None:
     house.job()
-    assert house.database.write(partial(jobs.claim, job="job_forged", claim_for=HOLD)) is None
+    assert house.database.write(partial(claims.claim, job="job_forged", claim_for=HOLD)) is None
 
 
 def test_a_stale_fence_moves_nothing(house: House) -> None:
@@ -104,10 +106,10 @@ def test_a_stale_fence_moves_nothing(house: House) -> None:
     reconcile.reclaim(house.database, WorkerSettings(backoff=timedelta()))
     new = house.claim(job)
     assert new.fence == old.fence + 1
-    for end in (jobs.finish, partial(jobs.bury, reason="told so"), partial(jobs.cancel, reason="told so")):
+    for end in (claims.finish, partial(claims.bury, reason="told so"), partial(claims.cancel, reason="told so")):
         assert not house.database.write(partial(end, job=old))
         assert house.row(job).state == JobState.RUNNING
-    assert house.database.write(partial(jobs.finish, job=new))
+    assert house.database.write(partial(claims.finish, job=new))
 
 
 def test_a_lapsed_claim_spends_a_run_and_the_last_one_buries_the_job_with_the_reason(house: House) -> None:
@@ -143,7 +145,7 @@ def test_requeueing_a_job_that_was_told_to_stop_cancels_it(house: House) -> None
     job = house.job()
     claimed = house.claim(job)
     house.database.write(partial(move_job, job=job, to=JobState.STOPPING))
-    house.database.write(partial(jobs.requeue, job=claimed, delay=timedelta(), reason="again"))
+    house.database.write(partial(claims.requeue, job=claimed, delay=timedelta(), reason="again"))
     assert house.row(job).state == JobState.CANCELLED
 
 
@@ -151,13 +153,13 @@ def test_a_function_that_returns_is_done_even_if_it_was_told_to_stop(house: Hous
     job = house.job()
     claimed = house.claim(job)
     house.database.write(partial(move_job, job=job, to=JobState.STOPPING))
-    assert house.database.write(partial(jobs.finish, job=claimed))
+    assert house.database.write(partial(claims.finish, job=claimed))
     assert house.row(job).state == JobState.DONE
 
 
 def test_a_replay_is_accepted_anew(house: House) -> None:
     job = house.job()
-    house.database.write(partial(jobs.bury, job=house.claim(job), reason="broken"))
+    house.database.write(partial(claims.bury, job=house.claim(job), reason="broken"))
     before = house.row(job)
     house.database.write(partial(replay, job=job, by="admin", at=datetime.now(UTC)))
     after = house.row(job)
@@ -169,11 +171,11 @@ def test_a_replay_is_accepted_anew(house: House) -> None:
 
 def test_a_wait_for_consent_ends_by_its_event_alone_and_an_expired_one_is_dead(house: House) -> None:
     job, day = house.job(), timedelta(days=1)
-    park = partial(jobs.park, wait=Wait.CONSENT, waits_for="account:x", reason="needs ada")
+    park = partial(claims.park, wait=Wait.CONSENT, waits_for="account:x", reason="needs ada")
     house.database.write(partial(park, job=house.claim(job), due_in=day, expires_in=day))
     reconcile.wake_due(house.database)
     assert house.row(job).state == JobState.WAITING
-    assert house.database.write(partial(jobs.wake, waits_for="account:x")) == [job]
+    assert house.database.write(partial(awaited.wake, waits_for="account:x")) == [job]
     house.database.write(partial(park, job=house.claim(job), due_in=timedelta(), expires_in=timedelta()))
     reconcile.wake_due(house.database)
     row = house.row(job)
@@ -185,9 +187,11 @@ def test_a_wait_for_consent_ends_by_its_event_alone_and_an_expired_one_is_dead(h
 def test_a_job_that_is_cancelled_as_its_wait_ends_is_not_woken(house: House) -> None:
     """The waker found it waiting. SQLite has one writer anyway."""
     job, woken, day = house.job(), list[Any](), timedelta(days=1)
-    park = partial(jobs.park, wait=Wait.CONSENT, waits_for="account:x", due_in=day, expires_in=day, reason="needs ada")
+    park = partial(
+        claims.park, wait=Wait.CONSENT, waits_for="account:x", due_in=day, expires_in=day, reason="needs ada"
+    )
     house.database.write(partial(park, job=house.claim(job)))
-    wake = partial(jobs.wake, waits_for="account:x")
+    wake = partial(awaited.wake, waits_for="account:x")
     waking = threading.Thread(target=lambda: woken.append(house.database.write(wake)))
     assert until_awaited(house.database, partial(move_job, job=job, to=JobState.CANCELLED), by=waking)
     assert (woken, house.row(job).state) == ([[]], JobState.CANCELLED)
@@ -198,7 +202,7 @@ def test_a_due_sleeper_wakes(house: House) -> None:
     claimed = house.claim(job)
     house.database.write(
         partial(
-            jobs.park,
+            claims.park,
             job=claimed,
             wait=Wait.TIME,
             waits_for=None,
@@ -246,8 +250,8 @@ def test_a_lost_bell_is_rung_again(house: House) -> None:
 def test_a_queued_job_is_due_within_a_day_whatever_it_was_told(house: House, delay: timedelta) -> None:
     job, other = house.job(), house.job()
     claimed = house.claim(job)
-    house.database.write(partial(jobs.requeue, job=claimed, delay=delay, reason="told so"))
-    spend = partial(jobs.spend_run, job=other, fence=house.claim(other).fence, limit=5, reason="told so")
+    house.database.write(partial(claims.requeue, job=claimed, delay=delay, reason="told so"))
+    spend = partial(claims.spend_run, job=other, fence=house.claim(other).fence, limit=5, reason="told so")
     house.database.write(partial(spend, delay=delay))
     for id in (job, other):
         row = house.row(id)

@@ -11,10 +11,10 @@ from sqlalchemy import Connection, insert, select, text, update
 
 from identity.keys.signing import Signer
 from pipeline.duties.retention import Retention, prune
-from pipeline.ledger import bells, jobs
-from pipeline.ledger import steps as ledger_steps
-from pipeline.ledger.intents import Opened
-from pipeline.ledger.openings import open_attempt
+from pipeline.jobs import bells, claims
+from pipeline.jobs.intents import Opened
+from pipeline.steps import stored as ledger_steps
+from pipeline.steps.openings import open_attempt
 from pipeline.tables import jobs as jobs_table
 from tests.ledger.house import House, intent_of
 from tests.ledger.plans import kept_plans, plans
@@ -46,18 +46,18 @@ def test_bells_claims_and_late_attempts_are_found_by_their_index_whatever_the_va
         write(partial(bells.top_up, pattern="hybrid", shares={"acme": 16}))
         write(bells.busy_tenants)
         for _ in range(2):  # the job that is named, and then the next one
-            write(partial(jobs.claim, job=first, claim_for=timedelta(seconds=1)))
+            write(partial(claims.claim, job=first, claim_for=timedelta(seconds=1)))
         write(partial(ledger_steps.overdue, limit=10))
 
     told = kept_plans(house.database, accept_dispatch_and_claim)
-    of_queue = {statement: plan for statement, plan in told.items() if "jobs.pattern =" in statement}
-    (unanswered,) = (statement for statement in of_queue if statement.startswith("SELECT jobs.id"))
+    of_queue = {statement: plan for statement, plan in told.items() if "claims.pattern =" in statement}
+    (unanswered,) = (statement for statement in of_queue if statement.startswith("SELECT claims.id"))
     assert "ix_jobs_rung" in of_queue.pop(unanswered)
     assert len(of_queue) == 5
     assert all("ix_jobs_due" in plan for plan in of_queue.values()), of_queue
     # What is not due yet is not even passed: there may be very much of it while a provider is away.
     bounded = {
-        statement: r"Limit .*\n.*ix_jobs_due" if "min(jobs.due_at)" in statement else r"Index Cond: .*due_at <="
+        statement: r"Limit .*\n.*ix_jobs_due" if "min(claims.due_at)" in statement else r"Index Cond: .*due_at <="
         for statement in of_queue
     }
     assert all(re.search(how, of_queue[statement]) for statement, how in bounded.items()), of_queue

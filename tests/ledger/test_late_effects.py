@@ -15,14 +15,16 @@ from sqlalchemy import select, update
 from identity.errors import BadInput
 from pipeline.authoring.registry import Registry
 from pipeline.desk.unanswered import asked_about, unanswered_calls
-from pipeline.ledger import jobs, refusals, tenant_views, waits
+from pipeline.jobs import claims, waits
+from pipeline.jobs.intents import Adopted, Ended, Intent, Opened
 from pipeline.ledger.clock import ledger_now
-from pipeline.ledger.intents import Adopted, Ended, Intent, Opened
-from pipeline.ledger.replay import replay
-from pipeline.resolution import resolve_by_hand
+from pipeline.replay import replay
 from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.steps import refusals
+from pipeline.steps.resolution import resolve_by_hand
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import steps
+from pipeline.views import tenant_views
 from pipeline.workflow import SERVICE
 from tests.ledger.acts import attempt_states, close, done, open_, revoke, settle, step_state
 from tests.ledger.house import House, Say, account_scope, intent_of, say_it
@@ -35,7 +37,7 @@ class Other(Say):
 def _refused_after_a_doubt(house: House, **more: Any) -> Intent:
     """A step whose first call got no answer and whose second was turned down; its job is dead."""
     first = _in_doubt_and_failed(house, **more)
-    house.database.write(partial(jobs.bury, job=first.job, reason="400"))
+    house.database.write(partial(claims.bury, job=first.job, reason="400"))
     return first
 
 
@@ -75,7 +77,7 @@ def test_an_operator_who_says_that_a_failed_step_had_no_effect_leaves_it_failed(
 
 def test_an_operator_is_heard_too_of_a_job_that_is_done(house: House) -> None:
     first = _in_doubt_and_failed(house)
-    house.database.write(partial(jobs.finish, job=first.job))
+    house.database.write(partial(claims.finish, job=first.job))
     _resolve(house, first.job.id, {"id": "9"}, calls=[first.attempt])
     assert (house.row(first.job.id).state, step_state(house, first.step)) == (JobState.DONE, StepState.DONE)
 
@@ -183,7 +185,7 @@ def test_an_effect_whose_result_was_not_kept_ends_the_job_that_is_replayed(house
     done(house, first)
     lost = update(steps).where(steps.c.id == first.step).values(state=ended, result=None)
     house.database.write(lambda c: c.execute(lost).rowcount)
-    house.database.write(partial(jobs.bury, job=first.job, reason="400"))
+    house.database.write(partial(claims.bury, job=first.job, reason="400"))
     house.database.write(partial(replay, job=first.job.id, by="ops", at=datetime.now(UTC)))
     again = intent_of(house, house.claim(first.job.id), step=first.step, again=True, repeats_unknown=True)
     assert isinstance(open_(house, again), Ended)
@@ -204,7 +206,7 @@ def _asks_beside_a_read(house: House) -> tuple[Intent, Intent]:
     said = intent_of(house, read.job, position=2)
     open_(house, said)
     close(house, said, AttemptState.UNKNOWN, StepState.UNKNOWN)
-    house.database.write(partial(jobs.park, job=said.job, wait=Wait.UNKNOWN, **_FOR_DAYS))
+    house.database.write(partial(claims.park, job=said.job, wait=Wait.UNKNOWN, **_FOR_DAYS))
     return read, said
 
 
@@ -241,7 +243,7 @@ def test_a_word_about_calls_of_two_steps_is_refused_and_told_which_are_of_which(
     for lost in (first, second):
         open_(house, lost)
         close(house, lost, AttemptState.UNKNOWN, StepState.UNKNOWN)
-    house.database.write(partial(jobs.bury, job=first.job, reason="400"))
+    house.database.write(partial(claims.bury, job=first.job, reason="400"))
     by_step = f"step 1, github.Say: {first.attempt}; step 2, github.Say: {second.attempt}"
     for named in ([first.attempt, second.attempt], []):
         with pytest.raises(BadInput, match=re.escape(by_step)):

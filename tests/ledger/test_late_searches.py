@@ -14,7 +14,6 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Connection, text, update
 
 from identity.sql.store import CommitUnknown
-from pipeline import revocation
 from pipeline.action import Call, Request, Response
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
@@ -22,14 +21,16 @@ from pipeline.desk.unanswered import unanswered_calls
 from pipeline.duties.reconcile import reclaim, settle_attempts
 from pipeline.execution.services import StepSettings
 from pipeline.execution.worker import WorkerSettings
-from pipeline.ledger import jobs, tenant_views
-from pipeline.ledger.intents import Ended, Intent, Opened
-from pipeline.ledger.openings import open_attempt
+from pipeline.jobs import claims
+from pipeline.jobs.intents import Ended, Intent, Opened
 from pipeline.ledger.revision import newest
 from pipeline.migrations import upgrade
-from pipeline.resolution import resolve_by_hand
+from pipeline.revocation import declaration
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
+from pipeline.steps.openings import open_attempt
+from pipeline.steps.resolution import resolve_by_hand
 from pipeline.tables import attempts
+from pipeline.views import tenant_views
 from pipeline.workflow import USER
 from tests.identity.providers import reply
 from tests.ledger.acts import (
@@ -88,8 +89,8 @@ def test_a_search_whose_worker_died_is_over_and_its_step_is_as_much_in_doubt_as_
     assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
     assert step_state(house, asked.step) == StepState.UNKNOWN
     made = revoke(house, account_scope())  # it is no call in flight any more
-    row = house.database.read(partial(revocation.load, revocation=made))
-    found = house.database.read(partial(revocation.in_flight, row=row))
+    row = house.database.read(partial(declaration.load, revocation=made))
+    found = house.database.read(partial(declaration.in_flight, row=row))
     assert [attempt.id for attempt in found] == [asked.attempt] != [look.attempt]
 
 
@@ -126,15 +127,15 @@ def test_a_search_that_an_older_version_gave_up_is_over_after_the_upgrade(house:
     )
     assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
     after = revoke(house, account_scope())
-    row = house.database.read(partial(revocation.load, revocation=after))
-    found = house.database.read(partial(revocation.in_flight, row=row))
+    row = house.database.read(partial(declaration.load, revocation=after))
+    found = house.database.read(partial(declaration.in_flight, row=row))
     assert [attempt.id for attempt in found] == [asked.attempt]
 
 
 def test_an_operator_is_asked_about_calls_and_no_searches(house: House) -> None:
     asked, _ = _probed(house)
     days = timedelta(days=1)
-    wait = partial(jobs.park, wait=Wait.UNKNOWN, waits_for=None, due_in=days, expires_in=days, reason="nobody knows")
+    wait = partial(claims.park, wait=Wait.UNKNOWN, waits_for=None, due_in=days, expires_in=days, reason="nobody knows")
     house.database.write(partial(wait, job=asked.job))
     (call,) = unanswered_calls(house.database.read(lambda c: tenant_views.steps_of(c, asked.job.id)))
     assert call.attempt["id"] == asked.attempt

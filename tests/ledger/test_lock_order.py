@@ -15,7 +15,7 @@ from identity.model import LOCK_ORDER, Scope, ScopeKind
 from identity.sql.sequence import lock_exclusive
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
-from pipeline.ledger.intents import Approved
+from pipeline.jobs.intents import Approved
 from pipeline.revocation.compensation import compensable, compensate_step
 from tests.ledger.acts import done, open_, revoke
 from tests.ledger.house import House, account_scope

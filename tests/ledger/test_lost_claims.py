@@ -10,10 +10,10 @@ from sqlalchemy import func, select
 from pipeline.approvals.tables import approvals
 from pipeline.duties.reconcile import reclaim
 from pipeline.execution.worker import WorkerSettings
-from pipeline.ledger.intents import Ended, Intent, Opened, PolicyMoved
-from pipeline.ledger.job_moves import move_job
-from pipeline.ledger.refusals import refuse
+from pipeline.jobs.intents import Ended, Intent, Opened, PolicyMoved
+from pipeline.jobs.moves import move_job
 from pipeline.states import AttemptState, JobState, StepState
+from pipeline.steps.refusals import refuse
 from tests.ledger.acts import attempt_states, close, lapse, open_, step_state, steps_of
 from tests.ledger.approval_case import ApprovalCase
 from tests.ledger.house import House, intent_of

@@ -57,17 +57,18 @@ from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import WithdrawalTurn
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.db.database import Database
-from pipeline.ledger import jobs as ledger_jobs
-from pipeline.ledger.intents import Intent, Opened
-from pipeline.ledger.jobs import ClaimedJob
-from pipeline.ledger.replay import replay
-from pipeline.ledger.security_events import accept as accept_event
+from pipeline.jobs import awaited
+from pipeline.jobs import claims as ledger_jobs
+from pipeline.jobs.claims import ClaimedJob
+from pipeline.jobs.intents import Intent, Opened
 from pipeline.model import SecurityEvent
-from pipeline.revocation import declare
-from pipeline.revocation.inquiry import SignalDoubt
-from pipeline.revocation.provider_side import ProviderAsker
-from pipeline.revocation.signal import Asks, Installation, People, Signal
+from pipeline.replay import replay
+from pipeline.revocation.declaration import declare
+from pipeline.revocation.security_events import accept as accept_event
 from pipeline.revocation.tables import revocations
+from pipeline.revoker.inquiry import SignalDoubt
+from pipeline.revoker.provider_side import ProviderAsker
+from pipeline.signal import Asks, Installation, People, Signal
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import jobs as jobs_table
 from tests.chance import IN_CONTROL, seed_of
@@ -483,7 +484,7 @@ class Ledger(RuleBasedStateMachine):
             outcome = store_consent(c, consent, sealed, now=datetime.now(UTC))
             assert note_outcome(c, link.id, CONNECTED, {})
             if isinstance(outcome, Consented):
-                ledger_jobs.wake(c, ledger_jobs.consent_of(key))
+                awaited.wake(c, awaited.consent_of(key))
             return outcome
 
         outcome = self.database.write(write)

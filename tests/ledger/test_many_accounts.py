@@ -17,14 +17,14 @@ from identity.sql.sequence import next_number
 from identity.tables import accounts, grants, principals
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import DatabaseSettings
-from pipeline.intake import Intake
-from pipeline.ledger.signal_chunks import ACCOUNTS
+from pipeline.deliveries.intake import Intake
 from pipeline.model import Acceptance, DeliveryOutcome, LeftOut, SignedDelivery, Unfollowed
-from pipeline.revocation.signal import Asks, Nobody, Signal, Workspaces
-from pipeline.revocation.signal_following import SignalFollower
+from pipeline.revocation.signal_chunks import ACCOUNTS
 from pipeline.revocation.tables import revocations, signal_chunks
+from pipeline.revoker.signal_following import SignalFollower
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
+from pipeline.signal import Asks, Nobody, Signal, Workspaces
 from pipeline.tables import deliveries
 from tests.ledger.acts import listening, revoke
 from tests.ledger.house import House, account_scope, begin_connecting

@@ -16,7 +16,7 @@ from identity.errors import Misconfigured, Unavailable
 from identity.ids import Ids
 from identity.keys.vault import Vault
 from pipeline.db.database import Database, DatabaseSettings, open_database
-from pipeline.intake import Intake
+from pipeline.deliveries.intake import Intake
 from pipeline.ledger.revision import newest, revision_of
 from pipeline.migrations import upgrade, upgrade_at
 from pipeline.migrations.declared import metadata

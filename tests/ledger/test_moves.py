@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Table, select, update
 
 from identity.sql.state_machine import IllegalMove, Moves
 from pipeline.db.database import Database
-from pipeline.ledger.job_moves import move_attempt, move_job, move_jobs, move_step
+from pipeline.jobs.moves import move_attempt, move_job, move_jobs, move_step
 from pipeline.states import ATTEMPT_MOVES, JOB_MOVES, STEP_MOVES, AttemptState, JobState, StepState
 from pipeline.tables import attempts, jobs, steps
 from tests.ledger.acts import open_

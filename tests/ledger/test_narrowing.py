@@ -22,10 +22,10 @@ from identity.model import Credential, TokenAnswer
 from identity.secret import Secret
 from identity.tables import grants
 from pipeline.db.database import Database
-from pipeline.ledger.intents import Ended, Opened
-from pipeline.ledger.openings import open_attempt
+from pipeline.jobs.intents import Ended, Opened
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
+from pipeline.steps.openings import open_attempt
 from tests.ledger.acts import open_, until_awaited
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent

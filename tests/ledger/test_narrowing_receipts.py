@@ -21,18 +21,18 @@ from identity.scopes import newest_revocation
 from identity.tables import grants
 from pipeline.action import Facts
 from pipeline.authoring.registry import Registry
-from pipeline.ledger.intents import Ended, Intent, Opened
+from pipeline.jobs.intents import Ended, Intent, Opened
 from pipeline.ledger.paging import EVERY
-from pipeline.ledger.tenant_views import revocations_page
-from pipeline.revocation import Stage
-from pipeline.revocation.due_withdrawals import is_pending, uncollected
+from pipeline.revocation.declaration import Stage
 from pipeline.revocation.narrowing import narrow_account, preview_narrowing
-from pipeline.revocation.proof import disproof, holds
-from pipeline.revocation.revoker import Revoker
-from pipeline.revocation.signal import Asks, Installation
 from pipeline.revocation.tables import revocations
-from pipeline.revocation.unasked import why_not_asked
+from pipeline.revoker.due_withdrawals import is_pending, uncollected
+from pipeline.revoker.proof import disproof, holds
+from pipeline.revoker.revoker import Revoker
+from pipeline.revoker.unasked import why_not_asked
+from pipeline.signal import Asks, Installation
 from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.views.tenant_views import revocations_page
 from pipeline.workflow import SERVICE, USER, workflow
 from tests.ledger.acts import SIGNER, audit_kinds, close, done, open_, settle
 from tests.ledger.house import AS_ADA, House, Say, intent_of, say_it

@@ -17,9 +17,9 @@ from identity.keys.vault import Vault
 from identity.model import Credential
 from identity.sql.sequence import next_number
 from identity.tables import grants, ledger_numbers
-from pipeline.intake import Intake
+from pipeline.deliveries.intake import Intake
 from pipeline.ledger.numbering import behind, last_given
-from pipeline.revocation.signal import Asks, Installation
+from pipeline.signal import Asks, Installation
 from tests.ledger.acts import done, open_, revoke
 from tests.ledger.house import House, account_scope, intent_of
 from tests.ledger.plans import statements_of

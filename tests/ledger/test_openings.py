@@ -20,13 +20,14 @@ from identity.model import (
 from identity.tables import accounts, grants
 from pipeline.authoring.registry import Registry
 from pipeline.duties import reconcile
-from pipeline.ledger import jobs, refusals
-from pipeline.ledger import steps as ledger_steps
-from pipeline.ledger.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
-from pipeline.ledger.job_moves import move_job
-from pipeline.ledger.replay import replay
-from pipeline.resolution import resolve_by_hand
+from pipeline.jobs import awaited, claims
+from pipeline.jobs.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
+from pipeline.jobs.moves import move_job
+from pipeline.replay import replay
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
+from pipeline.steps import refusals
+from pipeline.steps import stored as ledger_steps
+from pipeline.steps.resolution import resolve_by_hand
 from pipeline.tables import attempts, once_keys, steps
 from pipeline.tables import jobs as jobs_table
 from tests.ledger.acts import attempt_states, audit_kinds, close, done, listening, open_, revoke, step_state
@@ -82,7 +83,7 @@ def test_a_job_that_was_told_to_stop_opens_nothing_and_is_cancelled(house: House
 
 def test_a_job_whose_claim_lapsed_opens_nothing_though_nobody_else_has_it_yet(house: House) -> None:
     job = house.claim(house.job())
-    spend = partial(jobs.spend_run, fence=job.fence, limit=5, delay=timedelta(), reason="lapsed")
+    spend = partial(claims.spend_run, fence=job.fence, limit=5, delay=timedelta(), reason="lapsed")
     house.database.write(partial(spend, job=job.id))
     assert open_(house, intent(house, job)) == Ended(reason="another worker has the job", moved=None)
     assert (house.row(job.id).state, attempt_states(house)) == (JobState.QUEUED, [])
@@ -122,7 +123,7 @@ def test_a_job_accepted_after_a_revocation_waits_for_consent_and_the_consent_wak
     row = house.row(job.id)
     assert (row.state, row.wait, row.waits_for) == (JobState.WAITING, Wait.CONSENT, "account:acme/gh/acme.ada")
     house.connect("acme", "acme.ada")
-    assert house.database.write(partial(jobs.wake, waits_for="account:acme/gh/acme.ada")) == [job.id]
+    assert house.database.write(partial(awaited.wake, waits_for="account:acme/gh/acme.ada")) == [job.id]
     assert isinstance(open_(house, intent(house, house.claim(job.id))), Opened)
 
 
@@ -173,7 +174,7 @@ def test_a_paused_workers_answer_counts_whatever_the_fence_says_by_then(house: H
     job = house.job()
     asked = intent(house, house.claim(job))
     open_(house, asked)
-    house.database.write(partial(jobs.spend_run, job=job, fence=1, limit=5, delay=timedelta(), reason="lapsed"))
+    house.database.write(partial(claims.spend_run, job=job, fence=1, limit=5, delay=timedelta(), reason="lapsed"))
     again = house.claim(job)
     assert again.fence == 2
     done(house, asked)
@@ -185,7 +186,7 @@ def test_a_second_attempt_does_not_open_over_an_answer_that_came_late(house: Hou
     asked = intent(house, house.claim(job))
     open_(house, asked)
     close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
-    house.database.write(partial(jobs.requeue, job=asked.job, delay=timedelta(), reason="unknown"))
+    house.database.write(partial(claims.requeue, job=asked.job, delay=timedelta(), reason="unknown"))
     again = house.claim(job)
     done(house, asked)  # the first worker's call returned after all
     second = intent(house, again, step=asked.step, again=True, repeats_unknown=True)
@@ -197,7 +198,7 @@ def test_a_second_attempt_does_not_open_while_the_first_may_yet_be_answered(hous
     job = house.job()
     asked = intent(house, house.claim(job))
     open_(house, asked)
-    house.database.write(partial(jobs.requeue, job=asked.job, delay=timedelta(), reason="its worker stands still"))
+    house.database.write(partial(claims.requeue, job=asked.job, delay=timedelta(), reason="its worker stands still"))
     second = intent(house, house.claim(job), step=asked.step, again=True)
     outcome = open_(house, second)
     assert isinstance(outcome, Ended)
@@ -282,7 +283,7 @@ def test_a_replay_opens_what_was_refused_or_failed_and_leaves_what_was_done(hous
     close(house, asked[2], AttemptState.NO_EFFECT, StepState.FAILED, error="no")
     now = datetime.now(UTC)
     house.database.write(partial(refusals.refuse, intent=asked[3], reason="policy"))
-    house.database.write(partial(jobs.bury, job=claimed, reason="a step was refused"))
+    house.database.write(partial(claims.bury, job=claimed, reason="a step was refused"))
     house.database.write(partial(replay, job=job, by="ada", at=now))
     states = {position: step_state(house, asked[position].step) for position in ends}
     assert states == {1: StepState.DONE, 2: StepState.OPEN, 3: StepState.OPEN}
@@ -306,11 +307,11 @@ def test_a_once_key_changes_hands_only_after_no_effect(house: House) -> None:
     first, second = (intent(house, house.claim(house.job()), once="pull#1") for _ in range(2))
     open_(house, first)
     close(house, first, AttemptState.UNKNOWN, StepState.UNKNOWN)
-    house.database.write(partial(jobs.bury, job=first.job, reason="whatever its job's state"))
+    house.database.write(partial(claims.bury, job=first.job, reason="whatever its job's state"))
     assert isinstance(open_(house, second), Ended)
     settled = update(attempts).where(attempts.c.id == first.attempt).values(state=AttemptState.NO_EFFECT)
     house.database.write(lambda c: c.execute(settled).rowcount)
-    house.database.write(partial(jobs.wake, waits_for="once:acme:github.Say:pull#1"))
+    house.database.write(partial(awaited.wake, waits_for="once:acme:github.Say:pull#1"))
     again = intent(house, house.claim(second.job.id), once="pull#1")
     assert isinstance(open_(house, again), Opened)
 
@@ -325,7 +326,7 @@ def test_a_once_key_with_other_parameters_is_an_error(house: House) -> None:
     again = replace(first, attempt=house.ids("att"), again=True)
     open_(house, again)
     close(house, again, AttemptState.UNKNOWN, StepState.UNKNOWN)
-    house.database.write(partial(jobs.bury, job=first.job, reason="whatever its job's state"))
+    house.database.write(partial(claims.bury, job=first.job, reason="whatever its job's state"))
     assert open_(house, other) == OnceMismatch(owner=first.job.id, done=None), "its owner may have done it"
 
 
@@ -337,7 +338,7 @@ def test_what_came_to_nothing_keeps_its_once_key_from_nobody_whatever_their_para
     open_(house, first)
     close(house, first, AttemptState.NO_EFFECT, ended, error="channel_not_found")
     if ended is StepState.OPEN:
-        house.database.write(partial(jobs.bury, job=first.job, reason="its runs were spent"))
+        house.database.write(partial(claims.bury, job=first.job, reason="its runs were spent"))
     mended = replace(second, request_hash="mended")
     assert isinstance(open_(house, mended), Opened)
     assert open_(house, third) == OnceMismatch(owner=second.job.id, done=None), "the key is for what its owner does"
@@ -362,7 +363,7 @@ def test_a_once_key_that_a_later_opening_takes_is_on_its_step_and_a_word_about_t
     assert isinstance(open_(house, third), Opened)
     assert house.database.read(lambda c: c.execute(key).scalar_one()) == "pull#1"
     close(house, third, AttemptState.UNKNOWN, StepState.UNKNOWN)
-    house.database.write(partial(jobs.bury, job=first.job, reason="nobody knows"))
+    house.database.write(partial(claims.bury, job=first.job, reason="nobody knows"))
     second = intent(house, house.claim(house.job()), once="pull#1")
     assert isinstance(open_(house, second), Ended)
     resolve = partial(resolve_by_hand, effect=True, result={"id": "9"}, workflows=Registry([house.workflow]))

@@ -14,8 +14,8 @@ from sqlalchemy import func, select, update
 
 from identity.model import Scope, ScopeKind
 from identity.tables import provider_connections
-from pipeline import revocation
 from pipeline.execution.services import StepSettings
+from pipeline.revocation import declaration
 from pipeline.run import Run
 from pipeline.states import AttemptState, JobState, Wait
 from pipeline.tables import attempts, jobs
@@ -137,7 +137,7 @@ def test_a_revocation_ends_the_wait_for_an_upstream(passing: Passing) -> None:
         passing.passes(TICK)
     scope = Scope(kind=ScopeKind.ACCOUNT, key="acme/gh/acme.ada")
     declared = partial(
-        revocation.declare,
+        declaration.declare,
         id="rev-1",
         scope=scope,
         tenant="acme",

@@ -15,9 +15,9 @@ from identity.audit import Act
 from pipeline.action import Facts, Recovery
 from pipeline.duties import reconcile
 from pipeline.execution.services import StepSettings
-from pipeline.ledger import jobs as ledger_jobs
+from pipeline.jobs import claims as ledger_jobs
+from pipeline.jobs.intents import Opened
 from pipeline.ledger.clock import ledger_now
-from pipeline.ledger.intents import Opened
 from pipeline.states import AttemptState, CountsAs, JobState, StepState, Wait
 from pipeline.tables import jobs
 from pipeline.throttle.breaker import Breakers, Errand

@@ -19,8 +19,8 @@ from identity.policy.ledger import Applied, Policies, apply_policy, policy_histo
 from identity.policy.rules import FACTS_ALONE, ApprovalNeed
 from identity.tables import policies
 from pipeline.db.database import Database
-from pipeline.ledger import openings, refusals
-from pipeline.ledger.intents import Approved, Opened, PolicyMoved
+from pipeline.jobs.intents import Approved, Opened, PolicyMoved
+from pipeline.steps import openings, refusals
 from pipeline.tables import attempts, steps
 from tests.ledger.acts import steps_of
 from tests.ledger.approval_case import ApprovalCase

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import timedelta
@@ -12,11 +13,12 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, literal, select, text
 
 from deploy.environment import name_connections
 from identity.errors import TookTooLong, Unavailable
 from identity.model import Scope, ScopeKind
+from identity.sql.prepared import Prepared
 from identity.sql.sequence import lock_exclusive, lock_shared
 from identity.tables import tenants
 from pipeline.db.database import Database, WithTurn
@@ -114,7 +116,17 @@ def test_one_connection_that_is_found_dead_has_all_others_asked(ledger_url: str,
     assert len({*pids, *now}) == 6
 
 
-def test_a_connection_that_broke_has_the_next_one_asked(ledger_url: str, database: Database) -> None:
+_ONE = Prepared(select(literal(1)))
+
+
+def prepared_one(c: Connection) -> int:
+    return int(_ONE.run(c).scalar_one())
+
+
+@pytest.mark.parametrize("ask", [select_one, prepared_one], ids=["by SQLAlchemy", "past it"])
+def test_a_connection_that_broke_has_the_next_one_asked(
+    ledger_url: str, database: Database, ask: Callable[[Connection], int]
+) -> None:
     """As where a proxy ended some, and the session that stays lives."""
     who = text("select pg_backend_pid()")
     used = PostgresqlDatabase(ledger_url, idle_after=timedelta(hours=1))
@@ -126,8 +138,8 @@ def test_a_connection_that_broke_has_the_next_one_asked(ledger_url: str, databas
         end = text("select pg_terminate_backend(pid, 5000) from unnest(:pids) as gone(pid)")
         assert all(database.read(lambda c: c.execute(end, {"pids": pids[1:]}).scalars().all()))
         with pytest.raises(Unavailable):
-            used.read(select_one)
-        assert used.read(select_one) == 1
+            used.read(ask)
+        assert used.read(ask) == 1
 
 
 @pytest.mark.parametrize(

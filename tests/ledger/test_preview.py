@@ -13,7 +13,7 @@ from identity.providers.profile import Reach
 from identity.tables import accounts
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
-from pipeline.revocation.preview import Preview, preview
+from pipeline.revoker.preview import Preview, preview
 from tests.ledger.acts import done, open_, revoke
 from tests.ledger.house import House, account_scope, intent_of
 from tests.ledger.undoing import house_that_undoes

@@ -57,16 +57,16 @@ from identity.withdrawals.end_request import Case
 from identity.withdrawals.reach import awaits_provider
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import WithdrawalTurn, Withdrawer
-from pipeline import revocation
 from pipeline.duties.retention import Retention, prune
-from pipeline.ledger.security_events import accept as accept_event
 from pipeline.model import SecurityEvent
-from pipeline.revocation.due_withdrawals import measure_withdrawals
-from pipeline.revocation.inquiry import Inquirer
-from pipeline.revocation.provider_side import ProviderAsker, provider_side
+from pipeline.revocation import declaration
 from pipeline.revocation.receipt import ProviderAnswer
-from pipeline.revocation.signal import Asks, People, Signal
+from pipeline.revocation.security_events import accept as accept_event
 from pipeline.revocation.tables import revocations
+from pipeline.revoker.due_withdrawals import measure_withdrawals
+from pipeline.revoker.inquiry import Inquirer
+from pipeline.revoker.provider_side import ProviderAsker, provider_side
+from pipeline.signal import Asks, People, Signal
 from pipeline.states import AttemptState, StepState
 from tests.identity.providers import Ended, PretendProvider, pretend_provider, reply
 from tests.ledger.acts import close, open_
@@ -117,7 +117,7 @@ class Side:
     def declare(self, scope: Scope = ACCOUNT) -> str:
         made = self.house.ids("rev")
         self.house.database.write(
-            lambda c: revocation.declare(
+            lambda c: declaration.declare(
                 c, id=made, scope=scope, tenant="acme", source="cli", by="op", reason="left", now=self.now
             )
         )
@@ -137,7 +137,7 @@ class Side:
         return made
 
     def receipt(self, made: str) -> Any:
-        row = self.house.database.read(partial(revocation.load, revocation=made))
+        row = self.house.database.read(partial(declaration.load, revocation=made))
         assert SIGNER.verifies(row.receipt, row.signature)
         return row.receipt
 

@@ -19,10 +19,10 @@ from identity.model import ScopeKind
 from identity.oauth.jwks import KeyRing
 from identity.transmitters import silent_streams
 from pipeline.db.database import WithTurn
+from pipeline.deliveries.security_event_intake import SecurityEventIntake
 from pipeline.duties import gauges
-from pipeline.ledger.intents import Ended, Opened
+from pipeline.jobs.intents import Ended, Opened
 from pipeline.revocation.tables import revocations
-from pipeline.security_event_intake import SecurityEventIntake
 from pipeline.states import JobState
 from tests.identity.providers import pretend_provider
 from tests.ledger.acts import open_

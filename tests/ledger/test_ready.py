@@ -13,7 +13,7 @@ from identity.errors import Unavailable
 from identity.ids import Ids
 from identity.keys.vault import Vault
 from pipeline.db.database import DatabaseSettings, open_database
-from pipeline.intake import Intake
+from pipeline.deliveries.intake import Intake
 from pipeline.migrations import upgrade
 
 

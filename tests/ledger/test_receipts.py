@@ -12,10 +12,10 @@ from sqlalchemy import Connection, select, update
 from identity.keys.signing import Signer
 from identity.keys.trusted_keys import HANDOVER, TrustedKeys
 from identity.model import Scope, ScopeKind
-from pipeline import revocation
-from pipeline.revocation.proof import disproof, holds
+from pipeline.revocation import declaration
 from pipeline.revocation.receipt import ProviderAnswer, ProviderSide, issue, outdate
 from pipeline.revocation.tables import revocations
+from pipeline.revoker.proof import disproof, holds
 from tests.ledger.acts import revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.revokers import quiet_revoker
@@ -35,7 +35,7 @@ def issued_again(house: House, made: str) -> None:
 
     def write(c: Connection) -> None:
         done = ProviderSide(answer=ProviderAnswer.DONE)
-        issue(c, revocation.load(c, made), SIGNER, lambda _, of: done, now=datetime.now(UTC))
+        issue(c, declaration.load(c, made), SIGNER, lambda _, of: done, now=datetime.now(UTC))
 
     house.database.write(write)
 

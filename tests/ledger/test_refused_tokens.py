@@ -21,12 +21,12 @@ from identity.refresh.tables import refresh_intents
 from identity.tables import grants, scopes
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import DatabaseSettings
-from pipeline.ledger import waits
-from pipeline.ledger.intents import Opened
-from pipeline.ledger.openings import open_attempt
+from pipeline.jobs import waits
+from pipeline.jobs.intents import Opened
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.states import AttemptState, JobState, Wait
+from pipeline.steps.openings import open_attempt
 from tests.identity.providers import reply
 from tests.ledger.acts import attempt_states
 from tests.ledger.house import House

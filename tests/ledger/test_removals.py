@@ -22,10 +22,10 @@ from identity.scopes import remember_stop
 from identity.tables import accounts, provider_connections, scopes
 from identity.transmitters import Transmitter
 from pipeline.action import Facts
+from pipeline.deliveries.redeliveries import remember_asked, was_asked
 from pipeline.desk import connections as acts
 from pipeline.desk import tenants, transmitters
-from pipeline.ledger.intents import Ended
-from pipeline.ledger.redeliveries import remember_asked, was_asked
+from pipeline.jobs.intents import Ended
 from pipeline.run import Run, StepRefused
 from pipeline.states import JobState
 from pipeline.tables import attempts

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import delete, select
 
 from identity.agents.api_keys import Caller, Role
-from pipeline.ledger.requests import Asked, made_by_key
+from pipeline.agents_api.requests import Asked, made_by_key
 from pipeline.tables import idempotency_keys
 from tests.ledger.acts import listening
 from tests.ledger.house import House

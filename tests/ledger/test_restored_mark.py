@@ -24,10 +24,10 @@ from identity.keys.trusted_keys import TrustedKeys
 from identity.model import Scope, ScopeKind
 from identity.sql.sequence import next_number
 from pipeline.authoring.registry import Registry
-from pipeline.ledger.restored import GAP, Restored, mark_restored
+from pipeline.authoring.timetable import CatchUp, Timetable
+from pipeline.desk.restored import GAP, Restored, mark_restored
 from pipeline.schedules.changes import NewSchedule, add_schedule
 from pipeline.schedules.slots import SlotFirer
-from pipeline.schedules.timetable import CatchUp, Timetable
 from pipeline.tables import schedules, workflow_settings
 from pipeline.workflow import SERVICE, Tick, workflow
 from tests.ledger.acts import SIGNER, receipt_of, revoke

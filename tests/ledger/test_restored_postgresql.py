@@ -18,7 +18,7 @@ from identity.keys.trusted_keys import TrustedKeys
 from identity.model import Scope, ScopeKind
 from identity.sql.sequence import next_number
 from pipeline.db.database import Database
-from pipeline.ledger.intents import Ended, Opened
+from pipeline.jobs.intents import Ended, Opened
 from pipeline.ledger.revision import newest, revision_of
 from pipeline.migrations.shape import lacks
 from tests.ledger.acts import SIGNER, open_, revoke

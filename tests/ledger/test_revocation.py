@@ -13,15 +13,15 @@ from sqlalchemy import Connection, ExceptionContext, select, text, update
 
 from identity.ids import Ids
 from identity.model import Scope, ScopeKind
-from pipeline import revocation
 from pipeline.db.database import Database
 from pipeline.duties.reconcile import advance_revocations
-from pipeline.ledger import jobs as ledger_jobs
-from pipeline.ledger.intents import Ended, Opened
-from pipeline.ledger.openings import open_attempt
-from pipeline.ledger.revocation_pages import first_cancelled, page_digest
+from pipeline.jobs import claims as ledger_jobs
+from pipeline.jobs.intents import Ended, Opened
+from pipeline.revocation import declaration
+from pipeline.revocation.pages import first_cancelled, page_digest
 from pipeline.revocation.tables import revocation_pages, revocations
 from pipeline.states import AttemptState, JobState, StepState
+from pipeline.steps.openings import open_attempt
 from pipeline.tables import attempts, jobs
 from tests.ledger.acts import SIGNER, close, done, listening, open_, receipt_of, revoke, until_awaited
 from tests.ledger.house import House, account_scope
@@ -50,7 +50,7 @@ def test_a_call_that_opened_while_the_revocation_waited_was_opened_before_it_was
     asked_at = datetime.now(UTC) - timedelta(seconds=5)
     asked = intent(house, house.claim(house.job()))
     assert isinstance(open_(house, asked), Opened)
-    declaring = partial(revocation.declare, source="test", by="test", reason="left", now=asked_at)
+    declaring = partial(declaration.declare, source="test", by="test", reason="left", now=asked_at)
     house.database.write(partial(declaring, id="rev-waited", scope=account_scope(), tenant="acme"))
     done(house, asked)
     quiet_revoker(house.database, SIGNER).advance("rev-waited")
@@ -119,9 +119,9 @@ def test_advancing_twice_changes_nothing_and_a_tampered_receipt_shows(house: Hou
     made = revoke(house, account_scope())
     revoker = quiet_revoker(house.database, SIGNER)
     assert revoker.advance(made)
-    first = house.database.read(partial(revocation.load, revocation=made))
+    first = house.database.read(partial(declaration.load, revocation=made))
     assert revoker.advance(made)
-    assert house.database.read(partial(revocation.load, revocation=made)) == first
+    assert house.database.read(partial(declaration.load, revocation=made)) == first
     assert not SIGNER.verifies({**first.receipt, "cancelled_jobs": []}, first.signature)
 
 
@@ -208,7 +208,7 @@ def test_an_opening_that_waited_for_a_revocation_reads_what_that_committed(house
     waiting = text("select count(*) from pg_locks where locktype = 'advisory' and not granted")
 
     def revoke_slowly(c: Connection) -> None:
-        declaring = partial(revocation.declare, source="test", by="test", reason="left", now=datetime.now(UTC))
+        declaring = partial(declaration.declare, source="test", by="test", reason="left", now=datetime.now(UTC))
         declaring(c, id="rev-slow", scope=account_scope(), tenant="acme")
         opener.start()
         while opener.is_alive() and not c.execute(waiting).scalar_one():

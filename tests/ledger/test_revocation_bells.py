@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from pipeline import revocation
 from pipeline.authoring.registry import Registry
-from pipeline.revocation import Stage
+from pipeline.revocation import declaration
+from pipeline.revocation.declaration import Stage
 from pipeline.revocation.receipt import outdate
 from pipeline.run import Run
 from pipeline.states import JobState
@@ -46,7 +46,7 @@ def test_who_waits_for_a_job_to_stop_is_rung_for_when_it_has(workers: Workers) -
 
 def test_who_is_still_reaching_jobs_is_not_rung_for(workers: Workers) -> None:
     made, ring = _stopped_under_way(workers, advance=False)
-    assert workers.house.database.read(lambda c: revocation.load_without_receipt(c, made)).state == Stage.EFFECTIVE
+    assert workers.house.database.read(lambda c: declaration.load_without_receipt(c, made)).state == Stage.EFFECTIVE
     assert ring.rung == []
 
 

@@ -17,20 +17,20 @@ from identity.refresh.tables import refresh_intents
 from identity.tables import accounts, principals, scopes
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import WithdrawalTurn
-from pipeline import revocation
 from pipeline.authoring.registry import Registry
-from pipeline.ledger import operator_queries
+from pipeline.jobs.intents import Ended
 from pipeline.ledger.indexed import STUCK
-from pipeline.ledger.intents import Ended
-from pipeline.ledger.openings import open_attempt
-from pipeline.ledger.overview import overview
-from pipeline.revocation.due_withdrawals import measure_withdrawals
-from pipeline.revocation.preview import Preview, preview
-from pipeline.revocation.provider_side import ProviderAsker
-from pipeline.revocation.signal import Asks
+from pipeline.revocation import declaration
 from pipeline.revocation.tables import revocations
+from pipeline.revoker.due_withdrawals import measure_withdrawals
+from pipeline.revoker.preview import Preview, preview
+from pipeline.revoker.provider_side import ProviderAsker
+from pipeline.signal import Asks
 from pipeline.states import AttemptState, StepState
+from pipeline.steps.openings import open_attempt
 from pipeline.tables import attempts, jobs
+from pipeline.views import operator_queries
+from pipeline.views.overview import overview
 from tests.ledger.acts import SIGNER, close, open_, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
@@ -161,7 +161,7 @@ def _commit(house: House, scope: Scope) -> list[str]:
     """The statements that make a revocation of *scope* effective. It is taken back, so that the next is the first."""
 
     def declare(connection: Connection) -> None:
-        make = partial(revocation.declare, connection, tenant="acme", source="test", by="test", reason="test")
+        make = partial(declaration.declare, connection, tenant="acme", source="test", by="test", reason="test")
         make(id="rev", scope=scope, now=NOW)
         raise _TakenBack
 

@@ -15,7 +15,7 @@ from identity.errors import Unavailable
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import DatabaseSettings
 from pipeline.duties.reconcile import advance_revocations
-from pipeline.revocation import Stage, load
+from pipeline.revocation.declaration import Stage, load
 from pipeline.revocation.tables import revocations
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from identity.model import Scope, ScopeKind
 from identity.scopes import remember_stop
-from pipeline.ledger.intents import Ended, Intent
+from pipeline.jobs.intents import Ended, Intent
 from pipeline.revocation.tables import revocation_pages
 from pipeline.states import AttemptState, JobState, Purpose, StepState
 from tests.ledger.acts import audit_kinds, close, open_, revoke, step_state

@@ -16,12 +16,12 @@ from sqlalchemy import Connection, update
 from pipeline.duties import reconcile
 from pipeline.execution.services import StepSettings
 from pipeline.execution.worker import WorkerSettings
-from pipeline.ledger import steps as ledger_steps
-from pipeline.ledger.intents import Ended
-from pipeline.ledger.job_moves import move_job
-from pipeline.ledger.replay import replay
+from pipeline.jobs.intents import Ended
+from pipeline.jobs.moves import move_job
+from pipeline.replay import replay
 from pipeline.run import LONGEST_SLEEP, OnceUsed, Run, StepRefused
 from pipeline.states import JobState, StepState, Wait
+from pipeline.steps import stored as ledger_steps
 from pipeline.tables import jobs, steps, workflow_settings
 from tests.identity.providers import reply
 from tests.ledger.acts import lapse, steps_of

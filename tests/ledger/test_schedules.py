@@ -20,6 +20,7 @@ from identity.sql.store import Store
 from identity.tables import principals
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.registry import Registry
+from pipeline.authoring.timetable import CatchUp, Timetable
 from pipeline.db.database import Database
 from pipeline.model import BEAT, Bell
 from pipeline.schedules.changes import (
@@ -32,7 +33,6 @@ from pipeline.schedules.changes import (
 )
 from pipeline.schedules.punctuality import look
 from pipeline.schedules.slots import SlotFirer
-from pipeline.schedules.timetable import CatchUp, Timetable
 from pipeline.tables import jobs, schedules, slots, workflow_settings
 from pipeline.workflow import SERVICE, Daily, Tick, workflow
 from tests.heartbeats import ticked

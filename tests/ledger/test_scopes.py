@@ -21,10 +21,10 @@ from pipeline.accounts.abilities import scopes_to_ask
 from pipeline.accounts.scope_report import AccountScopes, scope_report
 from pipeline.action import Facts
 from pipeline.authoring.registry import Registry
-from pipeline.ledger import openings
-from pipeline.ledger.closings import Closing, close_attempt
-from pipeline.ledger.intents import Ended, Opened
+from pipeline.jobs.intents import Ended, Opened
 from pipeline.states import AttemptState, StepState
+from pipeline.steps import openings
+from pipeline.steps.closings import Closing, close_attempt
 from pipeline.tables import attempts
 from pipeline.workflow import SERVICE, USER, workflow
 from tests.ledger.acts import listening

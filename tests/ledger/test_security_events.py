@@ -29,13 +29,13 @@ from identity.scopes import revoked_since
 from identity.sql.sequence import next_number
 from identity.tables import accounts, grants
 from identity.transmitters import Transmitter, add_transmitter, find_transmitter, is_of_connection
+from pipeline.deliveries.security_event_intake import SecurityEventIntake
 from pipeline.desk import transmitters
-from pipeline.ledger.intents import Ended
-from pipeline.ledger.security_events import accept
+from pipeline.jobs.intents import Ended
 from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
-from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal
+from pipeline.revocation.security_events import accept
 from pipeline.revocation.tables import revocations, security_events
-from pipeline.security_event_intake import SecurityEventIntake
+from pipeline.signal import Asks, Holders, Nobody, People, Signal
 from pipeline.states import JobState
 from tests.ledger.acts import SIGNER, listening, open_, receipt_of, revoke
 from tests.ledger.house import House, begin_connecting

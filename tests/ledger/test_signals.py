@@ -27,10 +27,10 @@ from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind, scopes_over
 from identity.oauth.token_digests import double
 from identity.tables import accounts, grants, installations, provider_connections
-from pipeline.ledger import jobs as ledger_jobs
-from pipeline.ledger.intents import Ended, Opened
-from pipeline.revocation.signal import Asks, Bots, Holders, Installation, Nobody, People, Workspaces
+from pipeline.jobs import claims as ledger_jobs
+from pipeline.jobs.intents import Ended, Opened
 from pipeline.revocation.tables import revocations
+from pipeline.signal import Asks, Bots, Holders, Installation, Nobody, People, Workspaces
 from pipeline.states import JobState, Wait
 from tests.ledger.acts import done, open_, revoke
 from tests.ledger.house import House, account_scope, begin_connecting

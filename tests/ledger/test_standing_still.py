@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from pipeline import revocation
-from pipeline.ledger.openings import open_attempt
+from pipeline.revocation import declaration
+from pipeline.steps.openings import open_attempt
 from tests.ledger.acts import listening
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
@@ -63,7 +63,7 @@ def test_an_opening_is_done_again_whose_session_ends_between_any_two_statements(
 
 def test_a_revocation_is_declared_again_whose_session_ends_between_any_two_statements(house: House) -> None:
     def declaring() -> Callable[[Connection], Any]:
-        declare = partial(revocation.declare, id=house.ids("rev"), scope=account_scope(), tenant="acme", source="test")
+        declare = partial(declaration.declare, id=house.ids("rev"), scope=account_scope(), tenant="acme", source="test")
         return partial(declare, by="test", reason="test", now=datetime.now(UTC))
 
     statements = _stands_still(house, declaring(), after=0)

@@ -22,7 +22,7 @@ from identity.keys.vault import Vault
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database, DatabaseSettings, open_database
 from pipeline.db.sqlite import ROOM, SqliteDatabase
-from pipeline.intake import Intake
+from pipeline.deliveries.intake import Intake
 from tests.waiting import eventually
 from tests.webhooks.parts import MemoryRing
 from webhooks.app import create_app

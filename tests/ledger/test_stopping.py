@@ -17,24 +17,24 @@ from deploy.trial.trial import NoRing
 from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
-from pipeline import revocation
 from pipeline.authoring.declared_workflow import Undone, Workflow
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database, DatabaseSettings
-from pipeline.ledger import jobs as ledger_jobs
-from pipeline.ledger.delivery_replay import Does
-from pipeline.ledger.intents import Adopted, Ended, Opened, Skipped
-from pipeline.ledger.replay import replay
-from pipeline.resolution import resolve_by_hand
-from pipeline.revocation.cancelling import Chunk, ChunkSize, Cursor, cancel_chunk, end_waits
+from pipeline.deliveries.replay import Does
+from pipeline.jobs import claims as ledger_jobs
+from pipeline.jobs.intents import Adopted, Ended, Opened, Skipped
+from pipeline.replay import replay
+from pipeline.revocation import declaration
 from pipeline.revocation.compensation import compensable, compensate_step
-from pipeline.revocation.preview import preview
-from pipeline.revocation.revoker import Revoker
 from pipeline.revocation.tables import compensations, revocations
+from pipeline.revoker.cancelling import Chunk, ChunkSize, Cursor, cancel_chunk, end_waits
+from pipeline.revoker.preview import preview
+from pipeline.revoker.revoker import Revoker
 from pipeline.run import StepSkipped
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
+from pipeline.steps.resolution import resolve_by_hand
 from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import SERVICE, SKIP, USER, compensate, workflow
 from tests.faults.revoker_points import REVOKER_POINTS
@@ -225,10 +225,10 @@ def test_what_a_cancelled_job_did_is_compensated_by_a_service_job_of_the_platfor
     assert _revoker(compensating).advance(made)
     (one,) = receipt_of(compensating, made)["compensations"]
     assert one["outcome"] == "done"
-    again = compensating.database.read(partial(revocation.load, revocation=made))
+    again = compensating.database.read(partial(declaration.load, revocation=made))
     assert (again.revision, again.open_ends) == (2, 0)
     assert _revoker(compensating).advance(made)
-    assert compensating.database.read(partial(revocation.load, revocation=made)) == again
+    assert compensating.database.read(partial(declaration.load, revocation=made)) == again
 
 
 def test_the_compensation_is_made_of_what_the_ledger_has(compensating: House) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from identity.accounts.states import find_account
 from identity.model import AccountKey, AccountState, Credential
 from identity.tables import accounts
-from pipeline.revocation.signal import Asks, Installation, Signal
+from pipeline.signal import Asks, Installation, Signal
 from tests.ledger.house import House
 from tests.ledger.signals import say, signal
 

@@ -15,8 +15,8 @@ from identity.errors import Misconfigured
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.principals import ensure_principal, resolve_alias, service_principal
 from identity.stops import set_stopped
-from pipeline.ledger.pins import enabled
-from pipeline.ledger.tenant_setup import TenantSetup, setup_of
+from pipeline.jobs.pins import enabled
+from pipeline.jobs.tenant_setup import TenantSetup, setup_of
 from pipeline.tables import workflow_settings
 from tests.ledger.house import House
 

@@ -14,10 +14,10 @@ from sqlalchemy import Connection, func, select
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.errors import BadInput
+from pipeline.approvals.votes import Channel, Counted, NotCounted
 from pipeline.db.database import Database
 from pipeline.desk import tenants
-from pipeline.ledger.intents import Approved, Ended, Opened
-from pipeline.ledger.votes import Channel, Counted, NotCounted
+from pipeline.jobs.intents import Approved, Ended, Opened
 from pipeline.states import ApprovalState
 from tests.ledger.acts import until_awaited
 from tests.ledger.approval_case import FOUR_EYES, ApprovalCase

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity.errors import BadInput
-from pipeline.schedules.timetable import CatchUp, Timetable, offset, owed
+from pipeline.authoring.timetable import CatchUp, Timetable, offset, owed
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 

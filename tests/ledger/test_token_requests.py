@@ -20,8 +20,8 @@ from identity.model import Scope, ScopeKind
 from identity.refresh.intents import IntentState, RefreshIntent, get_intent, open_intent, settle
 from identity.refresh.tables import refresh_intents
 from identity.sql.sequence import lock_exclusive, next_number
-from pipeline import revocation
 from pipeline.migrations import upgrade
+from pipeline.revocation import declaration
 from pipeline.revocation.tables import revocations
 from tests.ledger.acts import AWAITED, SIGNER, receipt_of, revoke
 from tests.ledger.house import House, account_scope
@@ -97,7 +97,7 @@ def advanced(house: House, made: str) -> list[dict[str, Any]]:
 
 
 def open_ends(house: House, made: str) -> int:
-    return int(house.database.read(partial(revocation.load, revocation=made)).open_ends)
+    return int(house.database.read(partial(declaration.load, revocation=made)).open_ends)
 
 
 def test_a_refresh_and_a_mint_on_the_wire_are_named_and_how_they_ended_once_that_is_known(house: House) -> None:
@@ -254,7 +254,7 @@ def test_a_token_that_was_minted_while_a_revocation_was_being_declared_is_named(
         lock_exclusive(c, account_scope())
         holding.start()
         eventually(lambda: c.execute(AWAITED).scalar_one(), what="it waits for the account's lock")
-        revocation.declare(
+        declaration.declare(
             c,
             id=made,
             scope=account_scope(),

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from pipeline.db.database import Database
-from pipeline.ledger.intents import Opened
+from pipeline.jobs.intents import Opened
 from pipeline.run import Run
 from tests.ledger.acts import open_
 from tests.ledger.house import House, Say, intent_of

@@ -22,11 +22,11 @@ from pipeline.action import Facts, Judgement, Recovery, Response, UnreadableAnsw
 from pipeline.authoring.registry import Registry
 from pipeline.duties.reconcile import settle_attempts
 from pipeline.execution.services import StepSettings
-from pipeline.ledger import steps as ledger_steps
-from pipeline.ledger.replay import replay
-from pipeline.resolution import resolve_by_hand
+from pipeline.replay import replay
 from pipeline.run import ActionFailed, Run, StepRefused
 from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.steps import stored as ledger_steps
+from pipeline.steps.resolution import resolve_by_hand
 from pipeline.tables import attempts
 from pipeline.workflow import USER
 from tests.identity.providers import reply

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from pipeline.ledger.unanswered import Window, in_steps, unanswered_in
+from pipeline.views.unanswered import Window, in_steps, unanswered_in
 from tests.ledger.house import House
 from tests.ledger.plans import plans
 

@@ -13,13 +13,13 @@ from identity.model import AccountKey, AccountState
 from identity.tables import accounts
 from pipeline.authoring.registry import Registry
 from pipeline.duties import reconcile
-from pipeline.ledger import jobs, waits
+from pipeline.jobs import awaited, claims, waits
+from pipeline.jobs.claims import ClaimedJob
+from pipeline.jobs.intents import Adopted, Ended, Intent
+from pipeline.jobs.moves import move_job
 from pipeline.ledger.clock import ledger_now
-from pipeline.ledger.intents import Adopted, Ended, Intent
-from pipeline.ledger.job_moves import move_job
-from pipeline.ledger.jobs import ClaimedJob
-from pipeline.resolution import resolve_by_hand
 from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.steps.resolution import resolve_by_hand
 from pipeline.tables import attempts, steps
 from pipeline.tables import jobs as jobs_table
 from tests.ledger.acts import attempts_of, audit_kinds, close, done, open_, steps_of
@@ -76,10 +76,10 @@ def test_who_waits_for_a_once_key_of_any_length_is_woken_by_its_owner(house: Hou
 
 def _park_refused(house: House, job: str, *, looks: timedelta = timedelta(minutes=10)) -> ClaimedJob:
     claimed = house.claim(job)
-    for_ada = jobs.consent_of(AccountKey(tenant="acme", connection="gh", principal="acme.ada"))
+    for_ada = awaited.consent_of(AccountKey(tenant="acme", connection="gh", principal="acme.ada"))
     days = timedelta(days=14)
     park = partial(
-        jobs.park, job=claimed, wait=Wait.CONSENT, waits_for=for_ada, due_in=looks, expires_in=days, reason="no token"
+        claims.park, job=claimed, wait=Wait.CONSENT, waits_for=for_ada, due_in=looks, expires_in=days, reason="no token"
     )
     assert house.database.write(park) is JobState.WAITING
     return claimed
@@ -94,8 +94,8 @@ def test_a_refused_account_is_waited_for_as_long_whatever_hiccup_its_looks_meet(
     house.database.write(lambda c: c.execute(ends).rowcount)
     _due(house, job)
     looks, at_once = house.claim(job), timedelta()
-    killed = partial(jobs.spend_run, job=job, fence=looks.fence, limit=5, delay=at_once, reason="killed")
-    away = partial(jobs.requeue, job=looks, delay=at_once, reason="its rate limit is used up")
+    killed = partial(claims.spend_run, job=job, fence=looks.fence, limit=5, delay=at_once, reason="killed")
+    away = partial(claims.requeue, job=looks, delay=at_once, reason="its rate limit is used up")
     assert house.database.write(killed if spends_run else away) is JobState.QUEUED
     _park_refused(house, job, looks=timedelta(days=2))
     assert (house.row(job).expires_at, house.row(job).due_at) == (until, until)
@@ -103,7 +103,7 @@ def test_a_refused_account_is_waited_for_as_long_whatever_hiccup_its_looks_meet(
     had_its_token = intent(house, house.claim(job))
     open_(house, had_its_token)
     close(house, had_its_token, AttemptState.NO_EFFECT, StepState.OPEN)
-    yields = partial(jobs.requeue, job=had_its_token.job, delay=at_once, reason="the API is away")
+    yields = partial(claims.requeue, job=had_its_token.job, delay=at_once, reason="the API is away")
     assert house.database.write(yields) is JobState.QUEUED
     _park_refused(house, job)
     assert house.row(job).expires_at > until
@@ -158,7 +158,7 @@ def test_who_then_waits_for_something_else_waits_for_that_as_long_as_anyone(hous
     first = house.row(job).expires_at
     _due(house, job)
     hour = timedelta(hours=1)
-    park = partial(jobs.park, wait=Wait.CONSENT, waits_for="account:x", due_in=hour, expires_in=hour, reason="ada")
+    park = partial(claims.park, wait=Wait.CONSENT, waits_for="account:x", due_in=hour, expires_in=hour, reason="ada")
     house.database.write(partial(park, job=house.claim(job)))
     assert house.row(job).expires_at < first
 
@@ -169,7 +169,9 @@ def test_who_waits_for_a_persons_word_goes_on_once_an_answer_came_late_after_all
     open_(house, asked)
     close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
     soon, late, job = timedelta(minutes=1), timedelta(days=14), asked.job.id
-    park = partial(jobs.park, wait=Wait.UNKNOWN, waits_for=None, due_in=soon, expires_in=late, reason="look at github")
+    park = partial(
+        claims.park, wait=Wait.UNKNOWN, waits_for=None, due_in=soon, expires_in=late, reason="look at github"
+    )
     house.database.write(partial(park, job=asked.job))
     _due(house, job)
     row, now = house.row(job), house.database.read(ledger_now)
@@ -188,7 +190,9 @@ def test_who_waits_for_a_persons_word_that_never_came_is_dead(house: House) -> N
     open_(house, asked)
     close(house, asked, AttemptState.UNKNOWN, StepState.UNKNOWN)
     soon = timedelta(0)
-    park = partial(jobs.park, wait=Wait.UNKNOWN, waits_for=None, due_in=soon, expires_in=soon, reason="look at github")
+    park = partial(
+        claims.park, wait=Wait.UNKNOWN, waits_for=None, due_in=soon, expires_in=soon, reason="look at github"
+    )
     house.database.write(partial(park, job=asked.job))
     _due(house, asked.job.id)
     row = house.row(asked.job.id)
@@ -198,7 +202,7 @@ def test_who_waits_for_a_persons_word_that_never_came_is_dead(house: House) -> N
 @pytest.mark.parametrize("wait", [Wait.TIME, Wait.ONCE, Wait.APPROVAL, Wait.UNKNOWN])
 def test_a_due_wait_of_a_job_that_was_cancelled_meanwhile_wakes_nothing(house: House, wait: Wait) -> None:
     job, hour = house.job(), timedelta(hours=1)
-    park = partial(jobs.park, wait=wait, waits_for=None, due_in=hour, expires_in=hour, reason="z")
+    park = partial(claims.park, wait=wait, waits_for=None, due_in=hour, expires_in=hour, reason="z")
     house.database.write(partial(park, job=house.claim(job)))
     house.database.write(partial(move_job, job=job, to=JobState.CANCELLED))
     assert house.database.write(partial(waits.end_wait, job=job, wait=wait, expired=False, reason="z")) is None
@@ -208,12 +212,12 @@ def test_a_due_wait_of_a_job_that_was_cancelled_meanwhile_wakes_nothing(house: H
 def test_all_who_wait_for_one_thing_are_woken_at_once_and_nobody_else(house: House) -> None:
     """One statement, however many: it runs under the lock of the account that they wait for."""
     hour = timedelta(hours=1)
-    park = partial(jobs.park, wait=Wait.CONSENT, due_in=hour, expires_in=hour, reason="z")
+    park = partial(claims.park, wait=Wait.CONSENT, due_in=hour, expires_in=hour, reason="z")
     waiting = dict.fromkeys((house.job() for _ in range(5)), "account:ada") | {house.job(): "account:eve"}
-    for job, awaited in waiting.items():
-        house.database.write(partial(park, job=house.claim(job), waits_for=awaited))
+    for job, what in waiting.items():
+        house.database.write(partial(park, job=house.claim(job), waits_for=what))
     woken: list[str] = []
-    wake = partial(jobs.wake, waits_for="account:ada")
+    wake = partial(awaited.wake, waits_for="account:ada")
     assert len(statements_of(lambda: woken.extend(house.database.write(wake)))) == 1
     assert set(woken) == {job for job, awaited in waiting.items() if awaited == "account:ada"}
     assert {job for job in waiting if house.row(job).state == JobState.QUEUED} == set(woken)
@@ -277,7 +281,7 @@ def test_the_calls_in_doubt_of_a_job_are_looked_up_by_its_steps_however_many_oth
         c.execute(text("analyze"))
 
     house.database.write(fill)
-    park = partial(jobs.park, waits_for=None, due_in=timedelta(), expires_in=timedelta(days=1), reason="nobody knows")
+    park = partial(claims.park, waits_for=None, due_in=timedelta(), expires_in=timedelta(days=1), reason="nobody knows")
     house.database.write(partial(park, job=asked.job, wait=Wait.UNKNOWN))
 
     says = partial(resolve_by_hand, workflows=Registry([house.workflow]), by="ops", now=datetime.now(UTC))

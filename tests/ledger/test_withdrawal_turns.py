@@ -20,10 +20,10 @@ from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import WithdrawalTurn
 from pipeline.desk.revocations import retry
 from pipeline.duties.reconcile import advance_withdrawals
-from pipeline.revocation import load
-from pipeline.revocation.provider_side import ProviderAsker, provider_side
-from pipeline.revocation.revoker import Revoker
+from pipeline.revocation.declaration import load
 from pipeline.revocation.tables import revocations
+from pipeline.revoker.provider_side import ProviderAsker, provider_side
+from pipeline.revoker.revoker import Revoker
 from tests.killed import Killed, killed_at
 from tests.ledger.acts import SIGNER, revoke
 from tests.ledger.house import House, account_scope

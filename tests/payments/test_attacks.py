@@ -10,8 +10,8 @@ from sqlalchemy import update
 from identity.audit import Act
 from identity.policy.ledger import policy_text
 from identity.principals import link_alias
-from pipeline.ledger.approval_views import approval
-from pipeline.ledger.votes import Channel, NotCounted, Vote
+from pipeline.approvals.views import approval
+from pipeline.approvals.votes import Channel, NotCounted, Vote
 from pipeline.policy.change import put_in_force
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import steps

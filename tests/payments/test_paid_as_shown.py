@@ -41,9 +41,9 @@ from identity.audit import Act
 from identity.model import PrincipalKind, ScopeKind
 from identity.principals import ensure_principal, link_alias
 from pipeline.approvals.tables import approvals
+from pipeline.approvals.votes import Channel, Counted, Link, Vote
 from pipeline.desk.tenants import remove_alias
-from pipeline.ledger.replay import replay
-from pipeline.ledger.votes import Channel, Counted, Link, Vote
+from pipeline.replay import replay
 from pipeline.states import CUT_SHORT, ApprovalState
 from pipeline.tables import steps
 from tests.chance import IN_CONTROL, seed_of

@@ -38,13 +38,13 @@ from identity.policy.rules import ApprovalNeed
 from identity.principals import ensure_principal, link_alias
 from identity.scopes import remember_stop, revoke_scope
 from identity.sql.sequence import lock_exclusive, next_number
+from pipeline.approvals.votes import Counted
 from pipeline.db.database import Database
-from pipeline.ledger import waits
-from pipeline.ledger.intents import Approved, Opened, OpenOutcome
-from pipeline.ledger.job_moves import move_job
-from pipeline.ledger.replay import replay
-from pipeline.ledger.votes import Counted
+from pipeline.jobs import waits
+from pipeline.jobs.intents import Approved, Opened, OpenOutcome
+from pipeline.jobs.moves import move_job
 from pipeline.policy.change import put_in_force
+from pipeline.replay import replay
 from pipeline.states import JobState, Wait
 from pipeline.tables import jobs as jobs_table
 from tests.chance import seed_of

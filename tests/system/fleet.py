@@ -19,8 +19,8 @@ from identity.audit import Act
 from identity.model import AccountKey
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.desk.workflows import enable
-from pipeline.ledger import pins
-from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.jobs import pins
+from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.states import AttemptState, JobState, Wait
 from pipeline.tables import attempts, jobs
 from pipeline.workflow import ExternalUser

@@ -25,12 +25,12 @@ from deploy.settings import Settings
 from deploy.trial.trial import NoRing
 from identity.ids import Ids
 from identity.model import AccountKey, Scope, ScopeKind
-from pipeline import revocation
 from pipeline.authoring.registry import Registry
 from pipeline.broker.ring import CeleryRing
 from pipeline.db.database import DatabaseSettings
 from pipeline.migrations import upgrade_at
 from pipeline.model import Ring
+from pipeline.revocation import declaration
 from pipeline.revocation.tables import revocations
 from pipeline.runtime import Runtime
 from pipeline.states import JobState
@@ -286,7 +286,7 @@ class System:
 
     def revoke(self, scope: Scope, tenant: str) -> str:
         made = self.ids("rev")
-        declare = partial(revocation.declare, source="test", by="test", reason="test", now=datetime.now(UTC))
+        declare = partial(declaration.declare, source="test", by="test", reason="test", now=datetime.now(UTC))
         self.runtime.database.write(partial(declare, id=made, scope=scope, tenant=tenant))
         return made
 

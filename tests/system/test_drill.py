@@ -12,8 +12,8 @@ from sqlalchemy import func, select, update
 from identity.audit import Act
 from identity.hold import release_hold
 from identity.tables import grants
-from pipeline.duties.intervals import RHYTHMS
-from pipeline.ledger.restored import mark_restored
+from pipeline.desk.restored import mark_restored
+from pipeline.intervals import RHYTHMS
 from pipeline.model import BEAT
 from pipeline.states import JobState
 from pipeline.tables import heartbeats, schedules

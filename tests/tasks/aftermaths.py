@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from identity.model import ScopeKind
-from pipeline import revocation
+from pipeline.revocation import declaration
 from tests.ledger.revokers import quiet_revoker
 from tests.tasks.in_process_system import InProcessSystem
 from tests.tasks.scenes import SCENES, TENANT, Scene, Step
@@ -47,7 +47,7 @@ def told(system: InProcessSystem, made: str) -> tuple[str, str | None]:
     """What the newest receipt says of the one compensation: its outcome, and the reason. No provider is asked."""
     runtime = system.runtime
     assert quiet_revoker(runtime.database, runtime.signer, system.registry, ids=runtime.ids).advance(made)
-    receipt: Any = runtime.database.read(partial(revocation.load, revocation=made)).receipt
+    receipt: Any = runtime.database.read(partial(declaration.load, revocation=made)).receipt
     (one,) = receipt["compensations"]
     return one["outcome"], one["reason"]
 

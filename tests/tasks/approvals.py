@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from functools import partial
 
 from identity.audit import Act
-from pipeline.ledger.approval_views import ApprovalView, approvals_page
+from pipeline.approvals.views import ApprovalView, approvals_page
+from pipeline.approvals.votes import Channel, Counted, NotCounted, Vote
 from pipeline.ledger.paging import Turn
-from pipeline.ledger.votes import Channel, Counted, NotCounted, Vote
 from pipeline.policy.change import put_in_force
 from tests.tasks.in_process_system import InProcessSystem
 

@@ -15,13 +15,13 @@ from sqlalchemy import Row, select, update
 
 from deploy.demo.provision import SALESFORCE, linear_of, standard_of
 from identity.model import AccountKey, Scope, ScopeKind
-from pipeline import revocation
 from pipeline.accounts.connecting import Done
 from pipeline.authoring.registry import Registry
 from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery
-from pipeline.resolution import resolve_by_hand
+from pipeline.revocation import declaration
 from pipeline.runtime import Runtime
 from pipeline.states import AttemptState
+from pipeline.steps.resolution import resolve_by_hand
 from pipeline.tables import attempts, jobs, schedules, steps
 from tests.sandbox.driver import Form, Sandbox
 
@@ -116,7 +116,7 @@ class Hands:
         """Its id."""
         made = self.runtime.ids("rev")
         declare = partial(
-            revocation.declare,
+            declaration.declare,
             id=made,
             scope=Scope(kind=kind, key=key),
             tenant=tenant,

@@ -13,7 +13,7 @@ from identity.model import AccountKey
 from identity.principals import link_alias
 from pipeline.approvals.news import ApprovalNews
 from pipeline.approvals.shown import Shown
-from pipeline.ledger.new_jobs import NewJob, insert_job
+from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.states import ApprovalState
 from tests.ledger.approval_case import SHOWN
 from tests.tasks.hands import Hands

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from identity.model import ScopeKind
 from identity.principals import link_alias
 from identity.tables import provider_connections
-from pipeline.ledger.votes import Counted
+from pipeline.approvals.votes import Counted
 from pipeline.states import ApprovalState, JobState
 from tests.tasks.approvals import FOUR_EYES, apply, asked, say
 from tests.tasks.in_process_system import InProcessSystem

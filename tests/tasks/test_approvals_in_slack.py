@@ -17,10 +17,10 @@ from identity.http.client import Answer, Client, HttpRequest
 from identity.principals import link_alias
 from identity.tables import provider_connections
 from pipeline.approvals.tables import approvals
-from pipeline.ledger import pins
-from pipeline.ledger.approval_views import ApprovalView
-from pipeline.ledger.job_moves import move_job
-from pipeline.ledger.replay import replay
+from pipeline.approvals.views import ApprovalView
+from pipeline.jobs import pins
+from pipeline.jobs.moves import move_job
+from pipeline.replay import replay
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import deliveries, workflow_settings
 from tests.tasks.approvals import apply, asked, say

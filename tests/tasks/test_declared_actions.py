@@ -16,8 +16,8 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from pipeline import tools
 from pipeline.action import Action, Call, Facts, Request, Response, Result
+from pipeline.authoring import tools
 from pipeline.authoring.action_checks import check_action
 from pipeline.authoring.registry import Registry
 from tests.tasks.sound_action import Made, Make

@@ -11,8 +11,8 @@ from identity.audit import Act
 from identity.policy.file import read_policy
 from identity.policy.ledger import apply_policy
 from identity.policy.rules import FACTS_ALONE
-from pipeline.ledger.replay import replay
 from pipeline.policy.trial import PolicyTrial, compare, stored_cases
+from pipeline.replay import replay
 from pipeline.states import JobState, StepState, Wait
 from pipeline.tables import jobs
 from tests.tasks.approvals import FOUR_EYES, asked, say

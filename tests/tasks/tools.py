@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from pipeline.action import Action
-from pipeline.ledger.new_jobs import NewJob, insert_job
-from pipeline.tool_workflows import ToolCall
+from pipeline.authoring.tool_workflows import ToolCall
+from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.workflow import SERVICE
 from tests.tasks.in_process_system import InProcessSystem
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity.secret import Secret
-from pipeline.revocation.signal import Asks, Installation, People
+from pipeline.signal import Asks, Installation, People
 from tests.servers.shared_data import Example
 from tests.webhooks import published
 from tests.webhooks.disfigured import TEXTS, assert_sound, bodies

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from identity.connections.lateness import MOST, TRIES_FOR
 from identity.errors import Misconfigured
 from identity.secret import Secret
-from pipeline.ledger.deliveries import BODY_WINDOW
-from pipeline.revocation.signal import Asks, People, Workspaces
+from pipeline.deliveries.acceptance import BODY_WINDOW
+from pipeline.signal import Asks, People, Workspaces
 from tests.webhooks import published
 from tests.webhooks.disfigured import TEXTS, assert_sound, bodies
 from tests.webhooks.flips import flips

@@ -15,11 +15,11 @@ from identity.connections.secrets import WEBHOOK_SECRET, add_secret, seal_secret
 from identity.secret import Secret
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
-from pipeline.intake import Intake
-from pipeline.ledger import operator_queries
-from pipeline.ledger.delivery_replay import weigh
+from pipeline.deliveries.intake import Intake
+from pipeline.deliveries.replay import weigh
 from pipeline.model import DeliveryOutcome
 from pipeline.tables import deliveries, workflow_settings
+from pipeline.views import operator_queries
 from tests.ledger.house import House
 from tests.servers import shared_data
 from tests.webhooks import published

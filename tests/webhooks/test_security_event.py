@@ -22,7 +22,7 @@ from identity.oauth.token_digests import double
 from identity.quoting import kept
 from identity.transmitters import Transmitter
 from pipeline.model import SecurityEvent
-from pipeline.revocation.signal import Asks, Holders, Nobody, People, Signal
+from pipeline.signal import Asks, Holders, Nobody, People, Signal
 from tests.webhooks import published
 from tests.webhooks.events import CAEP, ISSUER, KEY, OTHER, RISC, SESSION_REVOKED, TRANSMITTER, claims, public, sign
 from tests.webhooks.parts import NOW

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity.secret import Secret
-from pipeline.intake import ACCEPT_WITHIN
-from pipeline.revocation.signal import Asks, Bots, People, Workspaces
+from pipeline.deliveries.intake import ACCEPT_WITHIN
+from pipeline.signal import Asks, Bots, People, Workspaces
 from tests.servers import shared_data
 from tests.webhooks import published
 from tests.webhooks.disfigured import TEXTS, assert_sound, bodies

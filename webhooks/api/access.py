@@ -17,7 +17,7 @@ from flask import Blueprint, Response, current_app, g, request
 
 from identity.agents.api_keys import Caller, NoCaller, Role
 from identity.secret import Secret
-from pipeline.requests import Requests
+from pipeline.agents_api.callers import Requests
 from webhooks import problems
 from webhooks.client_address import client_address
 from webhooks.problems import Problem

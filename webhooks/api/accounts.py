@@ -13,11 +13,11 @@ from sqlalchemy import Connection
 from identity.connect.reasons import ConnectRefused
 from pipeline.accounts.health import health, healths
 from pipeline.accounts.invitations import Invitations
+from pipeline.agents_api.callers import Keyed, Requests
 from pipeline.authoring.registry import Registry
-from pipeline.ledger import tenant_views
 from pipeline.ledger.paging import Place
-from pipeline.ledger.tenant_views import Tenants
-from pipeline.requests import Keyed, Requests
+from pipeline.views import tenant_views
+from pipeline.views.tenant_views import Tenants
 from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.answers import answer, answer_page

@@ -18,9 +18,9 @@ from identity.agents.identifiers import UnknownIdentifier
 from identity.errors import BadInput, Misconfigured, NotInState, PolicyDenied
 from identity.ids import Ids
 from pipeline.accounts.invitations import Invitations
+from pipeline.agents_api.callers import Requests
+from pipeline.agents_api.requests import KeyReused, NotLetIn
 from pipeline.authoring.registry import Registry
-from pipeline.ledger.requests import KeyReused, NotLetIn
-from pipeline.requests import Requests
 from webhooks import problems
 from webhooks.api.access import guard, refused
 from webhooks.api.accounts import account_operations

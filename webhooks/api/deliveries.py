@@ -5,9 +5,9 @@ from __future__ import annotations
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 
-from pipeline.ledger import tenant_views
-from pipeline.ledger.tenant_views import Tenants
-from pipeline.requests import Requests
+from pipeline.agents_api.callers import Requests
+from pipeline.views import tenant_views
+from pipeline.views.tenant_views import Tenants
 from webhooks.api.access import caller
 from webhooks.api.answers import answer, answer_page
 from webhooks.api.models import DeliveriesQuery, DeliveryOut, DeliveryPage, DeliveryWithJobs, OnePath

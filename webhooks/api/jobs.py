@@ -13,14 +13,14 @@ from sqlalchemy import Connection
 from identity.agents.api_keys import Caller, Role
 from identity.agents.identifiers import user_named
 from identity.hold import HELD_FOR_OTHERS, find_hold
+from pipeline.agents_api.callers import Keyed, Requests
 from pipeline.authoring.registry import Registry
-from pipeline.ledger import tenant_views
+from pipeline.authoring.tool_workflows import tool_of
+from pipeline.authoring.tools import plain_name
 from pipeline.ledger.paging import Page, Record
-from pipeline.ledger.tenant_views import Tenants
-from pipeline.requests import Keyed, Requests
 from pipeline.states import JobState
-from pipeline.tool_workflows import tool_of
-from pipeline.tools import plain_name
+from pipeline.views import tenant_views
+from pipeline.views.tenant_views import Tenants
 from webhooks.api import shapes
 from webhooks.api.access import caller
 from webhooks.api.answers import answer, answer_page

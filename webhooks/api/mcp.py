@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, Validat
 
 from identity.agents.api_keys import Caller
 from identity.errors import BadInput, PolicyDenied
+from pipeline.agents_api.callers import Requests
 from pipeline.authoring.registry import Registry
-from pipeline.requests import Requests
 from webhooks import problems
 from webhooks.api.access import caller, notes
 from webhooks.api.job_models import LONGEST_WAIT

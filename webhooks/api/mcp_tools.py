@@ -13,12 +13,12 @@ from identity.agents.api_keys import Caller
 from identity.agents.identifiers import identify
 from identity.errors import BadInput, Misconfigured, NotInState, PolicyDenied, Unavailable
 from identity.model import Principal, PrincipalKind
-from pipeline import tools
 from pipeline.action import Action
+from pipeline.agents_api.callers import Requests
+from pipeline.agents_api.requests import KeyReused
+from pipeline.authoring import tools
 from pipeline.authoring.registry import Registry
 from pipeline.ledger.paging import Record
-from pipeline.ledger.requests import KeyReused
-from pipeline.requests import Requests
 from webhooks import problems
 from webhooks.api import mcp_words
 from webhooks.api.access import ROLES, May, notes

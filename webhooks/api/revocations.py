@@ -11,10 +11,10 @@ from flask_openapi.blueprint import APIBlueprint
 from identity.agents.api_keys import Caller
 from identity.model import ScopeKind
 from identity.named_scopes import scope_of_tenant
-from pipeline.ledger import tenant_views
+from pipeline.agents_api.callers import Keyed, Requests
 from pipeline.ledger.paging import Record
-from pipeline.ledger.tenant_views import Tenants
-from pipeline.requests import Keyed, Requests
+from pipeline.views import tenant_views
+from pipeline.views.tenant_views import Tenants
 from webhooks import metrics
 from webhooks.api import shapes
 from webhooks.api.access import caller

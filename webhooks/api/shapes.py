@@ -9,10 +9,10 @@ from typing import Any
 from identity.model import Effect
 from pipeline.accounts.health import Health
 from pipeline.authoring.registry import Registry
-from pipeline.ledger.jobs import consenting
+from pipeline.authoring.tool_workflows import is_of_a_tool
+from pipeline.jobs.awaited import consenting
 from pipeline.ledger.paging import Record
 from pipeline.states import ENDED, FOR_A_PERSON, AttemptState, JobState, Purpose, StepState, Wait
-from pipeline.tool_workflows import is_of_a_tool
 from webhooks.api.job_models import ConsentOut, JobOut, JobWithSteps, Outcome, StepOut, ToolAnswer
 from webhooks.api.models import (
     AccountOut,

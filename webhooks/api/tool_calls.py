@@ -12,12 +12,12 @@ from pydantic import ValidationError
 
 from identity.agents.api_keys import Caller
 from identity.errors import Unavailable
-from pipeline import tools
 from pipeline.action import Action
+from pipeline.agents_api.callers import Keyed, Requests
+from pipeline.agents_api.requests import Made
+from pipeline.authoring import tools
 from pipeline.authoring.registry import Registry
 from pipeline.ledger.paging import Record
-from pipeline.ledger.requests import Made
-from pipeline.requests import Keyed, Requests
 from webhooks import problems
 from webhooks.api.access import makes, request_id
 from webhooks.api.jobs import found_job, there

@@ -9,8 +9,8 @@ from typing import Any
 from flask import Response, jsonify, request
 from flask_openapi.blueprint import APIBlueprint
 
-from pipeline import tools
 from pipeline.action import Action
+from pipeline.authoring import tools
 from pipeline.authoring.registry import Registry
 from webhooks.api import shapes
 from webhooks.api.access import caller

@@ -13,7 +13,7 @@ from identity.console.roles import Role
 from identity.console.sessions import Person
 from identity.errors import BadInput
 from pipeline.ledger.paging import Record
-from pipeline.ledger.tenant_views import Tenants
+from pipeline.views.tenant_views import Tenants
 
 
 class May(StrEnum):

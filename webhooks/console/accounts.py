@@ -14,8 +14,8 @@ from identity.model import AccountKey, AccountState, Credential
 from identity.providers import PROFILES
 from pipeline.accounts import facts
 from pipeline.accounts.health import Health, health, healths
-from pipeline.ledger import lookup, tenant_views
 from pipeline.ledger.paging import Page, Record
+from pipeline.views import lookup, tenant_views
 from webhooks.console import lists
 from webhooks.console.access import seen, seen_tenant, visitor
 from webhooks.console.parts import Desk

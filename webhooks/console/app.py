@@ -11,7 +11,7 @@ from flask import Blueprint, Flask, Response, g, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import AswhomError, BadInput
-from pipeline.ledger import operator_queries
+from pipeline.views import operator_queries
 from webhooks.bells import Bells
 from webhooks.console import access, links, lists, words
 from webhooks.console.access import May, NotForYou, NotThere

@@ -16,13 +16,13 @@ from identity.console.sessions import Person
 from identity.errors import BadInput
 from identity.people import SIGNED_IN_HERE
 from pipeline.approvals.shown import letters
-from pipeline.desk.telling import started_by
-from pipeline.ledger import tenant_views
-from pipeline.ledger.approval_views import ApprovalView, approval, approvals_page, tenants_that_ask
+from pipeline.approvals.views import ApprovalView, approval, approvals_page, tenants_that_ask
+from pipeline.approvals.votes import Channel, Link, NotCounted, Vote
 from pipeline.ledger.paging import STRETCH, Turn
-from pipeline.ledger.tenant_views import Tenants
-from pipeline.ledger.votes import Channel, Link, NotCounted, Vote
 from pipeline.states import ApprovalState
+from pipeline.views import tenant_views
+from pipeline.views.tenant_views import Tenants
+from pipeline.views.wording import started_by
 from webhooks.client_address import client_address
 from webhooks.console import lists
 from webhooks.console.access import May, NotThere, check, seen_tenant, visitor

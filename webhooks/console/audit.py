@@ -8,9 +8,9 @@ from typing import Any
 from flask import Blueprint, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from pipeline.ledger import audit_queries
-from pipeline.ledger.audit_queries import Search
 from pipeline.ledger.paging import Record
+from pipeline.views import audit_queries
+from pipeline.views.audit_queries import Search
 from webhooks.console import lists
 from webhooks.console.access import May, seen_tenant, visitor
 from webhooks.console.parts import Desk

@@ -9,8 +9,8 @@ from werkzeug.wrappers import Response as BaseResponse
 from identity.errors import BadInput
 from pipeline import connection_facts
 from pipeline.desk import connections as acts
-from pipeline.ledger import tenant_views
 from pipeline.ledger.paging import Record
+from pipeline.views import tenant_views
 from webhooks.console import lists
 from webhooks.console.access import seen, seen_tenant
 from webhooks.console.parts import Desk

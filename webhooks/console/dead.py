@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import BadInput, Unavailable
 from pipeline.desk import jobs as acts
-from pipeline.ledger.dead_letters import dead_letters, jobs_of, still_dead
+from pipeline.views.dead_letters import dead_letters, jobs_of, still_dead
 from webhooks.console.access import May, check, seen_tenant, visitor
 from webhooks.console.flash import just_acted
 from webhooks.console.parts import Desk

@@ -10,11 +10,11 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from identity.connections.registry import get_connection
 from identity.errors import BadInput
-from pipeline.ledger import tenant_views
-from pipeline.ledger.delivery_replay import Does, Fate, Replayed, replay, weigh
-from pipeline.ledger.delivery_tenant import whose_delivery
+from pipeline.deliveries.replay import Does, Fate, Replayed, replay, weigh
+from pipeline.deliveries.tenant import whose_delivery
 from pipeline.ledger.paging import Record
 from pipeline.model import DeliveryOutcome
+from pipeline.views import tenant_views
 from webhooks.console import lists
 from webhooks.console.access import May, check, seen, seen_tenant, visitor
 from webhooks.console.parts import Desk

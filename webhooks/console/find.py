@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.principals import get_principal
-from pipeline.ledger import lookup
+from pipeline.views import lookup
 from webhooks.console import access
 from webhooks.console.access import May, visitor
 from webhooks.console.links import is_ours, page_of

@@ -10,13 +10,13 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from identity.accounts.states import Account, find_account
 from identity.model import AccessPattern
-from pipeline.desk.telling import started_by
 from pipeline.desk.unanswered import UnansweredCall, asked_about, by_step
-from pipeline.ledger import audit_queries, operator_queries, tenant_views
-from pipeline.ledger.audit_queries import Search
-from pipeline.ledger.jobs import consenting
+from pipeline.jobs.awaited import consenting
 from pipeline.ledger.paging import Record
 from pipeline.states import CUT_SHORT, ENDED, JobState, Wait
+from pipeline.views import audit_queries, operator_queries, tenant_views
+from pipeline.views.audit_queries import Search
+from pipeline.views.wording import started_by
 from webhooks.console import lists
 from webhooks.console.access import seen, seen_tenant, visitor
 from webhooks.console.parts import Desk

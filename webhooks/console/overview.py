@@ -10,8 +10,8 @@ from flask import Blueprint
 from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
-from pipeline.ledger.overview import MOST, Overview, overview
-from pipeline.ledger.queues import Queue, late, queues, waiting
+from pipeline.views.overview import MOST, Overview, overview
+from pipeline.views.queues import Queue, late, queues, waiting
 from webhooks.console.access import seen_tenant, seen_tenants
 from webhooks.console.parts import Desk
 from webhooks.pages import page

@@ -14,12 +14,12 @@ from identity.keys.handovers import trusted_keys
 from identity.model import AccountKey, ScopeKind
 from identity.withdrawals.stuck_leftovers import StuckLeftover, stuck_leftovers
 from pipeline.desk import revocations as acts
-from pipeline.ledger import lookup, tenant_views
 from pipeline.ledger.paging import Page, Record
-from pipeline.revocation.inquiry import SAYS
-from pipeline.revocation.proof import disproof
 from pipeline.revocation.receipt import ProviderAnswer
-from pipeline.revocation.unasked import why_not_asked
+from pipeline.revoker.inquiry import SAYS
+from pipeline.revoker.proof import disproof
+from pipeline.revoker.unasked import why_not_asked
+from pipeline.views import lookup, tenant_views
 from webhooks.console import lists
 from webhooks.console.access import May, NotThere, seen, seen_tenant, visitor
 from webhooks.console.parts import Desk

@@ -12,7 +12,7 @@ from identity.errors import BadInput, Unavailable
 from identity.model import Scope, ScopeKind
 from pipeline.desk import revocations as acts
 from pipeline.desk.scopes import named_scope
-from pipeline.revocation.preview import preview
+from pipeline.revoker.preview import preview
 from webhooks import metrics
 from webhooks.console.access import as_not_there, check, visitor
 from webhooks.console.parts import Desk

@@ -7,9 +7,9 @@ from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
 from pipeline.desk import schedules as acts
-from pipeline.ledger import tenant_views
 from pipeline.ledger.paging import Page, Record
 from pipeline.schedules import changes
+from pipeline.views import tenant_views
 from webhooks.console import lists
 from webhooks.console.access import as_not_there, check, seen_tenant
 from webhooks.console.parts import Desk

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.desk.telling import as_whom, started_by
 from pipeline.ledger.paging import Record
 from pipeline.states import JobState
+from pipeline.views.wording import as_whom, started_by
 
 #: Titles of the audit records that a job's steps and attempts do not already show.
 _RECORDS: Mapping[str, str] = {

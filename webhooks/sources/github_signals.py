@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from pipeline.revocation.signal import Asks, Installation, People, Signal
+from pipeline.signal import Asks, Installation, People, Signal
 from webhooks.sources.stated import name, of_iso, of_seconds
 
 Document = Mapping[str, Any]

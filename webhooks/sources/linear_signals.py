@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from pipeline.revocation.signal import Asks, People, Signal, Workspaces
+from pipeline.signal import Asks, People, Signal, Workspaces
 from webhooks.sources.stated import name, of_iso
 
 Document = Mapping[str, Any]

@@ -9,9 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 from identity.secret import Secret
-from pipeline.approvals.signed_answer import SignedAnswer
 from pipeline.model import Acceptance, SignedDelivery
-from pipeline.revocation.signal import Signal
+from pipeline.signal import Signal
+from pipeline.signed_answer import SignedAnswer
 
 
 class Fault(StrEnum):

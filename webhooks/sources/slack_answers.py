@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.approvals.signed_answer import APPROVE, DENY, SignedAnswer, read_carried
+from pipeline.signed_answer import APPROVE, DENY, SignedAnswer, read_carried
 from webhooks.sources.stated import name
 
 

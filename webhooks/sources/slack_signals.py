@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.revocation.signal import Asks, Bots, People, Signal, Whom, Workspaces
+from pipeline.signal import Asks, Bots, People, Signal, Whom, Workspaces
 from webhooks.sources.stated import name, names, of_seconds
 
 Document = Mapping[str, Any]

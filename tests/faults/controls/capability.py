@@ -6,7 +6,7 @@ from tests.faults.control import Control
 
 SPENDING, SPENDS = "identity/capability/spending.py", "tests/capability/test_spending.py"
 VERIFIER, VERIFIES = "identity/capability/verifier.py", "tests/capability/test_verifier.py"
-OPENINGS, OPENS = "pipeline/ledger/openings.py", "tests/capability/test_openings.py"
+OPENINGS, OPENS = "pipeline/steps/openings.py", "tests/capability/test_openings.py"
 
 CONTROLS = (
     Control(
@@ -267,7 +267,7 @@ CONTROLS = (
     ),
     Control(
         name="an effect closes its capability",
-        file="pipeline/ledger/closings.py",
+        file="pipeline/steps/closings.py",
         guard="_close_capability(connection, intent, closing, now=now)",
         without="pass",
         test=f"{OPENS}::test_without_effect and sqlite",

@@ -59,14 +59,14 @@ CONTROLS = (
     ),
     Control(
         name="a person's word is of the call that they were shown",
-        file="pipeline/resolution.py",
+        file="pipeline/steps/resolution.py",
         guard="if not closing or set(calls) != {attempt.id for attempt in closing}:",
         without="if False:",
         test=f"{ACTS}::test_a_persons_word_counts_for_the_call and sqlite",
     ),
     Control(
         name="a button replays what it counted",
-        file="pipeline/ledger/dead_letters.py",
+        file="pipeline/views/dead_letters.py",
         guard="found = select(jobs.c.id, jobs.c.reason).where(REPLAYABLE, jobs.c.id.in_(shown))",
         without="found = select(jobs.c.id, jobs.c.reason).where(REPLAYABLE)",
         test=f"{ACTS}::test_all_that_one_cause_killed and sqlite",

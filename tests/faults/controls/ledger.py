@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.faults.control import Control
 
-OPENINGS, LEDGER = "pipeline/ledger/openings.py", "tests/ledger/test_openings.py"
-SIGNALS = "pipeline/ledger/signals.py"
-DELIVERIES, ACCEPTS = "pipeline/ledger/deliveries.py", "tests/ledger/test_deliveries.py"
+OPENINGS, LEDGER = "pipeline/steps/openings.py", "tests/ledger/test_openings.py"
+SIGNALS = "pipeline/revocation/signals.py"
+DELIVERIES, ACCEPTS = "pipeline/deliveries/acceptance.py", "tests/ledger/test_deliveries.py"
 
 CONTROLS = (
     Control(
@@ -103,14 +103,14 @@ CONTROLS = (
     ),
     Control(
         name="whose secret and whose installation agree",
-        file="pipeline/ledger/delivery_tenant.py",
+        file="pipeline/deliveries/tenant.py",
         guard="if installed is not None and installed != owner:",
         without="if False:",
         test=f"{ACCEPTS}::test_a_secret_of_one_tenant_that_names_anothers_installation and sqlite",
     ),
     Control(
         name="an installation is its connection's",
-        file="pipeline/ledger/delivery_tenant.py",
+        file="pipeline/deliveries/tenant.py",
         guard="installations.c.connection_id == provider_connections.c.id, "
         'installations.c.external_id == bindparam("installation")',
         without='installations.c.external_id == bindparam("installation")',
@@ -118,21 +118,21 @@ CONTROLS = (
     ),
     Control(
         name="one claim of a job",
-        file="pipeline/ledger/jobs.py",
+        file="pipeline/jobs/claims.py",
         guard=".where(IS_QUEUED, jobs.c.due_at <= database_now(), ~IS_HELD)",
         without=".where(jobs.c.due_at <= database_now(), ~IS_HELD)",
         test="tests/ledger/test_jobs.py::test_a_claim_that_waited_for_another and postgresql",
     ),
     Control(
         name="no claim while it is held",
-        file="pipeline/ledger/jobs.py",
+        file="pipeline/jobs/claims.py",
         guard=".where(IS_QUEUED, jobs.c.due_at <= database_now(), ~IS_HELD)",
         without=".where(IS_QUEUED, jobs.c.due_at <= database_now())",
         test="tests/ledger/test_hold.py::test_while_it_is_held_a_worker_takes_nothing and sqlite",
     ),
     Control(
         name="no opening while it is held",
-        file="pipeline/ledger/openings.py",
+        file="pipeline/steps/openings.py",
         guard="if held.is_held:  # due at once: no worker claims it before the release",
         without="if False:",
         test="tests/ledger/test_hold.py::test_an_opening_beside_the_hold and sqlite",
@@ -160,14 +160,14 @@ CONTROLS = (
     ),
     Control(
         name="a stale fence ends no run",
-        file="pipeline/ledger/job_moves.py",
+        file="pipeline/jobs/moves.py",
         guard="which &= jobs.c.fence == fence",
         without="pass",
         test="tests/ledger/test_jobs.py::test_a_stale_fence and sqlite",
     ),
     Control(
         name="a stale fence finishes no job",
-        file="pipeline/ledger/jobs.py",
+        file="pipeline/jobs/claims.py",
         guard='_FINISH = Prepared(moving_job((jobs.c.id == bindparam("job")) & '
         '(jobs.c.fence == bindparam("held")), JobState.DONE))',
         without='_FINISH = Prepared(moving_job((jobs.c.id == bindparam("job")) & (bindparam("held") >= 0), '
@@ -176,21 +176,21 @@ CONTROLS = (
     ),
     Control(
         name="a stale fence refuses no step",
-        file="pipeline/ledger/refusals.py",
+        file="pipeline/steps/refusals.py",
         guard="if not lock_claim(connection, intent.job):",
         without="if False:",
         test="tests/ledger/test_lost_claims.py::test_a_worker_that_lost_its_job_refuses and sqlite",
     ),
     Control(
         name="a stop is no revocation of before",
-        file="pipeline/ledger/refusals.py",
+        file="pipeline/steps/refusals.py",
         guard="since = newest_of(ruled.scope).where(revocations.c.number >= intent.job.accepted)",
         without="since = newest_of(ruled.scope)",
         test="tests/ledger/test_ruled_out.py::test_a_job_that_a_stop_ends and sqlite",
     ),
     Control(
         name="what is taken back waits for its opening",
-        file="pipeline/ledger/closings.py",
+        file="pipeline/steps/closings.py",
         guard='_LOCK_JOB.run(connection, {"job": intent.job.id})',
         without="pass",
         test="tests/ledger/test_away.py::test_what_is_taken_back_waits and postgresql",
@@ -431,7 +431,7 @@ CONTROLS = (
     ),
     Control(
         name="a tenant's share of the window",
-        file="pipeline/ledger/bells.py",
+        file="pipeline/jobs/bells.py",
         guard="share = max(1, window // len(busy)) if busy else 0",
         without="share = window",
         test="tests/ledger/test_jobs.py::test_five_jobs_of_another_tenant and sqlite",
@@ -474,28 +474,28 @@ CONTROLS = (
     ),
     Control(
         name="a revocation is effective by the ledger's clock",
-        file="pipeline/revocation/__init__.py",
+        file="pipeline/revocation/declaration.py",
         guard='"effective_at": effective_at,',
         without='"effective_at": now,',
         test="tests/ledger/test_revocation.py::test_a_call_that_opened_while and sqlite",
     ),
     Control(
         name="what is in doubt for good is asked for",
-        file="pipeline/revocation/collecting.py",
+        file="pipeline/revoker/collecting.py",
         guard="if row.doubt == SignalDoubt.UNKNOWN:",
         without="if False:",
         test="tests/ledger/test_provider_side.py::test_what_nobody_could_find_out_about and sqlite",
     ),
     Control(
         name="what was revoked is no older consent",
-        file="pipeline/ledger/security_events.py",
+        file="pipeline/revocation/security_events.py",
         guard="return number > newest_revocation(connection, key.scopes)",
         without="return True",
         test="tests/ledger/test_security_events.py::test_what_was_revoked_with_the_user and sqlite",
     ),
     Control(
         name="a token's users in the one order",
-        file="pipeline/ledger/security_events.py",
+        file="pipeline/revocation/security_events.py",
         guard="_lock_all(connection, event, transmitter)",
         without="pass",
         test="tests/ledger/test_security_events.py::test_users_are_locked_by_their_own_ids and postgresql",
@@ -509,14 +509,14 @@ CONTROLS = (
     ),
     Control(
         name="a jti counts once",
-        file="pipeline/ledger/security_events.py",
+        file="pipeline/revocation/security_events.py",
         guard="if not insert_new(connection, security_events, row):",
         without="if insert_new(connection, security_events, row) is None:",
         test="tests/ledger/test_security_events.py::test_a_jti_is_taken_once and sqlite",
     ),
     Control(
         name="a link under way from before a security event",
-        file="pipeline/ledger/security_events.py",
+        file="pipeline/revocation/security_events.py",
         guard="begun = open_links(connection, principal, now=now)",
         without="begun = []",
         test="tests/ledger/test_security_events.py::test_a_link_from_before and sqlite",

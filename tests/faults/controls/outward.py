@@ -131,7 +131,7 @@ CONTROLS = (
     ),
     Control(
         name="a key of some users acts as no other",
-        file="pipeline/ledger/tool_requests.py",
+        file="pipeline/agents_api/tool_requests.py",
         guard="caller.check_user(identified.principal.id)",
         without="pass",
         test="tests/api/test_execute.py::test_a_key_of_some_users_acts_as_no_other",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.faults.control import Control, Line
 
-APPROVALS, VOTES = "pipeline/ledger/approvals.py", "pipeline/ledger/votes.py"
-APPROVERS = "pipeline/ledger/approval_bars.py"
+APPROVALS, VOTES = "pipeline/approvals/requested.py", "pipeline/approvals/votes.py"
+APPROVERS = "pipeline/approvals/bars.py"
 TEST, WHO = "tests/ledger/test_approvals.py", "tests/ledger/test_approvers.py"
 USE = "tests/ledger/test_approval_use.py"
 
@@ -48,14 +48,14 @@ CONTROLS = (
     ),
     Control(
         name="whoever may have the key is among those who asked",
-        file="pipeline/ledger/tool_requests.py",
+        file="pipeline/agents_api/tool_requests.py",
         guard="replayed_by=caller.people,",
         without="",
         test="tests/payments/test_agents_payments.py::test_whoever_may_have_the_key_does_not_approve",
     ),
     Control(
         name="so is whoever may have the key by which it was accepted anew",
-        file="pipeline/ledger/replay.py",
+        file="pipeline/replay.py",
         guard="replayed_by=list(dict.fromkeys((*(row.replayed_by or ()), *names_of(by, subject), *people))),",
         without="replayed_by=list(dict.fromkeys((*(row.replayed_by or ()), *names_of(by, subject)))),",
         test="tests/payments/test_agents_payments.py::test_nor_does_whoever_may_have_the_key",
@@ -69,21 +69,21 @@ CONTROLS = (
     ),
     Control(
         name="a key that names no holder, where a rule wants one",
-        file="pipeline/ledger/approvals.py",
+        file="pipeline/approvals/requested.py",
         guard="if (why_not := unheld(connection, intent)) is not None:",
         without="if (why_not := unheld(connection, intent)) is not None and False:",
         test="tests/payments/test_agents_payments.py::test_a_rule_may_refuse_what_a_key_asks_for",
     ),
     Control(
         name="an approval is asked for",
-        file="pipeline/ledger/openings.py",
+        file="pipeline/steps/openings.py",
         guard="if not confirm(connection, intent, now=now):",
         without="if False:",
         test=f"{TEST}::test_no_step_opens_without_the_approval and sqlite",
     ),
     Control(
         name="the version in force",
-        file="pipeline/ledger/openings.py",
+        file="pipeline/steps/openings.py",
         guard="if held.policy != intent.decision.policy:",
         without="if False:",
         test="tests/ledger/test_policies.py::test_an_opening_decided_under_an_older_policy and sqlite",
@@ -97,21 +97,21 @@ CONTROLS = (
     ),
     Control(
         name="what is decided for a capability opens by nothing else",
-        file="pipeline/ledger/openings.py",
+        file="pipeline/steps/openings.py",
         guard="if intent.decision.pattern is AccessPattern.CAPABILITY and intent.capability is None:",
         without="if False:",
         test="tests/capability/test_openings.py::test_what_is_decided_for_a_capability and sqlite",
     ),
     Control(
         name="nothing opens through a connection that was removed",
-        file="pipeline/ledger/openings.py",
+        file="pipeline/steps/openings.py",
         guard="case _ if held.api_url != intent.api_url:",
         without="case _ if False:",
         test="tests/capability/test_openings.py::test_a_job_whose_connection_was_removed and sqlite",
     ),
     Control(
         name="nothing is sent to where a connection of that id led before",
-        file="pipeline/ledger/openings.py",
+        file="pipeline/steps/openings.py",
         guard="case _ if held.api_url != intent.api_url:",
         without="case _ if held.api_url is None:",
         test="tests/ledger/test_removals.py::test_a_run_sends_no_token_to_where_a_connection_led and sqlite",
@@ -146,28 +146,28 @@ CONTROLS = (
     ),
     Control(
         name="aliases of whoever asked",
-        file="pipeline/ledger/requesters.py",
+        file="pipeline/approvals/requesters.py",
         guard="known = [*_named(connection, row.tenant_id, among), *_linked(connection, row.tenant_id, among)]",
         without="known = [*_named(connection, row.tenant_id, among)]",
         test=f"{WHO}::test_an_alias_of_the_requester_does_not_approve and sqlite",
     ),
     Control(
         name="the capitals of whoever asked",
-        file="pipeline/ledger/requesters.py",
+        file="pipeline/approvals/requesters.py",
         guard='return normalize("NFKC", normalize("NFKD", name).casefold().translate(_ONE_I))',
         without='return "".join(one.lower() if one.isascii() else one for one in name)',
         test=f"{WHO}::test_a_requester_is_known_whatever_the_capitals and sqlite",
     ),
     Control(
         name="an answer is of the people of the Slack that signed it",
-        file="pipeline/ledger/signed_answers.py",
+        file="pipeline/approvals/signed_answers.py",
         guard="link = Link(provider=answer.provider, user=answer.user, through=through, by_admin=True)",
         without="link = Link(provider=answer.provider, user=answer.user, by_admin=True)",
         test="tests/tasks/test_approvals_in_slack.py::test_whose_press_does_not_count",
     ),
     Control(
         name="an answer is of whom an admin has introduced",
-        file="pipeline/ledger/signed_answers.py",
+        file="pipeline/approvals/signed_answers.py",
         guard="link = Link(provider=answer.provider, user=answer.user, through=through, by_admin=True)",
         without="link = Link(provider=answer.provider, user=answer.user, through=through)",
         test=f"{WHO}::test_an_answer_is_of_whom_an_admin and sqlite",
@@ -190,14 +190,14 @@ CONTROLS = (
     ),
     Control(
         name="an approval is used when its step opens, and not before",
-        file="pipeline/ledger/openings.py",
+        file="pipeline/steps/openings.py",
         guard="outcome = _examined(connection, intent)",
         without="mark_used(connection, intent, now=now); outcome = _examined(connection, intent)",
         test=f"{USE}::test_a_yes_that_is_taken_back and sqlite",
     ),
     Control(
         name="an approval that was used lasts",
-        file="pipeline/ledger/openings.py",
+        file="pipeline/steps/openings.py",
         guard="mark_used(connection, intent, now=now)",
         without="pass",
         test=f"{USE}::test_a_step_that_has_opened_goes_on and sqlite",
@@ -232,7 +232,7 @@ CONTROLS = (
     ),
     Control(
         name="silence is a no",
-        file="pipeline/ledger/approval_ends.py",
+        file="pipeline/approvals/ends.py",
         guard="if held.expires_at <= ledger_now(connection):",
         without="if False:",
         test=f"{TEST}::test_an_approval_that_expires_is_a_no and sqlite",
@@ -290,7 +290,7 @@ CONTROLS = (
     ),
     Control(
         name="an opening waits for the revocation of an approver",
-        file="pipeline/ledger/openings.py",
+        file="pipeline/steps/openings.py",
         guard="lock_shared(connection, (*intent.lease.scope_list, *approver_scopes(intent.approval)))",
         without="lock_shared(connection, intent.lease.scope_list)",
         test=f"{TEST}::test_an_opening_beside_the_revocation and postgresql",
@@ -311,7 +311,7 @@ CONTROLS = (
     ),
     Control(
         name="one person counts once",
-        file="pipeline/ledger/approval_needs.py",
+        file="pipeline/approvals/needs.py",
         guard="said = set(yes)",
         without="said = set(yes) | {'acme.carol'}",
         test=f"{TEST}::test_a_quorum_of_two_needs_two_people and sqlite",

@@ -17,7 +17,7 @@ CONTROLS = (
     ),
     Control(
         name="what housekeeping settled is no confirmation of a commit",
-        file="pipeline/ledger/closings.py",
+        file="pipeline/steps/closings.py",
         guard="if _is_recorded(connection, id):",
         without="if True:",
         test=f"{LATE}::test_a_search_that_is_given_up_after_a_commit and sqlite",
@@ -31,7 +31,7 @@ CONTROLS = (
     ),
     Control(
         name="a call whose commit was not seen gives no result of its own either",
-        file="pipeline/ledger/closings.py",
+        file="pipeline/steps/closings.py",
         guard="stands = ended.state == closing.step_state and "
         "(closing.result is None or ended.result == closing.result)",
         without="stands = ended.state == closing.step_state",
@@ -39,21 +39,21 @@ CONTROLS = (
     ),
     Control(
         name="a late finding is of the calls before the search",
-        file="pipeline/ledger/closings.py",
+        file="pipeline/steps/closings.py",
         guard="before = attempt.opened if attempt.purpose == Purpose.PROBE else None",
         without="before = None",
         test=f"{LATE}::test_a_late_finding_is_of_the_calls_before and sqlite-unknown",
     ),
     Control(
         name="nothing is sent for an effect that was found late",
-        file="pipeline/ledger/calls.py",
+        file="pipeline/jobs/calls.py",
         guard="return bool(connection.execute(select(other | found)).scalar_one())",
         without="return bool(connection.execute(select(other)).scalar_one())",
         test=f"{LATE}::test_nothing_is_sent_for_an_effect and sqlite",
     ),
     Control(
         name="a late finding and the opening of a further call see each other",
-        file="pipeline/ledger/closings.py",
+        file="pipeline/steps/closings.py",
         guard='_LOCK_JOB.run(connection, {"job": row.job_id})',
         without="pass",
         test=f"{LATE}::test_a_call_that_opens_while_a_search_finds and postgresql",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.faults.control import Control, Line
 
-OPENINGS, LEDGER = "pipeline/ledger/openings.py", "tests/ledger/test_openings.py"
-SIGNALS = "pipeline/ledger/signals.py"
-DELIVERIES, ACCEPTS = "pipeline/ledger/deliveries.py", "tests/ledger/test_deliveries.py"
+OPENINGS, LEDGER = "pipeline/steps/openings.py", "tests/ledger/test_openings.py"
+SIGNALS = "pipeline/revocation/signals.py"
+DELIVERIES, ACCEPTS = "pipeline/deliveries/acceptance.py", "tests/ledger/test_deliveries.py"
 
 CONTROLS = (
     Control(
@@ -73,7 +73,7 @@ CONTROLS = (
     ),
     Control(
         name="the locks of an acceptance for a key",
-        file="pipeline/ledger/requests.py",
+        file="pipeline/agents_api/requests.py",
         guard="lock_shared(connection, scopes_of_agent(caller.tenant, caller.agent))",
         without="pass",
         test="tests/api/test_meanwhile.py::test_what_is_being_accepted",
@@ -87,7 +87,7 @@ CONTROLS = (
     ),
     Control(
         name="an act with a key is done once",
-        file="pipeline/ledger/requests.py",
+        file="pipeline/agents_api/requests.py",
         guard="rung = change(connection) if before is None else ()",
         without="rung = change(connection)",
         test="tests/api/test_jobs.py::test_an_act_with_a_key and sqlite",
@@ -115,7 +115,7 @@ CONTROLS = (
     ),
     Control(
         name="a revocation is effective in its own commit",
-        file="pipeline/revocation/__init__.py",
+        file="pipeline/revocation/declaration.py",
         guard="revoke_scope(connection, scope, number, reason=reason, now=now)",
         without="pass",
         test="tests/faults/test_revocation.py::test_a_revocation_under_load and sqlite",
@@ -159,7 +159,7 @@ CONTROLS = (
     Control(
         name="a claim that lapsed is taken back",
         file="pipeline/duties/reconcile.py",
-        guard="found = store.read(lambda c: jobs.lapsed(c, limit=BATCH))",
+        guard="found = store.read(lambda c: claims.lapsed(c, limit=BATCH))",
         without="found = []",
         test="tests/faults/test_crashes.py::test_a_worker_killed_in_its_steps and sqlite",
         timeout=240,

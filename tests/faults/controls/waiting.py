@@ -7,7 +7,7 @@ from tests.faults.control import Control
 CONTROLS = (
     Control(
         name="a repeated hour",
-        file="pipeline/schedules/timetable.py",
+        file="pipeline/authoring/timetable.py",
         guard="if slot > moment:",
         without="if slot:",
         test="tests/ledger/test_timetable.py::test_from_any_moment_the_next_slot_is_later",

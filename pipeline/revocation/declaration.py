@@ -1,0 +1,176 @@
+"""Revocation: one commit makes it effective, `Revoker.advance` carries it out, and a signed receipt reports the result.
+
+No step under the scope opens after the commit of `declare`, by the ledger's own numbers; the rule is in
+`identity.accounts.leases`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, bindparam, false, insert, or_, select
+
+from identity import audit
+from identity.audit import AsWhom
+from identity.errors import BadInput
+from identity.model import AccountKey, Scope, ScopeKind
+from identity.scopes import revoke_scope
+from identity.sql.prepared import Prepared
+from identity.sql.sequence import lock_exclusive_number_and_time
+from pipeline.batches import in_batches
+from pipeline.revocation.tables import NARROWING, is_of_any, revocations
+from pipeline.states import AttemptState
+from pipeline.tables import attempts
+
+_INSERT = Prepared(insert(revocations))
+_BY_ID = Prepared(select(revocations).where(revocations.c.id == bindparam("revocation")))
+_WITHOUT_RECEIPT = Prepared(
+    select(*(column for column in revocations.c if column.name not in ("receipt", "signature"))).where(
+        revocations.c.id == bindparam("revocation")
+    )
+)
+
+
+class Stage(StrEnum):
+    """The progress of a revocation; `Revoker.advance` moves it."""
+
+    EFFECTIVE = "effective"  # `declare` has committed: no step under it opens any more
+    CANCELLING = "cancelling"  # jobs are being cancelled or told to stop
+    DRAINING = "draining"  # every job was cancelled or told to stop; some calls or jobs have not ended yet
+    QUIESCED = "quiesced"  # it has its receipt; a later revision may settle what this one calls pending
+
+
+#: Stages in which some jobs may not have been cancelled or told to stop yet.
+REACHING = (Stage.EFFECTIVE, Stage.CANCELLING)
+
+
+def declare(
+    connection: Connection,
+    *,
+    id: str,
+    scope: Scope,
+    tenant: str | None,
+    source: str,
+    by: str,
+    reason: str,
+    now: datetime,
+    signal: str | None = None,
+    doubt: str | None = None,
+) -> int:
+    """Make a revocation effective in the caller's transaction, and return its ledger number. O(1), whatever is queued.
+
+    Its time is read after taking its lock, from the clock that calls are opened by. *now* is earlier, and would make
+    the receipt list calls opened after the revocation. *signal*: the id of the signal that asked for it, which is a
+    delivery or the `jti` of a security event. *doubt* "open": the signal may be a replay, so the provider is asked
+    before a receipt is issued (`pipeline.revoker.inquiry`).
+    """
+    number, effective_at = lock_exclusive_number_and_time(connection, scope)
+    revoke_scope(connection, scope, number, reason=reason, now=now)
+    row = {
+        "id": id,
+        "number": number,
+        "kind": scope.kind,
+        "key": scope.key,
+        "tenant_id": tenant,
+        "source": source,
+        "signal_id": signal,
+        "requested_by": by,
+        "reason": reason,
+        "state": Stage.EFFECTIVE,
+        "effective_at": effective_at,
+        "moved_at": effective_at,
+        "doubt": doubt,
+    }
+    _INSERT.run(connection, row)
+    audit.record(
+        connection,
+        "revocation.effective",
+        AsWhom(tenant=tenant),
+        id=f"{id}.effective",
+        at=effective_at,
+        number=number,
+        outcome="effective",
+        reason=reason,
+        detail={"revocation": id, "scope": str(scope), "source": source, "signal": signal, "by": by},
+    )
+    return number
+
+
+def load(connection: Connection, revocation: str) -> Row[Any]:
+    """Return one revocation. Raises BadInput if there is none."""
+    return _one(connection, _BY_ID, revocation)
+
+
+def load_without_receipt(connection: Connection, revocation: str) -> Row[Any]:
+    """Return one revocation without its receipt, which may be very long. Raises BadInput."""
+    return _one(connection, _WITHOUT_RECEIPT, revocation)
+
+
+def _one(connection: Connection, statement: Prepared, revocation: str) -> Row[Any]:
+    row: Row[Any] | None = statement.run(connection, {"revocation": revocation}).one_or_none()
+    if row is None:
+        raise BadInput(f"there is no revocation {revocation}")
+    return row
+
+
+def newest_of(scope: Scope) -> Select[Any]:
+    """Select the newest revocation of exactly that scope."""
+    of_it = select(revocations).where(is_of_any([scope]))
+    return of_it.order_by(revocations.c.number.desc()).limit(1)
+
+
+def scope_of(row: Row[Any]) -> Scope:
+    """Return the scope that a revocation revokes."""
+    return Scope(kind=ScopeKind(row.kind), key=row.key)
+
+
+def in_flight(connection: Connection, row: Row[Any]) -> list[Row[Any]]:
+    """Return the calls in flight when the revocation *row* became effective, oldest first.
+
+    Once the first receipt names them, they are looked up by id: a search would read every attempt closed since then.
+    Those of a narrowing were found earlier (`pipeline.revocation.narrowing`).
+    """
+    if row.receipt is not None:
+        return _named(connection, [call["attempt"] for call in row.receipt["in_flight"]])
+    if row.kind == NARROWING:
+        return _named(connection, row.calls or [])
+    return flying(connection, scope_of(row), row.number)
+
+
+def flying(connection: Connection, scope: Scope, number: int) -> list[Row[Any]]:
+    """Return the attempts opened before *number* that are open, were closed after it, or are `unknown`."""
+    before = under(scope, attempts) & (attempts.c.opened < number)
+    still_out = or_(attempts.c.closed.is_(None), attempts.c.closed > number, attempts.c.state == AttemptState.UNKNOWN)
+    return list(connection.execute(select(attempts).where(before, still_out).order_by(attempts.c.opened)).all())
+
+
+def _named(connection: Connection, ids: list[str]) -> list[Row[Any]]:
+    """Return the attempts with these ids; retention may have removed some."""
+    found: list[Row[Any]] = []
+    for some in in_batches(ids):
+        rows = select(attempts).where(attempts.c.id.in_(some)).order_by(attempts.c.opened)
+        found += connection.execute(rows).all()
+    return found
+
+
+def under(scope: Scope, table: Table) -> ColumnElement[bool]:
+    """Match the rows of *table* that belong to a scope; none if it has no column for that kind of scope."""
+    columns = table.c
+    match scope.kind:
+        case ScopeKind.TENANT:
+            return columns.tenant_id == scope.key
+        case ScopeKind.CONNECTION:
+            return columns.connection_id == scope.key
+        case ScopeKind.AGENT:
+            return columns.agent_id == scope.key if "agent_id" in columns else false()
+        case ScopeKind.USER:
+            return columns.principal_id == scope.key
+        case ScopeKind.ACCOUNT:
+            key = AccountKey.parse(scope.key)
+            return and_(
+                columns.tenant_id == key.tenant,
+                columns.connection_id == key.connection,
+                columns.principal_id == key.principal,
+            )

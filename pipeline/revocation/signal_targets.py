@@ -1,0 +1,80 @@
+"""Targets of a signal: accounts of its provider connection, found by the sender's own ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, false, select
+
+from identity.connections.installations import were_seen, whose_installations
+from identity.model import AccountKey, Credential
+from identity.tables import accounts, grants
+from pipeline.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
+
+
+def accounts_meant(connection: Connection, through: str, whom: Iterable[Whom]) -> set[AccountKey]:
+    """Return the accounts of this connection that the signal affects."""
+    condition: ColumnElement[bool] = false()
+    for one in whom:
+        condition |= _condition(connection, through, one)
+    found = (
+        select(accounts.c.tenant_id, accounts.c.principal_id)
+        .select_from(accounts.outerjoin(grants, grants.c.account_id == accounts.c.id))
+        .where(accounts.c.connection_id == through, condition)
+    )
+    return {
+        AccountKey(tenant=row.tenant_id, connection=through, principal=row.principal_id)
+        for row in connection.execute(found)
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unlisted:
+    """A revocation in a place listed for no tenant, with advice and whether anybody connected there."""
+
+    says: str
+    seen: bool
+
+
+def unlisted_place(connection: Connection, through: str, signal: Signal) -> Unlisted | None:
+    """Return the first revoked place that is listed for no tenant, or None.
+
+    The sender was answered and will not repeat it, so accounts connected there stay active here.
+    """
+    for one in signal.whom if signal.asks is Asks.REVOKE else ():
+        match one:
+            case Workspaces(ids=ids, within=within) | Bots(workspaces=ids, within=within):
+                if not whose_installations(connection, through, ids, within=within).tenants:
+                    named = sorted(ids)
+                    add = f"`aswhom installations add {through} {named[0]} TENANT`"
+                    says = f"no tenant has {', '.join(named)}: if one has, end its accounts by hand, and list it: {add}"
+                    around = ids if within is None else {*ids, within}
+                    return Unlisted(says=says, seen=were_seen(connection, through, around))
+            case _:
+                pass
+    return None
+
+
+def _condition(connection: Connection, through: str, whom: Whom) -> ColumnElement[bool]:
+    person = accounts.c.credential == Credential.AUTHORIZATION_CODE
+    match whom:
+        case People(ids=ids, workspaces=workspaces, within=within):
+            named = person & accounts.c.external_id.in_(ids)
+            whose = whose_installations(connection, through, workspaces, within=within)
+            # A place listed for no tenant limits nothing: whose people connected there is not known.
+            return named & accounts.c.tenant_id.in_(whose.tenants) if whose.tenants else named
+        case Installation(id=id):
+            return (accounts.c.credential == Credential.INSTALLATION) & (accounts.c.external_id == id)
+        case Workspaces(ids=ids, within=within):
+            whose = whose_installations(connection, through, ids, within=within)
+            return accounts.c.tenant_id.in_(whose.tenants)
+        case Bots(workspaces=workspaces, ids=ids, within=within):
+            whose = whose_installations(connection, through, workspaces, within=within)
+            named = accounts.c.external_id.is_(None) | accounts.c.external_id.in_(ids | workspaces | whose.listed)
+            return accounts.c.tenant_id.in_(whose.tenants) & ~person & named
+        case Holders(digest=digest, of_prefix=of_prefix):
+            column = grants.c.refresh_prefix_digest if of_prefix else grants.c.refresh_digest
+            return column == digest
+        case Nobody():
+            return false()

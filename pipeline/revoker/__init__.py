@@ -1,0 +1,1 @@
+"""Carrying out revocations: what follows from `pipeline.revocation`, in chunks, until the receipt."""

@@ -1,0 +1,146 @@
+"""Cancelling the jobs of a revocation in short transactions, each of which records the jobs it reached."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, update
+
+from identity.sql.columns import database_now
+from pipeline.jobs import scope_sets
+from pipeline.jobs.moves import move_jobs
+from pipeline.ledger.clock import ledger_now
+from pipeline.revocation.declaration import REACHING, Stage, load
+from pipeline.revocation.pages import counted, write_page
+from pipeline.revocation.statements import reach_jobs
+from pipeline.revocation.tables import revocations
+from pipeline.states import JobState, Wait
+from pipeline.tables import jobs
+
+_AIM = timedelta(milliseconds=8)  # time for a chunk's statements; the rest of 20 ms is for the commit
+# A smaller chunk is mostly its five round trips and its commit. On a busy machine these take longer than the aim, and
+# without a minimum the size would fall to five jobs per commit.
+_LEAST, _MOST = 250, 1_000
+_BUSY = 10  # jobs per chunk when it waits for their locks
+WAITS = 100  # ended in one transaction
+
+
+class ChunkSize:
+    """The number of jobs in a chunk, adapted to the time the last one took."""
+
+    def __init__(self) -> None:
+        self.jobs = _LEAST
+
+    def after(self, jobs: int, took: timedelta) -> None:
+        """Adapt to a chunk of *jobs* that took *took*."""
+        if not jobs or not took:
+            return
+        fitting = int(jobs * (_AIM / took))
+        self.jobs = min(max(fitting, _LEAST), self.jobs * 2, _MOST)
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The position to continue from: the jobs of these sets, in the first set from that ledger number.
+
+    *busy*: the remaining jobs are locked by other transactions, some of which open a step. A chunk that waited for them
+    would keep all of its jobs locked meanwhile.
+    """
+
+    sets: Sequence[str] = ()
+    since: int = 0
+    busy: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """The result of one transaction."""
+
+    cursor: Cursor
+    jobs: int  # cancelled or told to stop
+    cancelled: Counter[str]  # by pattern
+    took: timedelta
+
+
+def cancel_chunk(
+    connection: Connection,
+    revocation: str,
+    *,
+    cursor: Cursor,
+    limit: int,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Chunk:
+    """Cancel, or tell to stop, up to *limit* of the jobs from *cursor* that were accepted before the revocation."""
+    began = monotonic()
+    row = load(connection, revocation)
+    if row.state not in REACHING:
+        return Chunk(cursor=Cursor(), jobs=0, cancelled=Counter(), took=timedelta())
+    limit = min(limit, _BUSY) if cursor.busy else limit
+    reached, cursor = _reach(
+        connection, row, cursor, limit, time_left=lambda: monotonic() - began < _AIM.total_seconds()
+    )
+    if row.state == Stage.EFFECTIVE:
+        moving = update(revocations).where(revocations.c.id == revocation, revocations.c.state == Stage.EFFECTIVE)
+        connection.execute(moving.values(state=Stage.CANCELLING))
+    if reached:
+        cancelled, stopping = (
+            [job.id for job in reached if job.state == to] for to in (JobState.CANCELLED, JobState.STOPPING)
+        )
+        write_page(connection, revocation, cancelled, stopping)
+    return Chunk(
+        cursor=cursor,
+        jobs=len(reached),
+        cancelled=Counter(job.pattern for job in reached if job.state == JobState.CANCELLED),
+        took=timedelta(seconds=monotonic() - began),
+    )
+
+
+def _reach(
+    connection: Connection, revocation: Row[Any], cursor: Cursor, limit: int, *, time_left: Callable[[], bool]
+) -> tuple[Sequence[Row[Any]], Cursor]:
+    """Reach jobs from *cursor* on. Return them as `reach_jobs` does, and the next cursor."""
+    reached: list[Row[Any]] = []
+    since = cursor.since
+    for place, digest in enumerate(cursor.sets):
+        if reached and not time_left():
+            return reached, Cursor(cursor.sets[place:], busy=cursor.busy)
+        asked = limit - len(reached)
+        some = reach_jobs(connection, revocation, digest, since=since, limit=asked, waits=cursor.busy)
+        reached += some
+        if len(some) == asked:
+            return reached, Cursor(cursor.sets[place:], since=max(job.accepted for job in some), busy=cursor.busy)
+        since = 0
+    return reached, Cursor()
+
+
+def end_waits(connection: Connection, revocation: str, *, sets: Sequence[str], limit: int) -> Sequence[str]:
+    """Requeue up to *limit* jobs that wait for a consent they no longer need.
+
+    Their workflow skips the revoked steps. Returns the sets in which there may be more.
+    """
+    row = load(connection, revocation)
+    for place, digest in enumerate(sets):
+        waiting = scope_sets.jobs_of(before=row.number).where(
+            jobs.c.scopes_sha256 == digest, jobs.c.state == JobState.WAITING, jobs.c.wait == Wait.CONSENT
+        )
+        found = waiting.with_only_columns(jobs.c.id).order_by(jobs.c.accepted).limit(limit)
+        ids = connection.execute(found).scalars().all()
+        if ids:
+            now = ledger_now(connection)
+            move_jobs(connection, ids, JobState.QUEUED, source=JobState.WAITING, due_at=now)
+            return sets[place:] if len(ids) == limit else sets[place + 1 :]
+    return ()
+
+
+def begin_draining(connection: Connection, revocation: str) -> None:
+    """Start draining: every job was reached."""
+    connection.execute(
+        update(revocations)
+        .where(revocations.c.id == revocation, revocations.c.state.in_(REACHING))
+        .values(state=Stage.DRAINING, moved_at=database_now(), **counted(revocation))
+    )

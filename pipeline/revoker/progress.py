@@ -1,0 +1,124 @@
+"""Progress of revocations: unfinished ones, calls still in flight, and what the receipt is composed from."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    bindparam,
+    case,
+    literal_column,
+    or_,
+    select,
+    type_coerce,
+)
+
+from identity.keys.signing import Signer
+from identity.sql.columns import database_in_microseconds, is_one, microseconds
+from pipeline.batches import in_batches
+from pipeline.ledger.clock import NOW, ledger_now
+from pipeline.revocation import compensation, receipt
+from pipeline.revocation.declaration import REACHING, Stage, in_flight, load
+from pipeline.revocation.pages import stopping_jobs
+from pipeline.revocation.tables import revocation_pages, revocations
+from pipeline.states import AttemptState, JobState
+from pipeline.steps import stored as ledger_steps
+from pipeline.tables import jobs
+
+
+def _ago(parameter: str) -> ColumnElement[datetime]:
+    """Return the time that long ago, as a subquery: PostgreSQL uses no index for a clock that moves as it looks."""
+    return select(database_in_microseconds(parameter)).scalar_subquery()
+
+
+# Built once, as housekeeping asks every second. The first two conditions are worded as in their indexes.
+_GOES_ON = ~is_one(revocations.c.state, Stage.QUIESCED)
+_OPEN_ENDED = revocations.c.open_ends > literal_column("0")
+_REACHES_JOBS = revocations.c.state.in_(REACHING)
+_MOVED, _QUIET = (type_coerce(column, BigInteger) for column in (revocations.c.moved_at, revocations.c.quiesced_at))
+_UNMOVED_FOR = type_coerce(NOW, BigInteger) - _MOVED
+# An open end is checked at growing intervals: a tenth of the time since the receipt, at most an hour.
+_HOUR = microseconds(timedelta(hours=1))
+_DUE = or_(_UNMOVED_FOR >= _HOUR, 10 * _UNMOVED_FOR >= _MOVED - _QUIET)
+_OLDEST = select(revocations.c.id).where(revocations.c.moved_at <= _ago("back")).limit(bindparam("most", type_=Integer))
+_IDLE = _OLDEST.where(_GOES_ON).order_by(case((_REACHES_JOBS, 0), else_=1), revocations.c.moved_at)
+_PENDING = _OLDEST.where(_OPEN_ENDED, _DUE).order_by(revocations.c.moved_at)
+
+
+def unfinished(connection: Connection, idle: float, pending: float, limit: int) -> list[str]:
+    found: list[str] = []
+    for some, seconds in ((_IDLE, idle), (_PENDING, pending)):
+        back = microseconds(timedelta(seconds=-seconds))
+        found += connection.execute(some, {"back": back, "most": limit}).scalars()
+    return found
+
+
+def drained(connection: Connection, revocation: str) -> bool:
+    """True if every call in flight has ended, or is presumed to have: its deadline passed without an answer."""
+    row = load(connection, revocation)
+    if row.state != Stage.DRAINING:
+        return bool(row.state == Stage.QUIESCED)
+    now = ledger_now(connection)
+    still = False
+    for attempt in in_flight(connection, row):
+        if attempt.state != AttemptState.OPEN:
+            continue
+        if attempt.settled_by > now or not ledger_steps.settle(connection, attempt, now=now):
+            still = True
+    return not still and not _stopping(connection, revocation)
+
+
+def _stopping(connection: Connection, revocation: str) -> bool:
+    """True if a job that was told to stop has not ended yet."""
+    for told in in_batches(stopping_jobs(connection, revocation)):
+        still = select(jobs.c.id).where(jobs.c.id.in_(told), jobs.c.state == JobState.STOPPING)
+        if connection.execute(still.limit(1)).first() is not None:
+            return True
+    return False
+
+
+def jobs_to_compensate(connection: Connection, revocation: str, *, calls_only: bool) -> list[list[str]]:
+    """Return the jobs it reached, in batches; with *calls_only*, those of the calls in flight."""
+    row = load(connection, revocation)
+    flying = sorted({attempt.job_id for attempt in in_flight(connection, row)})
+    if calls_only:
+        return [flying]
+    columns = revocation_pages.c
+    pages = select(columns.cancelled, columns.stopping).where(columns.revocation_id == revocation)
+    found = [
+        id for page in connection.execute(pages.order_by(columns.number)) for id in (*page.cancelled, *page.stopping)
+    ]
+    return [*map(list, in_batches(found, compensation.LOOKED_AT)), flying]
+
+
+def compose(
+    connection: Connection, *, revocation: str, side: receipt.ReadProviderSide
+) -> tuple[Row[Any], receipt.Receipt, datetime] | None:
+    """Compose the present receipt of a revocation. None: it has no receipt yet.
+
+    Returns its row, the receipt and the time of reading.
+    """
+    row = load(connection, revocation)
+    if row.receipt is None:
+        return None
+    now = ledger_now(connection)
+    return row, receipt.compose(connection, row, side, now=now), now
+
+
+def conclude(
+    connection: Connection, revocation: str, signer: Signer, provider_side: receipt.ReadProviderSide
+) -> float | None:
+    """Write the first receipt, signed. Return the seconds until it was quiesced; None if another process was faster."""
+    held = select(revocations).where(revocations.c.id == revocation).with_for_update()
+    row = connection.execute(held).one()
+    if row.state not in (Stage.DRAINING, Stage.QUIESCED):
+        return None
+    now = ledger_now(connection)
+    receipt.issue(connection, row, signer, provider_side, now=now)
+    return None if row.quiesced_at is not None else float((now - row.effective_at).total_seconds())

@@ -1,0 +1,1 @@
+"""Reads of the ledger for people and for gauges; nothing here writes."""
