@@ -149,9 +149,15 @@ FIXED: Mapping[int, Mapping[str, Any]] = {
 WAYS = (Way.CLI, Way.CLI, Way.API, Way.API, Way.WEBHOOK)
 
 
+_T=[0.0]
+def tick(what):
+    now=time.monotonic(); print(f"   {now-_T[0]:6.1f} {what}", flush=True); _T[0]=now
+
 def play(system: System, chance: random.Random, number: int) -> Played:
     """One round: how many requests with what was revoked came before and after the revocation, and what died in it."""
+    tick("-")
     give_back(system)
+    tick("give_back")
     fixed = FIXED.get(number, {})
     way = fixed.get("way", chance.choice(WAYS))
     plan = Round(
@@ -170,11 +176,14 @@ def play(system: System, chance: random.Random, number: int) -> Played:
     started = system.count(attempts)
     former = {job.id for job in system.jobs()}
     dying = None if plan.dies_at is None else _start_dying(system, plan.dies_at)
+    tick("start_dying")
     if plan.with_refreshes:
         for provider in ("github", "linear"):
             system.order("auth", "expire", provider=provider)
     revoke = ready(system, plan.way, plan.scope, chance)
+    tick("ready")
     begin_jobs(system, chance)
+    tick("begin_jobs")
     until = math.inf
     if (openings := plan.broker_dies) is not None:
         system.wait(lambda: system.count(attempts) >= started + openings or not _moving(system), "the broker's moment")
@@ -194,9 +203,13 @@ def play(system: System, chance: random.Random, number: int) -> Played:
         if plan.broker_dies is not None:
             system.broker.restart()
     assert answer.command is None or answer.command.wait(PATIENCE) == 0
+    tick("revoke+broker")
     system.settled(seconds=180)
+    tick("settled")
     receipt_of(system, made)
+    tick("receipt")
     system.wait(lambda: not _open_ends(system, made), "the end of what followed", seconds=180)
+    tick("open_ends")
     died_at = None
     if dying is not None:
         died_at = plan.dies_at if dying.poll() == -signal.SIGKILL else None
@@ -205,6 +218,7 @@ def play(system: System, chance: random.Random, number: int) -> Played:
         system.kill("revocations")
         system.start("revocations")
     order = prove(system, plan, receipt_of(system, made), answer.returned, former)
+    tick("prove(+restart)")
     return Played(order=order, way=plan.way, died_at=died_at, broker_died=plan.broker_dies is not None)
 
 
