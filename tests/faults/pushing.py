@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +10,9 @@ from dataclasses import dataclass
 
 import httpx
 
+from tests.faults.revoking import aswhom
 from tests.identity.providers import pretend_provider
-from tests.system.rig import System
+from tests.system.rig import AGAIN, System
 from tests.webhooks.events import AUDIENCE, ISSUER, KEY, OTHER, claims, jwks, sign
 
 
@@ -28,7 +27,14 @@ class Pushing:
         said = claims(jti=jti, iat=time.time())
         token = sign(said, OTHER if forged else KEY)
         headers = {"Content-Type": "application/secevent+jwt"}
-        return self.system.http.post(f"{self.system.web}/events/idp", content=token, headers=headers)
+        answers: list[httpx.Response] = []
+
+        def taken() -> bool:
+            answers.append(self.system.http.post(f"{self.system.web}/events/idp", content=token, headers=headers))
+            return answers[-1].status_code not in AGAIN
+
+        self.system.wait(taken, "that the event is taken")
+        return answers[-1]
 
 
 @contextmanager
@@ -37,12 +43,7 @@ def transmitter(system: System) -> Iterator[Pushing]:
     with pretend_provider() as served:
         served.user = json.loads(jwks(KEY))
         tells = ("--issuer", ISSUER, "--audience", AUDIENCE, "--jwks-url", served.url, "--tenant", "acme")
-        _say(system, "transmitters", "add", "idp", *tells)
-        _say(system, "aliases", "add", "--tenant", "acme", "--user", "ada", "--provider", "idp", "--external-id", "u-1")
+        aswhom(system, "transmitters", "add", "idp", *tells)
+        of_ada = ("--tenant", "acme", "--user", "ada", "--external-id", "u-1")
+        aswhom(system, "aliases", "add", "--provider", "idp", *of_ada)
         yield Pushing(system=system)
-
-
-def _say(system: System, *command: str) -> None:
-    run = [sys.executable, "-c", "from deploy.cli import main; main()", *command]
-    done = subprocess.run(run, env=system.environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
