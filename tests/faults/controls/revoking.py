@@ -135,7 +135,7 @@ CONTROLS = (
         without='import os, time; out.document({"id": id}); os.dup2(os.open(os.devnull, os.O_WRONLY), 1); '
         "time.sleep(3); made = at.write(write, ahead=True)",
         test="tests/faults/test_revocation_rounds.py::sqlite-10 and not sqlite-100",
-        says="sent after the revocation, and not on its receipt",
+        says="after the revocation, and not on its receipt",
         timeout=280,
     ),
 )
