@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,7 +31,9 @@ _TOLD_AGAIN = 60.0  # seconds: a refusal of one key may come with each call
 
 #: Errors by which Redis refuses everybody. redis-py takes the code from the text of those that have a class.
 _REFUSES_ALL = (ClusterDownError, MasterDownError, NoPermissionError, OutOfMemoryError, ReadOnlyError)
-_REFUSES_ALL_SAYING = ("BUSY ", "MISCONF ", "NOREPLICAS ", "unknown command")
+#: The code comes first, or after a prefix: redis-py names the pipeline's command that failed, and Redis before 7.0 the
+#: line of a script ("ERR Error running script (call to f_…): @user_script:9: @user_script: 9: -OOM …").
+_REFUSES_ALL_SAYING = re.compile(r"(^|: )-?(BUSY|MISCONF|NOREPLICAS|OOM|READONLY|unknown command) ")
 
 
 class Sharing(TypedDict, total=False):
@@ -107,4 +110,4 @@ def _is_of_one_key(error: redis.RedisError) -> bool:
     """A refusal of this script or its keys: others are served, so Redis is not away."""
     if not isinstance(error, ResponseError) or isinstance(error, _REFUSES_ALL):
         return False
-    return not str(error).startswith(_REFUSES_ALL_SAYING)
+    return _REFUSES_ALL_SAYING.search(str(error)) is None

@@ -1,4 +1,4 @@
-"""Stops: an admin closes a tenant, provider connection or agent for a while, and opens it again.
+"""Stops: an admin closes a tenant, user, provider connection or agent for a while, and opens it again.
 
 A stop is not a revocation: no number moves, so existing consents work again once the scope is open.
 """
@@ -24,6 +24,7 @@ def set_stopped(connection: Connection, scope: Scope, act: Act, *, stopped: bool
         return False
     remember_stop(connection, scope, stopped=stopped)
     done = "stopped" if stopped else "opened"
-    whom = AsWhom(tenant=tenant, agent=scope.key if scope.kind is ScopeKind.AGENT else None)
+    agent, user = (scope.key if scope.kind is kind else None for kind in (ScopeKind.AGENT, ScopeKind.USER))
+    whom = AsWhom(tenant=tenant, agent=agent, on_behalf_of=user)
     audit.record_act(connection, f"scope.{done}", whom, act, outcome=done, detail={"scope": str(scope)})
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from base64 import b64decode, b64encode
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -28,10 +29,11 @@ class TokenEndpoint:
     budget: timedelta
     gate: Gate
     cap: int = 256 * 1024
+    monotonic: Callable[[], float] = time.monotonic
 
     def send(self, request: HttpRequest, *, to: Endpoint, send_before: float | None = None) -> Outcome:
         """Send one request, once. *send_before* is on the monotonic clock."""
-        began = time.monotonic()
+        began = self.monotonic()
         outcome = self.client.send(request, within=self.budget, send_before=send_before, cap=self.cap, fresh=True)
         match outcome:
             case Answer(status=status) if status < 500:
@@ -39,7 +41,7 @@ class TokenEndpoint:
             case NotSent(untried=True):
                 self.gate.back(to)
             case _:
-                self.gate.failed(to, took=timedelta(seconds=time.monotonic() - began))
+                self.gate.failed(to, took=timedelta(seconds=self.monotonic() - began))
         return outcome
 
     def heed(self, meaning: object, outcome: Outcome, *, to: Endpoint) -> None:

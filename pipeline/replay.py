@@ -16,6 +16,7 @@ from identity.sql.sequence import next_number
 from pipeline.jobs import pins
 from pipeline.jobs.moves import JobColumns, move_job, reopen_steps
 from pipeline.ledger.forgotten import no_job
+from pipeline.operators import names_of
 from pipeline.revocation.compensation import compensated_revocation, forget_refused
 from pipeline.revocation.receipt import outdate
 from pipeline.revocation.tables import compensations
@@ -103,12 +104,3 @@ def compensated_by(connection: Connection, job: str) -> str | None:
         .limit(1)
     )
     return connection.execute(followed).scalar_one_or_none()
-
-
-def names_of(by: str, subject: str | None) -> tuple[str, ...]:
-    """Return every name by which an alias may identify an operator, including the one they gave themselves."""
-    if subject is None:
-        return (by,)
-    known = f"console:{subject}"
-    given = by.removeprefix(f"{known} (")
-    return (by, known) if given == by else (by, known, f"console:{given.removesuffix(')')}")

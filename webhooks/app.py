@@ -68,7 +68,8 @@ def create_app(
     app.before_request(partial(_fits_if_it_writes, ledger))
     app.after_request(partial(_plainly, settings))
     bells = Bells(ring)
-    app.register_blueprint(receiver(settings, ledger, workflows, bells, rates or Rates(), replies=replies, clock=clock))
+    rates = rates or Rates.of(settings.webhook_rate, settings.webhook_tenant_rate, None)
+    app.register_blueprint(receiver(settings, ledger, workflows, bells, rates, replies=replies, clock=clock))
     if security_events is not None:
         app.register_blueprint(event_receiver(settings, security_events, bells, clock=clock))
     if authority is not None:

@@ -6,18 +6,22 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, TypeAdapter
 
 from pipeline.ledger.paging import STRETCH, Place, Turn
 
+T = TypeVar("T")
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_Number = Annotated[int, Field(strict=True, ge=0, lt=10**17)]
 # `checked_id` accepts these ids: no invisible characters, and no spaces.
 _PLACE: TypeAdapter[tuple[int, str]] = TypeAdapter(
-    tuple[Annotated[int, Field(strict=True, ge=0, lt=10**17)], Annotated[str, Field(pattern=r"^[^\p{C}\p{Z}]{1,200}$")]]
+    tuple[_Number, Annotated[str, Field(pattern=r"^[^\p{C}\p{Z}]{1,200}$")]]
 )
+_NUMBERED: TypeAdapter[tuple[int, int]] = TypeAdapter(tuple[_Number, _Number])
 
 
 def cursor(place: Place | None) -> str | None:
@@ -31,13 +35,19 @@ def cursor(place: Place | None) -> str | None:
 
 def place_in_time(text: str) -> Place:
     """Decode a cursor of a list ordered by time. Raises ValueError."""
-    at, id = _read(text)
+    at, id = _read(text, _PLACE)
     return Place(at=_EPOCH + at * _MICROSECOND, id=id)
+
+
+def place_of_revocation(text: str) -> Place:
+    """Decode a cursor of a list of revocations, which is ordered by time and ledger number. Raises ValueError."""
+    at, number = _read(text, _NUMBERED)
+    return Place(at=_EPOCH + at * _MICROSECOND, id=number)
 
 
 def place_by_number(text: str) -> Place:
     """Decode a cursor of a list ordered by ledger numbers. Raises ValueError."""
-    at, id = _read(text)
+    at, id = _read(text, _PLACE)
     return Place(at=at, id=id)
 
 
@@ -46,6 +56,6 @@ def asked(limit: int, cursor: str | None, read: Callable[[str], Place] = place_i
     return Turn(limit=limit, after=None if cursor is None else read(cursor), stretch=STRETCH)
 
 
-def _read(text: str) -> tuple[int, str]:
+def _read(text: str, place: TypeAdapter[T]) -> T:
     # pydantic's and base64's own errors are subclasses of ValueError
-    return _PLACE.validate_json(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    return place.validate_json(urlsafe_b64decode(text + "=" * (-len(text) % 4)))

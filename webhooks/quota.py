@@ -69,7 +69,7 @@ class SharedCounts:
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._monotonic = monotonic
         self._cooldown = Cooldown(AWAY, monotonic=monotonic)
-        self._slow = False  # whether the last reply was slow; a single slow one may be a pause of this machine
+        self._slow = False  # whether the last reply was slow, or missing; one slow reply may be a pause of this machine
 
     @classmethod
     def at(cls, url: str, *, prefix: str, monotonic: Callable[[], float] = time.monotonic) -> SharedCounts:
@@ -96,15 +96,23 @@ class SharedCounts:
         return spent
 
     def _fail(self, turn: Turn, why: str) -> None:
+        self._slow = True  # so that a slow trial does not end the outage
         if self._cooldown.failed(turn):
             log.warning("quotas are counted by each process alone", extra={"action": "quota.alone", "error": why})
+
+
+class _PerMinute(RateLimitItemPerMinute):
+    """A rate that keeps its key's window when it changes: a lower one also counts what already came in this minute."""
+
+    def key_for(self, *identifiers: bytes | str | float) -> str:
+        return "/".join([self.namespace, *map(str, identifiers)])
 
 
 class Quota:
     """Requests per minute for each key, in a sliding window; *of* names the kind of key. Shared by all threads."""
 
     def __init__(self, per_minute: int, shared: SharedCounts | None, *, of: str = "key") -> None:
-        self._item = RateLimitItemPerMinute(per_minute)
+        self._item = _PerMinute(per_minute)
         self._of = of
         self._shared = shared
         self._own: RateLimiter = SlidingWindowCounterRateLimiter(MemoryStorage())
@@ -119,7 +127,7 @@ class Quota:
         return None if spent.allowed else spent
 
     def _spend(self, key: str, own: int | None, *, stated: bool) -> Spent:
-        item = self._item if own is None else RateLimitItemPerMinute(own)
+        item = self._item if own is None else _PerMinute(own)
         spent = self._shared.spend(item, self._of, key, stated=stated) if self._shared is not None else None
         return spent or _count(self._own, item, self._of, key, stated=stated)
 
@@ -136,43 +144,36 @@ def _count(limiter: RateLimiter, item: RateLimitItem, of: str, key: str, *, stat
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Rate limits for deliveries per provider connection and per tenant; None: unlimited.
+    """Rate limits for deliveries per tenant and, unless None, per provider connection.
 
     *nobodys*: limits how many deliveries of a connection are stored whose installation no tenant has.
     """
 
-    connection: Quota | None = None
-    tenant: Quota | None = None
-    nobodys: Quota | None = None
+    tenant: Quota
+    nobodys: Quota
+    connection: Quota | None
     told: OnceAMinute = field(default_factory=OnceAMinute)
 
     @classmethod
-    def of(cls, connection: int | None, tenant: int | None, shared: SharedCounts | None) -> Rates:
-        """Build limits per minute. The limit for nobody's deliveries is the tenant's, or else the connection's."""
-
-        def quota(of: str, rate: int | None) -> Quota | None:
-            return None if rate is None else Quota(rate, shared, of=of)
-
+    def of(cls, connection: int | None, tenant: int, shared: SharedCounts | None) -> Rates:
+        """Build limits per minute. The limit for nobody's deliveries is the tenant's."""
         return cls(
-            connection=quota("connection", connection),
-            tenant=quota("tenant", tenant),
-            nobodys=quota("nobodys", tenant or connection),
+            tenant=Quota(tenant, shared, of="tenant"),
+            nobodys=Quota(tenant, shared, of="nobodys"),
+            connection=None if connection is None else Quota(connection, shared, of="connection"),
         )
 
-    def admit(self, connection: str, tenant: Callable[[], RatedTenant | None]) -> bool:
+    def admit(self, connection: str, tenant: RatedTenant | None) -> bool:
         """Count one verified delivery; return True if it is to be stored. Raises Problem over the limit.
 
-        *tenant* is called only if needed. Nobody's deliveries over their limit are dropped but not refused: a sender
-        that sees failures would disable the app for everyone, and GitHub's would be redelivered.
+        Deliveries of nobody (*tenant* is None) over their limit are dropped but not refused: a sender that sees
+        failures would disable the app for everyone, and GitHub's would be redelivered.
         """
-        if self.tenant is None and self.nobodys is None:
-            whose = None
-        elif (whose := tenant()) is None and self.nobodys is not None:
-            # These do not count against the connection's limit, which tenants share.
+        if tenant is None:  # these do not count against the connection's limit, which tenants share
             return self.nobodys.refusal(connection) is None
-        for what, over in self._counted(connection, whose):
+        for what, over in self._counted(connection, tenant):
             if over is not None:
-                self._tell(connection, whose.id if what == "tenant" and whose is not None else None, over.limit)
+                self._tell(connection, tenant.id if what == "tenant" else None, over.limit)
                 over.check(f"This {what} takes {over.limit} deliveries a minute. Send it again after Retry-After.")
         return True
 
@@ -182,9 +183,8 @@ class Rates:
             where = {"connection": connection, "tenant": tenant, "limit": limit}
             log.warning("deliveries are over a rate and turned away", extra={"action": "delivery.limited", **where})
 
-    def _counted(self, connection: str, tenant: RatedTenant | None) -> Iterator[tuple[str, Spent | None]]:
+    def _counted(self, connection: str, tenant: RatedTenant) -> Iterator[tuple[str, Spent | None]]:
         # The tenant's limit first: a delivery over it must not use up the connection's, which other tenants share.
-        if self.tenant is not None and tenant is not None:
-            yield "tenant", self.tenant.refusal(tenant.id, tenant.rate)
+        yield "tenant", self.tenant.refusal(tenant.id, tenant.rate)
         if self.connection is not None:
             yield "provider connection", self.connection.refusal(connection)

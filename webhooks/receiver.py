@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 
 from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.exceptions import ClientDisconnected
@@ -20,7 +19,7 @@ from werkzeug.exceptions import ClientDisconnected
 from identity.errors import BadInput, Unavailable
 from pipeline.authoring.matching import Match
 from pipeline.authoring.registry import Registry
-from pipeline.model import Acceptance, DeliveryOutcome, RatedTenant, SignedDelivery, Unfollowed
+from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
 from webhooks import metrics, problems
 from webhooks.arrival import arrived
 from webhooks.bells import Bells
@@ -122,18 +121,18 @@ class _Receiver:
             case Challenge(answer=answer):
                 return metrics.CHALLENGE, jsonify(challenge=answer) if answer is not None else Response()
             case Received():
-                whose = partial(self._rated_tenant, connection, secrets, reading)
-                if reading.signal is None and not self.rates.admit(connection, whose):
+                if reading.signal is None and not self._admits(connection, secrets, reading):
                     return self._drop(source, connection, body, reading)
                 return self._accept(source, connection, body, reading, api_url=secrets.api_url, began=began)
 
-    def _rated_tenant(self, connection: str, secrets: ConnectionSecrets, received: Received) -> RatedTenant | None:
-        """Return the tenant whose rate limit applies; None: nobody's.
+    def _admits(self, connection: str, secrets: ConnectionSecrets, received: Received) -> bool:
+        """Count a delivery; return False if it is not to be stored. Raises Problem over a limit.
 
         A delivery through a tenant's own connection counts against that tenant even if it will be refused or ignored:
         it is stored all the same, for operators to inspect and replay.
         """
-        return self.ledger.rated_tenant(connection, received.installation, received.workspace, owner=secrets.tenant)
+        whose = self.ledger.rated_tenant(connection, received.installation, received.workspace, owner=secrets.tenant)
+        return self.rates.admit(connection, whose)
 
     def _drop(self, source: Source, connection: str, body: bytes, received: Received) -> tuple[str, Response]:
         """Answer a delivery of an installation that no tenant has as if it had been stored."""

@@ -136,7 +136,7 @@ def held(at: Installation) -> Iterator[Finding]:
 
 def stopped(at: Installation) -> Iterator[Finding]:
     """Report stops. They are an admin's choice, but explain why nothing happens."""
-    groups = {"tenant": "tenants", "connection": "connections", "agent": "agents"}
+    groups = {"tenant": "tenants", "user": "users", "connection": "connections", "agent": "agents"}
     for row in at.read(operator_queries.stopped_scopes):
         again = f": `aswhom {groups[row['kind']]} open {row['key']}`" if row["kind"] in groups else ""
         yield unknown(Subject.STOPPED, f"{row['kind']} {row['key']} is stopped until it is opened again{again}")

@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "hold": (("hold",), "hold", "Pause all outgoing work."),
     "keys": (("keys",), "keys", "The installation's own keys."),
     "tenants": (("tenants", "tenant_deletion"), "tenants", "The customers that agents work for."),
+    "users": (("users",), "users", "The people for whom agents act."),
     "aliases": (("tenants",), "aliases", "Links between people and their provider accounts."),
     "connections": (
         ("connections", "connection_secrets", "senders"),
@@ -75,7 +76,7 @@ COMMANDS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Run it": ("up", "doctor", "demo", "init", "db", "hold", "keys"),
     "Say who may act": (
-        *("tenants", "connections", "installations", "connect", "accounts", "aliases", "agents", "api-keys"),
+        *("tenants", "users", "connections", "installations", "connect", "accounts", "aliases", "agents", "api-keys"),
         *("policy", "approvals", "capability", "console"),
     ),
     "Start work and follow it": ("workflows", "schedules", "trigger", "jobs", "tail", "deliveries"),

@@ -140,7 +140,7 @@ def _declared(at: Installation, tenant: str, before: Policy, after: Policy) -> P
     """Compare both policies on what may happen: each declared step of a workflow, each tool of an API key."""
     now = at.now()
     tools = at.read(lambda c: list(tool_cases(c, at.workflows, tenant, now=now)))
-    return compare([*declared_cases(at.workflows), *tools], before, after)
+    return compare([*declared_cases(at.workflows.with_compensations), *tools], before, after)
 
 
 def _text(file: str) -> str:

@@ -11,6 +11,7 @@ from deploy.installation import Installation
 from identity.model import AccessPattern
 from identity.policy.ledger import Policies
 from identity.policy.rules import FACTS_ALONE, Policy
+from pipeline.authoring.declared_workflow import COMPENSATION
 from pipeline.policy.risk import risk_table
 from pipeline.views import operator_queries
 
@@ -25,7 +26,7 @@ def risk(at: Installation, out: Output, tenant: str | None, workflow: str | None
 
     The grades are by pattern alone. Scopes, confinement to one repository, limits and approvals are named beside them.
     """
-    chosen = [at.workflows.get(workflow)] if workflow else list(at.workflows)
+    chosen = [at.workflows.get(workflow)] if workflow else list(at.workflows.with_compensations)
     held: Policy = FACTS_ALONE
     if tenant is not None:
         held, settings = at.read(
@@ -35,7 +36,7 @@ def risk(at: Installation, out: Output, tenant: str | None, workflow: str | None
             )
         )
         enabled = {row["workflow"] for row in settings if row["enabled"]}
-        chosen = [one for one in chosen if one.name in enabled]
+        chosen = [one for one in chosen if one.name.removesuffix(COMPENSATION) in enabled]
     lines = [line for one in chosen for line in risk_table(one, held)]
     rows = [
         {

@@ -98,6 +98,11 @@ def revoke(
         return declaration.load_without_receipt(c, id)
 
     made = at.write(write, ahead=True)
+    if scope.kind is ScopeKind.USER:
+        out.note(
+            "jobs accepted from now on may act as this user again: through accounts that they connect anew, and by "
+            f"capabilities, which need no consent. To prevent that: `aswhom users stop {scope.key}`"
+        )
     scoped = {"kind": kind, "key": scope.key}
     document: Record = {"id": id, "scope": scoped, "number": made.number, "effective_at": made.effective_at}
     if not wait:

@@ -1,4 +1,4 @@
-"""The `stop` and `open` commands of tenants, provider connections and agents."""
+"""The `stop` and `open` commands of tenants, users, provider connections and agents."""
 
 from __future__ import annotations
 

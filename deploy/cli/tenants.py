@@ -40,14 +40,6 @@ def list_tenants(at: Installation, out: Output) -> None:
     )
 
 
-@command(tenants, "people")
-@click.argument("tenant", required=False)
-def people(at: Installation, out: Output, tenant: str | None) -> None:
-    """List the principals: users, and the service."""
-    rows = at.read(lambda c: operator_queries.all_principals(c, tenant))
-    out.rows(rows, ("id", "tenant_id", "kind", "name"), empty="No principal yet: `aswhom connect link` makes users")
-
-
 def _tenant_scope(at: Installation, id: str) -> tuple[Scope, str | None]:
     found = at.read(lambda c: operator_queries.living_tenant(c, id))
     return Scope(kind=ScopeKind.TENANT, key=found["id"]), found["id"]

@@ -149,7 +149,7 @@ def add_key(
 def _check_holder(connection: Connection, tenant: str, held_by: str) -> None:
     holder = get_principal(connection, held_by)
     if holder is None or holder.tenant != tenant or holder.kind is not PrincipalKind.USER:
-        raise BadInput(f"{tenant} has no user {held_by}, who could hold a key: `aswhom tenants people {tenant}`")
+        raise BadInput(f"{tenant} has no user {held_by}, who could hold a key: `aswhom users list {tenant}`")
 
 
 def holder_of(connection: Connection, key: str) -> str | None:

@@ -29,8 +29,8 @@ from pipeline.accounts.askable import check_askable
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.agents_api.callers import Keyed
 from pipeline.agents_api.requests import Asked, let_in, made_by_key
-from pipeline.api_operator import api_operator
 from pipeline.authoring.registry import Registry
+from pipeline.operators import api_operator
 
 LONGEST_ID = 64  # of a principal's id, as its column
 

@@ -26,11 +26,11 @@ from pipeline.action import Action
 from pipeline.agents_api import requests as ledger
 from pipeline.agents_api import tool_requests
 from pipeline.agents_api.requests import Asked, Changed, Made
-from pipeline.api_operator import api_operator
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database, WithTurn
 from pipeline.desk import jobs as acts
 from pipeline.model import Bell
+from pipeline.operators import api_operator
 from pipeline.states import ENDED, JobState, Wait
 from pipeline.views import tenant_views
 

@@ -16,9 +16,9 @@ from identity.errors import AswhomError, BadInput
 from identity.model import AccountKey, Scope, ScopeKind, scopes_of_agent
 from identity.sql.rows import insert_new
 from identity.sql.sequence import lock_shared
-from pipeline.api_operator import api_operator
 from pipeline.ledger.paging import Record
 from pipeline.model import Bell
+from pipeline.operators import api_operator
 from pipeline.revocation import declaration
 from pipeline.revocation.narrowing import narrow_account
 from pipeline.revocation.tables import revocations

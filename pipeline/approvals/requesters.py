@@ -15,8 +15,8 @@ from sqlalchemy import Connection, select
 
 from identity.agents.api_keys import holder_of
 from identity.tables import aliases, principals
-from pipeline.api_operator import key_of_operator
 from pipeline.authoring.tool_workflows import is_of_a_tool
+from pipeline.operators import key_of_operator
 from pipeline.tables import jobs
 
 _ONE_I = {ord("\N{COMBINING DOT ABOVE}"): None, ord("\N{LATIN SMALL LETTER DOTLESS I}"): "i"}

@@ -66,6 +66,13 @@ class Registry:
     def __iter__(self) -> Iterator[Workflow]:
         return iter(self._by_name.values())
 
+    @property
+    def with_compensations(self) -> tuple[Workflow, ...]:
+        """The workflows, each followed by that of its compensations, if it has any."""
+        return tuple(
+            one for declared in self for one in (declared, declared.compensating) if one is declared or one.uses
+        )
+
     def get(self, name: str) -> Workflow:
         """Return the named workflow, including those of compensations and single tools. Raises BadInput."""
         found = self.find(name)

@@ -67,7 +67,7 @@ def retry(connection: Connection, id: str, act: Act) -> int:
     if again:
         outdate(connection, [id])  # the receipt is then reissued even if the process that asks dies before it reports
         detail = {"revocation": id, "credentials": again}
-        record_change(connection, "declaration.retried", row["tenant_id"], detail, act)
+        record_change(connection, "revocation.retried", row["tenant_id"], detail, act)
     return again
 
 

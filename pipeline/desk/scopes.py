@@ -25,7 +25,7 @@ def named_scope(
             return AccountKey.of(row).scope, row["tenant_id"]
         case ScopeKind.USER:
             id = f"{tenant}.{key.removeprefix(f'{tenant}.')}" if tenant else key
-            row = operator_queries.one(connection, principals, id, what="user", listed_by="tenants people")
+            row = operator_queries.one(connection, principals, id, what="user", listed_by="users list")
             return Scope(kind=kind, key=row["id"]), row["tenant_id"]
         case ScopeKind.CONNECTION:
             row = operator_queries.one(

@@ -19,7 +19,7 @@ from pipeline.jobs.bells import ring_due
 from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.jobs.tenant_setup import setup_of
 from pipeline.model import Bell
-from pipeline.replay import names_of
+from pipeline.operators import names_of
 from pipeline.schedules.changes import ensure_schedule
 from pipeline.tables import workflow_settings
 from pipeline.views import operator_queries

@@ -20,13 +20,14 @@ Also = Callable[[Any], Sequence[ColumnElement[bool]]]  # further conditions, on 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """The end of a page: what follows is older, or equally old with a lower id. In the audit, *at* is a ledger number.
+    """The end of a page: what follows is older, or equally old with a lower id.
 
-    In a list with the soonest first, what follows is later, or at the same time with a higher id.
+    In the audit, *at* is a ledger number. Among revocations *id* is one: those of one moment are in the order in which
+    they took effect. In a list with the soonest first, what follows is later, or at the same time with a higher id.
     """
 
     at: datetime | int
-    id: str
+    id: str | int
 
 
 @dataclass(frozen=True, kw_only=True)

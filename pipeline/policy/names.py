@@ -85,7 +85,11 @@ def _actions_about(workflows: Registry, when: When) -> list[type[Action[Any]]]:
         for action in workflows.tools.values()
         if any(
             action in one.uses and _is_about(when, one, action)
-            for one in (*workflows, workflows.for_tool(action, USER), workflows.for_tool(action, SERVICE))
+            for one in (
+                *workflows.with_compensations,
+                workflows.for_tool(action, USER),
+                workflows.for_tool(action, SERVICE),
+            )
         )
     ]
 
@@ -94,7 +98,9 @@ def _left_to_nobody(
     workflows: Registry, action: type[Action[Any]], when: When, kinds: frozenset[PrincipalKind]
 ) -> Iterator[str]:
     name, tools = action.action_name(), [workflows.for_tool(action, USER)] if action.facts.tool else []
-    about = [one for one in (*tools, *workflows) if action in one.uses and _is_about(when, one, action)]
+    about = [
+        one for one in (*tools, *workflows.with_compensations) if action in one.uses and _is_about(when, one, action)
+    ]
     if about and action.facts.attribution and PrincipalKind.USER not in kinds:
         yield f"{name} any more, which must be attributable to a person"
         return
@@ -127,8 +133,8 @@ def _there(connection: Connection, workflows: Registry, tenant: str) -> Mapping[
     return {
         "action": list(actions),
         "provider": {action.facts.provider for action in actions.values()},
-        "workflow": [one.name for one in workflows] + of_tools,
-        "agent": {one.agent for one in workflows} | set(connection.execute(registered).scalars()),
+        "workflow": [one.name for one in workflows.with_compensations] + of_tools,
+        "agent": {one.agent for one in workflows.with_compensations} | set(connection.execute(registered).scalars()),
     }
 
 

@@ -26,6 +26,7 @@ from pipeline.authoring.declared_workflow import PLATFORM_AGENT, TOOL, Undone, W
 from pipeline.authoring.registry import Registry
 from pipeline.batches import in_batches
 from pipeline.jobs.new_jobs import NewJob, insert_job
+from pipeline.operators import names_in
 from pipeline.revocation.declaration import Stage
 from pipeline.revocation.tables import compensations, revocations
 from pipeline.states import JobState, StepState
@@ -174,6 +175,9 @@ def _accept(
     job: str,
     now: datetime,
 ) -> None:
+    # None of them may approve it: neither who asked for what it compensates, nor who revoked.
+    by = connection.execute(select(revocations.c.requested_by).where(revocations.c.id == revocation)).scalar_one()
+    people = (of.user_id, of.triggered_by, of.triggered_login, *(of.replayed_by or ()), *names_in(by))
     event = Undone(
         revocation=revocation,
         job=of.id,
@@ -190,6 +194,7 @@ def _accept(
             workflow=declared.compensating,
             event=event.model_dump(mode="json"),
             config={},
+            replayed_by=tuple(dict.fromkeys(name for name in people if name)),
         ),
         now=now,
     )

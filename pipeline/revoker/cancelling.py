@@ -31,16 +31,20 @@ WAITS = 100  # ended in one transaction
 
 
 class ChunkSize:
-    """The number of jobs in a chunk, adapted to the time the last one took."""
+    """The number of jobs in a chunk, adapted to the time the last one took, and to what it waited for the ledger."""
 
     def __init__(self) -> None:
         self.jobs = _LEAST
 
-    def after(self, jobs: int, took: timedelta) -> None:
-        """Adapt to a chunk of *jobs* that took *took*."""
+    def after(self, jobs: int, took: timedelta, waited: timedelta = timedelta()) -> None:
+        """Adapt to a chunk of *jobs* that took *took*, and *waited* for its turn and its commit.
+
+        Among busy writers a chunk may take as long as it waited, because each of them waits no longer than the chunk
+        did. Smaller chunks would wait more often.
+        """
         if not jobs or not took:
             return
-        fitting = int(jobs * (_AIM / took))
+        fitting = int(jobs * (max(_AIM, waited) / took))
         self.jobs = min(max(fitting, _LEAST), self.jobs * 2, _MOST)
 
 

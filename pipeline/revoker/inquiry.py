@@ -138,7 +138,7 @@ def open_doubts(connection: Connection) -> list[str]:
     """Return the revocations with a signal still in doubt, oldest first."""
     columns = revocations.c
     in_doubt = select(columns.id).where(UNFINISHED, columns.doubt == SignalDoubt.OPEN)
-    return list(connection.execute(in_doubt.order_by(columns.effective_at, columns.id)).scalars())
+    return list(connection.execute(in_doubt.order_by(columns.number)).scalars())
 
 
 def _case(connection: Connection, key: AccountKey, *, number: int, since: timedelta, now: datetime) -> _Case | None:

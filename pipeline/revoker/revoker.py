@@ -6,7 +6,9 @@ two processes at once.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import partial
 
 from sqlalchemy import update
@@ -55,6 +57,7 @@ class Revoker:
         inquire: Callable[[str], bool],
         stopping: Callable[[], bool],
         reached: Callable[[str], None] = none_reached,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._ahead = ahead  # the same ledger, for the chunks: they need not queue behind all other writes here
@@ -66,6 +69,7 @@ class Revoker:
         self._inquire = inquire  # asks the provider whether the signal was genuine; False: no answer yet
         self._stopping = stopping  # True once this process was told to stop
         self._reached = reached
+        self._monotonic = monotonic
 
     def advance(self, revocation: str, *, moved: Callable[[], None] = _unwatched) -> bool:
         """Do what can be done now. True: it is quiesced and has its receipt. False: it must be resumed.
@@ -181,12 +185,14 @@ class Revoker:
     ) -> None:
         while cursor.sets:
             act = partial(cancelling.cancel_chunk, revocation=revocation, cursor=cursor, limit=size.jobs)
+            asked = self._monotonic()
             chunk = self._ahead.write(act)
+            waited = timedelta(seconds=self._monotonic() - asked) - chunk.took
             metrics.REVOCATION_CHUNK_SECONDS.observe(chunk.took.total_seconds())
             for pattern, number in chunk.cancelled.items():
                 metrics.count_end(pattern, JobState.CANCELLED, jobs=number)
             if not cursor.busy:
-                size.after(chunk.jobs, chunk.took)
+                size.after(chunk.jobs, chunk.took, waited)
             cursor = chunk.cursor
             self._reached("after_chunk")
             onward()

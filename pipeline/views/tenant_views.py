@@ -262,7 +262,7 @@ def revocations_page(
         statement = statement.where(revocations.c.id.in_(STUCK))
     if tenant is not None:
         statement = statement.where(revocations.c.tenant_id == tenant)
-    return page_of(connection, statement, turn, at=revocations.c.effective_at, id=revocations.c.id)
+    return page_of(connection, statement, turn, at=revocations.c.effective_at, id=revocations.c.number)
 
 
 def stuck_among(connection: Connection, ids: Collection[str]) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.authoring.declared_workflow import COMPENSATION
 from pipeline.ledger.paging import Record
 from pipeline.states import StepState
 
@@ -16,7 +17,14 @@ def as_whom(step: Record) -> str:
 
 
 def started_by(job: Record) -> str:
-    """Return who or what started a job."""
+    """Return who or what started a job, and who had it accepted, if that is somebody else or was later."""
+    people = ", ".join(job["replayed_by"] or ())
+    return f"{_trigger(job)}; at the request of {people}" if people else _trigger(job)
+
+
+def _trigger(job: Record) -> str:
+    if job["workflow"].endswith(COMPENSATION):
+        return "a revocation, which wants compensated what another job did"
     if job["triggered_login"]:
         return f"{job['triggered_login']} ({job['triggered_by']})"
     if job["triggered_by"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
@@ -22,10 +23,12 @@ from pipeline.action import Facts
 from pipeline.agents_api.callers import Keyed
 from pipeline.agents_api.requests import NotLetIn
 from pipeline.db.database import Database
+from pipeline.revocation.tables import revocations
 from pipeline.tables import workflow_settings
 from pipeline.workflow import USER, workflow
 from tests.api.agents_api import AgentsApi
 from tests.ledger.house import Opened, Say, say_it
+from tests.ledger.rows import revocations_of_one_moment
 from tests.ledgers import MOSTLY_SQLITE, turn_taken
 
 pytestmark = MOSTLY_SQLITE
@@ -380,6 +383,24 @@ def test_pages_together_are_the_whole_list_once_each(api: AgentsApi) -> None:
         seen += [item["id"] for item in page["items"]]
         path = f"/v1/jobs?limit=3&cursor={page['next']}" if page["next"] else ""
     assert seen == made[::-1]
+
+
+def test_pages_of_revocations_are_in_the_order_in_which_they_took_effect(api: AgentsApi) -> None:
+    made = revocations_of_one_moment(datetime.now(UTC), tenant_id="acme")
+    api.database.write(lambda c: c.execute(insert(revocations), made))
+    seen: list[str] = []
+    page = {"next": ""}
+    while page["next"] is not None:
+        cursor = f"&cursor={page['next']}" if page["next"] else ""
+        page = api.ask("GET", f"/v1/revocations?limit=3{cursor}", api.keys["acme", ADMIN]).json
+        seen += [item["id"] for item in page["items"]]
+    assert seen == [one["id"] for one in reversed(made)]
+
+
+@pytest.mark.parametrize("cursor", ["x", "bm9wZQ", "WzEsInJldi0xIl0", "WzEsLTFd", "WzEsMTAwMDAwMDAwMDAwMDAwMDAwXQ"])
+def test_a_cursor_that_is_none_of_revocations_is_refused(sqlite_api: AgentsApi, cursor: str) -> None:
+    admin = sqlite_api.keys["acme", ADMIN]
+    assert sqlite_api.ask("GET", f"/v1/revocations?cursor={cursor}", admin).status_code == 422
 
 
 @pytest.mark.parametrize("cursor", ["x", "bm9wZQ", "W10", "WzEsMl0", "WzEsIlx1MDAwMCJd"])

@@ -144,6 +144,16 @@ def test_a_job_from_before_a_revocation_gets_none(till: Till, scope: Scope) -> N
     assert till.rows() == []
 
 
+def test_a_user_who_is_stopped_has_no_job_open_by_a_capability_whenever_it_was_accepted(till: Till) -> None:
+    ada, act = Scope(kind=ScopeKind.USER, key="acme.ada"), Act(audit_id="aud_1", by="root", now=datetime.now(UTC))
+    till.database.write(partial(set_stopped, scope=ada, act=act, stopped=True, tenant="acme"))
+    till.job = till.house.claim(till.house.job())
+    assert isinstance(till.open(till.intent()), Ended)
+    assert till.rows() == []
+    (stopped,) = till.database.read(lambda c: c.execute(select(audit).where(audit.c.kind == "scope.stopped")).all())
+    assert stopped.on_behalf_of == "acme.ada"
+
+
 def test_a_job_whose_connection_was_removed_since_its_run_began_gets_none_and_looks_again(till: Till) -> None:
     """Stopped or not: the stop ends with the connection, and there was none of a connection that nobody used."""
     asked = till.intent()

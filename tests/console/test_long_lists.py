@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from html import unescape
 
 import pytest
@@ -11,8 +11,10 @@ from sqlalchemy import insert, select, update
 
 from identity.console.roles import Role
 from identity.tables import provider_connections
+from pipeline.revocation.tables import revocations
 from pipeline.tables import schedules
 from tests.console.console_app import ConsoleApp, Visit
+from tests.ledger.rows import revocations_of_one_moment
 from webhooks.console.lists import ROWS
 
 MANY = 2 * ROWS + 3
@@ -73,6 +75,15 @@ def test_connections_are_shown_a_page_at_a_time_the_newest_first(console: Consol
     assert [name for page in shown for name in page] == ids + before
     of_acme = pages(console.at(Role.OWNER), "/console/connections?tenant=acme")
     assert [name for page in of_acme for name in page] == ids
+
+
+def test_revocations_of_one_moment_are_shown_in_the_order_in_which_they_took_effect(console: ConsoleApp) -> None:
+    made = revocations_of_one_moment(datetime.now(UTC), many=MANY)
+    console.database.write(lambda c: c.execute(insert(revocations), made))
+    ids = [one["id"] for one in reversed(made)]
+    assert pages(console.at(Role.OWNER), "/console/revocations") == [
+        ids[:ROWS], ids[ROWS : 2 * ROWS], ids[2 * ROWS :],
+    ]  # fmt: skip
 
 
 def test_a_schedule_that_was_paused_on_a_later_page_is_said_there(sqlite_console: ConsoleApp) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -61,7 +62,7 @@ def test_every_page_is_there_when_there_is_something_of_everything(console: Cons
         assert says in owner.sees(f"/console/{path}"), path
 
 
-def _change(c: Connection, *, job: str, values: dict[str, str | None]) -> None:
+def _change(c: Connection, *, job: str, values: Mapping[str, object]) -> None:
     c.execute(update(jobs).where(jobs.c.id == job).values(**values))
 
 
@@ -77,12 +78,14 @@ def test_a_query_that_is_no_text_is_answered_with_a_page(sqlite_console: Console
 
 def test_a_job_says_what_started_it(sqlite_console: ConsoleApp) -> None:
     owner, job = sqlite_console.at(Role.OWNER), sqlite_console.done()
-    told: tuple[tuple[dict[str, str | None], str], ...] = (
+    told: tuple[tuple[Mapping[str, object], str], ...] = (
         ({"triggered_login": "octocat"}, "Started by octocat (github:1001)"),
         ({"triggered_login": None, "triggered_by": "octocat"}, "Started by octocat"),
         ({"triggered_by": None}, "Started by a delivery"),
         ({"delivery_id": None}, "Started by a schedule, an operator, or what became of another job"),
         ({"request_id": "req_7"}, "Started by request req_7 of the agent"),
+        ({"replayed_by": ["cli:root", "grace"]}, "request req_7 of the agent; at the request of cli:root, grace"),
+        ({"workflow": "triage.compensation"}, "Started by a revocation, which wants compensated what another job did"),
     )
     for values, says in told:
         sqlite_console.database.write(partial(_change, job=job, values=values))

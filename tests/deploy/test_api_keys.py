@@ -41,7 +41,7 @@ def test_a_key_may_say_which_user_holds_it(cli: Cli) -> None:
     cli.json("tenants", "add", "acme")
     add = ("api-keys", "add", "--tenant", "acme", "--agent", "bot", "--held-by")
     refused = cli.json(*add, "ada", code=1)
-    assert refused["message"] == "acme has no user acme.ada, who could hold a key: `aswhom tenants people acme`"
+    assert refused["message"] == "acme has no user acme.ada, who could hold a key: `aswhom users list acme`"
     assert cli.json("api-keys", "list") == []
     cli.json("aliases", "add", "--tenant", "acme", "--user", "ada", "--provider", "console", "--external-id", "ada")
     made = cli.json(*add, "ada")

@@ -207,7 +207,7 @@ def test_a_person_is_made_and_invited_only_in_the_commit_that_makes_her_link(acm
     refused = acme.json(*link, "--return-to", "https://evil.example", code=1)
     assert "no return target" in refused["message"]
     assert acme.json("audit", "search", "--kind", "connect.invited") == []
-    assert {row["id"] for row in acme.json("tenants", "people", "acme")} == {"acme.service"}
+    assert {row["id"] for row in acme.json("users", "list", "acme")} == {"acme.service"}
 
 
 def test_a_connect_link_is_for_one_person(acme: Cli) -> None:
@@ -218,7 +218,7 @@ def test_a_connect_link_is_for_one_person(acme: Cli) -> None:
         link["url"]
         != acme.json("connect", "link", "--tenant", "acme", "--user", "ada", "--connection", "github")["url"]
     )
-    assert {row["id"] for row in acme.json("tenants", "people", "acme")} == {"acme.ada", "acme.service"}
+    assert {row["id"] for row in acme.json("users", "list", "acme")} == {"acme.ada", "acme.service"}
     assert (
         "tenants list"
         in acme.json("connect", "link", "--tenant", "x", "--user", "y", "--connection", "github", code=1)["message"]
@@ -336,9 +336,16 @@ def test_enabling_again_keeps_what_was_configured(acme: Cli) -> None:
 
 @pytest.mark.parametrize(
     ("group", "id", "kind"),
-    [("tenants", "acme", "tenant"), ("connections", "github", "connection"), ("agents", "devops-assistant", "agent")],
+    [
+        ("tenants", "acme", "tenant"),
+        ("users", "acme.ada", "user"),
+        ("connections", "github", "connection"),
+        ("agents", "devops-assistant", "agent"),
+    ],
 )
 def test_a_scope_is_stopped_and_opened_again(acme: Cli, group: str, id: str, kind: str) -> None:
+    if kind == "user":
+        acme.json("aliases", "add", "--tenant", "acme", "--user", "ada", "--provider", "github", "--external-id", "7")
     assert acme(group, "stop", id).exit_code == 2  # it asks first
     assert acme.json(group, "stop", id, "--yes") == {
         "scope": {"kind": kind, "key": id}, "stopped": True, "changed": True,

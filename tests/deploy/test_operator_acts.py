@@ -34,7 +34,7 @@ from tests.ledger.approval_case import SHOWN, ApprovalCase
 #: The commands that leave none, by the reason: a new command is in one of these, or it is run below.
 SILENT = {
     "it shows": """
-        aliases list, installations list, tenants list, tenants people, transmitters list, agents list, workflows list,
+        aliases list, installations list, tenants list, users list, transmitters list, agents list, workflows list,
         connections list, connections providers, connections show, connect returns, accounts list, accounts scopes,
         accounts show, api-keys list, schedules list, schedules next, capability audiences list, capability list,
         capability keys list, approvals list, approvals show, jobs failures, jobs list, jobs show, tail,
@@ -134,6 +134,8 @@ def _of_who_there_is(act: Acts) -> None:
     act("tenants", "open", "mill", kind="scope.opened")
     alias = ("--tenant", "mill", "--user", "ada", "--provider", "github", "--external-id", "7")
     act("aliases", "add", *alias, kind="alias.added")
+    act("users", "stop", "mill.ada", "--yes", kind="scope.stopped")
+    act("users", "open", "mill.ada", kind="scope.opened")
     gone = ("--tenant", "mill", "--provider", "github", "--external-id", "7", "--yes")
     act("aliases", "remove", *gone, kind="alias.removed")
     returns = act("connect", "add-return", "https://app.example/", kind="return_target.added")

@@ -13,6 +13,7 @@ from pipeline.policy import risk
 from pipeline.policy.risk import Property
 from pipeline.policy.trial import declared_cases
 from tests.deploy.conftest import Cli
+from tests.ledger.undoing import say_and_undo
 
 TEXT = """format = 1
 
@@ -142,6 +143,24 @@ def test_a_diff_tells_lines_and_the_declared_steps_that_are_decided_otherwise(cl
     assert issue["after"].endswith(", approved by 1 of bob")
     assert cli.json("policy", "simulate", "acme", file)["asked"] == 0
     assert "0 of 0 step(s) of the last 7 day(s)" in cli("policy", "simulate", "acme", file).output
+
+
+def test_compensations_are_tried_and_can_be_named() -> None:
+    workflows = Registry([say_and_undo])
+    tried = {case.question.workflow for case in declared_cases(workflows.with_compensations)}
+    assert tried == {say_and_undo.name, f"{say_and_undo.name}.compensation"}
+
+
+def test_a_policy_may_be_about_compensations_and_a_risk_table_has_them(cli: Cli, file: str, tmp_path: Path) -> None:
+    about = tmp_path / "undo.toml"
+    about.write_text(
+        'format = 1\n[[rule]]\nname = "undo"\nrequire = "user"\n'
+        'when = { workflow = "*.compensation", agent = "aswhom" }\n'
+    )
+    refused = cli("policy", "check", "acme", str(about)).output
+    assert "no workflow is named" not in refused
+    assert "undo: nobody may do" in refused
+    assert {row["workflow"] for row in cli.json("policy", "risk")} > {"link_pull_request.compensation"}
 
 
 def test_a_workflow_that_names_no_sender_is_tried_as_background_work_alone() -> None:

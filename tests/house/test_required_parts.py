@@ -9,6 +9,7 @@ import pytest
 from identity.connect.flow import ConnectFlow
 from identity.refresh.parts import RefreshParts
 from pipeline.execution.services import Services
+from webhooks.quota import Rates
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,7 @@ from pipeline.execution.services import Services
         (Services, {"confiner", "budgets", "breakers", "in_flight"}),
         (RefreshParts, {"restored"}),
         (ConnectFlow, {"gate"}),
+        (Rates, {"tenant", "nobodys", "connection"}),
     ],
 )
 def test_a_part_that_limits_has_no_default(composed: type, names: set[str]) -> None:

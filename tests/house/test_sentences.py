@@ -18,6 +18,7 @@ READING = frozenset(
     {"contains", "endswith", "find", "ilike", "index", "like", "not_like", "partition", "regexp_match", "removeprefix"}
     | {"removesuffix", "rpartition", "split", "startswith"}
 )
+BY_PATTERN = frozenset({"finditer", "findall", "fullmatch", "match", "search"})
 WRITTEN_ELSEWHERE = "it is written elsewhere, and changes there alone"
 AS_IT_WAS = "only whether it is still the same is asked, so that it is not told, or written, again"
 TO_BE_READ = "it is shortened, or put together with its like, for people"
@@ -69,6 +70,8 @@ def _read(tree: ast.Module, file: str = "") -> Iterator[str]:
         match node:
             case ast.Call(func=ast.Attribute(value=read, attr=how)) if how in READING and _name(read) in SENTENCES:
                 yield ast.unparse(read)
+            case ast.Call(func=ast.Attribute(attr=how), args=given) if how in BY_PATTERN:
+                yield from (ast.unparse(read) for read in given if _name(read) in SENTENCES)
             case ast.Call(func=ast.Attribute(value=read, attr="in_" | "not_in")) if _name(read) in compared:
                 yield ast.unparse(read)
             case ast.Compare(left=left, ops=ops, comparators=others):
@@ -124,6 +127,8 @@ def test_no_sentence_for_people_decides_anything() -> None:
         "intent.outcome in WANT_PERSON",
         "columns.outcome.in_(sorted(WANT_PERSON))",
         "row.outcome == OVERTAKEN",
+        "CODE.search(str(error))",
+        "re.match(CODE, row.error)",
     ],
 )
 def test_a_sentence_that_decides_is_noticed(source: str) -> None:

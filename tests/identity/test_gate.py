@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 from weakref import ref
 
 import pytest
@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from identity.breaker import Breaker, BreakerState, OwnStates
-from identity.http.client import Client, HttpRequest, NotSent
+from identity.http.client import Client, HttpRequest, NoAnswer, NotSent
 from identity.providers import PROFILES
 from identity.providers.pace import CAUTIOUS, Pace
 from identity.redis_cooldown import RedisCooldown
@@ -215,6 +215,28 @@ def test_a_request_of_before_the_outage_that_fails_late_is_not_taken_for_the_pro
     wait = gate.look(where, CAUTIOUS)
     assert wait is not None
     assert timedelta(hours=2) - NEAR < wait <= timedelta(hours=2), "it was the second opening"
+
+
+@pytest.mark.parametrize("kept", ["redis", "alone"])
+def test_a_token_request_that_was_sent_before_the_outage_and_fails_after_it_is_not_taken_for_the_probe(
+    request: pytest.FixtureRequest, kept: str
+) -> None:
+    client: redis.Redis | None = request.getfixturevalue("valkey_client") if kept == "redis" else None
+    ticks, times, where = Ticks(), Ticks(), endpoint()
+    gate = Gate(client, breaker=BREAKER, prefix="gates:", monotonic=ticks)
+    takes = timedelta(minutes=4)
+
+    class Slow:
+        def send(self, _: HttpRequest, **__: object) -> NoAnswer:
+            times.now += takes.total_seconds()
+            _pass(ticks, client, where, takes)
+            return NoAnswer(reason="timed out")
+
+    asking = TokenEndpoint(client=cast("Client", Slow()), budget=takes, gate=gate, monotonic=times)
+    _fail(gate, where)
+    _pass(ticks, client, where, timedelta(hours=1) - takes / 2)
+    asking.send(HttpRequest(method="POST", url=where.url), to=where)
+    assert gate.enter(where, CAUTIOUS) is None, "the endpoint is not left alone for longer"
 
 
 @pytest.mark.parametrize("kept", ["redis", "alone"])

@@ -10,12 +10,17 @@ from typing import Any, cast
 import pytest
 import redis
 from redis._parsers.base import BaseParser
+from redis.client import Pipeline
 
 from identity.metrics import REDIS_FAILURES
 from identity.redis_cooldown import RedisCooldown
 from identity.shared_by_redis import SharedByRedis
+from tests.servers.valkey import Valkey
 
 LASTS = timedelta(seconds=5)
+#: Redis before 7.0 begins so: https://github.com/outline/outline/issues/1538, and of a replica
+#: https://github.com/spring-projects/spring-data-redis/issues/3042. Dragonfly leaves out the second name of the line.
+OF_A_SCRIPT = "ERR Error running script (call to f_0a9a51ee96320953ec7bde8e63f3f060b9dac00c): @user_script:41: "
 WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
 
 
@@ -73,6 +78,10 @@ class Counting(SharedByRedis):
         return self._together(["key"])
 
 
+class Writing(Counting):
+    script = "redis.call('SET', KEYS[1], 'x') return 1"
+
+
 @pytest.mark.parametrize(
     ("reply", "asked"),
     [
@@ -87,6 +96,12 @@ class Counting(SharedByRedis):
         ("NOPERM User web has no permissions to run the 'evalsha' command", 1),
         ("ERR unknown command 'EVALSHA', with args beginning with: ", 1),
         ("LOADING Redis is loading the dataset in memory", 1),
+        (f"{OF_A_SCRIPT}{WRONG_TYPE}", 2),
+        (f"{OF_A_SCRIPT}@user_script: 41: Unknown Redis command called from Lua script", 2),
+        (f"{OF_A_SCRIPT}@user_script: 41: -OOM command not allowed when used memory > 'maxmemory'.", 1),
+        (f"{OF_A_SCRIPT}@user_script: 41: -READONLY You can't write against a read only replica.", 1),
+        (f"{OF_A_SCRIPT}@user_script: 41: -MISCONF Redis is configured to save RDB snapshots", 1),
+        (f"{OF_A_SCRIPT}-READONLY You can't write against a read only replica.", 1),
     ],
 )
 def test_only_what_refuses_everybody_keeps_others_from_asking(reply: str, asked: int) -> None:
@@ -95,6 +110,39 @@ def test_only_what_refuses_everybody_keeps_others_from_asking(reply: str, asked:
     shared = [Counting(cast("redis.Redis", client), cooldown=cooldown) for _ in range(2)]
     assert [one.count() for one in shared] == [None, None]
     assert client.asked == asked
+
+
+@pytest.mark.parametrize(
+    ("reply", "asked"),
+    [
+        (WRONG_TYPE, 2),
+        ("BUSY Redis is busy running a script.", 1),
+        ("ERR unknown command 'ZCARD', with args beginning with: ", 1),
+        ("OOM command not allowed when used memory > 'maxmemory'.", 1),
+    ],
+)
+def test_a_refusal_within_a_pipeline_is_read_as_one_outside(reply: str, asked: int) -> None:
+    error = refusal(reply)
+    annotate: Callable[..., None] = Pipeline.annotate_exception
+    annotate(None, error, 1, ("ZCARD", "aswhom:endpoint:gh:0a9a51ee:line"))
+    assert str(error).startswith("Command # 1 (ZCARD aswhom:endpoint:gh:0a9a51ee:line) of pipeline caused error: ")
+    client = Refuses(error)
+    shared = Counting(cast("redis.Redis", client), cooldown=RedisCooldown(lasts=LASTS, monotonic=Clock()))
+    assert [shared.count() for _ in range(2)] == [None, None]
+    assert client.asked == asked
+
+
+@pytest.mark.parametrize("set_to", [{"maxmemory": 1}, {"min-replicas-to-write": 1}], ids=["full", "too few replicas"])
+def test_a_server_that_takes_nobodys_writes_is_left_alone(own_valkey: Valkey, set_to: dict[str, int]) -> None:
+    with own_valkey.client() as client:
+        shared = Writing(client, cooldown=RedisCooldown(lasts=LASTS, monotonic=Clock()))
+        assert shared.count() == 1
+        for name, value in set_to.items():
+            client.config_set(name, value)
+        assert shared.count() is None
+        for name in set_to:
+            client.config_set(name, 0)
+        assert shared.count() is None
 
 
 def test_a_refusal_of_one_key_says_that_redis_is_back() -> None:

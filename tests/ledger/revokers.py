@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from sqlalchemy import Connection
@@ -31,6 +32,7 @@ def quiet_revoker(
     inquire: Callable[[str], bool] = lambda _: True,
     stopping: Callable[[], bool] = lambda: False,
     reached: Callable[[str], None] = none_reached,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Revoker:
     """It asks only by what a test hands it."""
     return Revoker(
@@ -44,4 +46,5 @@ def quiet_revoker(
         inquire=inquire,
         stopping=stopping,
         reached=reached,
+        monotonic=monotonic,
     )

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from identity.audit import Act
 from identity.connections.registry import get_connection
@@ -23,11 +23,12 @@ from identity.secret import Secret
 from identity.tables import grants, provider_connections
 from pipeline.revocation import declaration
 from pipeline.revocation.tables import revocations
-from pipeline.revoker.inquiry import SAYS, Inquirer, SignalDoubt
+from pipeline.revoker.inquiry import SAYS, Inquirer, SignalDoubt, open_doubts
 from pipeline.signal import Asks, People, Signal
 from tests.identity.providers import PretendProvider, pretend_provider
 from tests.ledger.house import House
 from tests.ledger.revokers import quiet_revoker
+from tests.ledger.rows import revocations_of_one_moment
 from tests.ledger.signals import say
 
 SIGNER = Signer.from_seed(b"s" * 32)
@@ -159,3 +160,9 @@ def test_a_token_that_says_nothing_of_the_signal_is_not_asked_about(
     assert asking.revoker.advance(expired)
     assert {asking.row(made).doubt for made in (reconnected, expired)} == {SignalDoubt.UNKNOWN}
     assert provider.checked == []
+
+
+def test_doubts_are_listed_in_the_order_in_which_their_revocations_took_effect(house: House) -> None:
+    made = revocations_of_one_moment(datetime.now(UTC), state="draining", doubt=SignalDoubt.OPEN)
+    house.database.write(lambda c: c.execute(insert(revocations), made))
+    assert house.database.read(open_doubts) == [one["id"] for one in made]

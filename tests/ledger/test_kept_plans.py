@@ -50,14 +50,14 @@ def test_bells_claims_and_late_attempts_are_found_by_their_index_whatever_the_va
         write(partial(ledger_steps.overdue, limit=10))
 
     told = kept_plans(house.database, accept_dispatch_and_claim)
-    of_queue = {statement: plan for statement, plan in told.items() if "claims.pattern =" in statement}
-    (unanswered,) = (statement for statement in of_queue if statement.startswith("SELECT claims.id"))
+    of_queue = {statement: plan for statement, plan in told.items() if "jobs.pattern =" in statement}
+    (unanswered,) = (statement for statement in of_queue if statement.startswith("SELECT jobs.id"))
     assert "ix_jobs_rung" in of_queue.pop(unanswered)
     assert len(of_queue) == 5
     assert all("ix_jobs_due" in plan for plan in of_queue.values()), of_queue
     # What is not due yet is not even passed: there may be very much of it while a provider is away.
     bounded = {
-        statement: r"Limit .*\n.*ix_jobs_due" if "min(claims.due_at)" in statement else r"Index Cond: .*due_at <="
+        statement: r"Limit .*\n.*ix_jobs_due" if "min(jobs.due_at)" in statement else r"Index Cond: .*due_at <="
         for statement in of_queue
     }
     assert all(re.search(how, of_queue[statement]) for statement, how in bounded.items()), of_queue

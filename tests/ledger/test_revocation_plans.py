@@ -20,6 +20,7 @@ from identity.withdrawals.withdrawer import WithdrawalTurn
 from pipeline.authoring.registry import Registry
 from pipeline.jobs.intents import Ended
 from pipeline.ledger.indexed import STUCK
+from pipeline.ledger.paging import Turn
 from pipeline.revocation import declaration
 from pipeline.revocation.tables import revocations
 from pipeline.revoker.due_withdrawals import measure_withdrawals
@@ -31,11 +32,13 @@ from pipeline.steps.openings import open_attempt
 from pipeline.tables import attempts, jobs
 from pipeline.views import operator_queries
 from pipeline.views.overview import overview
+from pipeline.views.tenant_views import revocations_page
 from tests.ledger.acts import SIGNER, close, open_, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
 from tests.ledger.plans import plans, plans_of, statements_of
 from tests.ledger.revokers import quiet_revoker
+from tests.ledger.rows import revocation_row
 from tests.ledger.signals import person, say, signal
 from tests.ledgers import ONLY_SQLITE
 
@@ -72,23 +75,7 @@ def _account(number: int) -> dict[str, Any]:
 
 
 def _revocation(number: int) -> dict[str, Any]:
-    return {
-        "id": f"old-{number}",
-        "number": -number,
-        "kind": ScopeKind.ACCOUNT,
-        "key": f"globex/gh/p-{number}",
-        "source": "test",
-        "requested_by": "test",
-        "reason": "test",
-        "state": "quiesced",
-        "effective_at": NOW,
-        "moved_at": NOW,
-        "collected_at": NOW,
-        "cancelled_jobs": 0,
-        "stopped_jobs": 0,
-        "revision": 1,
-        "open_ends": 0,
-    }
+    return revocation_row(f"old-{number}", -number, NOW, kind=ScopeKind.ACCOUNT, key=f"globex/gh/p-{number}")
 
 
 def _withdrawal(number: int, *, state: str = "done", revocation: str | None = "", tries: int = 1) -> dict[str, Any]:
@@ -131,6 +118,12 @@ def _by_index(house: House, act: Callable[[], object], *, table: str, index: str
 
 _of_revocations = partial(_by_index, table="revocations", index="ix_revocations_scope")
 _of_accounts = partial(_by_index, table="accounts", index="ix_accounts_principal")
+
+
+@pytest.mark.parametrize(("tenant", "index"), [(None, "ix_revocations_effective"), ("globex", "ix_revocations_tenant")])
+def test_a_page_of_the_list_is_read_from_the_index_of_its_order(crowded: House, tenant: str | None, index: str) -> None:
+    (plan,) = plans(crowded.database, partial(revocations_page, tenant=tenant, turn=Turn(limit=50)), large=True)
+    assert index in plan, plan
 
 
 SCOPES = (

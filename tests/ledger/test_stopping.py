@@ -17,6 +17,7 @@ from deploy.trial.trial import NoRing
 from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
+from pipeline.approvals.requesters import requesters
 from pipeline.authoring.declared_workflow import Undone, Workflow
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database, DatabaseSettings
@@ -219,6 +220,8 @@ def test_what_a_cancelled_job_did_is_compensated_by_a_service_job_of_the_platfor
     assert (fate.does, f"compensated by job {row.id}" in fate.reason) == (Does.NOTHING, True)
     assert compensating.row(job).state == JobState.CANCELLED
     assert (row.workflow, row.agent_id, row.user_id) == ("say_or_end.compensation", "aswhom", None)
+    among = ("acme.ada", "acme.grace")
+    assert compensating.database.read(partial(requesters, job=row.id, among=among)) == {"acme.ada"}, "who asked for it"
     assert Undone.model_validate(row.event).result == {"id": "7"}
     claimed = compensating.claim(row.id)
     compensating.database.write(partial(ledger_jobs.finish, job=claimed))
@@ -505,6 +508,40 @@ def test_where_each_statement_is_slow_a_chunk_stays_worth_a_commit() -> None:
     for _ in range(10):
         size.after(size.jobs, timedelta(milliseconds=50))  # however few the jobs are
     assert size.jobs == first == 250
+
+
+def test_a_chunk_may_take_as_long_as_it_waited_for_the_ledger() -> None:
+    size = ChunkSize()
+    first = size.jobs
+    size.after(first, timedelta(milliseconds=20), timedelta(milliseconds=30))
+    assert size.jobs == first * 3 // 2
+    size.after(first, timedelta(milliseconds=20), timedelta(milliseconds=1))
+    assert size.jobs == first
+
+
+class Crowded(Instant):
+    """A ledger in which each chunk waits 40 ms for its turn, and then takes 16."""
+
+    now = 0.0
+
+    def write(self, fn: Any, **more: Any) -> Any:
+        self.now += 0.04
+        done = super().write(fn, **more)
+        if isinstance(done, Chunk):
+            self.now += 0.016
+            done = replace(done, took=timedelta(milliseconds=16))
+        return done
+
+
+@MOSTLY_SQLITE
+def test_where_a_chunk_waits_for_others_the_next_one_reaches_more(house: House) -> None:
+    first = ChunkSize().jobs
+    for number in range(first + 1):
+        house.job(text=str(number))
+    store = Crowded(house.database)
+    made = revoke(house, account_scope())
+    assert quiet_revoker(store, SIGNER, monotonic=lambda: store.now).advance(made)
+    assert store.limits == [first, 2 * first]
 
 
 def test_a_chunk_whose_time_is_over_leaves_the_next_set_to_another(house: House) -> None:

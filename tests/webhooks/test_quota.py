@@ -44,7 +44,15 @@ def test_what_is_not_told_how_much_remains_is_counted_all_the_same(valkey: Valke
         over = quota.refusal(who)
         assert over is not None
         assert (over.allowed, over.limit, over.remaining) == (False, 3, 0)
-        assert quota.refusal(who, 5) is None, "a rate of its own begins a count of its own"
+
+
+def test_a_rate_that_changes_counts_what_came_before(valkey: Valkey) -> None:
+    who = caller()
+    with valkey.client() as client:
+        quota = Quota(3, SharedCounts(client, prefix="t:"))
+        assert [quota.spend(who).allowed for _ in range(4)] == [True, True, True, False]
+        assert [quota.spend(who, 5).remaining for _ in range(2)] == [1, 0]
+        assert not quota.spend(who, 2).allowed, "a lower one begins no new minute"
 
 
 def test_keys_have_quotas_of_their_own(valkey: Valkey) -> None:
@@ -156,6 +164,23 @@ def test_a_redis_that_answers_slowly_each_time_is_done_without(
         takes[0] = 0.0
         assert [spend(shared) is not None for _ in range(3)] == [True] * 3
     assert [record.error for record in caplog.records] == ["slow"]  # type: ignore[attr-defined]
+
+
+def test_a_slow_trial_does_not_end_an_outage(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    times, takes = [0.0], [0.0]
+    with valkey.client() as client, redis.Redis(host="127.0.0.1", port=1) as gone:
+        shared = SharedCounts(gone, prefix="t:", monotonic=lambda: times[0])
+        away, there = shared._limiter, SharedCounts(client, prefix="t:")._limiter
+        assert (spend(shared), spend(shared)) == (None, None)
+        for name in ("hit", "get_window_stats"):
+            monkeypatch.setattr(away, name, _taking(getattr(there, name), times, takes))
+        times[0], takes[0] = AWAY, PATIENCE
+        assert [spend(shared) is not None for _ in range(2)] == [True, False]
+        times[0], takes[0] = 3 * AWAY, 0.0
+        assert [spend(shared) is not None for _ in range(2)] == [True, True]
+    assert [record.error for record in caplog.records] == ["ConnectionError"]  # type: ignore[attr-defined]
 
 
 def _taking(ask: Callable[..., Any], times: list[float], takes: list[float]) -> Callable[..., Any]:

@@ -25,7 +25,6 @@ from tests.webhooks.parts import (
 )
 from webhooks.app import create_app
 from webhooks.once_a_minute import OnceAMinute
-from webhooks.quota import Rates
 from webhooks.settings import WebSettings
 
 REVOKED = b'{"action":"revoked","sender":{"id":1}}'
@@ -35,10 +34,9 @@ def opened(installation: int = 42) -> bytes:
     return b'{"action":"opened","issue":{"number":7},"installation":{"id":%d}}' % installation
 
 
-def client(ledger: MemoryLedger, *, connection: int | None = None, tenant: int | None = None) -> FlaskClient:
-    rates = Rates.of(connection, tenant, None)
-    settings = WebSettings(base_url="https://aswhom.example")
-    return create_app(settings, ledger, registry(), MemoryRing(), rates=rates, clock=lambda: NOW).test_client()
+def client(ledger: MemoryLedger, *, connection: int | None = None, tenant: int = 100) -> FlaskClient:
+    settings = WebSettings(base_url="https://aswhom.example", webhook_rate=connection, webhook_tenant_rate=tenant)
+    return create_app(settings, ledger, registry(), MemoryRing(), clock=lambda: NOW).test_client()
 
 
 def post(
@@ -95,23 +93,21 @@ def test_what_a_noisy_tenant_may_not_send_uses_up_nothing_of_those_who_share_its
     assert post(web, "d-quiet", opened(43)).status_code == 202
 
 
-@pytest.mark.parametrize(
-    ("rates", "stored"), [({"connection": 5, "tenant": 3}, 3), ({"connection": 5}, 5), ({"tenant": 3}, 3)]
-)
+@pytest.mark.parametrize("connection", [5, None])
 def test_strangers_who_install_a_public_app_use_up_nothing_of_those_who_share_it(
-    two: MemoryLedger, rates: dict[str, int], stored: int, caplog: pytest.LogCaptureFixture
+    two: MemoryLedger, connection: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """They are answered as ever: an app is turned off whose deliveries fail. Beyond their own rate none stays."""
     two.nobodys = {"666"}
     caplog.set_level(logging.WARNING, logger="webhooks.receiver")
-    web = client(two, **rates)
+    web = client(two, connection=connection, tenant=3)
     before = REGISTRY.get_sample_value("aswhom_webhooks_total", {"source": "github", "outcome": "dropped"}) or 0
     answers = [post(web, f"d-{n}", opened(666)[:-1] + b',"n":%d}' % n) for n in range(12)]
     assert [answer.status_code for answer in answers] == [202] * 12
-    assert [answer.json["outcome"] for answer in answers if answer.json][stored:] == ["dropped"] * (12 - stored)
-    assert len(two.deliveries) == stored
+    assert [answer.json["outcome"] for answer in answers if answer.json][3:] == ["dropped"] * 9
+    assert len(two.deliveries) == 3
     counted = REGISTRY.get_sample_value("aswhom_webhooks_total", {"source": "github", "outcome": "dropped"})
-    assert counted == before + 12 - stored
+    assert counted == before + 9
     floods = {(one.action, one.connection, one.installation) for one in map(_said, caplog.records)}
     assert floods == {("delivery.dropped", "gh", "666")}
     assert post(web, "d-acme", opened(42)).status_code == 202
@@ -149,7 +145,7 @@ def test_the_log_says_which_tenant_or_connection_is_over_its_rate(
 
 def test_a_stranger_at_slack_is_told_the_same_of_a_command_that_is_not_stored(two: MemoryLedger) -> None:
     two.nobodys = {"T666"}
-    web = client(two, connection=1)
+    web = client(two, tenant=1)
     answers = []
     for number in range(2):
         body = f"command=%2Faswhom&text=hi&team_id=T666&user_id=U1&trigger_id=1.1.{number}".encode()

@@ -280,7 +280,7 @@ def test_a_sender_waits_since_its_request_arrived_and_only_where_no_person_does_
     """
     counting = _Counting(9, None)
     settings = WebSettings(base_url="https://aswhom.example")
-    rates = Rates(connection=counting)
+    rates = Rates(tenant=counting, nobodys=counting, connection=None)
     app = create_app(settings, ledger, registry(), MemoryRing(), rates=rates, clock=lambda: NOW)
     body = b"command=%2Faswhom&text=hi&trigger_id=1.1.a" if kind == "slack" else OPENED
     path, headers = ("slack/sl", slack_headers(body)) if kind == "slack" else ("github/gh", github_headers(body))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from identity.model import AccountState
-from pipeline.ledger.paging import Turn
+from pipeline.ledger.paging import Place, Turn
 from webhooks import problems
-from webhooks.cursors import asked
+from webhooks.cursors import asked, place_in_time
 from webhooks.problems import Problem
 
 # No control characters: a database refuses some of them.
@@ -77,10 +78,10 @@ class Paged(Query):
         None, max_length=500, pattern=r"^[A-Za-z0-9_-]*$", description="`next` of the previous page"
     )
 
-    def turn(self) -> Turn:
+    def turn(self, read: Callable[[str], Place] = place_in_time) -> Turn:
         """Return the requested page. Raises Problem for an invalid cursor."""
         try:
-            return asked(self.limit, self.cursor)
+            return asked(self.limit, self.cursor, read)
         except ValueError:
             detail = "This cursor is none of ours. Send `next` of the page before, or none for the first page."
             raise Problem(problems.UNUSABLE, detail) from None

@@ -29,6 +29,7 @@ from webhooks.api.models import (
     RevokeBody,
 )
 from webhooks.bells import Bells
+from webhooks.cursors import place_of_revocation
 from webhooks.problems import Problem
 
 
@@ -38,7 +39,7 @@ def revocation_operations(
     @pages.get("/revocations", responses={200: RevocationPage})
     def list_revocations(query: Paged) -> Response:
         """List the revocations of this tenant, newest first."""
-        who, wanted = caller(), query.turn()
+        who, wanted = caller(), query.turn(place_of_revocation)
         page = requests.read(lambda c: tenant_views.revocations_page(c, who.tenant, wanted))
         return answer_page(map(shapes.revocation, page.rows), next=page.next)
 

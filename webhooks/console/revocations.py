@@ -23,7 +23,7 @@ from pipeline.views import lookup, tenant_views
 from webhooks.console import lists
 from webhooks.console.access import May, NotThere, seen, seen_tenant, visitor
 from webhooks.console.parts import Desk
-from webhooks.cursors import cursor
+from webhooks.cursors import cursor, place_of_revocation
 from webhooks.pages import guarded, page
 
 NAMED = 50  # cancelled jobs, and accounts, that a page lists; the receipt has the rest
@@ -33,7 +33,7 @@ _NOT_FOLLOWED = (ProviderAnswer.STUCK, ProviderAnswer.GIVEN_UP)  # listed first,
 def revocation_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/revocations")
     def revocations() -> BaseResponse:
-        tenant, turn = seen_tenant(), lists.turn()
+        tenant, turn = seen_tenant(), lists.turn(place_of_revocation)
         alone, wanted = lists.chosen("stuck", ["1"]) is not None, lists.between()
 
         def read(c: Connection) -> tuple[Page, frozenset[str], list[StuckLeftover]]:

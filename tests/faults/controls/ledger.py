@@ -303,6 +303,13 @@ CONTROLS = (
         test="tests/identity/test_gate.py::test_after_cooling_one_probe and redis",
     ),
     Control(
+        name="a request of before an outage is no probe of it",
+        file="identity/token_endpoint.py",
+        guard="self.gate.failed(to, took=timedelta(seconds=self.monotonic() - began))",
+        without="self.gate.failed(to, took=timedelta())",
+        test="tests/identity/test_gate.py::test_a_token_request_that_was_sent_before_the_outage and redis",
+    ),
+    Control(
         name="each who waits for a token is told a turn of its own",
         file="identity/refresh/gate.lua",
         guard="wait = math.max(free + before * interval - now, 0)",

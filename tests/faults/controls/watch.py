@@ -8,8 +8,8 @@ CONTROLS = (
     Control(
         name="signals are never limited",
         file="webhooks/receiver.py",
-        guard="if reading.signal is None and not self.rates.admit(connection, whose):",
-        without="if not self.rates.admit(connection, whose):",
+        guard="if reading.signal is None and not self._admits(connection, secrets, reading):",
+        without="if not self._admits(connection, secrets, reading):",
         test="tests/webhooks/test_rates.py::test_a_signal_comes_in_whatever_was_sent_before",
     ),
     Control(

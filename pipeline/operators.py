@@ -1,0 +1,32 @@
+"""Names of operators in audit rows, receipts and jobs: of API callers, and of people of the console."""
+
+from __future__ import annotations
+
+from identity.agents.api_keys import Caller
+
+_BY_API = "api:"
+
+
+def api_operator(caller: Caller) -> str:
+    """Return the name of an API caller in audit rows and receipts."""
+    return f"{_BY_API}{caller.agent}:{caller.key}"
+
+
+def key_of_operator(by: str) -> str | None:
+    """Return the key in *by*, a name by `api_operator`; None if the operator used no key."""
+    return by.rpartition(":")[2] if by.startswith(_BY_API) else None
+
+
+def names_of(by: str, subject: str | None) -> tuple[str, ...]:
+    """Return every name by which an alias may identify an operator, including the one they gave themselves."""
+    if subject is None:
+        return (by,)
+    known = f"console:{subject}"
+    given = by.removeprefix(f"{known} (")
+    return (by, known) if given == by else (by, known, f"console:{given.removesuffix(')')}")
+
+
+def names_in(by: str) -> tuple[str, ...]:
+    """Return the names that *by*, an operator's name, may hold: of `console:ada (Ada L)` also both parts."""
+    subject, _, given = by.removesuffix(")").rpartition(" (")
+    return (by, subject, given) if by.endswith(")") and subject else (by,)
