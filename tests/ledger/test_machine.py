@@ -63,7 +63,7 @@ from pipeline.jobs.claims import ClaimedJob
 from pipeline.jobs.intents import Intent, Opened
 from pipeline.model import SecurityEvent
 from pipeline.replay import replay
-from pipeline.revocation.declaration import declare
+from pipeline.revocation.declaration import declare, load
 from pipeline.revocation.narrowing import narrow_account
 from pipeline.revocation.security_events import accept as accept_event
 from pipeline.revocation.tables import revocations
@@ -301,9 +301,9 @@ class Ledger(RuleBasedStateMachine):
     def _look_at_narrowings(self) -> None:
         """The tests' action is installed nowhere, so each call may have needed what was taken."""
         for made, calls in self.out.items():
-            receipt = select(revocations.c.receipt).where(revocations.c.id == made)
-            listed = self.database.read(lambda c, of=receipt: c.execute(of).scalar_one())["in_flight"]
-            assert calls <= {call["attempt"] for call in listed}, "a call that was out is not on the receipt"
+            receipt = self.database.read(partial(load, revocation=made)).receipt
+            listed = {call["attempt"] for call in receipt["in_flight"]}
+            assert calls <= listed, "a call that was out is not on the receipt"
             self.reached["a call that was out at a narrowing"] += bool(calls)
         self.out.clear()
 
