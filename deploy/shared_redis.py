@@ -20,8 +20,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from deploy.settings import Settings
+from identity.audit.handovers import key_ids
 from identity.errors import Misconfigured, Unavailable
-from identity.keys.handovers import key_ids
 from pipeline.desk.restored import marks as restored_marks
 from pipeline.duties.reconcile import in_rhythm
 

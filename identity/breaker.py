@@ -1,6 +1,6 @@
 """Circuit breaker: repeated failures open it for a while, then one half-open probe tests the other end.
 
-`identity/refresh/gate.lua` and `pipeline/throttle/breaker.lua` implement the same rules beside their other work.
+`identity/token_endpoint/gate.lua` and `pipeline/throttle/breaker.lua` implement the same rules beside their other work.
 """
 
 from __future__ import annotations

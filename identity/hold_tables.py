@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Column, Integer, String, Table, Text
 
 from identity.sql.columns import Instant
-from identity.tables import metadata
+from identity.sql.metadata import metadata
 
 # One row while the installation is held, none otherwise.
 holds = Table(

@@ -5,12 +5,12 @@ If a user of one server were looked up under another server's name, they would a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from sqlalchemy import Connection, exists, func, literal, select, update
 
+from identity.connections.registration import checked_name
 from identity.connections.registry import connection_of, rewrite_connection
 from identity.errors import BadInput
 from identity.model import ProviderConnection
@@ -20,7 +20,6 @@ from identity.tables import accounts, aliases, provider_connections, transmitter
 SIGNED_IN_HERE = "console"  # people who sign in at the console
 # the operator's own webhook senders; workflows know the people named in their bodies under these
 _SENDERS = ("hmac", "standard")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")  # as long as the aliases' column
 
 
 def taken_for(connection: Connection, owner: ProviderConnection) -> str | None:
@@ -70,13 +69,6 @@ def links_left(connection: Connection, owner: ProviderConnection) -> int:
     if owner.tenant is not None:
         linked = linked.where(aliases.c.tenant_id == owner.tenant)
     return connection.execute(linked).scalar_one()
-
-
-def checked_name(name: str) -> str:
-    """Return *name*. Raises BadInput if it cannot be one."""
-    if not _NAME.fullmatch(name):
-        raise BadInput("people is the name under which aliases know its users: up to 32 letters, digits, '-', '_', '.'")
-    return name
 
 
 def name_people(connection: Connection, owner: ProviderConnection, name: str) -> int:

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, Select, Table, delete, exists, select, tuple_
 
 from identity.agents.tables import api_keys, workloads
-from identity.connect.tables import connect_sessions
+from identity.connect_sessions.tables import connect_sessions
 from identity.refresh.intents import IntentState
 from identity.refresh.tables import refresh_intents
 from identity.tables import grants

@@ -11,7 +11,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
@@ -21,18 +20,7 @@ from sqlalchemy import (
 )
 
 from identity.sql.columns import Instant, partial_index
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-# SQLite's ledger sequence: one row. PostgreSQL uses the sequence of the same name.
-ledger_numbers = Table("ledger_numbers", metadata, Column("id", Integer, primary_key=True), Column("value", BigInteger))
+from identity.sql.metadata import metadata
 
 tenants = Table(
     "tenants",

@@ -12,15 +12,15 @@ from sqlalchemy import Connection, Select, delete, func, select, update
 
 from identity import audit
 from identity.accounts.grants import EMPTIED
+from identity.accounts.scopes import standings
 from identity.audit import Act, AsWhom
 from identity.capability.tables import audiences
-from identity.connect.tables import connect_sessions
+from identity.connect_sessions.tables import connect_sessions
 from identity.console.tables import console_roles
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
 from identity.refresh.intents import discard_for_good
 from identity.refresh.tables import refresh_intents
-from identity.scopes import standings
 from identity.sql.sequence import lock_exclusive
 from identity.tables import accounts, aliases, connection_secrets, grants, installations, provider_connections, tenants
 from identity.withdrawals import MOVES, SHREDDED, WithdrawalState

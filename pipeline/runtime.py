@@ -27,15 +27,15 @@ from identity.oauth.jwks import KeyRing
 from identity.providers import PROFILES
 from identity.redis_cooldown import RedisCooldown
 from identity.refresh.coordinator import Coordinator
-from identity.refresh.gate import AHEAD_KEEPS, Gate
 from identity.refresh.keepalive import Keepalive, paced_by
 from identity.refresh.keepalive_ledger import Due
 from identity.refresh.lock import RefreshLock
-from identity.refresh.measured_lines import measure_lines
 from identity.refresh.parts import RefreshParts
 from identity.sealed.proven_keys import proves
 from identity.secret import Secret
-from identity.token_endpoint import TokenEndpoint
+from identity.token_endpoint.endpoint import TokenEndpoint
+from identity.token_endpoint.gate import AHEAD_KEEPS, Gate
+from identity.token_endpoint.measured_lines import measure_lines
 from identity.withdrawals.withdrawer import Withdrawer
 from pipeline.accounts.connecting import Connecting, wake_waiting
 from pipeline.accounts.invitations import Invitations

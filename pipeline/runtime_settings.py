@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from identity.refresh.budget import RefreshBudget
 from identity.secret import Secret
+from identity.token_endpoint.budget import RefreshBudget
 from pipeline.db.database import DatabaseSettings
 from pipeline.duties.retention import Retention
 from pipeline.execution.services import StepSettings

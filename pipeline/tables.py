@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from identity.sql.columns import Instant, is_one, partial_index
-from identity.tables import metadata
+from identity.sql.metadata import metadata
 from pipeline.states import AttemptState, JobState
 
 deliveries = Table(

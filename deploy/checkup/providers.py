@@ -16,9 +16,9 @@ from deploy.local_times import local_time
 from identity.connections.secrets import CLIENT_SECRET, PRIVATE_KEY, WEBHOOK_SECRET
 from identity.connections.self_hosted import secrets_in, unchecked_challenge, unreadable
 from identity.http.client import Answer, Client, HttpRequest, NoAnswer, NotSent
-from identity.minting.requests import in_words
 from identity.people import all_taken_for
 from identity.providers import PROFILES
+from identity.refresh.requests import in_words
 from identity.refresh.story import refused_accounts
 from pipeline import connection_facts
 from pipeline.views import operator_queries

@@ -8,10 +8,10 @@ from sqlalchemy import Connection, select
 
 from deploy.checkup.finding import Finding, Subject, ok, wrong
 from deploy.installation import Installation
+from identity.audit.handovers import newest_kid, trusted_keys
 from identity.audit.links import newest_checkpoint
 from identity.audit.statements import Head, holds
 from identity.errors import Misconfigured
-from identity.keys.handovers import newest_kid, trusted_keys
 from identity.keys.trusted_keys import key_id
 from identity.sealed.proven_keys import KEPT
 

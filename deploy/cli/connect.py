@@ -13,7 +13,7 @@ from deploy.cli.command import YES, command, confirm, in_full, names
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.local_times import local_time
-from identity.connect.tables import return_targets
+from identity.connect_sessions.tables import return_targets
 from identity.model import AccountKey
 from pipeline.desk import return_targets as targets
 from pipeline.desk.tenants import add_user

@@ -11,8 +11,8 @@ from deploy.cli.command import YES, command, confirm
 from deploy.cli.output import Output
 from deploy.cli.public_key import public_keys
 from deploy.installation import Installation
+from identity.audit.handovers import hand_over
 from identity.errors import BadInput
-from identity.keys.handovers import hand_over
 from identity.keys.signing import Signer
 from identity.keys.trusted_keys import key_id
 from identity.sealed.proven_keys import prove

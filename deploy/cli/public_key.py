@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from deploy.installation import Installation
+from identity.audit.handovers import trusted_keys
 from identity.errors import BadInput
-from identity.keys.handovers import trusted_keys
 from identity.keys.trusted_keys import TrustedKeys, read_handover
 
 _END = "-----END PUBLIC KEY-----\n"

@@ -15,11 +15,11 @@ from deploy.cli.command import PROBLEM, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from identity.accounts.grants import get_grant
+from identity.accounts.scope_bounds import covered
+from identity.accounts.scopes import newest_revocation
 from identity.accounts.states import find_account
 from identity.errors import BadInput
 from identity.model import AccountKey, Scope, ScopeKind
-from identity.scope_bounds import covered
-from identity.scopes import newest_revocation
 from pipeline.desk.restored import marks
 from pipeline.desk.scopes import named_scope
 from pipeline.revocation import declaration

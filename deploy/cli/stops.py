@@ -9,8 +9,8 @@ import click
 from deploy.cli.command import YES, command, confirm
 from deploy.cli.output import Output
 from deploy.installation import Installation
+from identity.accounts.stops import set_stopped
 from identity.model import Scope
-from identity.stops import set_stopped
 
 Find = Callable[[Installation, str], tuple[Scope, str | None]]  # returns the scope and its tenant; raises BadInput
 

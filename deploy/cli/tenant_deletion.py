@@ -15,11 +15,11 @@ from deploy.cli.output import Output
 from deploy.cli.tenants import tenants
 from deploy.installation import Installation
 from deploy.waiting import looks
+from identity.accounts.scopes import standings
+from identity.accounts.stops import set_stopped
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
-from identity.scopes import standings
 from identity.sql.sequence import lock_exclusive
-from identity.stops import set_stopped
 from identity.tables import accounts, grants
 from identity.tenant_deletion import at_providers, revocations_of_stuck, shred
 from identity.withdrawals import WithdrawalState

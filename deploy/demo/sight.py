@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import func, select
 
 from identity.audit.chain import FirstBad
+from identity.audit.handovers import trusted_keys
 from identity.audit.tables import audit, audit_seals
 from identity.audit.verification import verify
 from identity.capability.tables import capabilities
-from identity.keys.handovers import trusted_keys
 from identity.model import Effect
 from identity.refresh.intents import IntentState
 from identity.refresh.tables import refresh_intents

@@ -10,11 +10,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Row, bindparam, select, update
 
+from identity.accounts.scope_bounds import within
 from identity.accounts.states import get_account, move_account
 from identity.keys.vault import Binding, Vault
 from identity.model import AccountKey, AccountState, ReconnectCause, Scope, TokenAnswer
 from identity.oauth.token_digests import digest_of, prefix_digest_of
-from identity.scope_bounds import within
 from identity.secret import Secret
 from identity.sql.prepared import Prepared
 from identity.sql.rows import Part

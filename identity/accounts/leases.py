@@ -15,6 +15,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, bindparam, literal, select
 
 from identity.accounts.grants import ACCESS, Grant, grant_of, token_binding
+from identity.accounts.scopes import (
+    IS_WANTED,
+    prohibition,
+    remembered,
+    scope_keys,
+)
 from identity.keys.vault import Vault
 from identity.metrics import LEASES
 from identity.model import (
@@ -30,12 +36,6 @@ from identity.model import (
 )
 from identity.providers import PROFILES
 from identity.providers.profile import MIN_TTL, Profile
-from identity.scopes import (
-    IS_WANTED,
-    prohibition,
-    remembered,
-    scope_keys,
-)
 from identity.secret import Secret
 from identity.sql.columns import database_now
 from identity.sql.prepared import Prepared

@@ -14,6 +14,7 @@ from enum import StrEnum
 from sqlalchemy import Connection
 
 from identity.accounts.grants import ACCESS, Grant, get_grant, token_binding
+from identity.accounts.scopes import revoked_since
 from identity.accounts.states import Account, get_account
 from identity.connections.authorization import KEY, authorization
 from identity.connections.registry import get_connection
@@ -23,7 +24,6 @@ from identity.keys.vault import Vault
 from identity.model import Credential, ProviderConnection, RuledOut
 from identity.providers.profile import ExternalIdentity, Profile, WhoAmI
 from identity.providers.words import provider_name
-from identity.scopes import revoked_since
 from identity.sql.store import Store
 
 _WITHIN = timedelta(seconds=15)

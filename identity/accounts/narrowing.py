@@ -14,11 +14,11 @@ from datetime import datetime
 from sqlalchemy import Connection, select, update
 
 from identity import audit
+from identity.accounts.scope_bounds import covered, within
 from identity.accounts.states import Account
 from identity.audit import Act, AsWhom
 from identity.errors import BadInput
 from identity.model import Credential
-from identity.scope_bounds import covered, within
 from identity.sql.sequence import lock_exclusive_number_and_time
 from identity.tables import grants
 

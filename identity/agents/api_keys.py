@@ -15,12 +15,12 @@ from fnmatch import fnmatchcase
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from identity import audit
+from identity.accounts.scopes import standings
 from identity.agents.tables import api_keys
 from identity.audit import Act, AsWhom
 from identity.errors import BadInput, PolicyDenied
 from identity.model import PrincipalKind, Scope, ScopeKind, scopes_of_agent
 from identity.principals import ensure_agent, get_principal
-from identity.scopes import standings
 from identity.secret import Secret
 from identity.sql.prepared import Prepared
 from identity.tables import agents, tenants

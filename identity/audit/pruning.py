@@ -8,12 +8,12 @@ from itertools import islice
 from sqlalchemy import Connection, delete, insert, select
 
 from identity.audit.chain import FirstBad, walk
+from identity.audit.handovers import hold_signing, trusted_keys
 from identity.audit.links import SealedRow, beginning, last_seq, sealed_rows
 from identity.audit.sealer import BATCH
 from identity.audit.statements import PRUNED, sign
 from identity.audit.tables import audit, audit_prunings, audit_seals
 from identity.errors import Misconfigured
-from identity.keys.handovers import hold_signing, trusted_keys
 from identity.keys.signing import Signer
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Row, Select, cast,
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from identity.audit.chain import Start, link_digest, row_digest
+from identity.audit.handovers import hold_signing, trusted_keys
 from identity.audit.links import (
     NOT_READ,
     ROW,
@@ -27,7 +28,6 @@ from identity.audit.statements import sign
 from identity.audit.stretches import Stretch, stretches
 from identity.audit.tables import audit, audit_seals
 from identity.errors import Misconfigured
-from identity.keys.handovers import hold_signing, trusted_keys
 from identity.keys.signing import Signer
 from identity.sql.columns import instant
 from identity.sql.store import Store

@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 
 from identity.sql.columns import Instant
-from identity.tables import metadata
+from identity.sql.metadata import metadata
 
 # A new column is NULL in existing rows, and NULL values are not part of a row's digest: old seals still hold.
 audit = Table(

@@ -17,12 +17,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Text, bindparam, cast, select, update
 
+from identity.accounts.scopes import all_standings, is_prohibited, prohibition, revoked_since, scope_keys
 from identity.capability import issued
 from identity.capability.model import Audience, Issued, approvers_of, scopes_of
 from identity.capability.tables import capabilities
 from identity.capability.verifier import Capability, Reason
 from identity.model import RuledOut
-from identity.scopes import all_standings, is_prohibited, prohibition, revoked_since, scope_keys
 from identity.sql.columns import database_now
 from identity.sql.prepared import Prepared
 from identity.sql.sequence import lock_shared

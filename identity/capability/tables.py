@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, LargeBinary, String, Table, Text
 
 from identity.sql.columns import Instant, partial_index
-from identity.tables import metadata
+from identity.sql.metadata import metadata
 
 # Services that accept capabilities. Only the hash of a secret is stored.
 audiences = Table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from identity.connect.sessions import ConnectSession
+from identity.connect_sessions.sessions import ConnectSession
 from identity.model import ProviderConnection
 from identity.providers.profile import Profile
 from identity.providers.words import provider_name

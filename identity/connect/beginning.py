@@ -7,12 +7,12 @@ from math import ceil
 
 from sqlalchemy import Connection
 
+from identity.accounts.scopes import revoked_since
 from identity.accounts.states import Account, find_account
 from identity.connect.return_targets import is_confidential, may_return
-from identity.connect.sessions import ConnectSession
+from identity.connect_sessions.sessions import ConnectSession
 from identity.errors import BadInput, PolicyDenied, Unavailable
 from identity.providers.profile import Profile
-from identity.scopes import revoked_since
 from identity.withdrawals.reach import awaits_provider, links_awaited
 
 _SOON = timedelta(seconds=5)

@@ -15,6 +15,7 @@ from typing import NoReturn
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.accounts.scopes import revoked_since
 from identity.audit import AsWhom
 from identity.connect.arrival import Arrival
 from identity.connect.code_exchange import CodeExchange
@@ -24,7 +25,8 @@ from identity.connect.outcomes import Awaiting, Connected, InLine
 from identity.connect.reasons import AGAIN, OPERATOR, Refusal, Why, refuse, refuse_revoked
 from identity.connect.refusals import Refusals, in_words
 from identity.connect.return_targets import is_confidential, may_return
-from identity.connect.sessions import (
+from identity.connect.storing import Storing
+from identity.connect_sessions.sessions import (
     CONFIRMED_WITHIN,
     ConnectSession,
     await_confirmation,
@@ -32,12 +34,10 @@ from identity.connect.sessions import (
     open_verifier,
     use_up,
 )
-from identity.connect.storing import Storing
 from identity.connections.authorization import authorization
 from identity.keys.vault import Vault
 from identity.model import AccountKey, ProviderConnection
 from identity.providers.profile import ExternalIdentity, Profile
-from identity.scopes import revoked_since
 from identity.sql.store import Store, write_idempotent
 
 

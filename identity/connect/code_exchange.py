@@ -18,7 +18,6 @@ from identity.hold import find_hold
 from identity.http.client import Answer, Client, HttpRequest, NotSent
 from identity.http.request_names import CONNECT_HEADER, named
 from identity.keys.vault import Vault
-from identity.minting.requests import spare_secret
 from identity.model import Credential, TokenAnswer
 from identity.oauth.answers import (
     UNNAMED_401,
@@ -36,12 +35,13 @@ from identity.oauth.requests import Client as OAuthClient
 from identity.oauth.requests import exchange_request
 from identity.providers.profile import ExternalIdentity
 from identity.quoting import kept
-from identity.refresh.gate import CONNECT_KEEPS, Endpoint, Gate
-from identity.refresh.line import Rank, Waiter
 from identity.refresh.refused_secrets import note_refused
+from identity.refresh.requests import spare_secret
 from identity.secret import Secret
 from identity.sql.store import Store
-from identity.token_endpoint import TokenEndpoint
+from identity.token_endpoint.endpoint import TokenEndpoint
+from identity.token_endpoint.gate import CONNECT_KEEPS, Endpoint, Gate
+from identity.token_endpoint.line import Rank, Waiter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,8 +25,8 @@ from identity.connect.leftovers import kept_of, opened, take_back
 from identity.connect.outcomes import TOO_LATE, Connected, told
 from identity.connect.reasons import ConnectRefused, Refusal, Why, refuse
 from identity.connect.refusals import Refusals
-from identity.connect.sessions import AWAITING, CONNECTED, ConnectSession, get_session
 from identity.connect.storing import Storing
+from identity.connect_sessions.sessions import AWAITING, CONNECTED, ConnectSession, get_session
 from identity.connections.registry import get_connection
 from identity.connections.self_hosted import profile_for
 from identity.errors import NotInState

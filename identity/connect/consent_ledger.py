@@ -8,12 +8,12 @@ from datetime import datetime
 from sqlalchemy import Connection, update
 
 from identity.accounts.grants import SealedAnswer, lock_grant, look_at
+from identity.accounts.scopes import newest_revocation, revoked_since
 from identity.accounts.states import Account, ensure_account, move_account
 from identity.connect.awaited import Awaited, awaited_at
 from identity.connections.registry import get_connection, lock_connection, people_of
 from identity.errors import BadInput
 from identity.model import AccountKey, AccountState, Credential, RuledOut
-from identity.scopes import newest_revocation, revoked_since
 from identity.sql.rows import insert_new
 from identity.tables import accounts, grants
 from identity.withdrawals.taking import EndedConsents, take_grant

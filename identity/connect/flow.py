@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
+from identity.accounts.scopes import revoked_since
 from identity.accounts.states import find_account
 from identity.connect.arrival import Arrival
 from identity.connect.awaited import awaited_at
@@ -28,7 +29,8 @@ from identity.connect.outcomes import Connected, Finishing, Outcome, refused, to
 from identity.connect.reasons import ConnectRefused, Refusal, Why, held, refuse
 from identity.connect.refusals import Refusals
 from identity.connect.return_targets import may_return
-from identity.connect.sessions import (
+from identity.connect.storing import Storing
+from identity.connect_sessions.sessions import (
     ConnectSession,
     add_session,
     bind_browser,
@@ -38,7 +40,6 @@ from identity.connect.sessions import (
     open_verifier,
     seal_verifier,
 )
-from identity.connect.storing import Storing
 from identity.connections.registry import get_connection
 from identity.connections.self_hosted import profile_for
 from identity.errors import BadInput
@@ -48,11 +49,10 @@ from identity.keys.vault import Vault
 from identity.model import AccountKey, ProviderConnection
 from identity.oauth.requests import authorization_url
 from identity.providers.profile import Profile
-from identity.refresh.budget import RefreshBudget
-from identity.refresh.gate import Gate
-from identity.scopes import revoked_since
 from identity.sql.sequence import lock_shared, next_number
 from identity.sql.store import Store
+from identity.token_endpoint.budget import RefreshBudget
+from identity.token_endpoint.gate import Gate
 
 __all__ = ["ConnectFlow", "ConnectLink", "ConnectOffer", "ConnectRefused", "Connected", "Finishing", "Outcome"]
 

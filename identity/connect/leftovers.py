@@ -8,7 +8,6 @@ unless a consent takes them back first. `kept_until` marks them; starting their 
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,12 +21,12 @@ from identity.secret import Secret
 from identity.sql.rows import insert_new
 from identity.sql.sequence import lock_exclusive
 from identity.withdrawals import Origin, WithdrawalState
+from identity.withdrawals.awaiting import IS_KEPT
 from identity.withdrawals.tables import withdrawals
 
 GENERATION = 0  # leftovers belong to none
 
 _ROW = withdrawals.c
-_KEPT = _ROW.kept_until.is_not(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +57,6 @@ class Leftover:
             "access_sealed": seal(self.answer.access_token, ACCESS),
             "refresh_sealed": seal(self.answer.refresh_token, REFRESH),
         }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kept:
-    """A leftover that waits for a confirmation *until* then; afterwards it is due to end."""
-
-    id: str
-    account: str
-    until: datetime
 
 
 def leave(
@@ -110,27 +100,20 @@ def leave(
     insert_new(connection, withdrawals, row)
 
 
-def kept(connection: Connection, accounts: Collection[str]) -> list[Kept]:
-    """Return the leftovers of these accounts that await a confirmation."""
-    found = select(_ROW.id, _ROW.account_id, _ROW.kept_until).where(_ROW.account_id.in_(accounts), _KEPT)
-    rows = connection.execute(found.order_by(_ROW.kept_until))
-    return [Kept(id=row.id, account=row.account_id, until=row.kept_until) for row in rows]
-
-
 def kept_of(connection: Connection, started: int) -> Row[tuple[object, ...]] | None:
     """Return the sealed tokens that the session with that number keeps; None if they are ending or were taken."""
-    return connection.execute(select(withdrawals).where(_ROW.id == _id(started), _KEPT)).one_or_none()
+    return connection.execute(select(withdrawals).where(_ROW.id == _id(started), IS_KEPT)).one_or_none()
 
 
 def take_back(connection: Connection, started: int, *, until: datetime) -> bool:
     """Cancel its end, in the transaction that stores it as a consent; False if its end may have begun."""
-    still = delete(withdrawals).where(_ROW.id == _id(started), _KEPT, _ROW.kept_until == until)
+    still = delete(withdrawals).where(_ROW.id == _id(started), IS_KEPT, _ROW.kept_until == until)
     return connection.execute(still).rowcount == 1
 
 
 def end_now(connection: Connection, started: int) -> None:
     """Make the session's kept tokens due at once: they can no longer be confirmed."""
-    due = update(withdrawals).where(_ROW.id == _id(started), _KEPT)
+    due = update(withdrawals).where(_ROW.id == _id(started), IS_KEPT)
     connection.execute(due.values(due_at=_ROW.created_at, kept_until=None))
 
 

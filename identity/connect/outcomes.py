@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from identity.connect.reasons import AGAIN, ConnectRefused, Why
-from identity.connect.sessions import AWAITING, CONNECTED, FINISHED_WITHIN, USED, ConnectSession
+from identity.connect_sessions.sessions import AWAITING, CONNECTED, FINISHED_WITHIN, USED, ConnectSession
 from identity.model import AccountKey
 
 

@@ -14,7 +14,7 @@ from identity import audit
 from identity.audit import AsWhom
 from identity.connect.leftovers import Leftover, end_now, leave
 from identity.connect.reasons import OPERATOR, ConnectRefused, Refusal, Why, refuse
-from identity.connect.sessions import ConnectSession, note_outcome
+from identity.connect_sessions.sessions import ConnectSession, note_outcome
 from identity.errors import Misconfigured, Unavailable
 from identity.keys.vault import Vault
 from identity.sql.persistent_write import PersistentWrite

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, delete, insert, or_, select
 
-from identity.connect.tables import return_targets
+from identity.connect_sessions.tables import return_targets
 from identity.errors import BadInput
 from identity.http.addresses import is_loopback
 

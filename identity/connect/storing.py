@@ -17,7 +17,7 @@ from identity.connect.consents import CompletedConsent, write_consent
 from identity.connect.outcomes import Connected, as_noted
 from identity.connect.place import check_place
 from identity.connect.reasons import AGAIN, OPERATOR, Why, refuse, refuse_revoked
-from identity.connect.sessions import CONNECTED, note_outcome
+from identity.connect_sessions.sessions import CONNECTED, note_outcome
 from identity.connections.registry import people_of
 from identity.keys.vault import Vault
 from identity.model import AccountKey, Credential, RuledOut, TokenAnswer

@@ -17,12 +17,12 @@ from identity.http.addresses import AddressPolicy
 from identity.model import ProviderConnection
 from identity.oauth.assertions import ALGORITHMS
 from identity.oauth.requests import client_auth
-from identity.people import checked_name
 from identity.principals import checked_id
 from identity.providers.profile import Profile
 from identity.secret import Secret
 
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # RFC 9110 §5.6.2
+_PEOPLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")  # as long as the aliases' column
 _SCHEME = re.compile(r"[A-Za-z0-9._~+/-]{0,32}")
 #: Keys of a connection's configuration.
 _AUTHENTICATION = ("client_auth", "signing_alg", "key_id", "assertion_audience")
@@ -183,3 +183,10 @@ def _check(owner: ProviderConnection, profile: Profile, policy: AddressPolicy) -
         raise BadInput("key_header is not the name of a header")
     if not _SCHEME.fullmatch(config.get("key_scheme", "")):
         raise BadInput("key_scheme is not the name of a scheme")
+
+
+def checked_name(name: str) -> str:
+    """Return *name*. Raises BadInput if it cannot be one."""
+    if not _PEOPLE.fullmatch(name):
+        raise BadInput("people is the name under which aliases know its users: up to 32 letters, digits, '-', '_', '.'")
+    return name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import JSON, Column, ForeignKey, Index, String, Table, Text, UniqueConstraint
 
 from identity.sql.columns import Instant
-from identity.tables import metadata
+from identity.sql.metadata import metadata
 
 # A sign-in with this claim has this role: `email` is ada@acme.example, or `groups` has platform-admins.
 console_roles = Table(

@@ -24,7 +24,6 @@ from identity.http.request_names import REFRESH_HEADER, named
 from identity.keys.vault import Vault
 from identity.metrics import UNRECOGNISED
 from identity.minting.mints import GRANTED, GRANTED_ELSEWHERE, Mint, begin_mint, end_mint, hold_minted
-from identity.minting.requests import OUT_OF_REACH, AssertionRefused, in_words, narrowing_to, read_token, spare_secret
 from identity.model import TokenAnswer
 from identity.oauth.answers import (
     UNRECOGNISED_WAIT,
@@ -39,14 +38,15 @@ from identity.oauth.answers import (
 )
 from identity.oauth.requests import Narrowing, installation_request
 from identity.providers.profile import Profile
-from identity.refresh.budget import RefreshBudget
-from identity.refresh.gate import HELD_BACK, Endpoint
-from identity.refresh.line import Waiter
 from identity.refresh.refused_secrets import note_refused
+from identity.refresh.requests import OUT_OF_REACH, AssertionRefused, in_words, narrowing_to, read_token, spare_secret
 from identity.refresh.situation import Situation
 from identity.sql.persistent_write import PersistentWrite
 from identity.sql.store import Store, write_idempotent
-from identity.token_endpoint import TokenEndpoint
+from identity.token_endpoint.budget import RefreshBudget
+from identity.token_endpoint.endpoint import TokenEndpoint
+from identity.token_endpoint.gate import HELD_BACK, Endpoint
+from identity.token_endpoint.line import Waiter
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,11 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, select, update
 
 from identity.accounts.grants import get_grant
+from identity.accounts.scopes import revoked_since
 from identity.accounts.states import Account
 from identity.hold import state_unless_held
 from identity.minting.tables import mints
 from identity.model import AccountState
-from identity.scopes import revoked_since
 from identity.sql.rows import insert_new
 from identity.sql.sequence import lock_shared, next_number
 from identity.withdrawals.held_tokens import HeldToken, keep_token

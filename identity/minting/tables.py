@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, String, Table, Text
 
 from identity.sql.columns import Instant
-from identity.tables import metadata
+from identity.sql.metadata import metadata
 
 mints = Table(
     "mints",

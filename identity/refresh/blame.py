@@ -15,10 +15,10 @@ from identity import audit
 from identity.audit import AsWhom
 from identity.connections.registry import lock_connection, pause_connection, was_changed
 from identity.connections.secrets import SealedSecret, accept_secret, live_secrets, refuse_secret
-from identity.minting.requests import AssertionRefused, in_words, may_be_of_account, may_be_of_secret, spare_secret
 from identity.model import Credential, ProviderConnection
 from identity.oauth.answers import UNNAMED_401, ClientRefused, Withheld
 from identity.providers.profile import Profile
+from identity.refresh.requests import AssertionRefused, in_words, may_be_of_account, may_be_of_secret, spare_secret
 
 
 class Blame(StrEnum):

@@ -11,11 +11,11 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from identity.connections.secrets import SealedSecret
-from identity.minting.requests import in_words
 from identity.model import ProviderConnection
 from identity.refresh.blame import hold_against, pause_client
 from identity.refresh.endings import Ending, Superseded
 from identity.refresh.intents import IntentState, RefreshIntent, set_refused_keys
+from identity.refresh.requests import in_words
 from identity.refresh.settlement import Settlement
 
 

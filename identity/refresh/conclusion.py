@@ -12,7 +12,12 @@ from identity.connections.self_hosted import profile_for
 from identity.errors import AccountRefused, AswhomError, Misconfigured, ReauthRequired, Unavailable
 from identity.http.client import NoAnswer, Outcome
 from identity.metrics import REFRESHES, UNRECOGNISED
-from identity.minting.requests import (
+from identity.oauth.answers import UNNAMED_401, ClientRefused, Dead, Granted, RateLimited, Transient, Unknown, Withheld
+from identity.refresh.blame import Blame, blame
+from identity.refresh.blaming import blame_client, blame_nobody, blame_secret, note_refused_key
+from identity.refresh.intents import RefreshIntent
+from identity.refresh.parts import RefreshParts
+from identity.refresh.requests import (
     AssertionRefused,
     in_words,
     may_be_withheld,
@@ -20,16 +25,11 @@ from identity.minting.requests import (
     read_token,
     untried_key,
 )
-from identity.oauth.answers import UNNAMED_401, ClientRefused, Dead, Granted, RateLimited, Transient, Unknown, Withheld
-from identity.refresh.blame import Blame, blame
-from identity.refresh.blaming import blame_client, blame_nobody, blame_secret, note_refused_key
-from identity.refresh.intents import RefreshIntent
-from identity.refresh.parts import RefreshParts
 from identity.refresh.settlement import Settlement
 from identity.refresh.situation import Situation
 from identity.refresh.suspected_client import is_of_client, refused_since
 from identity.refresh.writer import RefreshWriter
-from identity.token_endpoint import unpack
+from identity.token_endpoint.endpoint import unpack
 
 log = logging.getLogger(__name__)
 

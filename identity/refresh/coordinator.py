@@ -19,7 +19,6 @@ from identity.failures import Failures
 from identity.metrics import LOCK_WAIT
 from identity.refresh.conclusion import Concluder
 from identity.refresh.flight import Flight, Flights, Wish
-from identity.refresh.gate import STEP_KEEPS
 from identity.refresh.intents import IntentState, RefreshIntent, abandoned, get_intent
 from identity.refresh.lock import Busy, Held, RefreshLock, Unreachable
 from identity.refresh.parts import RefreshParts
@@ -27,6 +26,7 @@ from identity.refresh.presentation import Presenter
 from identity.refresh.situation import Situation, generation_and_activity, read_situation
 from identity.refresh.waiting import Waiting
 from identity.refresh.writer import RefreshWriter
+from identity.token_endpoint.gate import STEP_KEEPS
 
 log = logging.getLogger(__name__)
 

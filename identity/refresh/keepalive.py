@@ -22,10 +22,10 @@ from identity.failures import Failures
 from identity.measuring import measuring
 from identity.metrics import KEEPALIVE, KEEPALIVE_DUE, KEEPALIVE_LAG
 from identity.providers.profile import Profile
-from identity.refresh.gate import AHEAD_KEEPS, Endpoint, Gate
 from identity.refresh.keepalive_ledger import Due, Next, NotNow, behind, claim, fair, put_back
 from identity.refresh.keepalive_plan import Plan, plan, retry_in
 from identity.sql.store import CommitUnknown, Store
+from identity.token_endpoint.gate import AHEAD_KEEPS, Endpoint, Gate
 
 REFRESHED = "refreshed"
 Refresh = Callable[[Due], int]  # the generation, unchanged if the provider is unavailable; raises as `refresh` does

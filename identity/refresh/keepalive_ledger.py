@@ -10,12 +10,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 
+from identity.accounts.scopes import NEVER, Standing, all_standings, prohibition
 from identity.model import AccountKey, AccountState, Credential
-from identity.refresh.gate import Endpoint
 from identity.refresh.keepalive_plan import IDLE, IN_USE, Tended
-from identity.scopes import NEVER, Standing, all_standings, prohibition
 from identity.sql.prepared import Prepared
 from identity.tables import accounts, grants, provider_connections
+from identity.token_endpoint.gate import Endpoint
 
 
 class NotNow(StrEnum):

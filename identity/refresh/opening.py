@@ -7,12 +7,12 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from identity.accounts.grants import get_grant
+from identity.accounts.scopes import revoked_since
 from identity.accounts.states import Account
 from identity.hold import state_unless_held
 from identity.model import AccountState, RuledOut
 from identity.refresh.endings import Superseded
 from identity.refresh.intents import RefreshIntent, open_intent
-from identity.scopes import revoked_since
 from identity.sql.sequence import lock_shared, next_number
 
 

@@ -13,9 +13,9 @@ from identity.crash_points import none_reached
 from identity.keys.vault import Vault
 from identity.model import AccountKey
 from identity.providers.profile import Profile
-from identity.refresh.budget import RefreshBudget
 from identity.sql.store import Store
-from identity.token_endpoint import TokenEndpoint
+from identity.token_endpoint.budget import RefreshBudget
+from identity.token_endpoint.endpoint import TokenEndpoint
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,19 +10,19 @@ from identity.connections.self_hosted import profile_for
 from identity.errors import GrantRevoked, Unavailable
 from identity.http.client import Answer
 from identity.http.request_names import REFRESH_HEADER, named
-from identity.minting.requests import token_request
 from identity.model import RuledOut
 from identity.refresh.conclusion import Concluder
 from identity.refresh.endings import Superseded
-from identity.refresh.gate import AHEAD_KEEPS, HELD_BACK
 from identity.refresh.intents import IntentState, RefreshIntent, store_answer
-from identity.refresh.line import Waiter
 from identity.refresh.opening import begin
 from identity.refresh.parts import RefreshParts
+from identity.refresh.requests import token_request
 from identity.refresh.situation import Situation
 from identity.refresh.writer import RefreshWriter
 from identity.sql.store import CommitUnknown
-from identity.token_endpoint import pack
+from identity.token_endpoint.endpoint import pack
+from identity.token_endpoint.gate import AHEAD_KEEPS, HELD_BACK
+from identity.token_endpoint.line import Waiter
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from identity import audit
 from identity.accounts.grants import SealedAnswer, bury, get_grant, rotate
+from identity.accounts.scopes import revoked_since
 from identity.accounts.states import Account, get_account, move_account, park
 from identity.audit import AsWhom
 from identity.connections.secrets import SealedSecret
@@ -25,7 +26,6 @@ from identity.refresh.intents import (
     get_intent,
     settle,
 )
-from identity.scopes import revoked_since
 from identity.sql.sequence import lock_exclusive, lock_shared
 from identity.sql.state_machine import IllegalMove
 

@@ -14,19 +14,19 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, and_, bindparam, select
 
 from identity.accounts.grants import REFRESH, Grant, grant_of, token_binding
+from identity.accounts.scopes import revoked_since
 from identity.accounts.states import Account, account_of
 from identity.connections.registry import connection_of
 from identity.connections.secrets import SealedSecret, authenticator, live_secrets, was_retired
 from identity.errors import AswhomError, GrantRevoked, Misconfigured, ReauthRequired
 from identity.keys.vault import Binding
 from identity.model import MINTED, AccountState, ProviderConnection, RuledOut
-from identity.refresh.gate import Endpoint
 from identity.refresh.intents import TOKEN_ANSWER, RefreshIntent, intent_of
 from identity.refresh.tables import refresh_intents
-from identity.scopes import revoked_since
 from identity.sql.prepared import Prepared
 from identity.sql.rows import Part, columns_of
 from identity.tables import accounts, grants, provider_connections
+from identity.token_endpoint.gate import Endpoint
 
 _OF_GENERATION = and_(
     refresh_intents.c.account_id == grants.c.account_id, refresh_intents.c.generation == grants.c.generation

@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from identity.minting.requests import may_be_withheld
 from identity.model import MINTED, AccountState, Credential
 from identity.oauth.answers import UNNAMED_401, WANT_PERSON, WITHHELD
 from identity.refresh.intents import IntentState
+from identity.refresh.requests import may_be_withheld
 from identity.refresh.tables import refresh_intents
 from identity.tables import accounts, grants
 

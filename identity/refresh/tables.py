@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 
 from identity.sql.columns import Instant, partial_index
-from identity.tables import metadata
+from identity.sql.metadata import metadata
 
 refresh_intents = Table(
     "refresh_intents",

@@ -14,7 +14,7 @@ from functools import partial
 from sqlalchemy import Column, Connection, LargeBinary, Table, cast, func, literal, select, update
 
 from identity.capability.tables import keys as capability_keys
-from identity.connect.tables import connect_sessions
+from identity.connect_sessions.tables import connect_sessions
 from identity.keys.vault import HEAD, Vault, key_of
 from identity.refresh.tables import refresh_intents
 from identity.sql.store import Store

@@ -16,8 +16,8 @@ from sqlalchemy import BigInteger, Connection, Row, Sequence, bindparam, func, l
 from identity.errors import Unavailable
 from identity.model import LOCK_ORDER, Scope
 from identity.sql.columns import database_now
+from identity.sql.metadata import ledger_numbers, metadata
 from identity.sql.prepared import Prepared
-from identity.tables import ledger_numbers, metadata
 
 NUMBERS = Sequence("ledger_number_sequence", metadata=metadata)
 

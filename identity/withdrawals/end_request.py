@@ -20,7 +20,7 @@ from identity.providers.pace import Pace
 from identity.providers.profile import Liveness, Profile, Reach, Renewal, Revocation
 from identity.refresh.intents import TOKEN_ANSWER
 from identity.secret import Secret
-from identity.token_endpoint import unpack
+from identity.token_endpoint.endpoint import unpack
 from identity.withdrawals import Origin, Withdrawal, WithdrawalState
 from identity.withdrawals.token_revocation import has_ended, presented, revoke_request
 

@@ -13,8 +13,8 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, delete, select, update
 
+from identity.accounts.scopes import revoked_since
 from identity.accounts.states import Account
-from identity.scopes import revoked_since
 from identity.sql.rows import insert_new
 from identity.sql.sequence import lock_shared
 from identity.withdrawals import MOVES, Origin, WithdrawalState

@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, select
 
 from identity.accounts.grants import Grant, get_grant
+from identity.accounts.scopes import newest_revocation, revoked_since
 from identity.accounts.states import Account
-from identity.connect.leftovers import kept
-from identity.connect.sessions import CONFIRMED_WITHIN, is_connecting, links_end
+from identity.connect_sessions.sessions import CONFIRMED_WITHIN, is_connecting, links_end
 from identity.model import AccountKey, Credential
 from identity.providers.profile import Profile
-from identity.scopes import newest_revocation, revoked_since
 from identity.tables import accounts
 from identity.withdrawals import Origin, Withdrawal, WithdrawalState, is_refreshing, of_account
+from identity.withdrawals.awaiting import kept
 from identity.withdrawals.end_request import reaches_all
 
 _UNDER_WAY = timedelta(minutes=2)  # longer than a claim lasts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, text
 
 from identity.sql.columns import Instant, partial_index
-from identity.tables import metadata
+from identity.sql.metadata import metadata
 
 # Credentials that were revoked here and must end at their provider: one row per grant, discarded refresh, refused
 # connect, or token outside any grant. The last kind has its row from the moment it is minted.

@@ -25,9 +25,9 @@ from identity.http.request_names import REVOCATION_HEADER, named
 from identity.keys.vault import Vault
 from identity.oauth.answers import limits_rate
 from identity.providers.profile import Profile, Renewal
-from identity.refresh.gate import AHEAD_KEEPS, Endpoint
 from identity.sql.store import CommitUnknown, Store
-from identity.token_endpoint import TokenEndpoint
+from identity.token_endpoint.endpoint import TokenEndpoint
+from identity.token_endpoint.gate import AHEAD_KEEPS, Endpoint
 from identity.withdrawals import Counts, WithdrawalState, note_ended
 from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.claiming import claim_alike, claim_case

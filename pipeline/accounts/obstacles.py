@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from identity.connect.leftovers import kept
+from identity.accounts.scopes import NEVER, Standing, all_standings, prohibition
 from identity.connections.registry import paused_reasons
 from identity.model import AccountKey, AccountState, Scope
-from identity.scopes import NEVER, Standing, all_standings, prohibition
+from identity.withdrawals.awaiting import kept
 from pipeline.batches import in_batches
 from pipeline.ledger.clock import ledger_now
 from pipeline.revocation.tables import is_of_any, revocations

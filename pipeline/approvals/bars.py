@@ -10,8 +10,8 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection, select
 
+from identity.accounts.scopes import all_standings
 from identity.model import Scope, ScopeKind
-from identity.scopes import all_standings
 from pipeline.approvals.requesters import requesters
 from pipeline.jobs.intents import Approved
 from pipeline.tables import jobs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, String, Table, Text
 
 from identity.sql.columns import Instant, partial_index
-from identity.tables import metadata
+from identity.sql.metadata import metadata
 
 # One row each time a step asks. It is bound to everything in it: a step that differs in anything is another question.
 approvals = Table(

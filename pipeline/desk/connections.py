@@ -8,9 +8,10 @@ from dataclasses import replace
 from sqlalchemy import ColumnClause, Connection, column, exists, func, inspect, or_, select, table
 
 from identity import people
+from identity.accounts.stops import set_stopped
 from identity.audit import Act
-from identity.connect.sessions import forget_sessions, latest_link
-from identity.connect.tables import connect_sessions
+from identity.connect_sessions.sessions import forget_sessions, latest_link
+from identity.connect_sessions.tables import connect_sessions
 from identity.connections.discovery import Metadata
 from identity.connections.registration import (
     Change,
@@ -34,7 +35,6 @@ from identity.errors import BadInput
 from identity.http.addresses import AddressPolicy
 from identity.model import ProviderConnection, Scope, ScopeKind
 from identity.providers.profile import Profile
-from identity.stops import set_stopped
 from identity.tables import accounts, connection_secrets, grants, provider_connections, transmitters
 from identity.transmitters import leave_connection
 from identity.withdrawals import MOVES

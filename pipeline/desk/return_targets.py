@@ -6,7 +6,7 @@ from sqlalchemy import Connection, select
 
 from identity.audit import Act
 from identity.connect.return_targets import add_target, checked_url, remove_target
-from identity.connect.tables import return_targets
+from identity.connect_sessions.tables import return_targets
 from identity.errors import BadInput
 from pipeline.desk.changes import record_change
 from pipeline.views import operator_queries

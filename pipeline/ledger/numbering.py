@@ -12,8 +12,9 @@ from sqlalchemy import Connection, case, cast, column, func, literal, select, ta
 from sqlalchemy.dialects.postgresql import REGCLASS
 
 from identity.audit.tables import audit
+from identity.sql.metadata import ledger_numbers
 from identity.sql.sequence import NUMBERS
-from identity.tables import ledger_numbers, scopes
+from identity.tables import scopes
 from pipeline.tables import attempts, jobs
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import identity.agents.tables
 import identity.audit.tables
 import identity.capability.tables
-import identity.connect.tables
+import identity.connect_sessions.tables
 import identity.console.tables
 import identity.hold_tables
 import identity.minting.tables
@@ -14,6 +14,6 @@ import identity.withdrawals.tables  # noqa: F401 - adds its tables, like the imp
 import pipeline.approvals.tables
 import pipeline.revocation.tables
 import pipeline.tables  # noqa: F401 - adds its tables
-from identity.tables import metadata
+from identity.sql.metadata import metadata
 
 __all__ = ["metadata"]

@@ -37,8 +37,8 @@ from identity import audit
 from identity.audit import Act, AsWhom
 from identity.errors import BadInput, Misconfigured, Unavailable
 from identity.sql.columns import Instant
+from identity.sql.metadata import ledger_numbers
 from identity.sql.store import Store
-from identity.tables import ledger_numbers
 from pipeline.ledger.numbering import last_given, move_numbers
 from pipeline.ledger.revision import newest, revision_in
 from pipeline.migrations import refuse_without_rights, take_time_alone

@@ -13,10 +13,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, and_, bindparam, false, insert, or_, select
 
 from identity import audit
+from identity.accounts.scopes import revoke_scope
 from identity.audit import AsWhom
 from identity.errors import BadInput
 from identity.model import AccountKey, Scope, ScopeKind
-from identity.scopes import revoke_scope
 from identity.sql.prepared import Prepared
 from identity.sql.sequence import lock_exclusive_number_and_time
 from pipeline.batches import in_batches

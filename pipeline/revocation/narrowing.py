@@ -14,10 +14,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from identity.accounts.narrowing import Narrowed, narrow
+from identity.accounts.scope_bounds import covered
 from identity.accounts.states import Account
 from identity.audit import Act
 from identity.model import AccountKey
-from identity.scope_bounds import covered
 from identity.sql.columns import database_now, is_one
 from pipeline.action import Action
 from pipeline.authoring.registry import Registry

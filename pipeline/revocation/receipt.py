@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, func, select, update
 
 from identity import audit
 from identity.audit import AsWhom
-from identity.keys.handovers import hold_signing
+from identity.audit.handovers import hold_signing
 from identity.keys.signing import Signer, canonical
 from identity.refresh.intents import UNSETTLED
 from identity.sql.columns import database_now

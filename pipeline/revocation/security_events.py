@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select
 
+from identity.accounts.scopes import newest_revocation
 from identity.accounts.states import find_account
-from identity.connect.sessions import open_links
+from identity.connect_sessions.sessions import open_links
 from identity.console.sessions import end_at_providers_word
 from identity.console.sign_in import LEEWAY
 from identity.model import AccountKey, AccountState, Scope, ScopeKind
 from identity.principals import resolve_alias
 from identity.refresh.stale_access import drop_access
-from identity.scopes import newest_revocation
 from identity.sql.rows import insert_new
 from identity.sql.sequence import lock_exclusive
 from identity.tables import accounts, grants

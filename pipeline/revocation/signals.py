@@ -20,14 +20,14 @@ from sqlalchemy import Connection, select
 from identity import audit
 from identity.accounts.grants import Grant, get_grant
 from identity.accounts.narrowing import Narrowed, rescope
+from identity.accounts.scopes import newest_revocation
 from identity.accounts.states import Account, find_account, move_account, note_said
 from identity.audit import AsWhom
-from identity.connect.sessions import is_connecting
+from identity.connect_sessions.sessions import is_connecting
 from identity.connections.installations import remove_installation
 from identity.connections.registry import get_connection
 from identity.model import MINTED, AccountKey, AccountState, Credential, ReconnectCause
 from identity.refresh.stale_access import drop_access
-from identity.scopes import newest_revocation
 from identity.sql.sequence import checked_number, lock_exclusive
 from identity.tables import accounts
 from pipeline.jobs.awaited import consent_of, wake

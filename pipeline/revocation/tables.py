@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from identity.model import Scope
 from identity.sql.columns import Instant, partial_index
-from identity.tables import metadata
+from identity.sql.metadata import metadata
 
 #: The `kind` of a row that narrowed an account and revoked nothing. No scope has it, so no rule finds the row.
 NARROWING = "narrowing"

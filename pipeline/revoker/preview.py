@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 
+from identity.accounts.scopes import is_revoked
 from identity.agents.api_keys import keys_under
 from identity.connections.registry import connection_for
 from identity.errors import Misconfigured
 from identity.model import AccountKey, AccountState, PrincipalKind, Scope
-from identity.scopes import is_revoked
 from identity.tables import accounts, grants, principals
 from pipeline.authoring.registry import Registry
 from pipeline.authoring.uses import SERVICE, OnRevoke, Who

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from identity.accounts import leases
 from identity.accounts.grants import note_use
+from identity.accounts.scopes import revoked_since
 from identity.accounts.states import pending_account
 from identity.capability import issued
 from identity.capability.verifier import Capability
@@ -18,7 +19,6 @@ from identity.hold import HELD, IS_HELD
 from identity.model import AccessPattern, Leased, LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut
 from identity.oauth.token_types import UNSUPPORTED
 from identity.policy.ledger import current_version
-from identity.scopes import revoked_since
 from identity.sql.columns import database_in_microseconds, database_now, microseconds
 from identity.sql.prepared import Prepared
 from identity.sql.sequence import NUMBERS, lock_shared, next_number

@@ -14,9 +14,9 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Select, Table, exists, false, func, or_, select, true
 
+from identity.accounts.scopes import is_revoked
 from identity.accounts.states import is_account
 from identity.model import AccountState
-from identity.scopes import is_revoked
 from identity.tables import accounts, connection_secrets, grants, principals, provider_connections
 from identity.withdrawals.tables import withdrawals
 from pipeline.authoring.tool_workflows import workflows_of_tool

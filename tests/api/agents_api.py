@@ -12,6 +12,7 @@ from typing import Any
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, select
 
+from identity.accounts.stops import set_stopped
 from identity.agents.api_keys import Caller, Role, add_key, new_key
 from identity.agents.workloads import Workloads
 from identity.audit import Act
@@ -27,7 +28,6 @@ from identity.keys.signing import Signer
 from identity.model import Scope
 from identity.oauth.jwks import KeyRing
 from identity.secret import Secret
-from identity.stops import set_stopped
 from pipeline.accounts.connecting import Connecting
 from pipeline.accounts.invitations import Invitations
 from pipeline.agents_api.callers import Requests

@@ -14,7 +14,7 @@ from sqlalchemy import delete, insert, select, update
 
 from identity.agents.api_keys import Role
 from identity.audit.tables import audit
-from identity.connect.tables import connect_sessions
+from identity.connect_sessions.tables import connect_sessions
 from identity.connections.registry import add_connection, get_connection
 from identity.model import Scope, ScopeKind
 from identity.secret import Secret

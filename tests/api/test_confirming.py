@@ -16,8 +16,8 @@ from sqlalchemy import select, update
 from identity.agents.api_keys import Role
 from identity.audit.tables import audit
 from identity.connect.return_targets import add_target
-from identity.connect.sessions import CONFIRMED_WITHIN
-from identity.connect.tables import connect_sessions
+from identity.connect_sessions.sessions import CONFIRMED_WITHIN
+from identity.connect_sessions.tables import connect_sessions
 from identity.connections.registry import get_connection, rewrite_connection
 from identity.model import Scope, ScopeKind
 from identity.withdrawals import SHREDDED, WithdrawalState

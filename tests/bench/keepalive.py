@@ -22,13 +22,13 @@ from identity.connections.secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.http.client import Client
 from identity.model import AccountKey, Credential, TokenAnswer
 from identity.providers import PROFILES
-from identity.refresh.gate import AHEAD_KEEPS, Gate
 from identity.refresh.keepalive import Keepalive, paced_by
 from identity.refresh.keepalive_ledger import Due, behind, claim
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.sql.sequence import next_number
 from identity.tables import grants, principals, provider_connections
+from identity.token_endpoint.gate import AHEAD_KEEPS, Gate
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger
 from tests.identity.coordinators import put_together

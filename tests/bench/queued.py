@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Connection, String, cast, func, insert, literal, select, update
 
 from identity.sql.columns import microseconds
+from identity.sql.metadata import ledger_numbers
 from identity.sql.sequence import NUMBERS, next_number
-from identity.tables import ledger_numbers
 from pipeline.jobs import scope_sets
 from pipeline.jobs.tenant_setup import setup_of
 from pipeline.tables import jobs as table

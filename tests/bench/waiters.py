@@ -29,12 +29,12 @@ from identity.http.client import Client
 from identity.ids import Ids
 from identity.keys.vault import Vault
 from identity.providers import PROFILES
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.flight import Latch
-from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.tables import provider_connections
+from identity.token_endpoint.budget import RefreshBudget
+from identity.token_endpoint.gate import Gate
 from pipeline.db.database import DatabaseSettings, open_database
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger

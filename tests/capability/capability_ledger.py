@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
+from identity.accounts.scopes import remember_stop, revoke_scope
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.capability import audiences, issued, keys
@@ -27,7 +28,6 @@ from identity.ids import Ids
 from identity.keys.vault import Vault
 from identity.model import PrincipalKind, ProviderConnection, Scope
 from identity.principals import ensure_agent, ensure_principal, ensure_tenant
-from identity.scopes import remember_stop, revoke_scope
 from identity.secret import Secret
 from identity.sql.sequence import lock_exclusive, next_number
 from pipeline.db.database import Database

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Row, select
 
+from identity.accounts.scopes import revoke_scope
+from identity.accounts.stops import set_stopped
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.capability.model import CapabilityRequest, Outcome
@@ -19,9 +21,7 @@ from identity.connections.registry import add_connection, get_connection
 from identity.errors import Misconfigured
 from identity.model import AccessPattern, PrincipalKind, Scope, ScopeKind
 from identity.policy.decision import Decision
-from identity.scopes import revoke_scope
 from identity.sql.sequence import lock_exclusive, next_number
-from identity.stops import set_stopped
 from pipeline.db.database import Database
 from pipeline.desk import connections as acts
 from pipeline.jobs.claims import ClaimedJob

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, insert, select, update
 
+from identity.accounts.scopes import revoke_scope
 from identity.console.roles import Role
 from identity.model import AccountKey, PrincipalKind, Scope, ScopeKind
 from identity.principals import ensure_principal, ensure_tenant
-from identity.scopes import revoke_scope
 from identity.tables import accounts, provider_connections
 from pipeline.jobs.awaited import consent_of
 from pipeline.tables import attempts, deliveries, jobs, steps

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Update, update
 
+from identity.accounts.scopes import remember_stop
 from identity.audit import Act
 from identity.console.roles import Held, Role
 from identity.hold import set_hold
 from identity.model import Scope, ScopeKind
 from identity.principals import ensure_tenant
-from identity.scopes import remember_stop
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import deliveries, jobs, schedules

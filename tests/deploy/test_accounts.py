@@ -20,10 +20,11 @@ from deploy.cli.accounts import refresh
 from deploy.cli.output import Output
 from deploy.installation import Installation
 from deploy.settings import load
+from identity.accounts.scopes import remember_stop
 from identity.accounts.states import move_account, park
 from identity.connect.consent_ledger import Consent, Consented
 from identity.connect.consents import CompletedConsent, write_consent
-from identity.connect.tables import connect_sessions
+from identity.connect_sessions.tables import connect_sessions
 from identity.connections.registry import pause_connection, resume_connection
 from identity.errors import Unavailable
 from identity.model import (
@@ -38,7 +39,6 @@ from identity.model import (
 )
 from identity.principals import ensure_agent, ensure_principal
 from identity.refresh.tables import refresh_intents
-from identity.scopes import remember_stop
 from identity.secret import Secret
 from identity.sql.sequence import next_number
 from identity.sql.store import CommitUnknown

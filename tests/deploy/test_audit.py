@@ -16,7 +16,7 @@ from deploy.settings import load
 from identity import audit
 from identity.audit import Act, AsWhom, Work
 from identity.audit import verification as chain_verification
-from identity.keys.handovers import hand_over
+from identity.audit.handovers import hand_over
 from identity.keys.signing import Signer
 from identity.keys.trusted_keys import key_id
 from identity.model import AccessPattern

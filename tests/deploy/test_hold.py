@@ -21,7 +21,7 @@ from deploy.settings import load
 from deploy.up import _say_if_held
 from identity.audit.statements import sign
 from identity.model import Scope, ScopeKind
-from identity.tables import ledger_numbers
+from identity.sql.metadata import ledger_numbers
 from pipeline.desk.restored import GAP
 from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.model import BEAT

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from deploy import supervisor
 from identity.hold_tables import holds
 from identity.sql.columns import Instant
-from identity.tables import ledger_numbers
+from identity.sql.metadata import ledger_numbers
 from pipeline.migrations import sqlite_import
 from pipeline.migrations.declared import metadata
 from tests.deploy.conftest import Cli, told

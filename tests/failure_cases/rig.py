@@ -26,7 +26,6 @@ from identity.oauth.answers import Granted, read_outcome
 from identity.principals import ensure_principal
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.keepalive import Keepalive
 from identity.refresh.lock import RefreshLock
@@ -34,6 +33,7 @@ from identity.refresh.tables import refresh_intents
 from identity.secret import Secret
 from identity.sql.sequence import next_number
 from identity.tables import grants, provider_connections
+from identity.token_endpoint.budget import RefreshBudget
 from pipeline.action import Facts, Recovery
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database

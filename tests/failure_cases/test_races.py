@@ -15,8 +15,8 @@ import redis
 from identity.accounts.grants import REFRESH
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.model import AccountState, Leased, Scope, ScopeKind
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.intents import kept_answers
+from identity.token_endpoint.budget import RefreshBudget
 from pipeline.revocation import declaration
 from pipeline.states import JobState
 from tests.failure_cases.rig import ADA, Rig

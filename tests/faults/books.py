@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from identity.connect.tables import connect_sessions
+from identity.connect_sessions.tables import connect_sessions
 from identity.minting.tables import mints
 from identity.refresh.tables import refresh_intents
 from identity.withdrawals.tables import withdrawals

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from deploy.process import workflows
 from deploy.worker import settings
-from identity.refresh.budget import RefreshBudget
+from identity.token_endpoint.budget import RefreshBudget
 from pipeline.broker.celery import make_celery
 from pipeline.broker.ring import CeleryRing
 from pipeline.runtime import Runtime

@@ -31,10 +31,10 @@ from identity.errors import AswhomError, Unavailable
 from identity.http.client import Client
 from identity.ids import Ids
 from identity.keys.vault import Vault
-from identity.refresh.budget import RefreshBudget
-from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.tables import grants
+from identity.token_endpoint.budget import RefreshBudget
+from identity.token_endpoint.gate import Gate
 from pipeline.db.database import Database, DatabaseSettings, open_database
 from tests.identity.coordinators import put_together
 from tests.identity.peer import PROFILES

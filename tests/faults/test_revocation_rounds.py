@@ -23,11 +23,11 @@ from sqlalchemy import Row, select
 from deploy.demo import people
 from deploy.demo.provision import GITHUB, SLACK, linear_of
 from deploy.sandbox.world import PEOPLE, TENANTS
+from identity.accounts.scopes import revoked_since
 from identity.audit import Act
 from identity.connect.consents import connect_service
 from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountKey, Credential, Scope, ScopeKind
-from identity.scopes import revoked_since
 from identity.secret import Secret
 from identity.tables import accounts, grants
 from pipeline.accounts.connecting import wake_waiting

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from identity.http.client import Client
 from identity.keys.vault import Vault
 from identity.providers.profile import Profile
-from identity.refresh.gate import Gate
-from identity.token_endpoint import TokenEndpoint
+from identity.token_endpoint.endpoint import TokenEndpoint
+from identity.token_endpoint.gate import Gate
 from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import Withdrawer

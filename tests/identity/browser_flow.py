@@ -21,7 +21,7 @@ from identity.model import AccountKey
 from identity.principals import link_alias
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
-from identity.refresh.gate import Gate
+from identity.token_endpoint.gate import Gate
 from tests.identity.world import ANNA, World
 
 NONCE = "nonce-of-the-session-that-asked"

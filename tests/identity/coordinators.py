@@ -16,14 +16,14 @@ from identity.keys.vault import Vault
 from identity.model import AccountKey
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
-from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.refresh.parts import RefreshParts
 from identity.refresh.tables import refresh_intents
 from identity.sql.store import Store
-from identity.token_endpoint import TokenEndpoint
+from identity.token_endpoint.budget import RefreshBudget
+from identity.token_endpoint.endpoint import TokenEndpoint
+from identity.token_endpoint.gate import Gate
 from tests.identity.world import World
 
 # Whatever of it runs out by the wall clock has to outlast a busy machine.

@@ -19,11 +19,11 @@ from identity.http.client import Client
 from identity.keys.signing import Signer
 from identity.model import AccountKey, ProviderConnection
 from identity.providers.profile import ClientAuth, Profile, Reach, Revocation
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
-from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
+from identity.token_endpoint.budget import RefreshBudget
+from identity.token_endpoint.gate import Gate
 from tests.identity.coordinators import put_together
 from tests.identity.world import World
 from tests.servers.oidc import Oidc

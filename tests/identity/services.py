@@ -14,9 +14,9 @@ from identity.http.client import Client
 from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountKey, Credential
 from identity.providers import PROFILES
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.lock import RefreshLock
+from identity.token_endpoint.budget import RefreshBudget
 from tests.identity.coordinators import put_together
 from tests.identity.world import ROBOT, World
 

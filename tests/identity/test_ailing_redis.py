@@ -13,10 +13,10 @@ from identity.breaker import Breaker
 from identity.http.client import Client
 from identity.model import Credential
 from identity.providers.pace import CAUTIOUS
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
-from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.lock import Held, RefreshLock
+from identity.token_endpoint.budget import RefreshBudget
+from identity.token_endpoint.gate import Endpoint, Gate
 from tests.identity.coordinators import BUDGET, MakeCoordinator
 from tests.identity.providers import PretendProvider
 from tests.identity.world import World

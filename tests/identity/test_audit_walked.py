@@ -12,13 +12,13 @@ from sqlalchemy import Connection, insert
 from identity.audit import Act
 from identity.audit.chain import FirstBad, Verified
 from identity.audit.export import export_lines
+from identity.audit.handovers import hand_over
 from identity.audit.pruning import prune_audit
 from identity.audit.sealer import Sealer
 from identity.audit.statements import sign
 from identity.audit.tables import audit
 from identity.audit.verification import verify
 from identity.errors import BadInput
-from identity.keys.handovers import hand_over
 from identity.keys.signing import Signer
 from identity.sql.store import Store
 from tests.identity.audits import DAY, KEYS, SIGNER, as_owner, edit, prune, seal, write

@@ -9,11 +9,11 @@ import pytest
 
 from identity.connections.secrets import CLIENT_SECRET, SealedSecret
 from identity.keys.vault import Binding
-from identity.minting.requests import AssertionRefused
 from identity.model import Credential
 from identity.oauth.answers import UNNAMED_401, ClientRefused, Withheld
 from identity.providers import PROFILES
 from identity.refresh.blame import Blame, Refusal, blame
+from identity.refresh.requests import AssertionRefused
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 OF_PERSON, SIGNED, OF_CLIENT = Credential.AUTHORIZATION_CODE, Credential.JWT_BEARER, Credential.CLIENT_CREDENTIALS

@@ -14,6 +14,7 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import Connection, Row, select
 
+from identity.accounts.scopes import remember_stop
 from identity.accounts.states import move_account
 from identity.audit.tables import audit
 from identity.breaker import Breaker
@@ -28,13 +29,12 @@ from identity.minting.tables import mints
 from identity.model import AccountKey, AccountState, Credential, LeaseRequest, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.providers.pace import Pace
-from identity.refresh.gate import HELD_BACK as AT_THE_GATE
-from identity.refresh.gate import Endpoint, Gate
-from identity.refresh.line import Waiter
-from identity.scopes import remember_stop
 from identity.secret import Secret
 from identity.sql.store import Store
-from identity.token_endpoint import TokenEndpoint
+from identity.token_endpoint.endpoint import TokenEndpoint
+from identity.token_endpoint.gate import HELD_BACK as AT_THE_GATE
+from identity.token_endpoint.gate import Endpoint, Gate
+from identity.token_endpoint.line import Waiter
 from identity.withdrawals.tables import withdrawals
 from tests.identity.keys import pem
 from tests.identity.providers import PretendProvider, Reply, reply

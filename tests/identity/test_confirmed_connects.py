@@ -19,8 +19,8 @@ from identity.connect.leftovers import GENERATION
 from identity.connect.outcomes import Awaiting
 from identity.connect.reasons import Why
 from identity.connect.return_targets import add_target, remove_target
-from identity.connect.sessions import CONFIRMED_WITHIN, forget_sessions, is_connecting, latest_link
-from identity.connect.tables import connect_sessions
+from identity.connect_sessions.sessions import CONFIRMED_WITHIN, forget_sessions, is_connecting, latest_link
+from identity.connect_sessions.tables import connect_sessions
 from identity.connections.registration import Change
 from identity.connections.registry import rewrite_connection
 from identity.errors import BadInput, NotInState, Unavailable

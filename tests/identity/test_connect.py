@@ -12,6 +12,7 @@ import pytest
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from sqlalchemy import Connection, select
 
+from identity.accounts.scopes import remember_stop
 from identity.accounts.states import find_account
 from identity.audit import Act
 from identity.audit.tables import audit
@@ -20,8 +21,8 @@ from identity.connect.flow import Connected, ConnectOffer, ConnectRefused, Finis
 from identity.connect.outcomes import InLine
 from identity.connect.reasons import Why
 from identity.connect.return_targets import add_target, checked_url, remove_target
-from identity.connect.sessions import bind_browser, digest, use_up
-from identity.connect.tables import connect_sessions
+from identity.connect_sessions.sessions import bind_browser, digest, use_up
+from identity.connect_sessions.tables import connect_sessions
 from identity.connections.registry import add_connection, rewrite_connection
 from identity.connections.secrets import CLIENT_SECRET, add_secret, rotate_secret, seal_secret
 from identity.errors import BadInput, PolicyDenied, Unavailable
@@ -32,12 +33,11 @@ from identity.people import name_people, taken_for
 from identity.principals import ensure_principal, ensure_tenant, resolve_alias
 from identity.providers import PROFILES
 from identity.providers.pace import CAUTIOUS, Pace
-from identity.refresh.gate import CONNECT_KEEPS, STEP_KEEPS, Endpoint, Gate
-from identity.refresh.line import Rank, Waiter
-from identity.scopes import remember_stop
 from identity.secret import Secret
 from identity.sql.sequence import next_number
 from identity.sql.store import CommitUnknown
+from identity.token_endpoint.gate import CONNECT_KEEPS, STEP_KEEPS, Endpoint, Gate
+from identity.token_endpoint.line import Rank, Waiter
 from identity.withdrawals import WithdrawalState, settle
 from identity.withdrawals.taking import EndedConsents, take_grant
 from tests.identity.browser_flow import ANNAS_BROWSER, ANOTHER_BROWSER, BrowserFlow, link_person, why

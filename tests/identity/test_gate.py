@@ -23,9 +23,9 @@ from identity.http.client import Client, HttpRequest, NoAnswer, NotSent
 from identity.providers import PROFILES
 from identity.providers.pace import CAUTIOUS, Pace
 from identity.redis_cooldown import RedisCooldown
-from identity.refresh.gate import AHEAD_KEEPS, Endpoint, Gate
-from identity.refresh.line import Rank, Waiter
-from identity.token_endpoint import TokenEndpoint
+from identity.token_endpoint.endpoint import TokenEndpoint
+from identity.token_endpoint.gate import AHEAD_KEEPS, Endpoint, Gate
+from identity.token_endpoint.line import Rank, Waiter
 from tests.servers.valkey import Valkey
 
 _numbers = itertools.count()

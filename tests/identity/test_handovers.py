@@ -17,13 +17,13 @@ from sqlalchemy.exc import DatabaseError
 from identity.audit import Act
 from identity.audit.chain import FirstBad, Verified
 from identity.audit.export import export_lines, verify_files
+from identity.audit.handovers import hand_over, hold_signing, trusted_keys
 from identity.audit.pruning import prune_audit
 from identity.audit.sealer import Sealer
 from identity.audit.statements import PRUNED, read_checkpoint, sign
 from identity.audit.tables import audit, audit_prunings, audit_seals
 from identity.audit.verification import verify
 from identity.errors import BadInput, Misconfigured
-from identity.keys.handovers import hand_over, hold_signing, trusted_keys
 from identity.keys.signing import Signer
 from identity.keys.trusted_keys import TrustedKeys, read_handover
 from tests.identity.audits import DAY, as_owner, edit, kept, restamp, write

@@ -17,6 +17,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Connection, insert, select, update
 
 from identity.accounts.grants import note_use
+from identity.accounts.scopes import remember_stop
 from identity.accounts.states import move_account
 from identity.connections.registry import pause_connection, resume_connection
 from identity.errors import Unavailable
@@ -24,19 +25,18 @@ from identity.http.client import Client
 from identity.model import AccountKey, AccountState, Credential, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
-from identity.refresh.budget import RefreshBudget
-from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.intents import RefreshIntent, open_intent, store_answer
 from identity.refresh.keepalive import Keepalive, KeepaliveSettings, paced_by
 from identity.refresh.keepalive_ledger import Due, claim, fair
 from identity.refresh.keepalive_plan import IDLE, IN_USE, Tended
 from identity.refresh.situation import read_situation
 from identity.refresh.tables import refresh_intents
-from identity.scopes import remember_stop
 from identity.secret import Secret
 from identity.sql.sequence import lock_exclusive
 from identity.sql.store import CommitUnknown
 from identity.tables import grants, principals, provider_connections
+from identity.token_endpoint.budget import RefreshBudget
+from identity.token_endpoint.gate import Endpoint, Gate
 from tests.identity.coordinators import MakeCoordinator
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.stores import FailingStore

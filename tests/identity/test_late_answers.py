@@ -15,7 +15,7 @@ from identity.providers import PROFILES
 from identity.refresh.intents import store_answer
 from identity.refresh.situation import read_situation
 from identity.tables import accounts
-from identity.token_endpoint import pack
+from identity.token_endpoint.endpoint import pack
 from tests.identity.coordinators import ABANDONED_AFTER, Killed, MakeCoordinator, intents
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.stores import OvertakenStore

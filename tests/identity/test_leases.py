@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Connection
 
 from identity.accounts.leases import open_token
+from identity.accounts.scopes import remember_stop
 from identity.accounts.states import find_account, move_account
 from identity.model import (
     AccountKey,
@@ -21,7 +22,6 @@ from identity.model import (
     ScopeKind,
 )
 from identity.providers import PROFILES
-from identity.scopes import remember_stop
 from tests.identity.stores import EngineStore
 from tests.identity.world import ANNA, ROBOT, World
 from tests.ledgers import ONLY_SQLITE
@@ -109,7 +109,7 @@ def test_someone_elses_revocation_hinders_nothing(world: World, scope: Scope) ->
 
 
 def test_a_late_revocation_with_a_smaller_number_takes_nothing_back(world: World) -> None:
-    from identity.scopes import revoke_scope
+    from identity.accounts.scopes import revoke_scope
 
     user = SCOPES["user"]
     early = world.number()

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select, update
 
 from identity.accounts.grants import token_binding
 from identity.connect.flow import Connected
-from identity.connect.leftovers import GENERATION, Leftover, kept, leave
+from identity.connect.leftovers import GENERATION, Leftover, leave
 from identity.connect.reasons import Why
 from identity.connections.secrets import CLIENT_SECRET, rotate_secret, seal_secret
 from identity.errors import Unavailable
@@ -25,6 +25,7 @@ from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.tables import provider_connections
 from identity.withdrawals import Counts, Origin, WithdrawalState, claim, postpone
+from identity.withdrawals.awaiting import kept
 from identity.withdrawals.stuck_leftovers import ask_leftover_again, stuck_leftovers
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.token_revocation import ACCESS, REFRESH

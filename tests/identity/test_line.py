@@ -20,8 +20,8 @@ from redis.commands.core import Script
 
 from identity.providers.github import GITHUB
 from identity.providers.pace import CAUTIOUS, Pace
-from identity.refresh.gate import AHEAD_KEEPS, CONNECT_KEEPS, STEP_KEEPS, Endpoint, Gate
-from identity.refresh.line import Rank, Waiter
+from identity.token_endpoint.gate import AHEAD_KEEPS, CONNECT_KEEPS, STEP_KEEPS, Endpoint, Gate
+from identity.token_endpoint.line import Rank, Waiter
 
 GITHUBS = GITHUB.token_pace
 CODE_IS_GOOD_FOR = 600  # GitHub's, in seconds

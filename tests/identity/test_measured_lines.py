@@ -11,10 +11,10 @@ from prometheus_client import REGISTRY
 from identity.errors import Unavailable
 from identity.model import Credential
 from identity.providers import PROFILES
-from identity.refresh.gate import STEP_KEEPS, Endpoint, Gate
-from identity.refresh.line import Waiter
-from identity.refresh.measured_lines import measure_lines
 from identity.sql.store import Store
+from identity.token_endpoint.gate import STEP_KEEPS, Endpoint, Gate
+from identity.token_endpoint.line import Waiter
+from identity.token_endpoint.measured_lines import measure_lines
 from tests.identity.world import World
 
 

@@ -10,8 +10,8 @@ import pytest
 from identity.accounts.inferred_death import infer_death
 from identity.errors import GrantRevoked
 from identity.model import AccountKey, AccountState, Scope, ScopeKind
-from identity.refresh.gate import Gate
 from identity.refresh.intents import kept_answers, store_answer
+from identity.token_endpoint.gate import Gate
 from tests.identity.coordinators import ABANDONED_AFTER, MakeCoordinator, intents
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.world import ANNA, World

@@ -22,9 +22,9 @@ from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountKey, AccountState, Credential, ProviderConnection
 from identity.oauth.requests import Client as OAuthClient
 from identity.providers import PROFILES
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
+from identity.token_endpoint.budget import RefreshBudget
 from identity.withdrawals.token_revocation import REFRESH, has_ended, revoke_request
 from tests.identity.coordinators import put_together
 from tests.identity.keys import pem

@@ -9,9 +9,9 @@ from sqlalchemy import update
 from identity.accounts.grants import ACCESS, REFRESH
 from identity.connect.flow import Connected
 from identity.model import Scope, ScopeKind
-from identity.refresh.gate import Gate
 from identity.tables import provider_connections
-from identity.token_endpoint import TokenEndpoint
+from identity.token_endpoint.endpoint import TokenEndpoint
+from identity.token_endpoint.gate import Gate
 from identity.withdrawals import WithdrawalState, get_withdrawal
 from identity.withdrawals.withdrawer import Withdrawer
 from tests.identity.peer import ENDS, KEY, Peer

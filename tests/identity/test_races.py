@@ -15,8 +15,8 @@ from identity.audit.tables import audit
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.http.client import Client
 from identity.model import AccountState, Scope, ScopeKind
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.tables import refresh_intents
+from identity.token_endpoint.budget import RefreshBudget
 from tests.identity.coordinators import MakeCoordinator
 from tests.identity.providers import PretendProvider
 from tests.identity.world import ANNA, World

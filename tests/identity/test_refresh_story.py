@@ -6,10 +6,10 @@ import pytest
 
 from identity.errors import ReauthRequired
 from identity.http.client import Client
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.intents import IntentState
 from identity.refresh.story import RefreshStory, latest_refresh
+from identity.token_endpoint.budget import RefreshBudget
 from tests.identity.coordinators import MakeCoordinator
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.world import World

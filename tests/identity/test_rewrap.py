@@ -14,7 +14,7 @@ from identity.accounts.grants import ACCESS, EMPTIED, REFRESH, token_binding
 from identity.accounts.states import get_account
 from identity.capability.keys import NewKey, ensure, load, open_key
 from identity.capability.model import Algorithm
-from identity.connect.sessions import ConnectSession, add_session, get_session, open_verifier, seal_verifier
+from identity.connect_sessions.sessions import ConnectSession, add_session, get_session, open_verifier, seal_verifier
 from identity.connections.registry import add_connection
 from identity.connections.secrets import CLIENT_SECRET, add_secret, live_secrets, seal_secret
 from identity.errors import Misconfigured
@@ -25,7 +25,8 @@ from identity.refresh.situation import read_situation
 from identity.sealed import rewrap
 from identity.sealed.rewrap import SEALED, Field, in_use
 from identity.secret import Secret
-from identity.tables import grants, metadata, principals
+from identity.sql.metadata import metadata
+from identity.tables import grants, principals
 from identity.withdrawals import SHREDDED, get_withdrawal
 from identity.withdrawals.tables import withdrawals
 from tests.identity.world import ANNA, World

@@ -11,8 +11,8 @@ from sqlalchemy import update
 from identity.errors import ReauthRequired
 from identity.model import AccountState
 from identity.providers import PROFILES
-from identity.refresh.budget import RefreshBudget
 from identity.tables import provider_connections
+from identity.token_endpoint.budget import RefreshBudget
 from tests.identity.coordinators import BUDGET, Killed, MakeCoordinator, intents
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.world import World

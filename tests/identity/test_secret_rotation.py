@@ -25,10 +25,10 @@ from identity.connections.secrets import (
 from identity.errors import AccountRefused, Misconfigured, Unavailable
 from identity.http.client import Client
 from identity.model import AccountState, Credential
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
 from identity.secret import Secret
 from identity.tables import connection_secrets
+from identity.token_endpoint.budget import RefreshBudget
 from tests.identity.coordinators import Killed, MakeCoordinator
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.world import START, World

@@ -18,11 +18,11 @@ from identity.connections.authorization import KEY, authorization
 from identity.connections.secrets import PRIVATE_KEY, authenticator, seal_secret
 from identity.http.client import Answer, Client, HttpRequest
 from identity.keys.vault import Vault
-from identity.minting.requests import AssertionRefused, read_token, token_request
 from identity.model import AccountKey, AccountState, Credential, ProviderConnection
 from identity.oauth.answers import ClientRefused, Dead, Granted, Meaning, RateLimited, Transient
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
+from identity.refresh.requests import AssertionRefused, read_token, token_request
 from identity.refresh.situation import Situation
 from identity.secret import Secret
 from tests.identity.keys import pem

@@ -16,11 +16,11 @@ from identity.http.client import Client
 from identity.model import AccountState, Credential
 from identity.providers import PROFILES
 from identity.providers.profile import Profile
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
-from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.tables import refresh_intents
 from identity.tables import provider_connections
+from identity.token_endpoint.budget import RefreshBudget
+from identity.token_endpoint.gate import Endpoint, Gate
 from tests.identity.coordinators import ABANDONED_AFTER, BUDGET, MakeCoordinator
 from tests.identity.providers import PretendProvider
 from tests.identity.stores import FailingStore

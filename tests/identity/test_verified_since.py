@@ -11,13 +11,13 @@ from sqlalchemy import Connection, delete, insert, update
 
 from identity.audit import Act
 from identity.audit.chain import FirstBad, Verified
+from identity.audit.handovers import hand_over, trusted_keys
 from identity.audit.sealer import Sealer
 from identity.audit.statements import WholeVerification, read_verification, sign, sign_verification
 from identity.audit.tables import audit as rows
 from identity.audit.tables import audit_seals
 from identity.audit.verification import verify
 from identity.errors import BadInput
-from identity.keys.handovers import hand_over, trusted_keys
 from identity.keys.signing import Signer
 from tests.identity.audits import DAY, KEYS, SIGNER, as_owner, prune, seal
 from tests.identity.world import START, World

@@ -21,13 +21,13 @@ from identity.errors import Unavailable
 from identity.http.client import Answer, Client
 from identity.model import Credential, Scope, ScopeKind
 from identity.providers import PROFILES
-from identity.refresh.budget import RefreshBudget
-from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.intents import TOKEN_ANSWER
 from identity.secret import Secret
 from identity.sql.store import Store
 from identity.tables import provider_connections
-from identity.token_endpoint import TokenEndpoint, pack
+from identity.token_endpoint.budget import RefreshBudget
+from identity.token_endpoint.endpoint import TokenEndpoint, pack
+from identity.token_endpoint.gate import Endpoint, Gate
 from identity.withdrawals import Origin, Withdrawal, WithdrawalState, get_withdrawal
 from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.tables import withdrawals

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, select
 
 from identity.accounts.grants import ACCESS, Grant, get_grant, token_binding
 from identity.accounts.leases import examine
+from identity.accounts.scopes import revoke_scope
 from identity.accounts.states import Account, find_account
 from identity.audit import Act
 from identity.audit.tables import audit
@@ -34,7 +35,6 @@ from identity.model import (
     TokenAnswer,
 )
 from identity.principals import ensure_agent, ensure_principal, ensure_tenant
-from identity.scopes import revoke_scope
 from identity.secret import Secret
 from identity.sql.sequence import lock_exclusive, next_number
 from tests.identity.stores import EngineStore

@@ -17,10 +17,10 @@ from identity.model import AccountKey, Credential
 from identity.providers import PROFILES
 from identity.providers.pace import Pace
 from identity.providers.profile import Profile
-from identity.refresh.gate import AHEAD_KEEPS, Gate
 from identity.refresh.keepalive import Keepalive, KeepaliveSettings, paced_by
 from identity.refresh.keepalive_ledger import Due
 from identity.tables import grants, principals, provider_connections, tenants
+from identity.token_endpoint.gate import AHEAD_KEEPS, Gate
 from tests.identity.stores import EngineStore
 from tests.identity.world import START, Clock
 

@@ -9,7 +9,7 @@ from identity.connect.flow import ConnectFlow
 from identity.http.client import Client
 from identity.keys.signing import Signer
 from identity.providers import PROFILES
-from identity.refresh.gate import Gate
+from identity.token_endpoint.gate import Gate
 from tests.ledger.house import House
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, select, update
 from identity.accounts.grants import get_grant, seal_answer
 from identity.accounts.states import find_account
 from identity.connect.consent_ledger import Consent, Consented, store_consent
-from identity.connect.sessions import ConnectSession, add_session
+from identity.connect_sessions.sessions import ConnectSession, add_session
 from identity.connections.installations import add_installation
 from identity.connections.registry import add_connection, get_connection
 from identity.connections.secrets import CLIENT_SECRET, add_secret, seal_secret

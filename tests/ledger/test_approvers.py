@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from identity.accounts.scopes import remember_stop, revoke_scope
 from identity.audit.tables import audit
 from identity.digests import json_digest
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.policy.rules import ApprovalNeed
 from identity.principals import ensure_principal, link_alias
-from identity.scopes import remember_stop, revoke_scope
 from identity.sql.sequence import lock_exclusive, next_number
 from identity.tables import principals
 from pipeline.approvals import signed_answers

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from identity.model import AccountKey
 from identity.providers.pace import CAUTIOUS
 from identity.redis_cooldown import RedisCooldown
-from identity.refresh.gate import Endpoint, Gate
+from identity.token_endpoint.gate import Endpoint, Gate
 from pipeline.execution.services import StepSettings
 from pipeline.throttle.breaker import Breakers, Errand
 from pipeline.throttle.breaker_state import HostBreaker, Passed

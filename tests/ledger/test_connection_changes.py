@@ -26,8 +26,9 @@ from identity.errors import BadInput
 from identity.model import AccountKey, Credential, TokenAnswer
 from identity.providers import PROFILES
 from identity.secret import Secret
+from identity.sql.metadata import metadata
 from identity.sql.sequence import next_number
-from identity.tables import accounts, installations, metadata, provider_connections
+from identity.tables import accounts, installations, provider_connections
 from identity.withdrawals import WithdrawalState, settle
 from pipeline.db.database import Database
 from pipeline.desk import connections as acts

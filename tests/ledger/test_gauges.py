@@ -16,13 +16,13 @@ from prometheus_client import REGISTRY
 from sqlalchemy import Connection, select, update
 
 from identity import audit
+from identity.accounts.scopes import remember_stop
 from identity.audit import AsWhom
 from identity.audit.sealer import Sealer
 from identity.connections.registry import pause_connection, resume_connection
 from identity.errors import Unavailable
 from identity.keys.signing import Signer
 from identity.model import AccessPattern, Scope, ScopeKind
-from identity.scopes import remember_stop
 from identity.sql.store import Store
 from identity.tables import provider_connections
 from pipeline.authoring.timetable import Timetable

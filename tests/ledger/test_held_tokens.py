@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import select
 
+from identity.accounts.scopes import revoke_scope
 from identity.accounts.states import get_account
 from identity.model import AccountKey, Scope, ScopeKind
-from identity.scopes import revoke_scope
 from identity.sql.sequence import lock_exclusive, next_number
 from identity.tables import grants
 from identity.withdrawals.held_tokens import HeldToken, keep_token, take_held

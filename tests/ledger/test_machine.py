@@ -37,10 +37,11 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection, select, update
 
 from identity.accounts.grants import SealedAnswer, get_grant, seal_answer
+from identity.accounts.scopes import remember_stop
 from identity.accounts.states import find_account, get_account
 from identity.audit import Act
 from identity.connect.consent_ledger import Consent, Consented, store_consent
-from identity.connect.sessions import CONNECTED, ConnectSession, add_session, note_outcome, use_up
+from identity.connect_sessions.sessions import CONNECTED, ConnectSession, add_session, note_outcome, use_up
 from identity.connections.registry import add_connection, get_connection
 from identity.errors import Unavailable
 from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind, TokenAnswer, scopes_over
@@ -48,7 +49,6 @@ from identity.refresh.endings import Settled
 from identity.refresh.intents import IntentState, RefreshIntent, kept_answers, store_answer
 from identity.refresh.opening import begin
 from identity.refresh.settlement import Settlement
-from identity.scopes import remember_stop
 from identity.secret import Secret
 from identity.sql.sequence import next_number
 from identity.transmitters import Transmitter

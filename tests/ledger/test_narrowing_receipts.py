@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import pytest
 from sqlalchemy import Connection, Row, select, update
 
+from identity.accounts.scopes import newest_revocation
 from identity.accounts.states import find_account, get_account
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.errors import BadInput
 from identity.keys.trusted_keys import TrustedKeys
 from identity.model import AccountKey, Credential, PrincipalKind
-from identity.scopes import newest_revocation
 from identity.tables import grants
 from pipeline.action import Facts
 from pipeline.authoring.registry import Registry

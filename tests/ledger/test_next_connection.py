@@ -9,10 +9,10 @@ from functools import partial
 import pytest
 from sqlalchemy import Connection, select
 
+from identity.accounts.stops import set_stopped
 from identity.audit import Act
 from identity.connections.registry import add_connection, get_connection
 from identity.model import Effect, Scope, ScopeKind
-from identity.stops import set_stopped
 from pipeline.execution.services import StepSettings
 from pipeline.states import JobState, Wait
 from pipeline.tables import attempts

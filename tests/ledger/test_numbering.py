@@ -15,8 +15,9 @@ from identity.errors import Unavailable
 from identity.ids import Ids
 from identity.keys.vault import Vault
 from identity.model import Credential
+from identity.sql.metadata import ledger_numbers
 from identity.sql.sequence import next_number
-from identity.tables import grants, ledger_numbers
+from identity.tables import grants
 from pipeline.deliveries.intake import Intake
 from pipeline.ledger.numbering import behind, last_given
 from pipeline.signal import Asks, Installation

@@ -33,7 +33,6 @@ from identity.principals import ensure_principal, link_alias
 from identity.providers import PROFILES
 from identity.providers.pace import Pace
 from identity.providers.profile import Profile
-from identity.refresh.gate import Endpoint, Gate
 from identity.refresh.intents import (
     TOKEN_ANSWER,
     IntentState,
@@ -48,7 +47,8 @@ from identity.secret import Secret
 from identity.sql.sequence import lock_exclusive, next_number
 from identity.sql.store import CommitUnknown
 from identity.tables import accounts, grants, installations, places_seen, provider_connections
-from identity.token_endpoint import TokenEndpoint, pack
+from identity.token_endpoint.endpoint import TokenEndpoint, pack
+from identity.token_endpoint.gate import Endpoint, Gate
 from identity.transmitters import Transmitter, add_transmitter
 from identity.withdrawals import WithdrawalState, ask_again
 from identity.withdrawals.budget import WithdrawalBudget

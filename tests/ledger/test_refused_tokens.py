@@ -16,9 +16,9 @@ from sqlalchemy import Connection, event, func, select, update
 from identity.audit.tables import audit
 from identity.connections.registry import get_connection
 from identity.model import AccountState, Credential
-from identity.refresh.gate import Endpoint
 from identity.refresh.tables import refresh_intents
 from identity.tables import grants, scopes
+from identity.token_endpoint.gate import Endpoint
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import DatabaseSettings
 from pipeline.jobs import waits

@@ -10,15 +10,15 @@ from typing import Any, ClassVar
 import pytest
 from sqlalchemy import Connection, select, update
 
+from identity.accounts.scopes import remember_stop
 from identity.accounts.states import pending_account
 from identity.audit import Act
 from identity.audit.tables import audit
-from identity.connect.sessions import ConnectSession, add_session, use_up
-from identity.connect.tables import connect_sessions
+from identity.connect_sessions.sessions import ConnectSession, add_session, use_up
+from identity.connect_sessions.tables import connect_sessions
 from identity.connections.installations import whose_installations
 from identity.errors import BadInput
 from identity.model import AccountKey, AccountState, ProviderConnection, Scope, ScopeKind
-from identity.scopes import remember_stop
 from identity.tables import accounts, provider_connections, scopes
 from identity.transmitters import Transmitter
 from pipeline.action import Facts

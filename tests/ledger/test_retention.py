@@ -23,7 +23,7 @@ from identity.audit.chain import Verified
 from identity.audit.sealer import Sealer
 from identity.audit.tables import audit
 from identity.audit.verification import verify
-from identity.connect.tables import connect_sessions
+from identity.connect_sessions.tables import connect_sessions
 from identity.errors import BadInput, Unavailable
 from identity.keys.signing import Signer
 from identity.keys.trusted_keys import TrustedKeys

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, select, text
 
-from identity.connect.leftovers import kept
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.refresh.tables import refresh_intents
 from identity.tables import accounts, principals, scopes
+from identity.withdrawals.awaiting import kept
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawer import WithdrawalTurn
 from pipeline.authoring.registry import Registry

@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 from sqlalchemy import func, select
 
+from identity.accounts.scopes import remember_stop
 from identity.model import Scope, ScopeKind
-from identity.scopes import remember_stop
 from pipeline.jobs.intents import Ended, Intent
 from pipeline.revocation.tables import revocation_pages
 from pipeline.states import AttemptState, JobState, Purpose, StepState

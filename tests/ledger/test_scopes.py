@@ -11,10 +11,10 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 from sqlalchemy import Connection, insert, select, update
 
+from identity.accounts.scopes import remember_stop, revoke_scope
 from identity.connections.registry import get_connection
 from identity.errors import TookTooLong
 from identity.model import AccountKey, PrincipalKind, Scope, ScopeKind
-from identity.scopes import remember_stop, revoke_scope
 from identity.sql.sequence import next_number
 from identity.tables import accounts, grants, principals, provider_connections
 from pipeline.accounts.abilities import scopes_to_ask

@@ -12,10 +12,11 @@ import pytest
 from sqlalchemy import select, update
 
 from identity.accounts.grants import get_grant
+from identity.accounts.scopes import revoked_since
 from identity.accounts.states import find_account
 from identity.audit import Act
-from identity.connect.sessions import CONNECTED, USED, ConnectSession, add_session
-from identity.connect.tables import connect_sessions
+from identity.connect_sessions.sessions import CONNECTED, USED, ConnectSession, add_session
+from identity.connect_sessions.tables import connect_sessions
 from identity.connections.registry import add_connection, get_connection
 from identity.errors import BadInput
 from identity.http.addresses import AddressPolicy
@@ -25,7 +26,6 @@ from identity.oauth.jwks import KeyRing
 from identity.oauth.token_digests import double
 from identity.people import taken_for
 from identity.principals import ensure_principal, link_alias
-from identity.scopes import revoked_since
 from identity.sql.sequence import next_number
 from identity.tables import accounts, grants
 from identity.transmitters import Transmitter, add_transmitter, find_transmitter, is_of_connection

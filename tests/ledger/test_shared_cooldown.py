@@ -7,9 +7,9 @@ from contextlib import closing
 from identity.metrics import REDIS_FAILURES
 from identity.model import AccountKey
 from identity.providers.pace import CAUTIOUS
-from identity.refresh.gate import Endpoint
 from identity.refresh.lock import Unreachable
 from identity.secret import Secret
+from identity.token_endpoint.gate import Endpoint
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import DatabaseSettings
 from pipeline.runtime import Runtime

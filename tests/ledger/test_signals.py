@@ -15,7 +15,7 @@ from identity.accounts.states import find_account
 from identity.audit import Act
 from identity.audit.tables import audit
 from identity.connect.consents import connect_service
-from identity.connect.sessions import use_up
+from identity.connect_sessions.sessions import use_up
 from identity.connections.installations import (
     add_installation,
     note_organization,

@@ -9,12 +9,12 @@ from functools import partial
 import pytest
 from sqlalchemy import Connection
 
+from identity.accounts.stops import set_stopped
 from identity.audit import Act
 from identity.connections.registry import add_connection, connection_for, get_connection
 from identity.errors import Misconfigured
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.principals import ensure_principal, resolve_alias, service_principal
-from identity.stops import set_stopped
 from pipeline.jobs.pins import enabled
 from pipeline.jobs.tenant_setup import TenantSetup, setup_of
 from pipeline.tables import workflow_settings

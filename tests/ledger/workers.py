@@ -19,12 +19,12 @@ from identity.connections.secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.http.client import Client
 from identity.model import AccountKey
 from identity.providers import PROFILES
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.coordinator import Coordinator
-from identity.refresh.gate import Gate
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.tables import accounts, grants, provider_connections
+from identity.token_endpoint.budget import RefreshBudget
+from identity.token_endpoint.gate import Gate
 from pipeline.accounts.connecting import Away, Connecting, Done
 from pipeline.authoring.registry import Registry
 from pipeline.duties import reconcile

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, insert
 
 from identity.errors import Unavailable
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.lock import Busy, Held, Unreachable
+from identity.sql.metadata import ledger_numbers, metadata
 from identity.sql.store import CommitUnknown, Store
-from identity.tables import ledger_numbers, metadata
+from identity.token_endpoint.budget import RefreshBudget
 from tests.identity.stores import EngineStore
 from tests.identity.world import World
 

@@ -31,12 +31,12 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import Connection, update
 
+from identity.accounts.scopes import remember_stop, revoke_scope
 from identity.audit import Act
 from identity.digests import json_digest
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.policy.rules import ApprovalNeed
 from identity.principals import ensure_principal, link_alias
-from identity.scopes import remember_stop, revoke_scope
 from identity.sql.sequence import lock_exclusive, next_number
 from pipeline.approvals.votes import Counted
 from pipeline.db.database import Database

@@ -22,18 +22,18 @@ from sqlalchemy import Connection, select
 
 from identity.accounts.grants import ACCESS, REFRESH
 from identity.accounts.leases import open_token
+from identity.accounts.scopes import standings
 from identity.audit.tables import audit
 from identity.connect.consent_ledger import Consented
 from identity.errors import AswhomError
 from identity.model import AccountState, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
-from identity.refresh.gate import Gate
 from identity.refresh.intents import IntentState
 from identity.refresh.stale_access import drop_access
 from identity.refresh.tables import refresh_intents
-from identity.scopes import standings
 from identity.sql.sequence import lock_exclusive
 from identity.tables import accounts
+from identity.token_endpoint.gate import Gate
 from tests.chance import IN_CONTROL, seed_of
 from tests.identity.coordinators import put_together
 from tests.identity.stores import EngineStore

@@ -19,8 +19,8 @@ from identity.errors import Unavailable
 from identity.http.client import Client
 from identity.ids import Ids
 from identity.keys.vault import Vault
-from identity.refresh.budget import RefreshBudget
 from identity.refresh.lock import RefreshLock
+from identity.token_endpoint.budget import RefreshBudget
 from pipeline.db.database import DatabaseSettings, open_database
 from tests.identity.coordinators import put_together
 from tests.identity.peer import PROFILES

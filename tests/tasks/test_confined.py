@@ -19,9 +19,9 @@ from identity.connections.registry import get_connection, pause_connection, resu
 from identity.keys.vault import Binding
 from identity.minting.tables import mints
 from identity.model import Credential, ScopeKind
-from identity.refresh.gate import Endpoint
 from identity.refresh.tables import refresh_intents
 from identity.secret import Secret
+from identity.token_endpoint.gate import Endpoint
 from identity.withdrawals.held_tokens import HeldToken, keep_token
 from identity.withdrawals.tables import withdrawals
 from pipeline.revocation.tables import revocations

@@ -8,9 +8,9 @@ from datetime import datetime
 from flask import Response
 from flask_openapi.blueprint import APIBlueprint
 
+from identity.accounts.named_scopes import scope_of_tenant
 from identity.agents.api_keys import Caller
 from identity.model import ScopeKind
-from identity.named_scopes import scope_of_tenant
 from pipeline.agents_api.callers import Keyed, Requests
 from pipeline.ledger.paging import Record
 from pipeline.views import tenant_views

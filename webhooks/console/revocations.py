@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.accounts.states import find_account
+from identity.audit.handovers import trusted_keys
 from identity.errors import BadInput
-from identity.keys.handovers import trusted_keys
 from identity.model import AccountKey, ScopeKind
 from identity.withdrawals.stuck_leftovers import StuckLeftover, stuck_leftovers
 from pipeline.desk import revocations as acts

@@ -96,7 +96,7 @@ CONTROLS = (
     ),
     Control(
         name="the first browser that goes on",
-        file="identity/connect/sessions.py",
+        file="identity/connect_sessions/sessions.py",
         guard="first = update(connect_sessions).where(which, columns.browser_hash.is_(None))",
         without="first = update(connect_sessions).where(which)",
         test=f"{TEST}::test_a_link_belongs_to_the_first_browser and sqlite",
@@ -229,7 +229,7 @@ CONTROLS = (
     ),
     Control(
         name="a connect that waits for its confirmation is under way",
-        file="identity/connect/sessions.py",
+        file="identity/connect_sessions/sessions.py",
         guard="return ((_OPEN | used | awaiting) & in_time) | (used & (columns.finished_at > now - FINISHED_WITHIN))",
         without="return ((_OPEN | used) & in_time) | (used & (columns.finished_at > now - FINISHED_WITHIN))",
         test=f"{CONFIRMED}::test_one_that_waits_is_under_way and sqlite",

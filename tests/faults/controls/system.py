@@ -18,7 +18,7 @@ CONTROLS = (
     ),
     Control(
         name="the pace of a token endpoint",
-        file="identity/refresh/endpoint_state.py",
+        file="identity/token_endpoint/endpoint_state.py",
         guard="free = max(max(self.due, now) - (burst - 1) * interval, self.shut)",
         without="free = now",
         test="tests/identity/test_keepalive_years.py::test_two_years_of_a_few_grants and sqlite",

@@ -35,14 +35,14 @@ CONTROLS = (
     ),
     Control(
         name="a rotated key signs no more",
-        file="identity/keys/handovers.py",
+        file="identity/audit/handovers.py",
         guard="if newest is not None and newest != key_id(signer.public_key()):",
         without="if False:",
         test="tests/identity/test_handovers.py::test_a_former_key_seals_prunes_and_hands_over_nothing_more",
     ),
     Control(
         name="a rotation waits for seals",
-        file="identity/keys/handovers.py",
+        file="identity/audit/handovers.py",
         guard='connection.execute(text("lock table signing_handovers in share mode"))',
         without="pass",
         test="tests/identity/test_handovers.py::test_a_rotation_waits_for_the_seal_under_way",

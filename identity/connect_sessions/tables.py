@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, LargeBinary, String, Table, Text, false
 
 from identity.sql.columns import Instant
-from identity.tables import metadata
+from identity.sql.metadata import metadata
 
 connect_sessions = Table(
     "connect_sessions",

@@ -11,8 +11,8 @@ from datetime import timedelta
 
 from identity.http.client import Answer, Client, HttpRequest, NotSent, Outcome
 from identity.oauth.answers import RateLimited, Transient
-from identity.refresh.gate import Endpoint, Gate
 from identity.secret import Secret
+from identity.token_endpoint.gate import Endpoint, Gate
 
 # The headers that are read later; the rest would only enlarge the stored row.
 _KEPT = ("content-type", "date", "retry-after", "x-ratelimit-remaining", "x-ratelimit-reset")

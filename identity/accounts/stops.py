@@ -8,9 +8,9 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from identity import audit
+from identity.accounts.scopes import remember_stop, standings
 from identity.audit import Act, AsWhom
 from identity.model import Scope, ScopeKind
-from identity.scopes import remember_stop, standings
 from identity.sql.sequence import lock_exclusive
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, not_, or_, select, true, update
 
-from identity.connect.tables import connect_sessions
+from identity.connect_sessions.tables import connect_sessions
 from identity.keys.vault import Binding, Vault
 from identity.model import AccountKey
 from identity.secret import Secret

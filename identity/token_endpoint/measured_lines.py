@@ -15,9 +15,9 @@ from identity.metrics import TOKEN_LINE, TOKEN_LINE_SECONDS
 from identity.model import Credential, ProviderConnection
 from identity.providers.pace import Pace
 from identity.providers.profile import Profile
-from identity.refresh.gate import STEP_KEEPS, Endpoint, Gate
 from identity.sql.store import Store
 from identity.tables import provider_connections
+from identity.token_endpoint.gate import STEP_KEEPS, Endpoint, Gate
 
 
 def measure_lines(store: Store, gate: Gate, profiles: Mapping[str, Profile]) -> None:

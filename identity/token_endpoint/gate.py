@@ -4,8 +4,8 @@ There is one gate per provider connection and address, shared by all workers thr
 has its own, and together they may exceed the pace. The gate belongs to a provider connection because providers count
 requests by client, and because one tenant's registration must not be able to close another's gate.
 
-Nobody sleeps at a gate: a caller told to wait has a place in its line (`identity/refresh/line.py`) and comes back at
-its job's `due_at`.
+Nobody sleeps at a gate: a caller told to wait has a place in its line (`identity/token_endpoint/line.py`) and comes
+back at its job's `due_at`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from identity.breaker import Breaker, OwnStates
 from identity.metrics import TOKEN_REQUESTS
 from identity.model import Credential, ProviderConnection
 from identity.providers.pace import Pace
-from identity.refresh.endpoint_state import EndpointState
-from identity.refresh.line import LATE, LONGEST, UNUSED_TURNS, Waiter
 from identity.shared_by_redis import SharedByRedis, Sharing
+from identity.token_endpoint.endpoint_state import EndpointState
+from identity.token_endpoint.line import LATE, LONGEST, UNUSED_TURNS, Waiter
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -66,7 +66,7 @@ class Endpoint:
 class Gate(SharedByRedis):
     """Decides when a token endpoint may be asked."""
 
-    script = files("identity.refresh").joinpath("gate.lua").read_text()
+    script = files("identity.token_endpoint").joinpath("gate.lua").read_text()
 
     def __init__(
         self, client: redis.Redis | None, *, breaker: Breaker | None = None, **sharing: Unpack[Sharing]

@@ -26,7 +26,7 @@
 --
 -- All times are microseconds of this server's clock. Returns how long to wait; 0 admits the request. "back" admits
 -- another probe even if the unsent request was not the probe: one request too many does little harm.
--- identity/refresh/endpoint_state.py is the same in Python, for when this server is unreachable.
+-- identity/token_endpoint/endpoint_state.py is the same in Python, for when this server is unreachable.
 
 local time = redis.call("TIME")
 local now = time[1] * 1000000 + time[2]

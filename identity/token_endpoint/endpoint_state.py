@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from identity.breaker import Breaker, BreakerState
-from identity.refresh.line import LATE, UNUSED_TURNS, Line, Waiter
+from identity.token_endpoint.line import LATE, UNUSED_TURNS, Line, Waiter
 
 
 @dataclass(kw_only=True)

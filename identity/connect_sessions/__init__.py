@@ -1,0 +1,1 @@
+"""Connect sessions as they are stored: links, and those who follow them."""

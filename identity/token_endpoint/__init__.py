@@ -1,0 +1,1 @@
+"""Token endpoints: requests to them, and the rate limit, line and breaker in front of each."""
