@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
@@ -66,7 +66,7 @@ def broker(at: Installation) -> Iterator[Finding]:
 
 
 def _rabbitmq(settings: BrokerSettings, alone: str) -> Finding:
-    """Open a connection and declare the queues, as a worker does."""
+    """Look for the queues and their consumers, without making any. If all exist, declare them as a worker does."""
     from amqp.exceptions import AMQPError
     from kombu import Connection
     from kombu.exceptions import OperationalError
@@ -74,6 +74,10 @@ def _rabbitmq(settings: BrokerSettings, alone: str) -> Finding:
     options = settings.publisher_options()
     with Connection(settings.url, connect_timeout=3, transport_options=options) as connection:
         try:
+            consumers = {queue.name: _consumers(connection, queue.name) for queue in settings.queues()}
+            if missing := [name for name, number in consumers.items() if number is None]:
+                says = f"reachable, and no worker has declared {', '.join(missing)} yet: is one running?"
+                return unknown(Subject.BROKER, f"{says} If one is, see the vhost in ASWHOM_BROKER_URL")
             with connection.channel() as channel:
                 for queue in settings.queues():
                     queue(channel).declare()
@@ -82,7 +86,20 @@ def _rabbitmq(settings: BrokerSettings, alone: str) -> Finding:
             return wrong(Subject.BROKER, f"reachable, and refuses what every worker asks for: {error}")
         except (OperationalError, OSError) as error:
             return wrong(Subject.BROKER, f"not reachable ({type(error).__name__}): see ASWHOM_BROKER_URL")
-    return ok(Subject.BROKER, f"reachable, and has every queue (RabbitMQ {version}){alone}")
+    if idle := [name for name, number in consumers.items() if not number]:
+        return wrong(Subject.BROKER, f"reachable, and no worker takes from {', '.join(idle)}: is one running?")
+    return ok(Subject.BROKER, f"reachable, and workers take from every queue (RabbitMQ {version}){alone}")
+
+
+def _consumers(connection: Any, queue: str) -> int | None:
+    """Return how many workers take from a queue of RabbitMQ, or None if it does not exist."""
+    from amqp.exceptions import NotFound
+
+    try:
+        with connection.channel() as channel:  # RabbitMQ closes the channel that asks for a missing queue
+            return int(channel.queue_declare(queue, passive=True).consumer_count)
+    except NotFound:
+        return None
 
 
 def _ours(at: Installation) -> list[str]:

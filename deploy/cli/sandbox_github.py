@@ -93,8 +93,11 @@ def _world(directory: Path, web: str, port: int, oauth_port: int) -> dict[str, A
 
 
 def _keep(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+    """Write a private file whole, or leave it as it was: a world written in part would fail every later start."""
+    beside = path.with_name(f"{path.name}.new")
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
+    beside.replace(path)
 
 
 def _commands(directory: Path, world: dict[str, Any]) -> dict[str, str]:

@@ -65,10 +65,11 @@ def _message(task: str, arguments: Sequence[object], queue: str, **headers: str)
 
 
 def _log_outage(error: BaseException) -> None:
+    why = type(error).__name__
+    if isinstance(error, amqp.ChannelError | ResponseError):
+        why = f"{why}: {error}"  # the words of a broker that answers and refuses
     log.warning(
-        "the broker does not take bells (%s): the dispatcher will ring again",
-        type(error).__name__,
-        extra={"action": "ring.outage"},
+        "the broker does not take bells (%s): the dispatcher will ring again", why, extra={"action": "ring.outage"}
     )
 
 

@@ -16,8 +16,7 @@ from identity.audit.links import last_seq
 from identity.audit.statements import Head
 from identity.audit.tables import audit as audit_rows
 from identity.errors import BadInput
-from identity.hold import hold_anew
-from identity.hold_tables import holds
+from identity.hold import find_hold, hold_anew, last_release
 from pipeline.ledger.numbering import last_given, move_numbers, newest
 from pipeline.schedules.changes import skip_missed
 
@@ -77,11 +76,14 @@ def mark_restored(connection: Connection, act: Act, *, seen: int, lost: Head | N
 
 
 def is_of_restore(connection: Connection) -> bool:
-    """True if the present hold came from marking a restore, not from a person."""
-    marked = select(audit_rows.c.id).where(
-        audit_rows.c.tenant_id == "", audit_rows.c.kind == MARKED, audit_rows.c.at == holds.c.since
-    )
-    return connection.execute(select(holds.c.id).where(marked.exists())).first() is not None
+    """True if the ledger is held, and no hold was released since it was marked as restored.
+
+    The reason of the present hold may be another: a rehearsal may move a restored ledger to another database.
+    """
+    found = marks(connection)
+    if not found or find_hold(connection) is None:
+        return False
+    return last_release(connection, after=found[0].after) is None
 
 
 def marks(connection: Connection) -> list[Mark]:

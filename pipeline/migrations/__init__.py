@@ -55,9 +55,9 @@ def upgrade(database: Database, revision: str = "head", *, begins: Begins = _unw
     """
     try:
         with refuse_without_rights():
-            database.write(partial(_upgrade, revision=revision, begins=begins))
+            database.write(partial(upgrade_in, revision=revision, begins=begins))
     except Unavailable as fault:
-        if _sqlstate(fault.__cause__) != _LOCK_NOT_AVAILABLE:
+        if sqlstate(fault.__cause__) != _LOCK_NOT_AVAILABLE:
             raise
         raise Unavailable(
             "another process holds a table that the upgrade needs, and nothing was upgraded: stop every process of an "
@@ -71,20 +71,26 @@ def refuse_without_rights() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        if _sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
+        if sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
             raise
-        raise Misconfigured(
-            f"the role of ASWHOM_DATABASE_URL lacks a right ({str(error.orig).splitlines()[0]}), and nothing was "
-            "changed: name the role that owns the database's tables (docs/security.md, Two roles in PostgreSQL)"
-        ) from error
+        raise without_right(str(error.orig).splitlines()[0]) from error
 
 
-def _sqlstate(cause: BaseException | None) -> str | None:
+def without_right(lacking: str) -> Misconfigured:
+    """Return the error for a role of PostgreSQL that lacks a right."""
+    return Misconfigured(
+        f"the role of ASWHOM_DATABASE_URL lacks a right ({lacking}), and nothing was changed: name the role that owns "
+        "the database's tables (docs/security.md, Two roles in PostgreSQL)"
+    )
+
+
+def sqlstate(cause: BaseException | None) -> str | None:
     """Return PostgreSQL's error code, found without its driver, which SQLite installs lack."""
     return getattr(cause.orig, "sqlstate", None) if isinstance(cause, DBAPIError) else None
 
 
-def _upgrade(connection: Connection, *, revision: str, begins: Begins) -> None:
+def upgrade_in(connection: Connection, *, revision: str = "head", begins: Begins = _unwatched) -> None:
+    """Upgrade as `upgrade`, in a write transaction of the caller."""
     if connection.dialect.name == "postgresql":
         take_time_alone(connection)
     current = MigrationContext.configure(connection).get_current_revision()

@@ -1,4 +1,6 @@
-"""Copies a whole SQLite ledger into an empty PostgreSQL database, in one transaction that also compares all rows.
+"""Copies a whole SQLite ledger into an empty PostgreSQL database.
+
+One transaction makes the tables, copies all rows, and compares them. No other session can write to them meanwhile.
 
 Values are copied as they are stored. Reading and writing them again could change them: JSON's null would become SQL's
 NULL, and a time beyond the last valid date would be clamped.
@@ -31,25 +33,29 @@ from sqlalchemy import (
     text,
     type_coerce,
 )
-from sqlalchemy.exc import DataError, DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from identity import audit
 from identity.audit import Act, AsWhom
+from identity.audit.tables import audit as audit_rows
 from identity.errors import BadInput, Misconfigured, Unavailable
+from identity.hold import Hold, find_hold, hold_anew
 from identity.sql.columns import Instant
 from identity.sql.metadata import ledger_numbers
 from identity.sql.store import Store
 from pipeline.ledger.numbering import last_given, move_numbers
 from pipeline.ledger.revision import newest, revision_in
-from pipeline.migrations import refuse_without_rights, take_time_alone
+from pipeline.migrations import refuse_without_rights, sqlstate, take_time_alone, upgrade_in, without_right
 from pipeline.migrations.declared import metadata
 
 #: The kind of the audit record.
 IMPORTED = "ledger.imported"
 _TABLES = [table for table in metadata.sorted_tables if table is not ledger_numbers]  # PostgreSQL has a sequence
 _PAGE = 100  # rows in memory at a time; a delivery's body may have megabytes
+_NOT_OF_ROWS = ("42501", "25006")  # a right is lacking, the server is read-only
+_MAY_CREATE = text("select current_schema(), has_schema_privilege(current_schema(), 'create')")
 
-#: Called after each table with its name and its number of rows.
+#: Called with the name of a table and how many more of its rows were copied, and later compared.
 Progress = Callable[[str, int], None]
 
 
@@ -65,48 +71,87 @@ class Content:
         return Content(self.rows + len(rows), self.digests + digests)
 
 
+def hold_for_move(connection: Connection, act: Act) -> Hold | None:
+    """Hold the old ledger for the reason the act gives, and return the hold of somebody else that this replaces."""
+    standing = find_hold(connection)
+    if standing is not None and standing.why == act.why:
+        return None  # of an earlier try; a second record would number the ledger on, and hide that it was moved
+    hold_anew(connection, act)
+    detail = {"held_before": None if standing is None else standing.sentence}
+    audit.record_act(connection, "hold.set", AsWhom(tenant=None), act, outcome="held", detail=detail)
+    return standing
+
+
 def import_sqlite(source: Store, connection: Connection, act: Act, *, origin: str, progress: Progress) -> int:
     """Copy every row of the ledger *source*, which nothing else uses, and return how many there were.
 
-    *connection* is a write transaction of an empty PostgreSQL ledger with the same tables; *origin* names the source
-    in the audit. Ledger numbers continue where those of the source end. Raises BadInput if the target is not empty,
-    Misconfigured if PostgreSQL refuses a value or a statement, or returns a value changed, and Unavailable if the
-    source was used after all.
+    *connection* is a write transaction of PostgreSQL; *origin* names the source in the audit. Ledger numbers continue
+    where those of the source end. The copy is held for the reason the act gives. Does nothing if an earlier import did
+    all that. Raises BadInput if the target is not empty, Misconfigured if PostgreSQL refuses a value or a statement, or
+    returns a value changed, and Unavailable if the source was used after all.
     """
     take_time_alone(connection)
-    refuse_used(connection)
+    last = source.read(last_given)
+    refuse_unfit(connection)
+    if (before := rows_moved(connection, origin=origin, last=last)) is not None:
+        return before
     with refuse_without_rights():
+        upgrade_in(connection)
+        # Nobody sees tables made in this transaction. Those that were there already have to be kept from processes.
+        names = map(connection.dialect.identifier_preparer.format_table, _TABLES)
+        connection.execute(text(f"lock table {', '.join(names)} in share row exclusive mode"))
+        refuse_rows(connection)
         # First the numbers, which need the owner's rights: copying may take hours.
-        last = source.read(last_given)
         move_numbers(connection, to=last or 1)
         copied = source.read(lambda old: _copy_all(old, connection, progress))
         if source.read(last_given) != last:
             raise Unavailable("a process still writes to the old ledger: stop it, and repeat this. Nothing was copied")
-        audit.record_act(connection, IMPORTED, AsWhom(tenant=None), act, outcome="copied", detail={"from": origin})
+        hold_anew(connection, act)
+        detail = {"from": origin, "last_number": last, "rows": copied}
+        audit.record_act(connection, IMPORTED, AsWhom(tenant=None), act, outcome="copied", detail=detail)
         connection.execute(text("analyze"))
     return copied
 
 
-def refuse_used(connection: Connection) -> None:
-    """Raise BadInput if the database is not empty or not in UTF-8. Another program's tables count if named like ours.
+def refuse_unfit(connection: Connection) -> None:
+    """Raise BadInput if the database is another program's, at another revision, or not in UTF-8.
 
-    Called before anything is changed as well: the upgrade that makes the tables would upgrade an older ledger.
+    Raise Misconfigured if it lacks tables and the role may not make them.
     """
     encoding = connection.execute(text("show server_encoding")).scalar_one()
     if encoding != "UTF8":
         raise BadInput(f"the database's encoding is {encoding}, which lacks characters. Name an empty one in UTF8")
     revision = revision_in(connection)
-    if revision is None:
-        if taken := sorted(metadata.tables.keys() & set(inspect(connection).get_table_names())):
-            raise BadInput(
-                f"the database is not empty: another program has a table {taken[0]} in it. Name an empty one"
-            )
-        return
-    if revision != newest():
+    if revision not in (None, newest()):
         raise BadInput(f"the database is not empty: it has tables at revision {revision}. Name an empty one")
-    for table in _TABLES:
+    if revision is not None:
+        return
+    if taken := sorted(metadata.tables.keys() & set(inspect(connection).get_table_names())):
+        raise BadInput(f"the database is not empty: another program has a table {taken[0]} in it. Name an empty one")
+    schema, may = connection.execute(_MAY_CREATE).one()
+    if not may:
+        raise without_right(f"to make tables in the schema {schema}")
+
+
+def refuse_rows(connection: Connection) -> None:
+    """Raise BadInput if a table of the ledger, at this version's revision, has rows."""
+    for table in _TABLES if revision_in(connection) is not None else ():
         if connection.execute(select(literal(1)).select_from(table).limit(1)).first() is not None:
             raise BadInput(f"the database is not empty: its table {table.name} has rows. Name an empty one")
+
+
+def rows_moved(connection: Connection, *, origin: str, last: int | None) -> int | None:
+    """Return how many rows the database has from *origin*, whose last ledger number is *last*.
+
+    None: *origin* was not moved here, or was written to since.
+    """
+    if revision_in(connection) is None:
+        return None
+    imports = select(audit_rows.c.detail).where(audit_rows.c.tenant_id == "", audit_rows.c.kind == IMPORTED)
+    detail = connection.execute(imports.order_by(audit_rows.c.number.desc()).limit(1)).scalar()
+    if detail is None or (detail["from"], detail.get("last_number")) != (origin, last):
+        return None
+    return int(detail["rows"])
 
 
 def _copy_all(source: Connection, to: Connection, progress: Progress) -> int:
@@ -115,12 +160,12 @@ def _copy_all(source: Connection, to: Connection, progress: Progress) -> int:
 
 def _copy(source: Connection, table: Table, to: Connection, progress: Progress) -> int:
     written = _insertion(table)
-    content = Content()
+    content = there = Content()
     for page in _pages(source, table):
         try:
             to.execute(written, [row._asdict() for row in page])
         except DBAPIError as error:
-            if not _is_of_values(error):
+            if not _is_of_rows(error):
                 raise
             keys = [tuple(getattr(row, column.name) for column in table.primary_key) for row in (page[0], page[-1])]
             raise Misconfigured(
@@ -128,26 +173,24 @@ def _copy(source: Connection, table: Table, to: Connection, progress: Progress) 
                 f"{str(error.orig).splitlines()[0]}. Nothing was copied"
             ) from error
         content = content.with_rows(page)
-    if (there := _content(_pages(to, table))) != content:
+        progress(table.name, len(page))
+    for page in _pages(to, table):
+        there = there.with_rows(page)
+        progress(f"{table.name} (comparing)", len(page))
+    if there != content:
         raise Misconfigured(
             f"the copy of {table.name} is not the original: {there.rows} row(s) of {content.rows}, or another content. "
             "Nothing was copied"
         )
-    progress(table.name, content.rows)
     return content.rows
 
 
-def _is_of_values(error: DBAPIError) -> bool:
-    """True if PostgreSQL refuses the values, which SQLite took: it would refuse them again."""
-    too_large = str(getattr(error.orig, "sqlstate", None)).startswith("54")  # for an index, for example
-    return too_large or isinstance(error, DataError)
-
-
-def _content(pages: Iterable[Sequence[Row[Any]]]) -> Content:
-    content = Content()
-    for page in pages:
-        content = content.with_rows(page)
-    return content
+def _is_of_rows(error: DBAPIError) -> bool:
+    """True if PostgreSQL refuses the rows, by their values, a constraint or a trigger: it would refuse them again."""
+    state = str(sqlstate(error))
+    if isinstance(error, OperationalError | InterfaceError):
+        return state.startswith("54")  # too large for an index, for example
+    return state not in _NOT_OF_ROWS
 
 
 def _pages(connection: Connection, table: Table) -> Iterable[Sequence[Row[Any]]]:

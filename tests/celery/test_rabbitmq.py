@@ -202,11 +202,14 @@ def test_a_worker_declares_a_queue_anew_that_somebody_deleted(
 
 
 def test_a_queue_of_another_kind_in_the_place_of_ours_is_named_and_ends_no_worker(
-    broker: RabbitMQ, child: Callable[..., Child]
+    broker: RabbitMQ, ring: CeleryRing, child: Callable[..., Child], caplog: pytest.LogCaptureFixture
 ) -> None:
     with broker.channel() as channel:
         channel.queue_delete("service")
         channel.queue_declare("service", durable=True, auto_delete=False)  # a classic one
+    assert not ring.jobs(bells("lost"))
+    assert "does not take bells (PreconditionFailed: " in caplog.text
+    assert "inequivalent arg 'x-queue-type' for queue 'service'" in caplog.text
     worker = child()
     worker.start("worker", "--queues", "service", "--concurrency", "2", "--without-gossip", "--without-mingle")
     eventually(lambda: worker.text().count("inequivalent arg 'x-queue-type'") > 1, what="it says so", log=worker.log)

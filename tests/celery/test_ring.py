@@ -111,7 +111,9 @@ def test_a_full_broker_that_answers_what_lies_there_stays_one_that_takes_no_bell
                 assert not ring.jobs(bells("j1"))
             now[0] += 0.25
     assert trials == [0, 0.5, 1.5, 3.5, 8.5, 13.5, 18.5]
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    (outage,) = caplog.records
+    assert outage.levelname == "WARNING"
+    assert "(OutOfMemoryError: command not allowed when used memory > 'maxmemory'.)" in outage.message
 
 
 def test_a_queue_that_the_broker_cannot_measure_is_no_outage_of_the_others(

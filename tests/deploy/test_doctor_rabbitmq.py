@@ -1,9 +1,10 @@
-"""`aswhom doctor` against a real RabbitMQ: it declares the queues as a worker does, and says what is refused."""
+"""`aswhom doctor` against a real RabbitMQ: it says which queues are missing, unserved or refused, and makes none."""
 
 from __future__ import annotations
 
 import pytest
 
+from pipeline.broker.celery import QUEUES
 from tests.deploy.conftest import Cli, told
 from tests.servers.process import free_port
 from tests.servers.rabbitmq import RabbitMQ
@@ -11,14 +12,37 @@ from tests.servers.rabbitmq import RabbitMQ
 pytestmark = pytest.mark.rabbitmq
 
 
-def test_a_broker_that_has_every_queue_is_well(
+def test_a_broker_whose_every_queue_is_served_is_well(
     cli: Cli, own_rabbitmq: RabbitMQ, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ASWHOM_BROKER_URL", own_rabbitmq.url)
     version = own_rabbitmq.control("version").strip()
-    ((state, says),) = told(cli, "broker")
+    with own_rabbitmq.channel() as channel:
+        for queue in set(QUEUES) - {"hybrid", "revocations"}:
+            channel.basic_consume(queue)
+        assert told(cli, "broker") == [
+            ("wrong", "reachable, and no worker takes from hybrid, revocations: is one running?")
+        ]
+        for queue in ("hybrid", "revocations"):
+            channel.basic_consume(queue)
+        ((state, says),) = told(cli, "broker")
     assert state == "ok"
-    assert says == (f"reachable, and has every queue (RabbitMQ {version}); refreshes are serialized by the ledger")
+    assert says == (
+        f"reachable, and workers take from every queue (RabbitMQ {version}); refreshes are serialized by the ledger"
+    )
+
+
+def test_a_missing_queue_is_told_and_not_made(
+    cli: Cli, own_rabbitmq: RabbitMQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASWHOM_BROKER_URL", own_rabbitmq.url)
+    with own_rabbitmq.channel() as channel:
+        channel.queue_delete("hybrid")
+    for _ in range(2):  # the first look has made none
+        ((state, says),) = told(cli, "broker")
+        assert state == "unknown"
+        assert says.startswith("reachable, and no worker has declared hybrid yet: is one running?")
+    assert "hybrid" not in own_rabbitmq.queues()
 
 
 def test_each_refusal_is_told_and_no_password(

@@ -47,7 +47,7 @@ SILENT = {
     "it sends a delivery, which is recorded as any other": "trigger",
     "it makes the ledger, or its tables": "init, db upgrade",
     "it copies the ledger, looks it through, or waits for it": "db backup, db check, db wait",
-    "it leaves its row in another ledger (test_ledger_import.py)": "db import-sqlite",
+    "it leaves a row in each of two ledgers (test_ledger_import.py)": "db import-sqlite",
     "it runs processes": "up, demo, sandbox github, sandbox provider",
     "it writes files of its own": "new workflow",
     "it changes key files, beside the ledger": "keys add, keys retire",
