@@ -66,7 +66,7 @@ class Endpoint:
 class Gate(SharedByRedis):
     """Decides when a token endpoint may be asked."""
 
-    script = files("identity.token_endpoint.endpoint").joinpath("gate.lua").read_text()
+    script = files("identity.token_endpoint").joinpath("gate.lua").read_text()
 
     def __init__(
         self, client: redis.Redis | None, *, breaker: Breaker | None = None, **sharing: Unpack[Sharing]
