@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from identity.errors import BadInput
 
-_WRITTEN = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ([A-Z]{3})")
+_WRITTEN = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ([A-Z]{3})")
 
 
 @dataclass(frozen=True, kw_only=True)

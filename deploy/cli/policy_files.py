@@ -22,7 +22,7 @@ from identity.policy.file import digest_of, read_policy, schema
 from identity.policy.ledger import policy_history, policy_text
 from identity.policy.rules import FACTS_ALONE, Policy
 from pipeline.policy.change import put_in_force
-from pipeline.policy.names import nobody_left, unknown_names, without_amount, without_capability
+from pipeline.policy.names import nobody_left, unknown_names, without_amount, without_capability, without_spare
 from pipeline.policy.trial import PolicyTrial, compare, declared_cases, stored_cases, tool_cases
 from pipeline.views import operator_queries
 
@@ -44,13 +44,17 @@ def check(at: Installation, out: Output, tenant: str, file: str) -> int | None:
     nobody = nobody_left(at.workflows, stated)
     nobody += _of(at, tenant, lambda c: without_capability(c, at.workflows, tenant, stated))
     amounts = without_amount(at.workflows, stated)
+    quorums = _of(at, tenant, lambda c: without_spare(c, tenant, stated))
     rules, allowances = len(stated.rules), len(stated.allowances)
-    for one in (*unknown, *nobody, *amounts):
+    for one in (*unknown, *nobody, *amounts, *quorums):
         out.sentence(one)
     document = {"tenant": tenant, "sha256": stated.digest, "rules": rules, "allow": allowances}
-    document |= {"unknown": unknown, "nobody": nobody, "amounts": amounts}
+    document |= {"unknown": unknown, "nobody": nobody, "amounts": amounts, "quorums": quorums}
     if unknown:
-        out.done(f"{file}: {len(unknown)} name(s) match nothing, so `aswhom policy apply` refuses it", document)
+        out.done(
+            f"{file}: {len(unknown)} name(s) match nothing or too few people, so `aswhom policy apply` refuses it",
+            document,
+        )
         return PROBLEM
     out.done(f"{file}: {rules} rule(s) and {allowances} allowance(s) can be used", document)
     return None
@@ -67,7 +71,9 @@ def apply(at: Installation, out: Output, tenant: str, file: str, over: int | Non
     stated = read_policy(text)
     unknown = _of(at, tenant, lambda c: unknown_names(c, at.workflows, tenant, stated))
     if unknown:
-        raise BadInput("it contains names that do not exist:" + "".join(f"\n  - {one}" for one in unknown))
+        raise BadInput(
+            "it contains names that do not exist, or too few people:" + "".join(f"\n  - {one}" for one in unknown)
+        )
     _, _, before = _stored(at, tenant, None)
     trial = _declared(at, tenant, before, stated)
     confirm(f"{trial.changed} {_DECLARED} are decided otherwise (`aswhom policy diff`). Apply?", yes=yes)

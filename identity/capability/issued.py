@@ -1,7 +1,8 @@
 """The record of capabilities: issued when a step opens, closed when it ends. Runs in the caller's transaction.
 
 A step has at most one open capability. Until it expires, the outcome of its request is unknown and the same capability
-is sent again, unless the step's approvers have changed. Afterwards the next opening gets a new one.
+is sent again, unless the step's approvers have changed or its job was replayed: a revocation from before a replay ended
+the earlier ones for good. Otherwise the next opening gets a new one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _FIND = Prepared(select(capabilities).where(capabilities.c.jti == bindparam("jti
 _OF_STEP = Prepared(
     select(capabilities).where(
         capabilities.c.step_id == bindparam("step"),
+        capabilities.c.accepted == bindparam("accepted"),
         capabilities.c.closed_at.is_(None),
         capabilities.c.parent_jti.is_(None),
     )
@@ -35,7 +37,8 @@ _CLOSE = Prepared(
 
 def issue(connection: Connection, wanted: CapabilityRequest, *, now: datetime, use_within: timedelta) -> Capability:
     """Return the step's open capability for the same request if it lives *use_within* longer, otherwise a new one."""
-    earlier = living(connection, wanted.step, at=now + use_within, approved_by=wanted.approved_by)
+    alive_at, by = now + use_within, wanted.approved_by
+    earlier = living(connection, wanted.step, at=alive_at, accepted=wanted.accepted, approved_by=by)
     if earlier is not None and earlier.request_sha256 == wanted.request_sha256:
         return earlier
     close(connection, wanted.step, Outcome.SUPERSEDED, now=now)
@@ -106,9 +109,14 @@ def insert_capability(
     )
 
 
-def living(connection: Connection, step: str, *, at: datetime, approved_by: tuple[str, ...]) -> Capability | None:
-    """Return the step's open capability that is unexpired *at* that time and names these approvers, or None."""
-    found = map(_capability, _OF_STEP.run(connection, {"step": step}))
+def living(
+    connection: Connection, step: str, *, at: datetime, accepted: int, approved_by: tuple[str, ...]
+) -> Capability | None:
+    """Return the step's open capability, or None.
+
+    It is unexpired *at* that time, was issued under this acceptance of the job, and names these approvers.
+    """
+    found = map(_capability, _OF_STEP.run(connection, {"step": step, "accepted": accepted}))
     return next((one for one in found if one.expires_at > at and one.approved_by == approved_by), None)
 
 

@@ -5,6 +5,8 @@ An upstream may copy this file: it needs Python and joserfc, and nothing else of
 - A token is accepted only for this service and this exact request. Each refusal has its own reason.
 - Missing permission is refused: a token without a limit allows no amount.
 - It does not check that a token is used once: ask the issuer (RFC 7662), or remember the ids you have seen.
+- It does not check that a call is carried out once: if its answer was lost, the same call may come with a new token.
+  Carry it out once per `tenant`, `step` and `request_sha256`, which all tokens of one call share.
 """
 
 from __future__ import annotations
@@ -322,8 +324,9 @@ class PublishedKeys:
     If a refetch fails, the old keys serve until *stale*: a withdrawn key must not be trusted forever. Requests for
     other keys are refused, with the cause of the failure.
     During a fetch, known keys are still served: only the caller that started it waits, and at most *patience* if the
-    key is known. Without a usable key set all callers wait, at most *longest*. A fetch that has not ended by then, or
-    whose thread was lost in a fork, is retried.
+    key is known. Up to *waiters* other callers with an unknown kid wait for it too, at most *patience*; further ones
+    are refused, so that made-up kids cannot occupy all threads. Without a usable key set all callers wait, at most
+    *longest*. A fetch that has not ended by then, or whose thread was lost in a fork, is retried.
     """
 
     url: str
@@ -333,6 +336,7 @@ class PublishedKeys:
     stale: timedelta = timedelta(hours=1)
     patience: timedelta = timedelta(seconds=1)
     longest: timedelta = timedelta(seconds=15)  # exceeds `fetch`, except for a hanging name resolution
+    waiters: int = 16  # should be fewer than the service's threads
     monotonic: Callable[[], float] = time.monotonic
     _keys: Mapping[str, Key] = field(default_factory=dict, init=False)
     _fetched: float = field(default=float("-inf"), init=False)
@@ -340,6 +344,9 @@ class PublishedKeys:
     _under_way: threading.Event | None = field(default=None, init=False)  # set when the current fetch has ended
     _not_newer: str = field(default="", init=False)  # why the last fetch failed; empty if it succeeded
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def __post_init__(self) -> None:
+        self._places = threading.Semaphore(self.waiters)
 
     def key(self, kid: str) -> Key | None:
         """Return the key with that id, or None. Raises Refused if that cannot be determined."""
@@ -355,6 +362,11 @@ class PublishedKeys:
             under_way = self._under_way
         if under_way is not None and (mine or age >= self.stale.total_seconds()):
             under_way.wait((self.longest if known is None else self.patience).total_seconds())
+        elif under_way is not None and known is None and self._places.acquire(blocking=False):
+            try:
+                under_way.wait(self.patience.total_seconds())
+            finally:
+                self._places.release()
         with self._lock:
             known = self._known(kid, self.monotonic())
             if known is None and self._not_newer:

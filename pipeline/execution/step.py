@@ -228,9 +228,14 @@ class StepRunner:
                 f"{step.through.id}, where nothing tells what became of it"
             )
         if step.audience is not None:
-            alive_at = now + self._services.settings.send_within * 2
-            by = step.approval.by if step.approval else ()
-            if self._services.store.read(partial(issued.living, step=step.id, at=alive_at, approved_by=by)) is not None:
+            living = partial(
+                issued.living,
+                step=step.id,
+                at=now + self._services.settings.send_within * 2,
+                accepted=self._job.accepted,
+                approved_by=step.approval.by if step.approval else (),
+            )
+            if self._services.store.read(living) is not None:
                 return Known.CARRIED
         if step.action.facts.recovery is Recovery.ASK and step.action.facts.effect is not Effect.READ:
             raise step.asks(f"{step.name} was sent and no answer came")

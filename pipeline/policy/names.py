@@ -9,9 +9,10 @@ from typing import Any
 from sqlalchemy import Connection, or_, select
 
 from identity.model import PrincipalKind
-from identity.policy.rules import Names, Policy, TriggerKind, When
+from identity.policy.rules import ApprovalNeed, Names, Policy, TriggerKind, When
 from identity.tables import agents, principals
 from pipeline.action import Action
+from pipeline.approvals.needs import resolved
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.registry import Registry
 from pipeline.authoring.uses import SERVICE, USER
@@ -20,7 +21,10 @@ from pipeline.policy.trial import takers_of
 
 
 def unknown_names(connection: Connection, workflows: Registry, tenant: str, policy: Policy) -> list[str]:
-    """Return a sentence for each pattern and approver of *policy* that matches nothing of *tenant*."""
+    """Return a sentence for each pattern and approver of *policy* that matches nothing of *tenant*.
+
+    Includes each quorum that exceeds its approvers because several of the names mean one person.
+    """
     there = _there(connection, workflows, tenant)
     entries = [(rule.name, rule.when) for rule in policy.rules] + [(one.name, one.when) for one in policy.allowances]
     found = [
@@ -31,12 +35,31 @@ def unknown_names(connection: Connection, workflows: Registry, tenant: str, poli
         if not any(fnmatchcase(one, pattern) for one in there[what])
     ]
     people = _people(connection, tenant)
-    return found + [
-        f"{rule.name}: the approver {one} is no user of tenant {tenant}: an alias makes one "
-        f"(`aswhom aliases add --tenant {tenant} --user {one}`), or a link to connect"
-        for rule in policy.rules
-        if rule.approval is not None
-        for one in sorted(rule.approval.approvers - people)
+    return (
+        found
+        + [
+            f"{rule.name}: the approver {one} is no user of tenant {tenant}: an alias makes one "
+            f"(`aswhom aliases add --tenant {tenant} --user {one}`), or a link to connect"
+            for rule in policy.rules
+            if rule.approval is not None
+            for one in sorted(rule.approval.approvers - people)
+        ]
+        + [
+            f"{need.rule}: a quorum of {need.quorum} needs as many approvers, and {_listed(need.approvers)} are "
+            f"{count} user(s): an id and a name may mean the same person"
+            for need, count in _approvers_of(connection, tenant, policy)
+            if count < need.quorum and need.approvers <= people
+        ]
+    )
+
+
+def without_spare(connection: Connection, tenant: str, policy: Policy) -> list[str]:
+    """Return a sentence for each rule that names just as many people as must approve."""
+    return [
+        f"{need.rule}: its quorum is everybody it names ({_listed(need.approvers)}), and whoever asks may not "
+        "approve, so a step that one of them asks for is refused: name one more"
+        for need, count in _approvers_of(connection, tenant, policy)
+        if count == need.quorum
     ]
 
 
@@ -136,6 +159,16 @@ def _there(connection: Connection, workflows: Registry, tenant: str) -> Mapping[
         "workflow": [one.name for one in workflows.with_compensations] + of_tools,
         "agent": {one.agent for one in workflows.with_compensations} | set(connection.execute(registered).scalars()),
     }
+
+
+def _approvers_of(connection: Connection, tenant: str, policy: Policy) -> list[tuple[ApprovalNeed, int]]:
+    """Return the need of each rule that asks for approval, and how many people its approvers are."""
+    needs = [rule.approval for rule in policy.rules if rule.approval is not None]
+    return [(need, len(resolved(connection, tenant, need)["approvers"])) for need in needs]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _people(connection: Connection, tenant: str) -> set[str]:

@@ -2,24 +2,26 @@
 
 A compensation runs as the service of the provider connection it needs, under an agent of the platform. It needs both to
 be unaffected by the revocation, and the workflow to be installed in the process that carries it out. Otherwise the
-receipt says what was not compensated, and why.
+receipt says what was not compensated, and why. By a capability it needs no service account.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, and_, delete, exists, insert, or_, select
 
 from identity import audit
 from identity.accounts import leases
+from identity.accounts.scopes import revoked_since
 from identity.audit import AsWhom, Work
+from identity.capability.audiences import of_connection
 from identity.connections.registry import connection_for
 from identity.errors import Misconfigured
-from identity.model import LeaseOutcome, LeaseRequest, NeedsConsent, RuledOut, Scope
+from identity.model import Effect, LeaseOutcome, LeaseRequest, NeedsConsent, RuledOut, Scope
 from identity.principals import service_principal
 from identity.sql.sequence import lock_shared, next_number
 from pipeline.authoring.declared_workflow import PLATFORM_AGENT, TOOL, Undone, Workflow
@@ -87,7 +89,7 @@ def compensate_step(
     # Tenant, workflow and action never change, so they can be read before taking the locks they name.
     seen = connection.execute(owner.with_only_columns(jobs.c.tenant_id, jobs.c.workflow, steps.c.action)).one()
     declared = workflows.find(seen.workflow)
-    wanted: LeaseRequest | str
+    wanted: _Wanted | str
     if declared is None:
         wanted = (
             f"{seen.workflow} is not installed where the revocation was carried out, so whether something is to follow "
@@ -95,11 +97,11 @@ def compensate_step(
         )
     elif any(one.action_name() == seen.action for one in declared.compensations):
         number = next_number(connection)
-        wanted = _lease(connection, declared, seen.action, tenant=seen.tenant_id, accepted=number, now=now)
+        wanted = _wanted(connection, declared, seen.action, tenant=seen.tenant_id, accepted=number, now=now)
     else:
         return False
-    if isinstance(wanted, LeaseRequest):
-        lock_shared(connection, wanted.scope_list)
+    if isinstance(wanted, _Wanted):
+        lock_shared(connection, wanted.lease.scope_list)
     # The job's lock keeps out a replay, which would make the effect wanted again. It comes after the locks of the
     # scopes: a replay by the API holds its tenant's before it waits for the job.
     of = connection.execute(owner.with_for_update(of=jobs)).one()
@@ -107,7 +109,7 @@ def compensate_step(
     if of.state != JobState.CANCELLED or connection.execute(again).first() is not None:
         return False
     done = connection.execute(select(steps).where(steps.c.id == step)).one()
-    reason = _prohibition(leases.examine(connection, wanted), wanted) if isinstance(wanted, LeaseRequest) else wanted
+    reason = wanted if isinstance(wanted, str) else _prohibition(connection, wanted, leases.examine, since=of.accepted)
     if declared is not None and reason is None:
         _accept(connection, declared, of, done, revocation=revocation, job=job, now=now)
     connection.execute(
@@ -137,12 +139,12 @@ def foreseen(
     connection: Connection, declared: Workflow, action: str, *, tenant: str, without: Scope, now: datetime
 ) -> str | None:
     """Return why the effect of *action* could not be compensated if *without* were revoked now; None: it could."""
-    wanted = _lease(connection, declared, action, tenant=tenant, accepted=sys.maxsize, now=now)
+    wanted = _wanted(connection, declared, action, tenant=tenant, accepted=sys.maxsize, now=now)
     if isinstance(wanted, str):
         return wanted
-    if without in wanted.scope_list:
+    if without in wanted.lease.scope_list:
         return f"it would need the {without.kind} {without.key} itself"
-    return _prohibition(leases.look(connection, wanted), wanted)
+    return _prohibition(connection, wanted, leases.look, since=sys.maxsize)
 
 
 def forget_refused(connection: Connection, job: str) -> None:
@@ -200,17 +202,30 @@ def _accept(
     )
 
 
-def _lease(
+class _Wanted(NamedTuple):
+    """The lease that a compensation needs; by a capability it needs none, and only the lease's scopes count."""
+
+    lease: LeaseRequest
+    by_capability: bool
+
+
+def _wanted(
     connection: Connection, declared: Workflow, action: str, *, tenant: str, accepted: int, now: datetime
-) -> LeaseRequest | str:
-    """Return the lease that the compensation of *action* needs, or why it cannot run."""
+) -> _Wanted | str:
+    """Return what the compensation of *action* needs, or why it cannot run."""
     (by,) = [how.by for of, how in declared.compensations.items() if of.action_name() == action]
+    by_capability = by.facts.capability or by.facts.effect is Effect.HIGH_RISK
     try:
         through = connection_for(connection, tenant, by.facts.provider).id
         principal = service_principal(connection, tenant).id
     except Misconfigured as error:
         return str(error)
-    return LeaseRequest(
+    if by_capability and of_connection(connection, through) is None:
+        return (
+            f"{by.action_name()} needs a capability token, and {by.facts.provider} is not known to take any: "
+            "see `aswhom capability audiences add`"
+        )
+    lease = LeaseRequest(
         tenant=tenant,
         connection=through,
         agent=PLATFORM_AGENT,
@@ -220,14 +235,22 @@ def _lease(
         refresh_early=False,
         now=now,
     )
+    return _Wanted(lease, by_capability)
 
 
-def _prohibition(outcome: LeaseOutcome, request: LeaseRequest) -> str | None:
-    """Return why the service may not compensate, or None.
+def _prohibition(
+    connection: Connection, wanted: _Wanted, look: Callable[[Connection, LeaseRequest], LeaseOutcome], *, since: int
+) -> str | None:
+    """Return why the service may not compensate, or None. *since*: when the job to compensate was accepted.
 
     Asked by the rule, before accepting a job that could only wait.
     """
-    match outcome:
+    request = wanted.lease
+    if wanted.by_capability:
+        # There is no grant that a revocation from before the compensation's own acceptance would have ended.
+        ruled_out = revoked_since(connection, request.scope_list, since)
+        return None if ruled_out is None else ruled_out.reason
+    match look(connection, request):
         case RuledOut(reason=reason):
             return reason
         case NeedsConsent(state=state, missing_scopes=missing):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
@@ -159,12 +160,12 @@ def _issue_capability(connection: Connection, intent: Intent, now: datetime) -> 
     """
     if intent.capability is None:
         return None
-    alive_at = now + intent.send_within
-    by = intent.capability.approved_by
-    if intent.resends and issued.living(connection, intent.step, at=alive_at, approved_by=by) is None:
+    lives = partial(issued.living, connection, intent.step, at=now + intent.send_within)
+    wanted = intent.capability
+    if intent.resends and lives(accepted=wanted.accepted, approved_by=wanted.approved_by) is None:
         reason = "the capability that was sent expired, or lost its approval, before its outcome was known"
         return Ended(reason=reason, moved=requeue(connection, intent.job, delay=timedelta(), reason=reason))
-    return issued.issue(connection, intent.capability, now=now, use_within=intent.send_within)
+    return issued.issue(connection, wanted, now=now, use_within=intent.send_within)
 
 
 def _insert_attempt(

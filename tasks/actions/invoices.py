@@ -1,6 +1,6 @@
 """The sandbox invoice service, which pays a tenant's invoices and accepts only capabilities (deploy/sandbox/invoices).
 
-It does the work of a capability and an idempotency key once, and then repeats its first response.
+It does each call once, by its capability's step and request or by its idempotency key, then repeats its response.
 """
 
 from __future__ import annotations

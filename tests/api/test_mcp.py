@@ -35,6 +35,7 @@ from tests.ledger.house import intent_of
 from tests.ledgers import MOSTLY_SQLITE
 from tests.servers.npm import install
 from tests.servers.web import serving
+from tests.waiting import PATIENCE
 from webhooks.api import mcp_words, shapes
 from webhooks.api.job_models import Outcome
 from webhooks.api.jobs import there
@@ -59,7 +60,7 @@ def by_its_client(address: str, key: Secret, *calls: dict[str, Any]) -> list[dic
     install(PEER)
     lines = "".join(json.dumps(call) + "\n" for call in calls)
     command = ["node", "client.mjs", address, key.reveal()]
-    done = subprocess.run(command, cwd=PEER, input=lines, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, cwd=PEER, input=lines, capture_output=True, text=True, timeout=PATIENCE, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

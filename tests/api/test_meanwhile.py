@@ -36,6 +36,8 @@ def revoked_at(api: AgentsApi, words: str) -> Iterator[None]:
 
     def hear(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
         if words in statement and threading.current_thread() is this and revoking.ident is None:
+            if connection.dialect.name == "postgresql":  # the transaction stands idle meanwhile
+                cursor.execute("set local idle_in_transaction_session_timeout = 0")
             revoking.start()
             while revoking.is_alive() and not api.database.read(lambda c: c.execute(_WAITING).scalar_one()):
                 revoking.join(0.01)

@@ -234,7 +234,7 @@ def prepared(*, kinds: Sequence[str] = KINDS, pending: int = 20_000, jobs: int =
     """The servers, running in directories of their own where TMPDIR says."""
     with (
         tempfile.TemporaryDirectory(prefix="aswhom-bench-") as directory,
-        valkey() as broker,
+        valkey(appendfsync="everysec") as broker,  # as shipped
         postgres(durable=True) as cluster,
     ):
         yield Ground(Path(directory), broker, cluster, kinds=kinds, pending=pending, jobs=jobs)

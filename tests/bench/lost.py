@@ -27,7 +27,7 @@ Tokens = Callable[[], set[str]]  # of the deliveries that are there
 
 def measure(ground: Ground, rounds: int) -> Sheet:
     sheet = Sheet("lost: answered 202, then kill -9 of the web and of Valkey")
-    with ground.ledgers() as ledgers, valkey(aof=False) as snapshots, ground.processes() as processes:
+    with ground.ledgers() as ledgers, valkey(appendfsync=None) as snapshots, ground.processes() as processes:
         for ledger in ledgers.values():
             ledger.receive("http://127.0.0.1:1")
         for _ in range(rounds):

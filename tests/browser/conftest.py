@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.connect_site import ConnectSite
 from tests.browser.console_site import ConsoleSite
@@ -16,12 +16,14 @@ from tests.servers.npm import install
 from tests.servers.oidc import oidc as run_oidc
 from tests.servers.valkey import valkey as run_valkey
 from tests.system.rig import System
+from tests.waiting import PATIENCE
 
 SWITCHES = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 SCREENSHOTS = Path(__file__).parent / "screenshots"
+expect.set_options(timeout=PATIENCE * 1000)  # a context's default timeout does not count for it
 AXE = Path(__file__).parents[1] / "peers" / "axe"
 
 

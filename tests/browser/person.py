@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, Request, expect
 
 from identity.secret import Secret
 from tests.browser.pictures import PICTURES
+from tests.waiting import PATIENCE
 
 AXE = "async (options) => (await axe.run(options)).violations"
 # Rules of WCAG 2.2 that axe-core leaves off unless asked.
@@ -32,7 +33,7 @@ class Person:
 
     def __init__(self, browser: Browser, axe: str, shots: Path, **context: Any) -> None:
         self._context = browser.new_context(**{"viewport": {"width": 900, "height": 900}, **context})
-        self._context.set_default_timeout(20_000)
+        self._context.set_default_timeout(PATIENCE * 1000)
         self._axe = axe
         self._shots = shots
         self.complaints: list[str] = []
@@ -81,7 +82,7 @@ class Person:
 
     def comes_back(self, to: str = "/connect/result/") -> None:
         # Asked again and again: a second click aborts the way that the first one began, and `wait_for_url` with it.
-        expect(self.tab).to_have_url(re.compile(re.escape(to)), timeout=30_000)
+        expect(self.tab).to_have_url(re.compile(re.escape(to)))
         self.tab.wait_for_load_state()
 
     def connects(self, link: str, login: str, *, decides: str = "Allow") -> None:

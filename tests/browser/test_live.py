@@ -15,7 +15,6 @@ from tests.browser.console_site import ConsoleSite
 from tests.browser.person import Person
 
 Meet = Callable[..., Person]
-SOON = 30_000  # milliseconds
 
 pytestmark = pytest.mark.usefixtures("chromium")  # by name, so that CI installs it
 
@@ -35,7 +34,7 @@ def test_a_page_whose_session_is_over_says_since_when_it_is_not_up_to_date(owner
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", as_of)
     owner.tab.context.clear_cookies()
     trouble = owner.tab.get_by_role("status")
-    expect(trouble).to_contain_text("your session is over. Load the page again to sign in.", timeout=SOON)
+    expect(trouble).to_contain_text("your session is over. Load the page again to sign in.")
     expect(trouble).to_contain_text(f"Not up to date since {owner.tab.locator('[data-as-of]').inner_text()}")
     expect(owner.tab).to_have_title(re.compile("^Not up to date · Jobs"))
     assert "grayscale" in owner.tab.locator("[data-live]").evaluate("it => getComputedStyle(it).filter")
@@ -47,10 +46,10 @@ def test_a_page_that_gets_no_answer_says_so_until_there_is_one(site: ConsoleSite
     trouble, rows = owner.tab.get_by_role("status"), owner.tab.get_by_role("row")
     before = rows.count()
     owner.tab.context.set_offline(True)
-    expect(trouble).to_contain_text("Aswhom does not answer.", timeout=SOON)
+    expect(trouble).to_contain_text("Aswhom does not answer.")
     site.console.waiting()
     owner.tab.context.set_offline(False)
-    expect(rows).to_have_count(before + 1, timeout=SOON)
+    expect(rows).to_have_count(before + 1)
     expect(trouble).to_be_empty()
     expect(owner.tab).to_have_title(re.compile("^Jobs"))
 
@@ -70,10 +69,10 @@ def test_a_click_into_a_table_stops_nothing_and_what_is_the_same_stays_where_it_
             new MutationObserver(seen).observe(document.querySelector("table"), { childList: true, subtree: true });
         }"""
     )
-    expect(owner.tab.locator("[data-as-of]")).not_to_have_text(as_of, timeout=SOON)
+    expect(owner.tab.locator("[data-as-of]")).not_to_have_text(as_of)
     assert owner.tab.evaluate("window.replaced") == 0, "nothing was new"
     site.console.waiting()
-    expect(rows).to_have_count(before + 1, timeout=SOON)
+    expect(rows).to_have_count(before + 1)
     assert first.evaluate("it => it.isConnected")
     assert owner.tab.evaluate("document.activeElement.className") == "scroll"
 
@@ -85,7 +84,7 @@ def test_what_is_unfolded_stays_so_while_its_story_goes_on(site: ConsoleSite, ow
     site.console.database.write(
         lambda c: c.execute(update(jobs).where(jobs.c.id == job).values(state="dead", reason="something new"))
     )
-    expect(owner.tab.get_by_text("Something new.")).to_be_visible(timeout=SOON)
+    expect(owner.tab.get_by_text("Something new.")).to_be_visible()
     expect(owner.tab.locator("details pre")).to_be_visible()
 
 
@@ -97,7 +96,7 @@ def test_what_a_person_is_at_work_in_is_held_and_that_is_said(site: ConsoleSite,
         lambda c: c.execute(update(jobs).where(jobs.c.id == job).values(state="cancelled", wait=None))
     )
     held = owner.tab.locator("[data-held]")
-    expect(held).to_be_visible(timeout=SOON)
+    expect(held).to_be_visible()
     expect(owner.tab.get_by_text("Cancel the job…")).to_be_visible()
     held.get_by_role("button", name="Show it").click()
     expect(owner.tab.get_by_role("button", name="Replay the job")).to_be_visible()
@@ -117,7 +116,7 @@ def test_a_form_half_filled_in_is_of_no_other_call_once_its_own_is_settled(site:
     settled = update(attempts).where(attempts.c.id == first).values(state="effect", closed=1)
     site.console.database.write(lambda c: c.execute(settled))
     held = owner.tab.locator("[data-held]")
-    expect(held).to_be_visible(timeout=SOON)
+    expect(held).to_be_visible()
     assert calls.first.input_value() == first
     held.get_by_role("button", name="Show it").click()
     expect(calls).to_have_count(1)
@@ -137,7 +136,7 @@ def test_a_form_that_was_refused_stays_as_filled_in_while_its_job_goes_on(site: 
     owner.tab.get_by_role("heading", level=1).click()  # away from the field
     told = update(jobs).where(jobs.c.id == job).values(reason="something new")
     site.console.database.write(lambda c: c.execute(told))
-    expect(owner.tab.get_by_text("Something new.")).to_be_visible(timeout=SOON)
+    expect(owner.tab.get_by_text("Something new.")).to_be_visible()
     expect(owner.tab.get_by_role("status")).to_be_empty()
     assert owner.tab.locator("textarea").input_value() == '{"id": <7>'
     assert owner.tab.get_by_label("It did", exact=True).is_checked()
@@ -185,9 +184,7 @@ def test_what_one_person_typed_is_not_sent_as_another(site: ConsoleSite, owner: 
     send = owner.tab.locator("input[name=why]").first.locator("xpath=ancestor::form").get_by_role("button")
     send.click()
     trouble = owner.tab.locator("[data-trouble]")
-    expect(trouble).to_contain_text(
-        "somebody else is signed in in this browser by now. Sign in as yourself", timeout=SOON
-    )
+    expect(trouble).to_contain_text("somebody else is signed in in this browser by now. Sign in as yourself")
     assert sent == []
     expect(owner.tab).to_have_url(at)
     again = site.console.session(Held(role=Role.OWNER, tenant=None), name="owner@acme.example")
@@ -205,7 +202,7 @@ def test_a_page_does_not_become_another_persons_under_the_first_ones_name(site: 
     other = site.console.session(Held(role=Role.OWNER, tenant=None), name="other@acme.example")
     owner.is_signed_in(other, at=site.web)
     trouble = owner.tab.locator("[data-trouble]")
-    expect(trouble).to_contain_text("somebody else is signed in in this browser by now. Load the page", timeout=SOON)
+    expect(trouble).to_contain_text("somebody else is signed in in this browser by now. Load the page")
     assert token.input_value() == mine
 
 
@@ -218,15 +215,15 @@ def test_updates_can_be_paused_and_stay_so_on_the_next_page(site: ConsoleSite, o
     expect(owner.tab).to_have_title(re.compile("^Paused · Jobs"))
     site.console.waiting()
     owner.tab.get_by_role("button", name="Resume updates").click()
-    expect(rows).to_have_count(before + 1, timeout=SOON)
+    expect(rows).to_have_count(before + 1)
     expect(owner.tab.get_by_role("status")).to_be_empty()
 
 
 def test_a_page_asks_for_what_changes_alone_and_a_later_page_of_a_list_not_at_all(
     site: ConsoleSite, owner: Person
 ) -> None:
-    with owner.tab.expect_response(re.compile("/console/jobs$"), timeout=SOON) as answered:
-        owner.tab.wait_for_event("response", timeout=SOON)
+    with owner.tab.expect_response(re.compile("/console/jobs$")) as answered:
+        owner.tab.wait_for_event("response")
     assert '<nav class="side"' not in answered.value.text()
     for _ in range(60):
         site.console.waiting()

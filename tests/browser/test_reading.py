@@ -17,7 +17,6 @@ from tests.browser.person import FITS, Person
 from tests.ledger.approval_case import SHOWN, ApprovalCase
 
 Meet = Callable[..., Person]
-SOON = 30_000  # milliseconds
 
 pytestmark = pytest.mark.usefixtures("chromium")  # by name, so that CI installs it
 
@@ -104,7 +103,7 @@ def test_the_keyboard_keeps_its_place_when_what_it_was_at_goes_away(site: Consol
     link.focus()
     ended = update(jobs).where(jobs.c.id == jobs_of[0]).values(state="cancelled", wait=None)
     site.console.database.write(lambda c: c.execute(ended))
-    expect(link).to_have_count(0, timeout=SOON)
+    expect(link).to_have_count(0)
     expect(owner.tab.get_by_role("group", name="The jobs")).to_be_focused()
 
 
@@ -129,10 +128,10 @@ def test_a_change_is_announced_and_so_is_one_that_is_held(site: ConsoleSite, own
     owner.tab.locator("textarea").fill('{"id": "say-1"')
     ended = update(jobs).where(jobs.c.id == job).values(state="cancelled", wait=None)
     site.console.database.write(lambda c: c.execute(ended))
-    expect(state).to_contain_text("cancelled", timeout=SOON)
+    expect(state).to_contain_text("cancelled")
     assert before.evaluate("it => it.isConnected"), "a new element would not be announced"
     held = owner.tab.locator("[data-held]")
-    expect(held).to_be_visible(timeout=SOON)
+    expect(held).to_be_visible()
     assert held.evaluate(announced)
     held.get_by_role("button", name="Show it").press("Enter")
     expect(held).to_be_hidden()
@@ -148,7 +147,7 @@ def test_a_selection_that_ends_in_a_list_holds_it(site: ConsoleSite, owner: Pers
         }"""
     )
     site.console.waiting()
-    expect(owner.tab.locator("[data-held]")).to_be_visible(timeout=SOON)
+    expect(owner.tab.locator("[data-held]")).to_be_visible()
 
 
 def test_a_printed_receipt_has_whole_ids_and_nothing_to_press(site: ConsoleSite, owner: Person) -> None:

@@ -11,27 +11,27 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Row, select
 
-from identity.accounts.scopes import revoke_scope
 from identity.accounts.stops import set_stopped
 from identity.audit import Act
 from identity.audit.tables import audit
+from identity.capability import spending
 from identity.capability.model import CapabilityRequest, Outcome
 from identity.capability.tables import capabilities
 from identity.connections.registry import add_connection, get_connection
 from identity.errors import Misconfigured
 from identity.model import AccessPattern, PrincipalKind, Scope, ScopeKind
 from identity.policy.decision import Decision
-from identity.sql.sequence import lock_exclusive, next_number
 from pipeline.db.database import Database
 from pipeline.desk import connections as acts
 from pipeline.jobs.claims import ClaimedJob
 from pipeline.jobs.intents import Ended, Intent, Opened
+from pipeline.replay import replay
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.steps import openings
 from pipeline.steps import stored as ledger_steps
 from pipeline.steps.closings import Closing, close_attempt
 from pipeline.tables import attempts
-from tests.capability.capability_ledger import INVOICES, PAID
+from tests.capability.capability_ledger import INVOICES, PAID, revoke
 from tests.ledger.house import House, intent_of
 from tests.ledgers import open_ledger
 
@@ -133,11 +133,7 @@ def test_what_is_decided_for_a_capability_opens_by_nothing_else(till: Till) -> N
     ids=lambda scope: str(scope.kind),
 )
 def test_a_job_from_before_a_revocation_gets_none(till: Till, scope: Scope) -> None:
-    def revoke(c: Any) -> None:
-        lock_exclusive(c, scope)
-        revoke_scope(c, scope, next_number(c), reason="test", now=datetime.now(UTC))
-
-    till.database.write(revoke)
+    till.database.write(partial(revoke, scope=scope))
     ended = till.open(till.intent())
     assert isinstance(ended, Ended)
     assert ended.moved is JobState.CANCELLED
@@ -209,6 +205,31 @@ def test_one_that_expired_or_that_others_have_approved_since_is_not_sent_again(
     assert len(till.rows()) == 1
     (attempt,) = till.database.read(partial(ledger_steps.attempts_of, step=till.step))
     assert attempt.id == sent.attempt
+
+
+def test_after_a_revocation_and_a_replay_another_is_issued_which_can_be_spent(till: Till) -> None:
+    """The first stays revoked: work that a person has just had accepted is not refused for what came before it."""
+    sent = till.intent()
+    first = till.open(sent).capability
+    till.lose(sent)
+    scope = Scope(kind=ScopeKind.USER, key="acme.ada")
+    till.database.write(partial(revoke, scope=scope))
+    assert till.open(till.intent(again=True, repeats_unknown=True)).moved is JobState.CANCELLED
+    till.database.write(partial(replay, job=till.job.id, by="cli:grace", at=datetime.now(UTC)))
+    till.job = till.house.claim(till.job.id)
+
+    again = till.open(till.intent(again=True, resends=True, repeats_unknown=True))
+    assert isinstance(again, Ended), "what was sent is not sent again"
+    till.job = till.house.claim(till.job.id)
+    second = till.open(till.intent(again=True, repeats_unknown=True)).capability
+    assert second.id != first.id
+    assert [row.outcome for row in till.rows()] == [Outcome.SUPERSEDED, None]
+
+    spend = partial(spending.spend, by=INVOICES, request_sha256=PAID)
+    assert isinstance(till.database.write(partial(spend, claimed=second)), spending.Spent)
+    refused = till.database.write(partial(spend, claimed=first))
+    assert isinstance(refused, spending.NotSpent)
+    assert refused.why is spending.Unspendable.REVOKED
 
 
 def test_without_effect_the_next_attempt_gets_another(till: Till) -> None:

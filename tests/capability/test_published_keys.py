@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.client import BadStatusLine, HTTPException
 from typing import Any
@@ -30,7 +31,7 @@ class Hanging:
     def __init__(self) -> None:
         self.answers = threading.Event()
         self.asked = threading.Semaphore(0)
-        self.fetched = self.ended = 0
+        self.fetched = self.ended = self.looked = 0
         self.clock = 1000.0
         self.document: Mapping[str, Any] = KEY_SET
         self.fails: Exception | None = None
@@ -39,8 +40,22 @@ class Hanging:
             fetch=self.fetch,
             patience=timedelta(milliseconds=10),
             longest=timedelta(hours=1),  # whoever waits for it waits until the fetch has ended
-            monotonic=lambda: self.clock,
+            monotonic=self.look,
         )
+
+    def look(self) -> float:
+        """The time. Each caller looks first while it holds the lock under which it sees a fetch under way."""
+        self.looked += 1
+        return self.clock
+
+    def rotated(self) -> None:
+        """It was asked twenty minutes ago, has signed with another key since, and hangs."""
+        self.answers.set()
+        assert self.keys.key("one") is not None
+        self.answers.clear()
+        self.clock += 1200
+        self.document = {"keys": [*KEY_SET["keys"], {**KEY_SET["keys"][0], "kid": "two"}]}
+        self.keys.patience, self.looked = timedelta(seconds=LONG), 0
 
     def fetch(self, url: str) -> Mapping[str, Any]:
         self.fetched += 1
@@ -64,10 +79,34 @@ def test_while_the_issuer_hangs_a_key_that_is_known_is_answered() -> None:
         assert all(answer.result(timeout=LONG) is not None for answer in answers)
         with pytest.raises(Refused, match="no answer has come yet"):
             issuer.keys.key("made-up")
-    # Nor did the unknown one wait for the other's fetch, which has not ended: strangers' tokens must not take threads.
+    # The unknown one waited a moment, and not for the other's fetch to end: strangers' tokens must not take threads.
     assert (issuer.fetched, issuer.ended) == (2, 1)
     issuer.answers.set()
     eventually(lambda: issuer.keys.key("one") is None)
+
+
+def test_after_a_rotation_a_burst_at_a_service_that_was_idle_waits_for_the_one_fetch() -> None:
+    issuer = Hanging()
+    issuer.rotated()
+    with ThreadPoolExecutor(16) as threads:
+        answers = [threads.submit(issuer.keys.key, "two") for _ in range(16)]
+        eventually(lambda: issuer.looked >= 16)
+        issuer.answers.set()
+        assert all(answer.result(timeout=LONG) is not None for answer in answers)
+    assert issuer.fetched == 2
+
+
+def test_of_those_who_bring_an_unknown_key_only_some_wait_for_a_fetch() -> None:
+    issuer = Hanging()
+    issuer.keys = replace(issuer.keys, waiters=3)
+    issuer.rotated()
+    with ThreadPoolExecutor(9) as threads:
+        answers = [threads.submit(issuer.keys.key, "two") for _ in range(9)]
+        try:
+            eventually(lambda: sum(answer.done() for answer in answers) == 5)
+        finally:
+            issuer.answers.set()
+    assert [isinstance(answer.exception(), Refused) for answer in answers].count(True) == 5
 
 
 def test_before_there_is_any_key_set_all_wait_for_the_one_fetch() -> None:

@@ -84,7 +84,7 @@ class Slots:
 
     def fire_due(self, now: datetime, ring: Callable[[Sequence[Bell]], object]) -> list[Bell]:
         due = int(now.timestamp() * 2)
-        with sqlite3.connect(DIRECTORY / "slots.db", timeout=10) as database:
+        with sqlite3.connect(DIRECTORY / "slots.db", timeout=60) as database:
             database.execute("create table if not exists slots (slot integer primary key, beat integer)")
             (last,) = database.execute("select max(slot) from slots").fetchone()
             insert = "insert or ignore into slots values (?, ?)"

@@ -13,6 +13,7 @@ from pipeline import metrics
 from pipeline.broker.liveness import Hearing
 from pipeline.exposition import serve
 from tests.servers.process import free_port
+from tests.waiting import PATIENCE
 from webhooks import metrics as webhooks_metrics
 
 CLOSED = {
@@ -39,7 +40,7 @@ def test_a_process_answers_prometheus() -> None:
     port = free_port()
     stop = serve(port)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
             assert b"aswhom_bells_total" in answer.read()
     finally:
         stop()
@@ -49,11 +50,11 @@ def test_a_process_says_whether_it_is_well() -> None:
     port, well = free_port(), [True]
     stop = serve(port, is_well=lambda: well[0])
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=PATIENCE) as answer:
             assert answer.status == 200
         well[0] = False
         with pytest.raises(urllib.error.HTTPError, match="503"):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5)
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=PATIENCE)
     finally:
         stop()
 
@@ -63,11 +64,11 @@ def test_a_process_is_ready_once_it_has_begun() -> None:
     stop = serve(port, is_well=hearing.is_well, is_ready=hearing.has_begun)
     try:
         with pytest.raises(urllib.error.HTTPError, match="503"):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=PATIENCE) as answer:
             assert answer.status == 200
         hearing.begin()
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE) as answer:
             assert answer.status == 200
     finally:
         stop()

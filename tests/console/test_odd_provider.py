@@ -27,6 +27,7 @@ from identity.http.client import Client, HttpRequest, NotSent
 from identity.secret import Secret
 from tests.console.console_app import BASE
 from tests.console.provider import CLIENT_ID, CLIENT_SECRET, Provider, provider
+from tests.waiting import PATIENCE
 
 CALLBACK = f"{BASE}/console/callback"
 POLICY = AddressPolicy(allow_hosts=frozenset({"127.0.0.1"}))
@@ -204,7 +205,7 @@ class Hanging(Client):
     def send(self, request: HttpRequest, **how: Any) -> NotSent:
         self.asked += 1
         self.begun.set()
-        assert self.over.wait(30)
+        assert self.over.wait(PATIENCE)
         return NotSent(reason="it does not answer")
 
 
@@ -222,7 +223,7 @@ def test_a_provider_that_hangs_is_asked_by_one_thread_and_left_alone_for_a_while
 
         first = threading.Thread(target=ask)
         first.start()
-        assert hanging.begun.wait(30)
+        assert hanging.begun.wait(PATIENCE)
         ask()
         assert first.is_alive(), "nobody waits for the one who asks"
         hanging.over.set()
@@ -242,14 +243,14 @@ def test_a_provider_that_hangs_over_codes_holds_a_few_threads_only(liar: Provide
 
         def token(claims: dict[str, Any]) -> str:
             asked.release()
-            assert over.wait(30)
+            assert over.wait(PATIENCE)
             return liar.signed(claims)
 
         liar.token = token
         finish = partial(sign_in.finish, mine, answer, jti="j", now=now)
         with ThreadPoolExecutor(AT_ONCE) as threads:
             under_way = [threads.submit(finish) for _ in range(AT_ONCE)]
-            assert all(asked.acquire(timeout=30) for _ in under_way)
+            assert all(asked.acquire(timeout=PATIENCE) for _ in under_way)
             with pytest.raises(Unavailable, match="under way"):
                 finish()
             over.set()

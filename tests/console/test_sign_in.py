@@ -34,6 +34,7 @@ from tests.console.console_app import BASE, ConsoleApp
 from tests.ledger.acts import until_awaited
 from tests.servers.oidc import Oidc
 from tests.servers.oidc import oidc as run_oidc
+from tests.waiting import PATIENCE
 from webhooks.app import create_app
 from webhooks.settings import WebSettings
 
@@ -261,7 +262,7 @@ class Crowded(Client):
     def send(self, request: HttpRequest, **how: Any) -> Outcome:
         if request.method == "POST":
             self.asked.release()
-            assert self.over.wait(30)
+            assert self.over.wait(PATIENCE)
         return super().send(request, **how)
 
 
@@ -279,7 +280,7 @@ def test_whoever_comes_while_too_many_sign_in_is_told_so_and_gets_in_with_the_sa
         browser = app.test_client()
         answer = peer.consent(_begin(browser), login="owner")
         under_way = [threads.submit(comes_with_a_code) for _ in range(AT_ONCE)]
-        assert all(held.asked.acquire(timeout=30) for _ in under_way)
+        assert all(held.asked.acquire(timeout=PATIENCE) for _ in under_way)
         told = _come_back(browser, answer)
         held.over.set()
         assert (told.status_code, told.headers["Retry-After"]) == (503, "1")

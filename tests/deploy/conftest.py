@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from deploy.cli import main
+from tests.ledgers import TURN
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +22,8 @@ def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in os.environ:
         if name.startswith("ASWHOM_"):
             monkeypatch.delenv(name)
+    # One commit of a machine that others use too may take longer than the five seconds of production.
+    monkeypatch.setenv("ASWHOM_TURN_TIMEOUT", str(TURN.total_seconds()))
     monkeypatch.chdir(tmp_path)
 
 

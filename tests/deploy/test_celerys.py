@@ -16,6 +16,7 @@ from deploy.settings import load
 from pipeline.authoring.registry import Registry
 from pipeline.broker.celery import BrokerSettings, OpenedRuntime, make_celery
 from tests.deploy.conftest import Cli
+from tests.waiting import PATIENCE
 
 OURS = "redis://:**@mine:6379/0"
 # What a `celery` command would make of each, as a worker's option or a setting of the application.
@@ -112,7 +113,7 @@ main()
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert ran.stdout.splitlines() == [

@@ -84,6 +84,28 @@ def test_a_misspelt_name_or_an_unknown_approver_is_found_and_not_put_into_force(
     assert "no tenant nobody" in cli.json("policy", "check", "nobody", file, code=1)["message"]
 
 
+def test_a_quorum_of_two_that_names_one_person_twice_is_not_put_into_force(cli: Cli, file: str) -> None:
+    twice = Path(file).read_text().replace('["bob"]', '["bob", "acme.bob"], quorum = 2')
+    (told,) = cli.json("policy", "check", "acme", "-", input=twice, code=1)["unknown"]
+    assert told == (
+        "four eyes: a quorum of 2 needs as many approvers, and acme.bob, bob are 1 user(s): "
+        "an id and a name may mean the same person"
+    )
+    assert told in cli.json("policy", "apply", "acme", "-", "--yes", input=twice, code=1)["message"]
+
+
+def test_a_rule_that_needs_all_whom_it_names_is_told_of(cli: Cli, file: str) -> None:
+    (told,) = cli.json("policy", "check", "acme", file)["quorums"]
+    assert told == (
+        "four eyes: its quorum is everybody it names (bob), and whoever asks may not approve, "
+        "so a step that one of them asks for is refused: name one more"
+    )
+    assert told in cli("policy", "check", "acme", file).output
+    cli.json("aliases", "add", "--tenant", "acme", "--user", "carol", "--provider", "github", "--external-id", "8")
+    spare = Path(file).read_text().replace('["bob"]', '["bob", "carol"]')
+    assert cli.json("policy", "check", "acme", "-", input=spare)["quorums"] == []
+
+
 def test_a_capability_where_none_is_taken_and_an_amount_where_none_is_stated_are_told_of(cli: Cli, file: str) -> None:
     idle = """format = 1
 [[rule]]
@@ -192,7 +214,7 @@ def test_a_policy_names_an_agent_of_the_api_in_full_and_is_told_so(cli: Cli, fil
     text = Path(file).read_text().replace('action = "github.Comment"', 'agent = "support-bot"')
     refused = cli("policy", "check", "acme", "-", input=text)
     assert "no agent is named support-bot, but acme.support-bot is" in refused.output
-    assert "1 name(s) match nothing, so `aswhom policy apply` refuses it" in refused.output
+    assert "1 name(s) match nothing or too few people, so `aswhom policy apply` refuses it" in refused.output
     assert "can be used" not in refused.output
     full = text.replace("support-bot", "acme.support-bot")
     assert cli.json("policy", "check", "acme", "-", input=full)["unknown"] == []

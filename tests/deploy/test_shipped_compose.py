@@ -13,7 +13,7 @@ import redis
 from tests.deploy.shipped import COMPOSE, PROCESSES
 from tests.docs.pages import ROOT
 from tests.servers.process import end, free_port, start
-from tests.waiting import PATIENCE, eventually
+from tests.waiting import eventually
 
 SERVICES = COMPOSE["services"]
 BACK_UP = ROOT / "deploy/compose/back-up"
@@ -80,7 +80,7 @@ def test_valkeys_password_is_no_word_of_its_command_line(tmp_path: Path) -> None
         with redis.Redis(port=port, socket_timeout=5) as stranger, pytest.raises(redis.RedisError):
             stranger.get("x")
         assert b"hunter2" not in Path(f"/proc/{started.pid}/cmdline").read_bytes()
-        end(started, seconds=PATIENCE)
+        end(started)
         assert started.returncode == 0
     finally:
         end(started)

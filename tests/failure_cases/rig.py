@@ -57,10 +57,10 @@ SERVICE = AccountKey(tenant="acme", connection="gh", principal="acme.service")
 SCOPES = ("read", "write")
 SIGNING_SECRET = "signing-canary"
 BUDGET = RefreshBudget(
-    send=timedelta(seconds=5),
+    send=timedelta(seconds=20),
     http=timedelta(seconds=10),
-    store=timedelta(seconds=5),
-    wait=timedelta(seconds=20),
+    store=timedelta(seconds=30),
+    wait=timedelta(seconds=60),
     poll=timedelta(milliseconds=20),
 )
 

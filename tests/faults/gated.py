@@ -7,10 +7,6 @@ import json
 from tests.faults.gate import Gate
 from tests.system.rig import System
 
-# For whoever sends after the gate: a slow machine's commits and the test's own come before that. A claim is to hold
-# as long, else the worker does not start.
-UNHURRIED = {"ASWHOM_SEND_WITHIN": "30", "ASWHOM_WORKER_HOLD": "30", "ASWHOM_CALL_DEADLINE": "10"}
-
 
 def start_gated(system: System, point: str, *, passes: int, concurrency: int = 16, **environment: str) -> Gate:
     """Start it and wait until it has come to *point* for the *passes*-th time, where it stands until the gate opens."""

@@ -26,6 +26,7 @@ from identity.transmitters import Transmitter, add_transmitter
 from tests.sandbox.driver import Form
 from tests.system.agent import Agent
 from tests.system.rig import System
+from tests.waiting import PATIENCE
 
 WORKFLOW = "tasks.invoice_approval"  # the system is to be started with it
 SMALL, LARGE = "inv_1001", "inv_1002"  # what a person may ask for, and what a second one has to approve
@@ -54,7 +55,7 @@ class Handed:
         self.canaries.update(secret)
 
     def _browser(self) -> httpx.Client:
-        return clear.client(timeout=10, headers={"Origin": self._system.web})
+        return clear.client(timeout=PATIENCE, headers={"Origin": self._system.web})
 
     def _signs_in(self) -> str:
         """An owner by a link; the cookie's value."""
@@ -154,6 +155,6 @@ class Handed:
         """Requests that no server can read, with what is held in their line and in their head."""
         key = self.agent.headers["Authorization"]
         for sent in (f"GET /{self.approval_link} and more HTTP/1.1\r\n\r\n", f"GET / HTTP/1.1\r\n{key}\r\n\r\n"):
-            with socket.create_connection(("127.0.0.1", self._system.port), timeout=10) as connection:
+            with socket.create_connection(("127.0.0.1", self._system.port), timeout=PATIENCE) as connection:
                 connection.sendall(sent.encode())
                 assert connection.recv(15).startswith(b"HTTP/1.1 400")

@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -47,13 +48,21 @@ BUDGET = RefreshBudget(
     wait=timedelta(seconds=60),
     poll=timedelta(milliseconds=100),
 )
+# For orders in which no limit has to pass: a slow machine's commit or fork may take longer than those above.
+PATIENT = replace(BUDGET, send=timedelta(seconds=30), http=timedelta(seconds=60))
 TTL = timedelta(seconds=2)  # of the lock: a stopped owner loses it
 
 
 class Refresher:
     """What one child has open."""
 
-    def __init__(self, asked: dict[str, Any], reached: Callable[[str], None] = lambda point: None) -> None:
+    def __init__(
+        self,
+        asked: dict[str, Any],
+        reached: Callable[[str], None] = lambda point: None,
+        *,
+        budget: RefreshBudget = BUDGET,
+    ) -> None:
         client = redis.Redis.from_url(asked["redis"], socket_timeout=5) if asked["redis"] else None
         ids = Ids()
         self.database: Database = open_database(DatabaseSettings(url=asked["database"], threads=2))
@@ -65,7 +74,7 @@ class Refresher:
             PROFILES,
             clock=lambda: datetime.now(UTC),
             ids=lambda: ids("ref"),
-            budget=BUDGET,
+            budget=budget,
             gate=Gate(client, prefix="refresher:"),
             reached=reached,
         )
@@ -109,7 +118,7 @@ def one(asked: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
         try:
             # A test that fails while this one is stopped kills the parent alone.
             ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
-            refresher = Refresher(asked, reached)
+            refresher = Refresher(asked, reached, budget=PATIENT if order.get("patient") else BUDGET)
             os.write(writes, refresher.refresh(order["account"], order["generation"]).encode())
         finally:
             os._exit(0)

@@ -9,11 +9,12 @@ from pipeline.states import JobState
 from pipeline.tables import deliveries, jobs
 from tests.faults.forged import newest_body, send
 from tests.system.rig import System
+from tests.waiting import PATIENCE
 
 
 def status_of_announced(system: System, length: int) -> int:
     """The answer to the head of a request alone: nobody who sends a giant gets to send it."""
-    connection = http.client.HTTPConnection("127.0.0.1", system.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", system.port, timeout=PATIENCE)
     connection.putrequest("POST", "/webhooks/github/github")
     connection.putheader("Content-Type", "application/json")
     connection.putheader("Content-Length", str(length))

@@ -28,8 +28,8 @@ def test_what_was_accepted_ends_though_the_broker_forgets_dies_and_stays_away(sy
     # Now nobody works whose end would ring for the next: the dispatcher alone brings these.
     system.broker.kill()
     pulls += open_pulls(system, 6)
-    system.broker.restart()
     assert done(system) == len(pulls) - 6
+    system.broker.restart()
     lapse_bells(system)
     everything_is_done(system, pulls, seconds=AWHILE)
 

@@ -16,6 +16,7 @@ from identity.model import Scope, ScopeKind
 from identity.refresh.tables import refresh_intents
 from identity.tables import accounts, grants
 from pipeline.states import JobState
+from tests.faults.conftest import IMPATIENT
 from tests.faults.handed import WORKFLOW, Handed
 from tests.faults.reading import PREFIXES, answers, command_line, found, pages, places, texts
 from tests.servers.process import free_port
@@ -98,6 +99,7 @@ def test_no_secret_is_where_it_can_be_read(start_system: Any) -> None:
         ASWHOM_WORKER_METRICS_PORT=str(ports[0]),
         ASWHOM_HOUSEKEEPING_METRICS_PORT=str(ports[1]),
         ASWHOM_LOG_LEVEL="DEBUG",
+        **IMPATIENT,
     )
     system.start("web", "worker", "revocations", "housekeeping")
     system.connect("acme", "ada", "grace")

@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 
@@ -17,6 +18,7 @@ from identity.tables import accounts
 from pipeline.states import AttemptState, JobState, Wait
 from pipeline.steps.resolution import resolve_by_hand
 from tests.faults.books import accepted, balance, unresolved, written_about
+from tests.faults.conftest import IMPATIENT
 from tests.faults.crashing_worker import CALL_POINTS, REFRESH_POINTS
 from tests.faults.endings import count_moves_to_an_end, every_job_ended_once
 from tests.faults.time_passes import AWHILE
@@ -24,6 +26,11 @@ from tests.system.rig import System
 
 PEOPLE = {"acme": ("ada", "grace"), "globex": ("linus", "margaret")}
 REPOSITORY = {"acme": "acme/shop", "globex": "globex/site"}
+
+
+@pytest.fixture
+def settings() -> Mapping[str, str]:
+    return IMPATIENT
 
 
 def start_until_killed(system: System, point: str, passes: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.states import JobState, Wait
 from tests.faults.books import balance
-from tests.faults.gated import UNHURRIED, start_gated
+from tests.faults.gated import start_gated
 from tests.faults.receipts import receipt_of
 from tests.faults.revoking import narrowing
 from tests.system.rig import System
@@ -17,7 +17,7 @@ def test_after_a_narrowing_only_the_call_that_was_out_needs_what_it_took(system:
         system.pull("acme/shop", "ada", "bug")
     narrow = narrowing(system, system.account("acme", "linear-acme", "ada"), "read", "comments:create")
     # The first pass reads the pull request, as the service; the second makes an issue, as her.
-    gate = start_gated(system, "before_call", passes=2, concurrency=1, **UNHURRIED)
+    gate = start_gated(system, "before_call", passes=2, concurrency=1)
     made = narrow().id
     gate.open()
     receipt = receipt_of(system, made)

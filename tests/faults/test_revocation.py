@@ -19,7 +19,8 @@ from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, deliveries, jobs
 from tests.faults.books import balance, requests
-from tests.faults.gated import UNHURRIED, start_gated
+from tests.faults.conftest import IMPATIENT
+from tests.faults.gated import start_gated
 from tests.faults.order import Order, prove_order
 from tests.faults.pushing import transmitter
 from tests.faults.receipts import receipt_of
@@ -77,7 +78,7 @@ def test_between_two_steps_what_was_done_stays_and_what_would_follow_is_not_made
     stop_tidying(system)
     assert system.pull("acme/shop", "ada", "bug")["statuses"] == [202]
     # The pull request, the issue.
-    gate = start_gated(system, "after_commit", passes=2, concurrency=1, **UNHURRIED)
+    gate = start_gated(system, "after_commit", passes=2, concurrency=1)
     hers = attempts.c.principal_id == "acme.ada"
     assert system.count(attempts, hers, attempts.c.state == AttemptState.EFFECT) == system.count(attempts, hers) == 1
     made = system.revoke(Scope(kind=ScopeKind.USER, key="acme.ada"), "acme")
@@ -109,7 +110,7 @@ def test_a_call_that_is_out_is_on_the_receipt_and_nothing_follows_it(system: Sys
         system.pull("acme/shop", "ada", "bug")
     with transmitter(system) as idp:
         # The first pass reads the pull request, as the service.
-        gate = start_gated(system, "before_call", passes=2, concurrency=1, **UNHURRIED)
+        gate = start_gated(system, "before_call", passes=2, concurrency=1)
         assert system.count(attempts, attempts.c.principal_id == "acme.ada") == 1
         forged = idp.push("j-1", forged=True)
         assert (forged.status_code, forged.json()["err"]) == (400, "invalid_key")
@@ -142,7 +143,7 @@ def test_an_issue_whose_job_was_stopped_is_told_of_by_the_platform(system: Syste
     system.connect("acme", "ada")
     system.pull("acme/shop", "ada", "bug")
     # The pull request, the issue, the comment.
-    gate = start_gated(system, "before_call", passes=3, concurrency=1, **UNHURRIED)
+    gate = start_gated(system, "before_call", passes=3, concurrency=1)
     commenting = (attempts.c.principal_id == "acme.ada") & (attempts.c.connection_id == "github")
     assert system.count(attempts, commenting, attempts.c.state == AttemptState.OPEN) == 1
     made = system.revoke_and_ring(system.account("acme", "github", "ada"), "acme")
@@ -164,6 +165,7 @@ def test_an_issue_whose_job_was_stopped_is_told_of_by_the_platform(system: Syste
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("settings", [pytest.param(IMPATIENT, id="impatient")])
 def test_a_call_that_never_ends_is_presumed_to_have_ended(sqlite_system: System) -> None:
     system = sqlite_system
     system.connect("acme", "ada")

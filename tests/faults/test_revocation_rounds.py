@@ -40,7 +40,6 @@ from pipeline.states import AttemptState, JobState, StepState
 from pipeline.tables import attempts, job_scopes, jobs, steps
 from tests.faults.books import balance
 from tests.faults.endings import count_moves_to_an_end, ended_after_its_receipt, moves_to_an_end
-from tests.faults.gated import UNHURRIED
 from tests.faults.mixture import begin_jobs, switch_on_greeting
 from tests.faults.order import Order, prove_order
 from tests.faults.receipts import receipt_of
@@ -315,12 +314,6 @@ def _prove_skipping(system: System, able: list[Row[Any]], receipt: Mapping[str, 
 @pytest.fixture
 def workflows() -> tuple[str, ...]:
     return (*WORKFLOWS, "tests.faults.greeting")
-
-
-@pytest.fixture
-def settings() -> Mapping[str, str]:
-    # Nobody's claim has to lapse here, and an answer that is late leaves a message of Slack's to a person.
-    return UNHURRIED
 
 
 @pytest.mark.timeout(3600)

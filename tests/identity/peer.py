@@ -22,9 +22,8 @@ from identity.providers.profile import ClientAuth, Profile, Reach, Revocation
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
-from identity.token_endpoint.budget import RefreshBudget
 from identity.token_endpoint.gate import Gate
-from tests.identity.coordinators import put_together
+from tests.identity.coordinators import BUDGET, put_together
 from tests.identity.world import World
 from tests.servers.oidc import Oidc
 
@@ -108,11 +107,10 @@ class Peer:
         )
 
     def coordinator(self, client: redis.Redis | None = None) -> Coordinator:
-        budget = RefreshBudget(poll=timedelta(milliseconds=20))
-        lock = RefreshLock(client, ttl=budget.lock_ttl, token=lambda: secrets.token_hex(8), prefix=f"{id(self)}:")
+        lock = RefreshLock(client, ttl=BUDGET.lock_ttl, token=lambda: secrets.token_hex(8), prefix=f"{id(self)}:")
         world = self.world
         return put_together(
-            world.store, world.vault, self.http, lock, PROFILES, clock=world.clock, ids=world.id, budget=budget
+            world.store, world.vault, self.http, lock, PROFILES, clock=world.clock, ids=world.id, budget=BUDGET
         )
 
     def token(self, name: str) -> str:

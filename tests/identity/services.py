@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import redis
@@ -16,11 +15,9 @@ from identity.model import AccountKey, Credential
 from identity.providers import PROFILES
 from identity.refresh.coordinator import Coordinator
 from identity.refresh.lock import RefreshLock
-from identity.token_endpoint.budget import RefreshBudget
-from tests.identity.coordinators import put_together
+from tests.identity.coordinators import BUDGET, put_together
 from tests.identity.world import ROBOT, World
 
-BUDGET = RefreshBudget(poll=timedelta(milliseconds=20))
 Make = Callable[..., tuple[World, Coordinator]]
 
 

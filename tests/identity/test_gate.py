@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from bisect import bisect_left
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from identity.token_endpoint.endpoint import TokenEndpoint
 from identity.token_endpoint.gate import AHEAD_KEEPS, Endpoint, Gate
 from identity.token_endpoint.line import Rank, Waiter
 from tests.servers.valkey import Valkey
+from tests.waiting import eventually
 
 _numbers = itertools.count()
 HOURLY = Pace(requests=20, per=timedelta(hours=15), burst=5)  # one an hour, after five at once
@@ -159,10 +159,7 @@ def quick(request: pytest.FixtureRequest) -> Gate:
 
 def reopened(gate: Gate, where: Endpoint) -> None:
     """Wait until the breaker lets a probe through."""
-    deadline = time.monotonic() + 10
-    while gate.look(where, CAUTIOUS) is not None:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    eventually(lambda: gate.look(where, CAUTIOUS) is None, "the breaker lets a probe through")
 
 
 def test_after_cooling_one_probe_goes_and_the_others_wait_for_it(quick: Gate) -> None:
@@ -314,7 +311,6 @@ def test_no_stretch_of_time_sees_more_than_the_pace_allows(pace: Pace) -> None:
 
 
 def test_without_redis_each_process_has_a_gate_of_its_own_and_asks_redis_again_later(own_valkey: Valkey) -> None:
-    own_valkey.keep_all()
     ticks, where = Ticks(), endpoint()
     with own_valkey.client() as client:
         ours, other = (

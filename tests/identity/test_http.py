@@ -22,6 +22,7 @@ import pytest
 from identity.http.addresses import AddressPolicy
 from identity.http.client import Answer, Client, HttpRequest, NoAnswer, NotSent
 from identity.http.deadline import Deadline, DeadlineStream
+from tests.waiting import PATIENCE
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 SHORT, LONG = timedelta(seconds=0.5), timedelta(seconds=20)  # what runs out, and what does not
@@ -127,7 +128,7 @@ def test_the_deadline_is_total(http: Client, speak: Speak, fresh: bool) -> None:
         outcome = http.send(get(url), within=SHORT, fresh=fresh)
         took = time.monotonic() - began
     assert isinstance(outcome, NoAnswer)
-    assert took < 10
+    assert took < 25
 
 
 def say_then(peer: socket.socket, data: bytes) -> socket.socket:
@@ -161,7 +162,7 @@ def test_a_body_nobody_reads_ends_with_the_deadline(http: Client, speak: Speak) 
         began = time.monotonic()
         outcome = http.send(HttpRequest(method="POST", url=url, body=b"x" * 30_000_000), within=SHORT)
     assert isinstance(outcome, NoAnswer)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
 
 
 @pytest.mark.parametrize(
@@ -291,11 +292,11 @@ def test_waiting_for_a_connection_counts_too() -> None:
 
     def speak(peer: socket.socket) -> None:
         asked.set()
-        over.wait(30)
+        over.wait(PATIENCE)
 
     with Client(policy=policy, pool_size=1) as narrow, server(speak) as url, ThreadPoolExecutor(1) as pool:
         held = pool.submit(narrow.send, get(url), within=timedelta(seconds=30))
-        assert asked.wait(30)
+        assert asked.wait(PATIENCE)
         began = time.monotonic()
         outcome = narrow.send(get(url), within=timedelta(seconds=0.3))
         assert time.monotonic() - began < 20
@@ -343,7 +344,7 @@ def test_a_request_hides_its_headers_and_body() -> None:
 )
 def test_an_address_that_is_not_public_is_not_reached(url: str) -> None:
     with Client(policy=AddressPolicy(), pool_size=2) as client:
-        outcome = client.send(get(url), within=timedelta(seconds=3))
+        outcome = client.send(get(url), within=LONG)
     assert isinstance(outcome, NotSent)
     assert REFUSED.search(outcome.reason), outcome.reason  # and not because nobody listens there
 

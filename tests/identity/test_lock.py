@@ -13,6 +13,7 @@ import redis
 
 from identity.refresh.lock import Busy, Held, RefreshLock, Unreachable
 from tests.servers.valkey import Valkey
+from tests.waiting import eventually
 
 _names = itertools.count()
 TTL, LONG = timedelta(seconds=30), timedelta(seconds=60)  # LONG: whoever waits so long was not woken
@@ -65,31 +66,28 @@ def test_waiters_are_woken_all_at_once(valkey_client: redis.Redis, account: str)
     with ThreadPoolExecutor(9) as pool:  # not 8: of so many listeners Valkey 9.1.2 says that they are millions
         began = time.monotonic()
         waits = [pool.submit(lock(valkey_client).wait, account, within=LONG) for _ in range(9)]
-        deadline = time.monotonic() + 15
-        while valkey_client.pubsub_numsub(held.channel)[0][1] != 9:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        eventually(lambda: valkey_client.pubsub_numsub(held.channel)[0][1] == 9, "all listen", seconds=40)
         held.release()
         for wait in waits:
             wait.result()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50
 
 
 def test_a_release_before_the_subscription_is_not_missed(valkey_client: redis.Redis, account: str) -> None:
     began = time.monotonic()
     lock(valkey_client).wait(account, within=LONG)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50
 
 
 def test_a_wait_ends_when_the_lock_expires_or_the_time_is_over(valkey_client: redis.Redis, account: str) -> None:
     lock(valkey_client, ttl=timedelta(milliseconds=300)).acquire(account)
     began = time.monotonic()
     lock(valkey_client).wait(account, within=LONG)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50
     lock(valkey_client).acquire(account)
     began = time.monotonic()
     lock(valkey_client).wait(account, within=timedelta(milliseconds=200))
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50
 
 
 def test_a_client_that_is_none_says_so(account: str) -> None:

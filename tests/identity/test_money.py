@@ -32,3 +32,9 @@ def test_what_is_written_is_read_again(amount: str, written: str) -> None:
     money = Money(amount=Decimal(amount), currency="EUR")
     assert str(money) == written
     assert Money.read(written) == money
+
+
+@pytest.mark.parametrize("written", ["٥٠٠٠ EUR", "５000 EUR", "12.५ EUR"])
+def test_an_amount_in_other_digits_than_a_reviewer_reads_is_none(written: str) -> None:
+    with pytest.raises(BadInput, match="write it as 5000 EUR"):
+        Money.read(written)

@@ -24,9 +24,8 @@ from identity.oauth.requests import Client as OAuthClient
 from identity.providers import PROFILES
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
-from identity.token_endpoint.budget import RefreshBudget
 from identity.withdrawals.token_revocation import REFRESH, has_ended, revoke_request
-from tests.identity.coordinators import put_together
+from tests.identity.coordinators import BUDGET, put_together
 from tests.identity.keys import pem
 from tests.identity.stores import EngineStore
 from tests.identity.world import World
@@ -69,8 +68,7 @@ class Robot:
         sealed = seal_secret(self.world.vault, owner, id="secret-9", name=name, secret=Secret(secret), now=now)
         store.write(lambda connection: add_connection(connection, owner, now=now))
         store.write(lambda connection: add_secret(connection, sealed))
-        budget = RefreshBudget(poll=timedelta(milliseconds=20))
-        lock = RefreshLock(None, ttl=budget.lock_ttl, token=self.world.id)
+        lock = RefreshLock(None, ttl=BUDGET.lock_ttl, token=self.world.id)
         self.coordinator = put_together(
             store,
             self.world.vault,
@@ -79,7 +77,7 @@ class Robot:
             PROFILES,
             clock=lambda: datetime.now(UTC),
             ids=lambda: secrets.token_hex(8),
-            budget=budget,
+            budget=BUDGET,
         )
         self.account = connect_service(
             store,

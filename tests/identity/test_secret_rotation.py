@@ -28,7 +28,6 @@ from identity.model import AccountState, Credential
 from identity.refresh.coordinator import Coordinator
 from identity.secret import Secret
 from identity.tables import connection_secrets
-from identity.token_endpoint.budget import RefreshBudget
 from tests.identity.coordinators import Killed, MakeCoordinator
 from tests.identity.providers import PretendProvider, Reply, reply
 from tests.identity.world import START, World
@@ -41,7 +40,7 @@ Make = Callable[..., Coordinator]
 
 @pytest.fixture
 def make(connected: World, http: Client) -> Make:
-    return partial(MakeCoordinator(connected, http), budget=RefreshBudget(poll=timedelta(milliseconds=20)))
+    return MakeCoordinator(connected, http)
 
 
 def successor(world: World, id: str = "secret-2", *, used_from: datetime | None = None) -> SealedSecret:

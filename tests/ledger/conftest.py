@@ -13,6 +13,7 @@ from tests.identity.providers import pretend_provider
 from tests.ledger.house import House
 from tests.ledger.workers import Workers
 from tests.ledger.writes import Act
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -33,4 +34,4 @@ def workers(house: House, http: Client) -> Iterator[Workers]:
 def from_there(request: pytest.FixtureRequest) -> Iterator[Act]:
     """Calls a function: what the main thread writes to SQLite is queued, what another writes is written at once."""
     with ThreadPoolExecutor(1) as pool:
-        yield (lambda act: act()) if "main" in request.param else (lambda act: pool.submit(act).result(30))
+        yield (lambda act: act()) if "main" in request.param else (lambda act: pool.submit(act).result(PATIENCE))

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pipeline.broker.coalescing import Coalescing
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 
 def test_who_comes_while_one_is_at_work_goes_away_and_the_work_is_done_once_more() -> None:
@@ -19,18 +19,18 @@ def test_who_comes_while_one_is_at_work_goes_away_and_the_work_is_done_once_more
         done.append(id)
         if id == "r1":
             at_it.set()
-            assert go_on.wait(30)
+            assert go_on.wait(PATIENCE)
 
     advance = Coalescing(act)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(advance, "r1")
-        assert at_it.wait(30)
+        assert at_it.wait(PATIENCE)
         for _ in range(5):
             advance("r1")
         assert done == ["r1"], "they are not at it beside the first"
         advance("r2")
         go_on.set()
-        first.result(30)
+        first.result(PATIENCE)
     assert done == ["r1", "r2", "r1"], "once more, since what they came for may be later than the first look"
     advance("r1")
     assert done[-1] == "r1"

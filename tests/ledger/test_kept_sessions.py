@@ -49,7 +49,7 @@ def test_what_a_burst_has_opened_is_given_back_but_for_one_and_costs_nobody_a_fa
     def there(pids: set[int]) -> set[int]:
         return set(database.read(lambda c: c.execute(_THERE, {"pids": [*pids]}).scalars().all()))
 
-    idle = PostgresqlDatabase(ledger_url, given_back_after=timedelta(milliseconds=200))
+    idle = PostgresqlDatabase(ledger_url, given_back_after=timedelta(seconds=2))
     with closing(idle):
         first = _pids(idle, 1)
         burst = _pids(idle, 4)

@@ -9,7 +9,7 @@ import pytest
 
 from identity.errors import Unavailable
 from pipeline.cached_check import CachedCheck
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 
 class Scene:
@@ -24,7 +24,7 @@ class Scene:
     def _look(self) -> None:
         self.looks += 1
         self.begun.set()
-        assert self.go_on.wait(30)
+        assert self.go_on.wait(PATIENCE)
         if self.fault:
             raise Unavailable(self.fault)
 
@@ -63,14 +63,14 @@ def test_who_comes_while_it_is_looked_again_believes_for_some_seconds_and_then_w
     scene.begun.clear()
     with ThreadPoolExecutor(2) as threads:
         looks = threads.submit(scene.outcome)
-        assert scene.begun.wait(30)
+        assert scene.begun.wait(PATIENCE)
         assert scene.outcome() == "well"
         scene.now = 65.0
         waits = threads.submit(scene.outcome)
         with pytest.raises(TimeoutError):
             waits.result(timeout=0.2)
         scene.go_on.set()
-        assert [looks.result(30), waits.result(30)] == ["behind", "behind"]
+        assert [looks.result(PATIENCE), waits.result(PATIENCE)] == ["behind", "behind"]
     assert scene.looks == 2
 
 
@@ -83,5 +83,5 @@ def test_those_who_wait_for_a_look_take_its_outcome_and_look_no_more() -> None:
         eventually(lambda: len([one for one in asked if one.running()]) == 16)
         scene.now = 5.0
         scene.go_on.set()
-        assert {one.result(30) for one in asked} == {"no connection"}
+        assert {one.result(PATIENCE) for one in asked} == {"no connection"}
     assert scene.looks == 1

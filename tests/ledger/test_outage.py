@@ -25,7 +25,7 @@ from tests.ledger.house import Say
 from tests.ledger.outages import HOUR, MINUTE, TICK, Passing, Upstream, saying
 from tests.ledger.workers import Workers, declare
 from tests.ledgers import MOSTLY_SQLITE
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 pytestmark = MOSTLY_SQLITE
 
@@ -189,7 +189,7 @@ def test_a_host_that_hangs_gets_half_of_the_threads_and_others_are_called_meanwh
 
     def hang(token: str) -> Reply:
         arrived.release()
-        answers.wait(30)
+        answers.wait(PATIENCE)
         return reply({"id": "7"})
 
     passing.workers.provider.call = hang
@@ -199,7 +199,7 @@ def test_a_host_that_hangs_gets_half_of_the_threads_and_others_are_called_meanwh
         calls = [threads.submit(passing.workers.work, job) for job in hanging]
         try:
             for _ in range(4):
-                assert arrived.acquire(timeout=30)
+                assert arrived.acquire(timeout=PATIENCE)
             eventually(lambda: sum(call.done() for call in calls) == 4, "four are sent back")
             back = [passing.house.row(job) for job in hanging]
             back = [row for row in back if row.state == JobState.QUEUED]
@@ -207,11 +207,11 @@ def test_a_host_that_hangs_gets_half_of_the_threads_and_others_are_called_meanwh
             assert all("had no time to answer yet" in row.reason for row in back)
             assert len({row.due_at for row in back}) == 4, "a line, and no herd"
             passing.passes(MINUTE)
-            threads.submit(passing.workers.work, back[0].id).result(30)
+            threads.submit(passing.workers.work, back[0].id).result(PATIENCE)
             assert "does not answer" in passing.house.row(back[0].id).reason
             moved = update(provider_connections).values(api_url=elsewhere.url)
             passing.house.database.write(lambda c: c.execute(moved).rowcount)
-            threads.submit(passing.workers.work, other).result(30)
+            threads.submit(passing.workers.work, other).result(PATIENCE)
             assert passing.house.row(other).state == JobState.DONE
             assert not arrived.acquire(blocking=False)
         finally:

@@ -34,6 +34,7 @@ from tests.ledger.house import intent_of as intent
 from tests.ledger.tries import time_passes
 from tests.ledger.workers import ADA, Workers
 from tests.ledgers import TURN
+from tests.waiting import PATIENCE
 from tests.webhooks.parts import MemoryRing
 
 
@@ -119,7 +120,7 @@ def test_of_many_workers_whose_token_is_refused_one_refreshes(workers: Workers) 
     def refused(token: str) -> bool:
         if token != "token-acme.ada-1":
             return False
-        together.wait(30)
+        together.wait(PATIENCE)
         return True
 
     workers.refuses = refused

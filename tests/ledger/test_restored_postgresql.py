@@ -25,6 +25,7 @@ from tests.ledger.acts import SIGNER, open_, revoke
 from tests.ledger.house import House, account_scope, intent_of
 from tests.ledgers import open_ledger
 from tests.servers.postgres import Postgres
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 
@@ -47,7 +48,7 @@ def restored(postgres: Postgres, ledger_url: str, tmp_path: Path) -> Iterator[Re
             [postgres.binaries / "pg_restore", *reach, "--dbname", made[-1], *options, dump],
         )
         for command in commands:
-            subprocess.run(command, check=True, timeout=60)
+            subprocess.run(command, check=True, timeout=PATIENCE)
         opened.append(open_ledger(postgres.url(made[-1])))
         return opened[-1]
 

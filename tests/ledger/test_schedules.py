@@ -38,6 +38,7 @@ from pipeline.workflow import SERVICE, Daily, Tick, workflow
 from tests.heartbeats import ticked
 from tests.ledger.house import House, Say, say_it
 from tests.ledgers import open_ledger
+from tests.waiting import PATIENCE
 
 T = TypeVar("T")
 
@@ -378,7 +379,7 @@ def test_many_beats_at_once_fire_each_slot_once(ledger: ScheduledLedger, ledger_
     def keep() -> None:
         database = open_ledger(ledger_url)
         try:
-            barrier.wait(30)
+            barrier.wait(PATIENCE)
             bells.extend(SlotFirer(database, Registry([ledger.digest])).fire_due(NINE + 4 * DAY))
         except Exception as error:  # noqa: BLE001 - shown by the assertion
             errors.append(error)

@@ -18,14 +18,14 @@ from pipeline.throttle.breaker import Errand
 from pipeline.throttle.breaker_state import Passed
 from pipeline.throttle.budget import Budget
 from pipeline.throttle.limits import EndpointClass
-from tests.ledgers import ONLY_SQLITE
+from tests.ledgers import ONLY_SQLITE, TURN
 from tests.webhooks.parts import MemoryRing
 
 
 @ONLY_SQLITE
 def test_the_gate_the_lock_the_budgets_and_the_breakers_of_a_process_ask_a_failed_redis_once(ledger_url: str) -> None:
     settings = RuntimeSettings(
-        database=DatabaseSettings(url=ledger_url),
+        database=DatabaseSettings(url=ledger_url, turn_timeout=TURN),
         keys=Keys(vault={1: b"k" * 32}, signing=b"s" * 32),
         base_url="http://127.0.0.1:1",
         redis_url=Secret("redis://127.0.0.1:1/0"),

@@ -27,7 +27,7 @@ from pipeline.db.sqlite import ROOM, SqliteDatabase
 from pipeline.db.turnstile import Turnstile
 from tests.ledger.writes import Act, inserts, names_in
 from tests.ledgers import TURN, open_ledger, turn_taken
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 
@@ -70,7 +70,7 @@ def test_a_transaction_that_failed_is_no_answer_and_is_in_nobody_s_way(
 
 
 def test_a_failed_commit_answers_every_caller_of_the_group_and_the_writer_goes_on(ledger_url: str) -> None:
-    database = SqliteDatabase(ledger_url)
+    database = SqliteDatabase(ledger_url, turn_timeout=TURN)
     entered, together = threading.Event(), threading.Event()
 
     def hold(c: Connection) -> None:
@@ -208,7 +208,7 @@ for ahead in (False, True):
 def test_a_signal_that_ends_the_main_thread_does_so_while_it_writes(ledger_url: str) -> None:
     """As SIGTERM ends Celery's beat, which writes in its main thread: SQLAlchemy would make another error of it."""
     command = [sys.executable, "-c", ENDED, ledger_url]
-    ran = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=60, check=False)
+    ran = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=PATIENCE, check=False)
     assert ran.stdout.split() == ["told", "ended", "told", "ended"], ran.stderr
 
 
@@ -232,7 +232,7 @@ def test_what_was_written_in_a_group_is_not_kept(database: Database) -> None:
 
 
 def test_a_closed_ledger_takes_no_more_and_says_so_at_once(ledger_url: str) -> None:
-    database = SqliteDatabase(ledger_url)
+    database = SqliteDatabase(ledger_url, turn_timeout=TURN)
     entered, release = threading.Event(), threading.Event()
 
     def hold(c: Connection) -> str:

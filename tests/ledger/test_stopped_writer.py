@@ -34,8 +34,8 @@ TURN = timedelta(seconds=0.5)
 # Writes until it is told to end; while it is inside a write it says so, and waits for a line.
 HOLDER = """
 import sys
-from pipeline.db.database import DatabaseSettings, open_database
-database = open_database(DatabaseSettings(url=sys.argv[1]))
+from tests.ledgers import open_ledger
+database = open_ledger(sys.argv[1])
 def hold(connection):
     print("holds", flush=True)
     sys.stdin.readline()

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from deploy.trial.trial import NoRing
 from identity.audit.tables import audit
@@ -583,6 +583,7 @@ def test_a_job_that_somebody_has_keeps_no_other_from_being_reached(house: House,
     second = open_ledger(ledger_url)
 
     def hold(c: Connection) -> Chunk:
+        c.execute(text("set local idle_in_transaction_session_timeout = 0"))  # it stands idle during the other's write
         c.execute(select(jobs.c.id).where(jobs.c.id == opens).with_for_update())
         return second.write(partial(chunk, cursor=cursor))
 

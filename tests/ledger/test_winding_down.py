@@ -15,6 +15,7 @@ from tests.identity.providers import reply
 from tests.ledger.acts import steps_of
 from tests.ledger.house import Say
 from tests.ledger.workers import TOKEN, Workers, declare, say_and_sleep
+from tests.waiting import PATIENCE
 
 
 def test_a_run_whose_process_is_told_to_stop_begins_no_further_call_and_is_taken_up_by_the_next(
@@ -56,8 +57,8 @@ def test_a_process_that_is_left_spends_a_run_of_each_overdue_job_and_hands_the_o
     together, release = threading.Barrier(4), threading.Event()
 
     def hangs(run: Run[Any], event: Any) -> None:
-        together.wait(30)
-        release.wait(30)
+        together.wait(PATIENCE)
+        release.wait(PATIENCE)
 
     declare(workers, hangs)
     worker, house = workers.worker(), workers.house
@@ -65,7 +66,7 @@ def test_a_process_that_is_left_spends_a_run_of_each_overdue_job_and_hands_the_o
     threads = [threading.Thread(target=worker.handle, args=(job,)) for job in jobs]
     for thread in threads:
         thread.start()
-    together.wait(30)
+    together.wait(PATIENCE)
     worker.spend(jobs[:2])
     assert house.row(jobs[2]).state == JobState.RUNNING
     worker.hand_back(besides=jobs[:2])

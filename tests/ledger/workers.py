@@ -23,7 +23,6 @@ from identity.refresh.coordinator import Coordinator
 from identity.refresh.lock import RefreshLock
 from identity.secret import Secret
 from identity.tables import accounts, grants, provider_connections
-from identity.token_endpoint.budget import RefreshBudget
 from identity.token_endpoint.gate import Gate
 from pipeline.accounts.connecting import Away, Connecting, Done
 from pipeline.authoring.registry import Registry
@@ -39,7 +38,7 @@ from pipeline.throttle.budget import Budgets
 from pipeline.throttle.in_flight import InFlight
 from pipeline.upstream import Upstream
 from tests.confiners import NoConfiner
-from tests.identity.coordinators import put_together
+from tests.identity.coordinators import BUDGET, put_together
 from tests.identity.providers import PretendProvider, reply
 from tests.ledger.acts import SIGNER
 from tests.ledger.connect_flow import connect_flow
@@ -47,6 +46,8 @@ from tests.ledger.house import House, Say
 from tests.webhooks.parts import MemoryRing
 
 AS_SHIPPED = StepSettings()
+# In place of that of the settings: a busy machine's commit may take longer, and no test here waits for it to pass.
+SEND_WITHIN = timedelta(seconds=30)
 ADA = "acc-acme.ada"
 SAID = reply({"id": "7"})
 REFUSED = reply({"message": "Bad credentials"}, 401)
@@ -95,11 +96,11 @@ class Workers:
             self.house.database,
             self.house.vault,
             self.http,
-            RefreshLock(self.redis, ttl=timedelta(seconds=60), token=lambda: secrets.token_hex(8)),
+            RefreshLock(self.redis, ttl=BUDGET.lock_ttl, token=lambda: secrets.token_hex(8)),
             PROFILES,
             clock=lambda: datetime.now(UTC),
             ids=partial(self.house.ids, "ref"),
-            budget=RefreshBudget(poll=timedelta(milliseconds=10)),
+            budget=BUDGET,
             gate=self.gate,
         )
 
@@ -123,7 +124,7 @@ class Workers:
             upstream=Upstream(self.http),
             issuer=cast("Issuer", None),  # no capability is asked for
             ids=self.house.ids,
-            settings=settings,
+            settings=replace(settings, send_within=SEND_WITHIN),
             stopping=stopping,
             **{**_unshared(), **self.shared},
         )

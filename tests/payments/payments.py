@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -109,6 +109,15 @@ class Payments(Paying):
         runtime.database.write(rotate)
         system.ahead += FRESH
         return new.kid
+
+    def expire(self) -> None:
+        """Every token that was issued has expired, by the ledger's clock."""
+        over = update(capabilities).values(expires_at=datetime.now(UTC) - timedelta(seconds=1))
+        self.system.runtime.database.write(lambda c: c.execute(over).rowcount)
+
+    def to_pay(self) -> list[Any]:
+        """The capabilities to pay, in the order in which they were issued."""
+        return [one for one in self.capabilities() if one.action == "invoices.PayInvoice"]
 
     def capabilities(self) -> list[Any]:
         return self.system.rows(select(capabilities).order_by(capabilities.c.issued_at, capabilities.c.jti))

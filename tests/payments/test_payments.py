@@ -10,13 +10,16 @@ from functools import partial
 
 import pytest
 from prometheus_client import REGISTRY
+from sqlalchemy import update
 
 from identity.capability import issued
 from identity.capability.model import Algorithm
+from identity.capability.tables import audiences
 from identity.errors import BadInput
 from identity.model import ScopeKind
 from pipeline.states import AttemptState, JobState, StepState
 from tests.payments.payments import HUGE, LARGE, OTHER, SMALL, Payments
+from tests.tasks.aftermaths import told
 
 
 def test_below_the_limit_an_invoice_is_paid_by_a_capability_for_it_alone(payments: Payments) -> None:
@@ -174,10 +177,33 @@ def test_an_answer_that_was_lost_is_asked_for_again_with_the_same_token(payments
     payments.ask()
     (job,) = payments.system.settle()
     assert job.state == JobState.DONE
-    assert len([one for one in payments.capabilities() if one.action == "invoices.PayInvoice"]) == 1
+    assert len(payments.to_pay()) == 1
     pays = [attempt.state for attempt in payments.system.attempts()[1:]]
     assert pays == [AttemptState.ADOPTED, AttemptState.EFFECT]
     assert len(payments.movements()) == 1
+
+
+def test_a_call_that_comes_again_with_a_new_token_moves_money_once(payments: Payments) -> None:
+    """Its first token expired before the lost answer was asked for again, and no idempotency key tells of it."""
+    payments.order(endpoint="pay_invoice", mode="drop_response", times=1)
+    payments.ask()
+    payments.system.work_once()
+    payments.expire()
+    payments.order(endpoint="pay_invoice", mode="drop_request", times=1)
+    payments.system.settle(until=lambda: len(payments.to_pay()) == 2)
+    repeated = payments.replay(payments.stolen(), idempotency_key="its-own")
+    assert (repeated.status_code, repeated.headers["Idempotent-Replayed"]) == (200, "true")
+    assert payments.spends() == 2, "each token has a first spend"
+    first, second = payments.to_pay()
+    assert first.jti != second.jti
+    assert (first.tenant_id, first.step_id, first.request_sha256) == (
+        second.tenant_id,
+        second.step_id,
+        second.request_sha256,
+    )
+    (job,) = payments.system.settle()
+    assert job.state == JobState.DONE
+    assert [one["invoice"] for one in payments.movements()] == [SMALL]
 
 
 def test_a_key_that_is_rotated_while_a_payment_is_under_way_pays_it_once_and_signs_the_next(payments: Payments) -> None:
@@ -201,7 +227,7 @@ def test_without_effect_the_next_attempt_has_another_token_and_the_first_is_void
     payments.ask()
     (job,) = payments.system.settle()
     assert job.state == JobState.DONE
-    first, second = [one for one in payments.capabilities() if one.action == "invoices.PayInvoice"]
+    first, second = payments.to_pay()
     assert (first.outcome, second.outcome) == ("no_effect", "effect")
     assert len(payments.movements()) == 1
 
@@ -213,6 +239,62 @@ def test_a_revocation_stops_a_token_that_is_on_its_way(payments: Payments) -> No
     assert job.state == JobState.CANCELLED
     assert payments.movements() == []
     assert payments.replay(payments.stolen()).json() == {"error": "invalid_token", "reason": "revoked"}
+
+
+def test_what_follows_a_revocation_goes_by_a_capability_as_the_service_which_has_no_account_there(
+    payments: Payments,
+) -> None:
+    deployed = payments.deploy("tests.payments.undone_read")
+    payments.ask(LARGE)
+    deployed.system.settle()
+    made = deployed.system.revoke(ScopeKind.USER, "acme.ada", "acme")
+    assert told(deployed.system, made) == ("pending", None)
+    stopped, follows = deployed.system.settle()
+    assert (stopped.state, follows.state, follows.workflow) == (
+        JobState.CANCELLED,
+        JobState.DONE,
+        "pay_invoice.compensation",
+    )
+    assert [(one.principal_id, one.agent_id) for one in payments.capabilities()] == [
+        ("acme.ada", "accounts-payable"),
+        ("acme.service", "aswhom"),
+    ]
+    assert told(deployed.system, made) == ("done", None)
+    deployed.system.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "why"),
+    [
+        (ScopeKind.TENANT, "acme", "tenant:acme was revoked"),
+        (ScopeKind.CONNECTION, "invoices", "connection:invoices was revoked"),
+    ],
+)
+def test_nothing_follows_by_a_capability_what_took_the_service_as_well(
+    payments: Payments, kind: ScopeKind, key: str, why: str
+) -> None:
+    deployed = payments.deploy("tests.payments.undone_read")
+    payments.ask(LARGE)
+    deployed.system.settle()
+    outcome, reason = told(deployed.system, deployed.system.revoke(kind, key, "acme"))
+    assert outcome == "not compensated"
+    assert reason is not None
+    assert reason.startswith(why)
+    (stopped,) = deployed.system.settle()
+    assert stopped.state == JobState.CANCELLED
+    deployed.system.close()
+
+
+def test_what_would_follow_where_no_capability_is_taken_is_not_begun(payments: Payments) -> None:
+    deployed = payments.deploy("tests.payments.undone_read")
+    payments.ask(LARGE)
+    deployed.system.settle()
+    made = deployed.system.revoke(ScopeKind.USER, "acme.ada", "acme")
+    database = deployed.system.runtime.database
+    database.write(lambda c: c.execute(update(audiences).values(connection_id=None)))
+    outcome, reason = told(deployed.system, made)
+    assert (outcome, "invoices is not known to take any" in str(reason)) == ("not compensated", True)
+    deployed.system.close()
 
 
 def test_a_worker_killed_between_the_call_and_its_commit_pays_once(payments: Payments) -> None:

@@ -22,6 +22,7 @@ from joserfc.jwk import RSAKey
 from deploy.sandbox import clear
 from deploy.sandbox.world import make_world
 from tests.servers.process import Process, end, free_port, start_python
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("auth", "github", "linear", "slack", "salesforce", "stripe", "zendesk", "invoices")
@@ -73,7 +74,7 @@ class Sandbox:
         self.world = world
         self.receiver = receiver
         self.folder = folder
-        self.http = clear.client(timeout=10)
+        self.http = clear.client(timeout=PATIENCE)
 
     def __enter__(self) -> Self:
         return self

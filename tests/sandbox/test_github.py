@@ -65,7 +65,7 @@ def test_a_token_cannot_be_wider_than_its_installation(sandbox: Sandbox, wanted:
 
 
 @pytest.mark.parametrize(
-    "claims", [{"exp": int(time.time()) + 3600}, {"exp": int(time.time()) - 1}, {"iss": 1}, {"exp": None}]
+    "claims", [{"exp": int(time.time()) + 86_400}, {"exp": int(time.time()) - 1}, {"iss": 1}, {"exp": None}]
 )
 def test_a_wrong_app_token_is_refused(sandbox: Sandbox, claims: dict[str, Any]) -> None:
     assert sandbox.github("GET", "/app", sandbox.app_jwt(**claims)).status_code == 401

@@ -59,12 +59,12 @@ def test_a_terminated_process_exits_with_0_though_an_answer_is_due(tmp_path: Pat
     world = a_world()
     (tmp_path / "world.json").write_text(json.dumps(world))
     process = start(tmp_path, "slack")
-    with httpx.Client(base_url=address(process)) as client:
+    with httpx.Client(base_url=address(process), timeout=PATIENCE) as client:
         client.post("/_sandbox/faults", json={"mode": "delay", "seconds": 60})
         with pytest.raises(httpx.ReadTimeout):
             client.get("/api/auth.test", timeout=httpx.Timeout(PATIENCE, read=0.2))
         process.send_signal(signal.SIGTERM)
-        end(process, seconds=PATIENCE)
+        end(process)
     assert process.returncode == 0
 
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from deploy.cli import main
 from deploy.sandbox.provider.cases import CASES
 from tests.failure_cases.provider import COMMAND, Provider, running
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,7 @@ def test_the_process_says_where_it_listens_writes_a_log_without_secrets_and_ends
 def test_a_port_that_is_taken_is_named(provider: Provider) -> None:
     port = str(httpx.URL(provider.url).port)
     command = [*COMMAND, "--case", "1", "--port", port]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert ran.returncode == 1
     assert f"port {port} cannot be listened on" in ran.stderr
 

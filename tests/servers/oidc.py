@@ -22,9 +22,10 @@ import httpx
 from deploy.sandbox import clear
 from tests.servers.npm import install
 from tests.servers.process import end, start, wait_until
+from tests.waiting import PATIENCE
 
 # On loopback, in the clear: reading the list of the world's authorities would take longer than the request.
-_PLAIN: Any = {"trust_env": False, "verify": False}
+_PLAIN: Any = {"trust_env": False, "verify": False, "timeout": PATIENCE}
 HERE = Path(__file__).parents[1] / "peers" / "oidc"
 
 

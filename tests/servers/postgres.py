@@ -62,6 +62,9 @@ class Postgres:
         """A fresh, empty database's name; or that of a copy of *template*, to which nobody is connected."""
         name = f"t{secrets.token_hex(6)}"
         with self.connect() as connection:
+            # A backend ends some time after its connection was closed, and PostgreSQL waits five seconds for that.
+            others = "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = %s"
+            connection.execute(others, (template,))
             names = (sql.Identifier(name), sql.Identifier(template))
             connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
         return name

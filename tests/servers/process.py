@@ -124,7 +124,7 @@ def wait_until(ready: Callable[[], bool], *, process: Process, log: Path, second
         raise DidNotStart(str(late)) from late
 
 
-def end(process: Process, with_signal: signal.Signals = signal.SIGTERM, *, seconds: float = 10.0) -> None:
+def end(process: Process, with_signal: signal.Signals = signal.SIGTERM, *, seconds: float = PATIENCE) -> None:
     """End *process* and wait for it; what ignores the signal is killed."""
     if process.poll() is None:
         process.send_signal(signal.SIGCONT)  # a stopped process hears nothing but SIGKILL

@@ -12,6 +12,7 @@ import httpx
 
 from deploy.sandbox import clear
 from tests.servers.process import end, free_port, start, wait_until
+from tests.waiting import PATIENCE
 
 
 class Prometheus:
@@ -22,7 +23,7 @@ class Prometheus:
         self.url = f"http://127.0.0.1:{free_port()}"
         self.log = folder / "prometheus.log"
         self._targets = targets
-        self._http = clear.client(base_url=self.url, timeout=10)
+        self._http = clear.client(base_url=self.url, timeout=PATIENCE)
         (folder / "prometheus.yml").write_text(json.dumps(self._configuration(rules)), encoding="utf-8")
         command: list[str | Path] = [
             program,

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from enum import StrEnum
 
+from tests.waiting import PATIENCE
+
 _CHUNK = 65536
 # Closing with this set sends a reset instead of an orderly end.
 _RESET = struct.pack("ii", 1, 0)
@@ -131,7 +133,7 @@ class Proxy:
                 _close(client, reset=True)
                 continue
             try:
-                server = socket.create_connection(self.upstream, timeout=10)
+                server = socket.create_connection(self.upstream, timeout=PATIENCE)
             except OSError:
                 _close(client, reset=True)
                 continue

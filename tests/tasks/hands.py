@@ -41,16 +41,20 @@ class Hands:
         """Consent on the sandbox's own page, and the callback that follows."""
         for through in connections:
             key = AccountKey(tenant=tenant, connection=through, principal=f"{tenant}.{login}")
-            browser, now = secrets.token_urlsafe(32), datetime.now(UTC)
-            link = self.runtime.connect_flow.start(key, now=now)
-            url = self.runtime.connect_flow.authorize(link.text, browser=browser, now=now)
-            assert isinstance(url, str), url
-            form = Form(self.sandbox.http.get(url).text)
-            said = {**form.hidden, "user": login, "decision": "allow"}
-            answer = self.sandbox.http.post(self.sandbox.url("auth", form.action), data=said)
-            back = dict(httpx.URL(answer.headers["location"]).params)
-            ended = self.runtime.connecting.finish(through, back, browser=browser, now=datetime.now(UTC))
-            assert isinstance(ended, Done), ended
+            self.follow(self.runtime.connect_flow.start(key, now=datetime.now(UTC)).text, login, through)
+
+    def follow(self, link: str, login: str, through: str) -> httpx.URL:
+        """Consent by that link; the provider's address to which it led."""
+        browser = secrets.token_urlsafe(32)
+        url = self.runtime.connect_flow.authorize(link, browser=browser, now=datetime.now(UTC))
+        assert isinstance(url, str), url
+        form = Form(self.sandbox.http.get(url).text)
+        said = {**form.hidden, "user": login, "decision": "allow"}
+        answer = self.sandbox.http.post(self.sandbox.url("auth", form.action), data=said)
+        back = dict(httpx.URL(answer.headers["location"]).params)
+        ended = self.runtime.connecting.finish(through, back, browser=browser, now=datetime.now(UTC))
+        assert isinstance(ended, Done), ended
+        return httpx.URL(url)
 
     def connect_engineer(self, tenant: str, login: str) -> None:
         self.connect(tenant, login, "github", linear_of(tenant))

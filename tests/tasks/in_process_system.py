@@ -72,7 +72,7 @@ class InProcessSystem(Hands):
             base_url=base_url,
             redis_url=redis_url,
             allow_hosts=frozenset({"127.0.0.1"}),
-            steps=StepSettings(attempts=4),
+            steps=StepSettings(attempts=4, send_within=timedelta(seconds=30)),
             breaker=NEVER_OPEN,
         )
         runtime = Runtime(settings, registry, NoRing(), clock=self.clock, reached=self._reached)

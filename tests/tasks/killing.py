@@ -9,7 +9,6 @@ from pathlib import Path
 from deploy.trial.passing import time_passes
 from pipeline.states import AttemptState
 from tests.faults.conftest import SETTINGS
-from tests.faults.gated import UNHURRIED
 from tests.faults.time_passes import lapse_bells
 from tests.sandbox.driver import Sandbox
 from tests.servers.valkey import Valkey
@@ -25,7 +24,7 @@ def beside(
 ) -> Iterator[System]:
     """An installation with the world's tenants on a migrated ledger, and its housekeeping; tests start its workers."""
     about = {"ASWHOM_BASE_URL": base_url, "ASWHOM_WORKFLOWS": ",".join(workflows)}
-    system = System(directory, url, broker, sandbox.world, **{**SETTINGS, **UNHURRIED, **about})
+    system = System(directory, url, broker, sandbox.world, **{**SETTINGS, **about})
     try:
         system.furnish()
         system.start("housekeeping")

@@ -7,8 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, delete, update
 
-from deploy.demo.provision import STRIPE_SCOPES
+from deploy.demo.provision import SALESFORCE, STRIPE_SCOPES
+from identity.accounts.states import find_account
+from identity.model import AccountKey, AccountState
+from identity.tables import accounts, grants, provider_connections
 from pipeline.action import Response
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from tasks.actions import stripe
@@ -75,6 +79,39 @@ def test_her_job_waits_until_she_connects_again(system: InProcessSystem) -> None
     (job,) = system.settle()
     assert job.state == JobState.DONE
     assert system.authors() == [("salesforce", "ada", "user")]
+
+
+@pytest.mark.parametrize(
+    ("granted", "listed"),
+    [(["refresh_token"], ["api", "refresh_token", "full"]), (None, ["refresh_token"])],
+    ids=["her consent holds", "she has not consented"],
+)
+def test_the_link_of_a_wait_asks_the_provider_for_what_she_granted_and_what_the_step_lacks(
+    system: InProcessSystem, granted: list[str] | None, listed: list[str]
+) -> None:
+    """A consent replaces the one before. What is listed is asked for too, if none holds; the step lacks `api`."""
+    ada = AccountKey(tenant="acme", connection=SALESFORCE, principal="acme.ada")
+    system.connect_seller("acme", "ada")
+
+    def prepare(c: Connection) -> None:
+        c.execute(update(provider_connections).where(provider_connections.c.id == SALESFORCE).values(scopes=listed))
+        account = find_account(c, ada)
+        assert account is not None
+        if granted is None:
+            c.execute(delete(grants).where(grants.c.account_id == account.id))
+            c.execute(update(accounts).where(accounts.c.id == account.id).values(state=AccountState.PENDING))
+        else:
+            c.execute(update(grants).where(grants.c.account_id == account.id).values(scopes=granted))
+
+    system.runtime.database.write(prepare)
+    system.report("acme", "deal.changed", deal(opportunity(system)))
+    (job,) = system.settle()
+    assert (job.state, job.wait, job.lacks) == (JobState.WAITING, Wait.CONSENT, ["api"])
+    made = system.runtime.invitations.link(ada, by="cli:test", now=datetime.now(UTC))
+    asked = system.follow(made.url.rpartition("/")[2], "ada", SALESFORCE).params["scope"]
+    assert asked.split() == ["refresh_token", "api"]
+    (job,) = system.settle()
+    assert job.state == JobState.DONE
 
 
 @pytest.mark.parametrize("older_first", [True, False])

@@ -20,11 +20,11 @@ from webhooks.settings import WebSettings
 
 
 class Hasty(Worker):
-    """Gives a request one second, and who was answered a moment."""
+    """Gives a request two seconds, and who was answered a moment."""
 
-    seconds = 1.0
+    seconds = 2.0
     goodbye = 0.1
-    silence = 0.5
+    silence = 1.0
 
 
 class Patient(Worker):

@@ -28,7 +28,7 @@ def caller() -> str:
 def test_two_processes_count_together(valkey: Valkey) -> None:
     who = caller()
     with valkey.client() as one, valkey.client() as other:
-        first, second = (Quota(3, SharedCounts(client, prefix="t:")) for client in (one, other))
+        first, second = (Quota(3, SharedCounts(client, prefix="t:", monotonic=lambda: 0.0)) for client in (one, other))
         spent = [first.spend(who), second.spend(who), first.spend(who), second.spend(who)]
     assert [one.allowed for one in spent] == [True, True, True, False]
     assert spent[0].remaining == 2
@@ -38,7 +38,7 @@ def test_two_processes_count_together(valkey: Valkey) -> None:
 def test_what_is_not_told_how_much_remains_is_counted_all_the_same(valkey: Valkey) -> None:
     who = caller()
     with valkey.client() as client:
-        quota = Quota(3, SharedCounts(client, prefix="t:"))
+        quota = Quota(3, SharedCounts(client, prefix="t:", monotonic=lambda: 0.0))
         assert [quota.refusal(who) for _ in range(2)] == [None, None]
         assert quota.spend(who).remaining == 0
         over = quota.refusal(who)
@@ -57,14 +57,14 @@ def test_a_rate_that_changes_counts_what_came_before(valkey: Valkey) -> None:
 
 def test_keys_have_quotas_of_their_own(valkey: Valkey) -> None:
     with valkey.client() as client:
-        quota = Quota(1, SharedCounts(client, prefix="t:"))
+        quota = Quota(1, SharedCounts(client, prefix="t:", monotonic=lambda: 0.0))
         assert [quota.spend(caller()).allowed for _ in range(3)] == [True, True, True]
 
 
 def test_kinds_of_keys_are_counted_apart(valkey: Valkey) -> None:
     who = caller()
     with valkey.client() as client:
-        shared = SharedCounts(client, prefix="t:")
+        shared = SharedCounts(client, prefix="t:", monotonic=lambda: 0.0)
         quotas = [Quota(1, shared, of=kind) for kind in ("connection", "tenant")]
         assert [quota.spend(who).allowed for quota in quotas] == [True, True]
 

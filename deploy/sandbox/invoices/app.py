@@ -50,7 +50,8 @@ def create_invoices(world: dict[str, Any], *, journal: Journal, clock: Clock) ->
         amount, currency = _money()
         resource = f"invoices/{key}"
         capability = leave.granted(action=action, resource=resource, amount=amount, currency=currency)
-        marks = [capability.id]
+        # All tokens of one call share these; a new token has a new id.
+        marks = [f"{capability.tenant} {capability.step} {capability.request_sha256}"]
         if entry().idempotency_key:
             marks.append(f"{capability.tenant} {entry().idempotency_key}")
         done = act(capability.tenant, key, amount, currency, marks=marks)

@@ -1,4 +1,4 @@
-"""Invoices and payments per tenant. A payment is made once per capability and idempotency key."""
+"""Invoices and payments per tenant. A payment is made once per call and idempotency key."""
 
 import itertools
 import threading
@@ -33,7 +33,7 @@ class Books:
                 for one in row["invoices"]
             }
             self.movements: list[dict[str, Any]] = []
-            self._done: dict[str, dict[str, Any]] = {}  # by capability, and by tenant and idempotency key
+            self._done: dict[str, dict[str, Any]] = {}  # by call, and by tenant and idempotency key
 
     def show(self, tenant: str, invoice: str) -> dict[str, Any]:
         with self._lock:

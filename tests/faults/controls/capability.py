@@ -224,11 +224,25 @@ CONTROLS = (
         test="tests/capability/test_published_keys.py::test_while_the_issuer_hangs",
     ),
     Control(
-        name="an unknown key waits for nobody else's fetch",
+        name="an unknown key does not wait until somebody else's fetch has ended",
         file="identity/capability/verifier.py",
         guard="if under_way is not None and (mine or age >= self.stale.total_seconds()):",
         without="if under_way is not None:",
         test="tests/capability/test_published_keys.py::test_while_the_issuer_hangs",
+    ),
+    Control(
+        name="an unknown key waits a moment for somebody else's fetch",
+        file="identity/capability/verifier.py",
+        guard="elif under_way is not None and known is None and self._places.acquire(blocking=False):",
+        without="elif False:",
+        test="tests/capability/test_published_keys.py::test_after_a_rotation_a_burst",
+    ),
+    Control(
+        name="unknown keys do not take all threads",
+        file="identity/capability/verifier.py",
+        guard="elif under_way is not None and known is None and self._places.acquire(blocking=False):",
+        without="elif under_way is not None and known is None:",
+        test="tests/capability/test_published_keys.py::test_of_those_who_bring_an_unknown_key",
     ),
     Control(
         name="a key set's answer has to come in time",
@@ -261,7 +275,7 @@ CONTROLS = (
     Control(
         name="one that expired is not sent again",
         file=OPENINGS,
-        guard="if intent.resends and issued.living(connection, intent.step, at=alive_at, approved_by=by) is None:",
+        guard="if intent.resends and lives(accepted=wanted.accepted, approved_by=wanted.approved_by) is None:",
         without="if False:",
         test=f"{OPENS}::test_one_that_expired and sqlite",
     ),
@@ -289,8 +303,15 @@ CONTROLS = (
     Control(
         name="a service does once what one capability is for, by whatever key it is asked",
         file="deploy/sandbox/invoices/app.py",
-        guard="marks = [capability.id]",
+        guard='marks = [f"{capability.tenant} {capability.step} {capability.request_sha256}"]',
         without="marks: list[str] = []",
         test="tests/payments/test_payments.py::test_a_token_that_is_used_fifty",
+    ),
+    Control(
+        name="a service knows a call by what its tokens share",
+        file="deploy/sandbox/invoices/app.py",
+        guard='marks = [f"{capability.tenant} {capability.step} {capability.request_sha256}"]',
+        without="marks = [capability.id]",
+        test="tests/payments/test_payments.py::test_a_call_that_comes_again and sqlite",
     ),
 )

@@ -1,12 +1,22 @@
 // Verifies capability tokens as docs/capabilities.md tells it to: issuer and audience as arguments, and a line of JSON for
-// each token and the request that came with it, or for a request whose hash is wanted.
+// each token and the request that came with it, or for a request whose hash is wanted. `at` sets the clock, in seconds.
 import { createHash } from "node:crypto"
 import { createInterface } from "node:readline"
 import { createRemoteJWKSet, jwtVerify } from "jose"
 
 const [issuer, audience] = process.argv.slice(2)
 const metadata = await (await fetch(`${issuer}/.well-known/oauth-authorization-server`)).json()
-const keys = createRemoteJWKSet(new URL(metadata.jwks_uri))
+const keys = createRemoteJWKSet(new URL(metadata.jwks_uri), { cacheMaxAge: 300_000 })
+const clock = Date.now
+let at
+globalThis.Date = class extends Date {
+  constructor(...given) {
+    super(...(given.length > 0 ? given : [Date.now()]))
+  }
+  static now() {
+    return at === undefined ? clock() : at * 1000
+  }
+}
 
 function requestHash(method, target, body) {
   return createHash("sha256").update(`${method} ${target}\n`).update(body).digest("hex")
@@ -19,6 +29,7 @@ function millionths(amount) {
 
 function whyNot(claims, request) {
   const details = claims.authorization_details
+  if (typeof claims.aud !== "string") return "audience"
   if (!(claims.exp - claims.iat <= 180)) return "lifetime"
   if (claims.request_sha256 !== requestHash(request.method, request.target, request.body)) return "request"
   if (!Array.isArray(details) || details.length !== 1) return "details"
@@ -47,7 +58,8 @@ async function verify(token, request) {
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const { token, request } = JSON.parse(line)
+  const { token, request, ...set } = JSON.parse(line)
+  at = set.at
   try {
     if (token === undefined) {
       console.log(JSON.stringify({ hash: requestHash(request.method, request.target, request.body) }))
@@ -56,6 +68,6 @@ for await (const line of createInterface({ input: process.stdin })) {
     const { payload, protectedHeader } = await verify(token, request)
     console.log(JSON.stringify({ alg: protectedHeader.alg, payload }))
   } catch (error) {
-    console.log(JSON.stringify({ refused: error.code }))
+    console.log(JSON.stringify({ refused: error.claim ? `${error.code} ${error.claim}` : error.code }))
   }
 }
