@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
@@ -81,8 +81,9 @@ class DeliveryOutcome(StrEnum):
 
 
 class LeftOut(StrEnum):
-    """Reasons why a delivery had no effect because its place is not listed; reported by `doctor`."""
+    """Reasons why a delivery did not start all that it should have; `doctor` reports places that are not listed."""
 
+    MISREAD = "misread"  # it started jobs, but a workflow that is on for its tenant could not read it
     UNLISTED = "unlisted"  # workflows wanted it, but its connection does not list its installation
     UNREACHED = "unreached"  # it asks for a revocation in a place that belongs to no tenant
 
@@ -103,6 +104,7 @@ class Acceptance:
     held: bool = False  # the installation is on hold, so started jobs wait; only read where a person is told
     told: str = ""  # text for the person who caused it; `reason` is for operators
     unfollowed: bool = False  # its signal covers more accounts than have been reached
+    misread: Mapping[str, str] = field(default_factory=dict)  # why workflows that are on could not read it, by name
 
 
 class Unfollowed(Unavailable):

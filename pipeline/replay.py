@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -34,10 +34,12 @@ def replay(
     subject: str | None = None,
     people: Sequence[str] = (),
     event: Mapping[str, Any] | None = None,
+    reads: Collection[str] = (),
 ) -> None:
     """Accept a dead or cancelled job again: done steps keep their results and keys, other ended ones reopen.
 
-    It runs with the tenant's present configuration or with its own, as `pins.at_replay` decides.
+    It runs with the tenant's present configuration or with its own, as `pins.at_replay` decides by *reads*, the names
+    of the actions that only read. If nothing binds it, its reads are read anew.
 
     *by* and *why*: the requester and their reason, for the audit. *subject*: their sign-in at the console, if any.
     *people*: the possible holders of the key they used. None of these may approve the job. *event* replaces the job's
@@ -57,7 +59,7 @@ def replay(
             f"job {job} was compensated by job {by_job}: a replay would go on as if what was done still stood. "
             "A new delivery, request or slot starts a job that does it anew"
         )
-    pin = pins.at_replay(connection, job)
+    pin = pins.at_replay(connection, job, reads=reads)
     number = next_number(connection)
     values = JobColumns(
         accepted=number,

@@ -60,6 +60,7 @@ class Purpose(StrEnum):
 
     CALL = "call"  # to have the step's effect
     PROBE = "probe"  # to find out whether an earlier call had that effect
+    READ_BEFORE = "read_before"  # a call that only read, before a replay that reads anew
 
 
 class CountsAs(StrEnum):
@@ -100,8 +101,9 @@ STEP_MOVES: Moves[StepState] = Moves(
             {StepState.DONE, StepState.REFUSED, StepState.FAILED, StepState.UNKNOWN, StepState.SKIPPED}
         ),
         StepState.UNKNOWN: frozenset({StepState.DONE, StepState.FAILED, StepState.OPEN}),
-        StepState.DONE: frozenset(),
-        # They open again only with their job: `aswhom jobs replay`. DONE: a call turned out to have had its effect.
+        # These open again only with their job: `aswhom jobs replay`. Of those done, only reads do, and only in a job
+        # that has had no effect. To DONE: a call turned out to have had its effect.
+        StepState.DONE: frozenset({StepState.OPEN}),
         StepState.REFUSED: frozenset({StepState.OPEN, StepState.DONE}),
         StepState.FAILED: frozenset({StepState.OPEN, StepState.DONE}),
         StepState.SKIPPED: frozenset({StepState.OPEN, StepState.DONE}),

@@ -35,7 +35,7 @@ deliveries = Table(
     Column("event", String(100), nullable=False),
     Column("outcome", String(32), nullable=False),  # accepted, ignored, unrecognised, refused, signal
     Column("reason", Text),  # for people
-    Column("left_out", String(16)),  # because its place is not listed: unlisted, unreached
+    Column("left_out", String(16)),  # what it should have started: unlisted, unreached, misread
     Column("body", LargeBinary, nullable=False),  # empty after pruning
     Column("received_at", Instant, nullable=False),
     UniqueConstraint("connection_id", "delivery_id"),
@@ -193,7 +193,7 @@ attempts = Table(
     Column("step_id", ForeignKey("steps.id"), nullable=False),
     Column("job_id", ForeignKey("jobs.id"), nullable=False),
     Column("number", Integer, nullable=False),  # within its step, from 1
-    Column("purpose", String(16), nullable=False),  # call or probe
+    Column("purpose", String(16), nullable=False),  # call, probe or read_before
     Column("state", String(16), nullable=False),
     Column("opened", BigInteger, nullable=False),  # ledger numbers
     Column("closed", BigInteger),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.run import ActionFailed, Run
+from pipeline.run import Run
 from pipeline.workflow import SERVICE, Daily, Tick, workflow
 from tasks.actions import stripe
+from tasks.refusals import Postponed
 
 NOTE = "aswhom_reconciliation"  # the metadata key of the notes
 SETTLED = "settled"  # replaces a difference that is gone
@@ -42,10 +43,11 @@ def difference(subscription: stripe.Subscription, *, tolerance: int) -> str | No
 def billing_reconciliation(run: Run[BillingConfig], event: Tick) -> None:
     """Run one step per page and per difference, so that an interrupted run resumes where it was.
 
-    It compares the current state rather than last night's changes: one run makes up for any number of missed ones.
+    It compares the state rather than last night's changes: one run makes up for any number of missed ones. The state is
+    that of each page as it was read, which a run that was interrupted does not read again.
     """
     after: str | None = None
-    failure: ActionFailed | None = None
+    refusals = Postponed()
     while True:
         wanted = stripe.ListSubscriptions(size=run.config.page, after=after, note_key=NOTE)
         page = run.do(wanted, as_=run.service)
@@ -53,12 +55,9 @@ def billing_reconciliation(run: Run[BillingConfig], event: Tick) -> None:
             note = difference(subscription, tolerance=run.config.tolerance)
             if note is None:
                 continue
-            try:
+            with refusals:  # the other subscriptions must still be checked
                 run.do(stripe.AnnotateSubscription(id=subscription.id, key=NOTE, value=note), as_=run.service)
-            except ActionFailed as refused:
-                failure = refused  # the other subscriptions must still be checked
         if not page.more or not page.subscriptions:
             break
         after = page.subscriptions[-1].id
-    if failure is not None:
-        raise failure
+    refusals.raise_first()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Literal
 
@@ -12,6 +13,7 @@ from pipeline.workflow import SERVICE, USER, compensate, workflow
 from tasks.actions import github, linear, slack
 from tasks.actions.linear_issues import Issue
 from tasks.events.github import PullRequestEvent, pull_request
+from tasks.refusals import Postponed
 
 
 class LabelRule(linear.IssueTemplate):
@@ -48,6 +50,8 @@ def say_it_ended(filed: linear.CreateIssue, issue: Issue) -> linear.Notice:
         linear.CreateIssue: (USER | SERVICE).on_revoke(compensate(linear.Notice, say_it_ended)),
         github.Comment: USER,
         slack.PostMessage: SERVICE,
+        linear.FindIssuesOfPull: SERVICE,
+        linear.MoveIssue: USER | SERVICE,
     },
     config=DevOpsConfig,
 )
@@ -62,25 +66,44 @@ def link_pull_request(run: Run[DevOpsConfig], event: PullRequestEvent) -> None:
 
 
 def track(run: Run[DevOpsConfig], pull: github.PullRequest, *, only: str | None) -> int:
-    """Track the labels that have a rule, or *only* one of them; return how many there were."""
-    tracked = 0
-    for label in pull.labels:
-        rule = run.config.label_rules.get(label)
-        if rule is None or only not in (None, label):
-            continue
-        tracked += 1
-        key = f"{pull.key}:{label}"
+    """Track the labels that have a rule, or *only* one of them; return how many there were.
+
+    Each label has a rule of its own: what is refused for one does not keep the others from being tracked.
+    """
+    rules = {label: run.config.label_rules[label] for label in pull.labels if label in run.config.label_rules}
+    if only is not None:
+        rules = {label: rule for label, rule in rules.items() if label == only}
+    filed: dict[str, bool] = {}  # by the issue's id: whether as the person
+    refusals = Postponed()
+    for label, rule in rules.items():
         by_user = rule.attribute_to_user and (run.has_user or rule.without_user == "refuse")
-        try:
-            filed = linear.CreateIssue.for_pull(pull, rule, label=label)
-            issue = run.do(filed, as_=run.user if by_user else run.service, once=key)
-        except StepRefused:
-            continue  # it is recorded with its reason, and the other labels have their own rules
-        if run.has_user:  # a comment speaks for a person, so there is none without one
-            body = f"Tracked as [{issue.identifier}]({issue.url})"
-            with suppress(StepRefused):
-                run.do(github.Comment(repo=pull.repo, number=pull.number, body=body), as_=run.user, once=key)
-        text = f"{slack.link(pull.html_url, pull.key)} → {slack.link(issue.url, issue.identifier)}"
-        with suppress(StepRefused):  # for example if it was already posted to a channel that the rule named earlier
+        key = f"{pull.key}:{label}"
+        with refusals, suppress(StepRefused):  # a refused step is recorded with its reason
+            filing = linear.CreateIssue.for_pull(pull, rule, label=label)
+            issue = run.do(filing, as_=run.user if by_user else run.service, once=key)
+            filed[issue.id] = by_user
+            if run.has_user:  # a comment speaks for a person, so there is none without one
+                body = f"Tracked as [{issue.identifier}]({issue.url})"
+                with refusals, suppress(StepRefused):
+                    run.do(github.Comment(repo=pull.repo, number=pull.number, body=body), as_=run.user, once=key)
+            # Refused, for example, if it was already posted to a channel that the rule named earlier.
+            text = f"{slack.link(pull.html_url, pull.key)} → {slack.link(issue.url, issue.identifier)}"
             run.do(slack.PostMessage(channel=rule.channel, text=text), as_=run.service, once=key)
-    return tracked
+    if filed:
+        with refusals, suppress(StepRefused):
+            _finish_if_merged(run, pull, filed)
+    refusals.raise_first()
+    return len(rules)
+
+
+def _finish_if_merged(run: Run[DevOpsConfig], pull: github.PullRequest, filed: Mapping[str, bool]) -> None:
+    """Move the *filed* issues to done, each as its filer, if the pull request is merged by now.
+
+    A job may wait for days, for a consent or an upstream. What the merge itself starts (`close_issues`) finds only the
+    issues that there are by then, so whoever files one later has to look again.
+    """
+    if not run.do(github.GetPull(repo=pull.repo, number=pull.number), as_=run.service).merged:
+        return
+    for issue in run.do(linear.FindIssuesOfPull(pull=pull.key), as_=run.service).issues:
+        if issue.id in filed and (move := linear.MoveIssue.to_done(issue)) is not None:
+            run.do(move, as_=run.user if filed[issue.id] else run.service)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.run import Run
+from pipeline.run import Run, StepRefused
 from pipeline.workflow import SERVICE, USER, workflow
 from tasks.actions import linear, slack
 from tasks.events.github import PullRequestEvent, pull_request
+from tasks.refusals import Postponed
 
 
 class MergedConfig(BaseModel):
@@ -18,7 +21,7 @@ class MergedConfig(BaseModel):
 
 @workflow(
     agent="devops-assistant",
-    on=pull_request("closed"),
+    on=pull_request("closed", where=lambda event: event.merged),
     event=PullRequestEvent,
     user=lambda event: event.sender,
     triggered_by=lambda event: event.sender,
@@ -28,15 +31,18 @@ class MergedConfig(BaseModel):
 def close_issues(run: Run[MergedConfig], event: PullRequestEvent) -> None:
     """Move the issues as the person who merged, or as the workspace if that person is not known here."""
     if not event.merged:
-        return
+        return  # the job was accepted before the trigger had its filter, or started by hand
     found = run.do(linear.FindIssuesOfPull(pull=event.key), as_=run.service)
     closed = []
+    refusals = Postponed()
     for issue in found.issues:
-        if issue.done or issue.done_state_id is None:
+        if (move := linear.MoveIssue.to_done(issue)) is None:
             continue
-        move = linear.MoveIssue(issue_id=issue.id, state_id=issue.done_state_id)
-        run.do(move, as_=run.user if run.has_user else run.service)
-        closed.append(slack.link(issue.url, issue.identifier))
+        with refusals:  # the other issues are still moved, and the channel is told of these
+            run.do(move, as_=run.user if run.has_user else run.service)
+            closed.append(slack.link(issue.url, issue.identifier))
     what = f": {', '.join(closed)} done" if closed else ""
     text = f"{slack.link(event.html_url, event.key)} was merged by {slack.escape(event.sender.login)}{what}"
-    run.do(slack.PostMessage(channel=run.config.channel, text=text), as_=run.service, once=f"{event.key}:merged")
+    with refusals, suppress(StepRefused):
+        run.do(slack.PostMessage(channel=run.config.channel, text=text), as_=run.service, once=f"{event.key}:merged")
+    refusals.raise_first()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from pipeline.run import ActionFailed, Run
+from pipeline.run import ActionFailed, Run, StepRefused
 from pipeline.workflow import SERVICE, USER, workflow
 from tasks.actions import linear, slack
 from tasks.events.slack import SlashCommand, slash_command
@@ -41,5 +41,6 @@ def file_from_slack(run: Run[CommandConfig], event: SlashCommand) -> None:
     )
     filed = run.do(issue, as_=run.user)
     text = f"{slack.link(filed.url, filed.identifier)} {slack.escape(event.text[:LONGEST])}"
-    with suppress(ActionFailed):  # the command also works where the bot is not a member: the issue stands
+    # The command also works where the bot is not a member, or may not post: the issue stands.
+    with suppress(ActionFailed, StepRefused):
         run.do(slack.PostMessage(channel=event.channel, text=text), as_=run.service)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from identity.secret import Secret
-from pipeline.authoring.matching import Match
+from pipeline.authoring.matching import Considered, Match
 from pipeline.authoring.registry import Registry
 from pipeline.model import Acceptance, DeliveryOutcome, RatedTenant, SignedDelivery
 
@@ -48,12 +48,19 @@ class Ledger(Protocol):
         """
 
     def accept(
-        self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str, began: float
+        self,
+        delivery: SignedDelivery,
+        matches: Sequence[Match],
+        *,
+        outcome: DeliveryOutcome,
+        reason: str,
+        misfits: Sequence[Considered],
+        began: float,
     ) -> Acceptance:
         """Commit the delivery and its jobs, or its revocation, in one transaction. The returned value is committed.
 
-        *outcome* (ignored or unrecognised) and *reason* are recorded when the delivery leads to nothing. *began*, by
-        `time.monotonic()`, is when its sender started to wait.
+        *outcome* (ignored or unrecognised) and *reason* are recorded when the delivery leads to nothing. *misfits*: the
+        workflows that could not read it. *began*, by `time.monotonic()`, is when its sender started to wait.
         """
 
     def usages(self, delivery: SignedDelivery, workflows: Registry) -> Sequence[str]:

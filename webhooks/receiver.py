@@ -16,8 +16,8 @@ from datetime import datetime
 from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.exceptions import ClientDisconnected
 
-from identity.errors import BadInput, Unavailable
-from pipeline.authoring.matching import Match
+from identity.errors import Unavailable
+from pipeline.authoring.matching import Considered
 from pipeline.authoring.registry import Registry
 from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery, Unfollowed
 from webhooks import metrics, problems
@@ -150,9 +150,11 @@ class _Receiver:
         self, source: Source, connection: str, body: bytes, received: Received, *, api_url: str, began: float
     ) -> tuple[str, Response]:
         delivery = received.signed(source=source.name, connection=connection, body=body)
-        matches, idle, why = _matches(self.workflows, delivery.source, received)
+        considered, idle, why = _considered(self.workflows, delivery.source, received)
+        matches = [one.match for one in considered if one.match is not None]
+        misfits = [one for one in considered if one.misfit]
         try:
-            acceptance = self.ledger.accept(delivery, matches, outcome=idle, reason=why, began=began)
+            acceptance = self.ledger.accept(delivery, matches, outcome=idle, reason=why, misfits=misfits, began=began)
         except Unfollowed as short:
             response = Problem.not_now(short).document()
             self.bells.ring_after(response, revocations=short.revocations)  # although the sender will send it again
@@ -165,6 +167,9 @@ class _Receiver:
         note = {"action": f"delivery.{outcome}", "source": source.name, "connection": connection}
         level = _LEVELS.get(outcome, logging.INFO)
         log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery, "jobs": acceptance.jobs})
+        for workflow, misfit in acceptance.misread.items():
+            what = {"action": "trigger.misread", "workflow": workflow, "delivery": acceptance.delivery}
+            log.error("a workflow could not read a delivery: %s", misfit, extra=what)
         if received.withheld and outcome != DeliveryOutcome.DUPLICATE:
             metrics.WITHHELD.labels(source=source.name).inc()
             where = {"action": "delivery.withheld", "connection": connection, "installation": received.installation}
@@ -264,8 +269,10 @@ def _unknown() -> Problem:
     return Problem(problems.UNKNOWN_CONNECTION, detail)
 
 
-def _matches(workflows: Registry, sender: str, received: Received) -> tuple[Sequence[Match], DeliveryOutcome, str]:
-    """Return the workflows that the delivery starts; if none, the outcome to record and the reason.
+def _considered(
+    workflows: Registry, sender: str, received: Received
+) -> tuple[Sequence[Considered], DeliveryOutcome, str]:
+    """Return what workflows make of the delivery, and the outcome to record and the reason if nothing follows.
 
     *sender* is the source's name as stored with the delivery, so that a replay matches the same workflows.
     """
@@ -273,13 +280,9 @@ def _matches(workflows: Registry, sender: str, received: Received) -> tuple[Sequ
         return (), DeliveryOutcome.UNRECOGNISED, received.unrecognised
     if received.signal is not None or received.answer is not None:
         return (), DeliveryOutcome.IGNORED, received.note  # the ledger follows the signal, or counts the answer
-    try:
-        matches = workflows.match(sender, received.event, received.document)
-    except BadInput as error:  # it is signed, so store it: a person can look at it and replay it
-        return (), DeliveryOutcome.UNRECOGNISED, str(error)
-    listened = workflows.knows(sender, received.event)
-    why = "no workflow wants it" if listened else f"no workflow listens to {sender} {received.event}"
-    return matches, DeliveryOutcome.IGNORED, received.note or why
+    considered = workflows.consider(sender, received.event, received.document)
+    why = "no workflow wants it" if considered else f"no workflow listens to {sender} {received.event}"
+    return considered, DeliveryOutcome.IGNORED, received.note or why
 
 
 def _told(acceptance: Acceptance) -> Mapping[str, object]:

@@ -38,7 +38,7 @@ def _chosen(run: Any) -> Any:
         click.option(
             "--failed",
             is_flag=True,
-            help="Only deliveries that were unrecognised or refused, or have a dead or cancelled job.",
+            help="Only deliveries unrecognised, refused, not read by a workflow, or with a dead or cancelled job.",
         ),
         click.option("--until", type=MOMENT, help="Received before this day (UTC), or time with its zone."),
         click.option("--since", type=MOMENT, help="Received on or after this day (UTC), or time with its zone."),

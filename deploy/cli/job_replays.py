@@ -62,7 +62,7 @@ def replay(
     dry_run: bool,
     yes: bool,
 ) -> int | None:
-    """Accept dead or cancelled jobs again, including revoked ones. Steps that were done keep their results.
+    """Accept dead or cancelled jobs again, including revoked ones. What a job did is not done again.
 
     For a cause, the oldest 2,000 are replayed; repeat the command for the rest. Exits with 1 if a job could not be
     replayed, for example because it changed state meanwhile. With --json, `more` says whether more jobs may remain.
@@ -81,7 +81,7 @@ def replay(
     refused: list[str] = []
     with out.progress(len(chosen), what="replaying") as bar:
         for some in in_batches(chosen, _AT_ONCE):
-            replayed = at.write(partial(acts.replay_all, ids=some, act=at.act()))
+            replayed = at.write(partial(acts.replay_all, ids=some, act=at.act(), workflows=at.workflows))
             at.ring_jobs(replayed.bells)
             done += replayed.jobs
             refused += replayed.refused

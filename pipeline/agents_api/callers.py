@@ -134,7 +134,8 @@ class Requests:
 
     def replay(self, caller: Caller, job: str, keyed: Keyed, *, now: datetime) -> Changed:
         """Accept a dead or cancelled job again. Raises BadInput, NotLetIn or KeyReused."""
-        change = partial(acts.replay_one, id=job, act=self._act(caller, now), people=caller.people)
+        act = self._act(caller, now)
+        change = partial(acts.replay_one, id=job, act=act, workflows=self._workflows, people=caller.people)
         asked = replace(self._asked(caller, "job", keyed, now), id=job)
         return self._change(asked, change, finds_itself_done=False)
 

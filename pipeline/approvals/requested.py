@@ -92,13 +92,17 @@ def _newest(connection: Connection, intent: Intent) -> Row[Any] | None:
 def _same(held: Row[Any], intent: Intent, shown: Mapping[str, Any]) -> bool:
     """True if the approval was requested for exactly what would be done now.
 
-    Its approvers are not resolved again.
+    Its approvers are not resolved again. That a call is in doubt by now changes nothing of what was approved.
     """
+    as_asked = {**shown, "needs": held.shown.get("needs")}
+    as_asked.pop("in_doubt", None)
+    if "in_doubt" in held.shown:
+        as_asked["in_doubt"] = held.shown["in_doubt"]
     return (held.request_hash, held.policy_version, held.principal_id, held.digest) == (
         intent.request_hash,
         intent.decision.policy,
         intent.principal,
-        json_digest({**shown, "needs": held.shown.get("needs")}),
+        json_digest(as_asked),
     )
 
 
@@ -187,12 +191,12 @@ def _wait(connection: Connection, intent: Intent, id: str, left: timedelta) -> E
 def confirm(connection: Connection, intent: Intent, *, now: datetime) -> bool:
     """True if the step's approval holds as it opens. Locks its row, so that it still holds at the commit.
 
-    The caller holds the approvers' locks, shared. False: the approval must be requested again.
+    The caller holds the approvers' locks, shared. False: the approval must be requested again. A search needs none.
     """
     if not intent.decision.constraints.approvals:
         return True
     if intent.approval is None:
-        return False
+        return intent.purpose is Purpose.PROBE and intent.capability is None
     found = (
         select(approvals)
         .where(

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.approvals.unseen import is_seen
 
+IN_DOUBT = "it was sent before and no answer came: it may have been done already"
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,6 +64,7 @@ class Shown(_Frozen):
     started_by: str | None = _later()
     request_sha256: str | None = _later()  # of the request to send: method, path with query, and body
     needs: tuple[Wanted, ...] | None = _later()
+    in_doubt: str | None = _later()  # an earlier call of the step may have had its effect
 
     @property
     def document(self) -> dict[str, Any]:
@@ -103,6 +106,7 @@ def in_lines(shown: Mapping[str, Any]) -> list[str]:
     whom, behalf = shown["as_whom"], shown["on_behalf_of"]
     return [
         f"{on_a_line(shown['does'])} ({shown['action']})",
+        *([shown["in_doubt"]] if shown.get("in_doubt") else []),
         *([f"on {on_a_line(shown['resource'])}"] if shown["resource"] else []),
         *([f"for {on_a_line(shown['amount'])}"] if shown["amount"] else []),
         f"as {on_a_line(whom['name'])} ({whom['kind']}, {whom['pattern']}) at {shown['provider']}"

@@ -96,6 +96,11 @@ class Workflow:
         )
 
     @property
+    def reads(self) -> frozenset[str]:
+        """Return the names of its actions that only read."""
+        return frozenset(action.action_name() for action in self.uses if action.facts.effect is Effect.READ)
+
+    @property
     def providers(self) -> Mapping[str, Who]:
         """Return the providers it calls, with the principals it calls them as."""
         found: dict[str, Who] = {}

@@ -74,7 +74,8 @@ def consider(declared: Workflow, triggers: Iterable[Trigger[Any]], body: Mapping
             match = _match(declared, trigger, body)
             unfit = _unfit(match) if match is not None else ""
         except ValidationError as error:
-            misfit = f"the {trigger.source} {trigger.event} body lacks or mistypes: {misfitting(error)}"
+            sent = f"the {trigger.source} {trigger.event} body"
+            misfit = f"{declared.name} cannot read it: {sent} lacks or mistypes: {misfitting(error)}"
         # The trigger, the event, `user` and `triggered_by` are the workflow's own code and may raise anything. They
         # must not take the delivery from other workflows or from the ledger. Only the class is reported: the message
         # may quote a body.

@@ -100,10 +100,6 @@ class Registry:
         """Return the one-step workflow that carries out a tool as *who*."""
         return self._of_tools[action, who]
 
-    def knows(self, source: str, event: str) -> bool:
-        """True if any workflow listens to this kind of event."""
-        return any(t.source == source and t.event == event for w in self._by_name.values() for t in w.on)
-
     def usages(self, source: str, event: str) -> dict[str, tuple[str, ...]]:
         """Return the commands a person could have typed, by the workflow that would have matched."""
         listened = ((w.name, t) for w in self for t in w.on if (t.source, t.event) == (source, event) and t.usage)

@@ -36,7 +36,7 @@ class Database(Protocol):
     def read(self, fn: Callable[[Connection], T], *, ahead: bool = False) -> T:
         """Run *fn* in a read transaction.
 
-        *ahead*, on PostgreSQL, uses a connection that ordinary reads and writes leave to revocations.
+        *ahead*, on PostgreSQL, waits for no ordinary read or write; one connection is left to such reads.
         """
         ...
 

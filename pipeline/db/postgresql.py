@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from identity.backoff import spread
 from identity.errors import Misconfigured, TookTooLong, Unavailable
 from identity.sql.store import CommitUnknown
 from pipeline.db.database import raise_if_late
+from pipeline.db.fair_lock import FairLock
 from pipeline.db.postgresql_pool import KeptSessions
 
 T = TypeVar("T")
@@ -48,7 +49,8 @@ _CERTIFICATE = (
     "public authority sslrootcert is the system's list, /etc/ssl/certs/ca-certificates.crt on Debian"
 )
 
-#: Connections that reads and ordinary writes leave to those that go ahead of them: revocations.
+#: Connections that reads and ordinary writes leave to those that go ahead of them: one to reads, of which anybody's
+#: request needs one before it is known whose it is, and one to writes, which are revocations alone.
 _AHEAD = 2
 
 _ALL_BUSY = "every connection to the ledger is busy"
@@ -106,6 +108,7 @@ class PostgresqlDatabase:
         self._places = threading.BoundedSemaphore(writes)
         # Reads and ordinary writes share all connections but those that are left to revocations.
         self._ordinary = threading.BoundedSemaphore(size if connections is None else max(size - _AHEAD, 1))
+        self._reads_ahead = FairLock()  # as any number of forged requests may ask for it again and again
         self._in_commit: dict[int, float] = {}
         self._url = make_url(url)
         said = self._url.query
@@ -189,14 +192,20 @@ class PostgresqlDatabase:
             self._places.release()
 
     @contextmanager
-    def _connection_place(self, end: float) -> Iterator[None]:
-        """Hold one of the places for ordinary connections. Raises Unavailable."""
-        if not self._ordinary.acquire(timeout=max(end - time.monotonic(), 0)):
-            raise Unavailable(_ALL_BUSY)
+    def _connection_place(self, end: float, *, ahead: bool = False) -> Iterator[None]:
+        """Hold one of the places for ordinary connections. Raises Unavailable.
+
+        *ahead*: if none is free, wait for the place of reads that go ahead, and not for those.
+        """
+        place: threading.Semaphore | FairLock = self._ordinary
+        if not (ahead and self._ordinary.acquire(blocking=False)):
+            place = self._reads_ahead if ahead else self._ordinary
+            if not place.acquire(timeout=max(end - time.monotonic(), 0)):
+                raise Unavailable(_ALL_BUSY)
         try:
             yield
         finally:
-            self._ordinary.release()
+            place.release()
 
     def _once(self, fn: Callable[[Connection], T], until: float | None) -> T:
         raise_if_late(until)
@@ -228,7 +237,7 @@ class PostgresqlDatabase:
             return outcome
 
     def read(self, fn: Callable[[Connection], T], *, ahead: bool = False) -> T:
-        with nullcontext() if ahead else self._connection_place(time.monotonic() + self._timeout):
+        with self._connection_place(time.monotonic() + self._timeout, ahead=ahead):
             return self._read(fn)
 
     def _read(self, fn: Callable[[Connection], T]) -> T:

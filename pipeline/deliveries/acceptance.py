@@ -15,7 +15,7 @@ from identity.connections.installations import note_organization
 from identity.sql.prepared import Prepared
 from identity.sql.rows import insert_for
 from pipeline.approvals import signed_answers
-from pipeline.authoring.matching import Match
+from pipeline.authoring.matching import Considered, Match
 from pipeline.deliveries.redeliveries import was_asked
 from pipeline.deliveries.tenant import DeliveryTenant, record_trespass, whose_delivery
 from pipeline.jobs.bells import first_bells
@@ -56,6 +56,7 @@ def accept(
     delivery: SignedDelivery,
     matches: Sequence[Match],
     *,
+    misfits: Sequence[Considered] = (),
     ids: NewIds,
     outcome: DeliveryOutcome,
     reason: str,
@@ -63,17 +64,23 @@ def accept(
 ) -> Acceptance:
     """Record a delivery and the jobs, signal or answer that follow from it.
 
-    If *matches* is empty, *outcome* and *reason* say why no job starts. A repeated delivery changes nothing; a
-    revocation signal is never treated as a duplicate because of its body.
+    If *matches* is empty, *outcome* and *reason* say why no job starts. *misfits*: the workflows that could not read
+    it; those that count are enabled for its tenant. A repeated delivery changes nothing; a revocation signal is never
+    treated as a duplicate because of its body.
     """
     digest = sha256(delivery.body).hexdigest()
     whose = _whose(connection, delivery)
     here = None
-    if whose.tenant is not None and matches:
-        here = setup_for(connection, whose.tenant, delivery.connection, matches)
+    if whose.tenant is not None and (matches or misfits):
+        also = [one.workflow for one in misfits]
+        here = setup_for(connection, whose.tenant, delivery.connection, matches, also=also)
+    misread = {one.workflow.name: one.refusal for one in misfits if here and one.workflow.name in here.configs}
+    if misfits and here is None:
+        reason = whose.refusal
     if delivery.answer is not None and whose.tenant is None:
         outcome, reason = DeliveryOutcome.REFUSED, whose.refusal
-    starts, outcome, reason = _plan(whose, here, ids.jobs, matches, outcome=outcome, reason=reason)
+    starts, outcome, reason = _plan(whose, here, ids.jobs, matches, misread=misread, outcome=outcome, reason=reason)
+    left_out = LeftOut.MISREAD if starts and misread else None
     row = {
         "id": ids.delivery,
         "source": delivery.source,
@@ -84,7 +91,7 @@ def accept(
         "event": delivery.event,
         "outcome": outcome,
         "reason": reason,
-        "left_out": LeftOut.UNLISTED if matches and whose.shown_to is not None else None,
+        "left_out": LeftOut.UNLISTED if matches and whose.shown_to is not None else left_out,
         "body": delivery.body,
         "received_at": now,
     }
@@ -106,7 +113,9 @@ def accept(
         counted = signed_answers.count(connection, tenant, delivery.answer, through=through, now=now)
         concluded = _conclude(connection, ids.delivery, counted.outcome, counted.reason)
         return replace(concluded, told=counted.told)
-    accepted = Acceptance(delivery=ids.delivery, outcome=outcome, reason=reason, nobodys=whose.tenant is None)
+    accepted = Acceptance(
+        delivery=ids.delivery, outcome=outcome, reason=reason, nobodys=whose.tenant is None, misread=misread
+    )
     if here is None or not starts:
         return accepted
     bells = _start(connection, here, delivery.connection, ids.delivery, starts, now)
@@ -133,20 +142,21 @@ def _plan(
     ids: Sequence[str],
     matches: Sequence[Match],
     *,
+    misread: Mapping[str, str],
     outcome: DeliveryOutcome,
     reason: str,
 ) -> tuple[Sequence[Start], DeliveryOutcome, str]:
     """Return the jobs to start, the outcome and its reason. Signals and answers are concluded later."""
     if whose.trespassed is not None:
         return (), DeliveryOutcome.REFUSED, whose.refusal
-    if not matches:
-        return (), outcome, reason
-    if here is None:
+    if matches and here is None:
         return (), DeliveryOutcome.IGNORED, whose.refusal
-    starts, reasons = switched_on(here, ids, matches)
-    if not starts:
-        return (), DeliveryOutcome.IGNORED, "; ".join(reasons)
-    return starts, DeliveryOutcome.ACCEPTED, f"{len(starts)} job(s)"
+    starts, reasons = ([], []) if here is None else switched_on(here, ids, matches)
+    if starts:
+        return starts, DeliveryOutcome.ACCEPTED, "; ".join((f"{len(starts)} job(s)", *misread.values()))
+    if misread:
+        return (), DeliveryOutcome.UNRECOGNISED, "; ".join(misread.values())
+    return (), DeliveryOutcome.IGNORED if reasons else outcome, "; ".join(reasons) or reason
 
 
 def _follow(

@@ -17,7 +17,7 @@ from identity.ids import Ids
 from identity.keys.vault import Vault
 from identity.secret import Secret
 from identity.sql.store import write_idempotent
-from pipeline.authoring.matching import Match
+from pipeline.authoring.matching import Considered, Match
 from pipeline.authoring.registry import Registry
 from pipeline.cached_check import CachedCheck
 from pipeline.db.database import Database, WithTurn
@@ -75,7 +75,7 @@ class Intake:
 
     def connection_secrets(self, connection: str) -> SigningSecrets | None:
         """Return a connection's live webhook secrets, two during a rotation. None: there is no such connection."""
-        # Ahead, as only the verified body tells whether it is a signal; one indexed statement holds up nobody.
+        # Ahead, as only the verified body tells whether it is a signal.
         found = self._ahead.read(lambda c: find_with_secrets(c, connection, WEBHOOK_SECRET))
         if found is None:
             return None
@@ -105,6 +105,7 @@ class Intake:
         *,
         outcome: DeliveryOutcome,
         reason: str,
+        misfits: Sequence[Considered] = (),
         began: float | None = None,
     ) -> Acceptance:
         """Commit a delivery and its consequences.
@@ -115,7 +116,7 @@ class Intake:
         covers more accounts than were reached in time; sent again, it succeeds once all have been reached.
         """
         end = self._monotonic() + self._follow_within.total_seconds()
-        accepted = self._accept(delivery, matches, outcome=outcome, reason=reason, began=began)
+        accepted = self._accept(delivery, matches, misfits, outcome=outcome, reason=reason, began=began)
         if not accepted.unfollowed:
             return accepted
         try:
@@ -129,6 +130,7 @@ class Intake:
         self,
         delivery: SignedDelivery,
         matches: Sequence[Match],
+        misfits: Sequence[Considered],
         *,
         outcome: DeliveryOutcome,
         reason: str,
@@ -140,7 +142,9 @@ class Intake:
         now = self._clock()
 
         def accept(c: Connection) -> Acceptance:
-            return acceptance.accept(c, delivery, matches, ids=ids, outcome=outcome, reason=reason, now=now)
+            return acceptance.accept(
+                c, delivery, matches, misfits=misfits, ids=ids, outcome=outcome, reason=reason, now=now
+            )
 
         store = self._ahead  # a signal waits for its locks: better late than never
         if delivery.signal is None:

@@ -140,15 +140,19 @@ def replay(
         for job, fate in zip(new_jobs, fates, strict=True)
         if fate.does is Does.START and fate.match and fate.config is not None
     ]
-    again = {fate.job: fate.event for fate in fates if fate.does is Does.AGAIN and fate.job}
+    again = [
+        (fate.job, one.workflow, fate.event)
+        for one, fate in zip(considered, fates, strict=True)
+        if fate.does is Does.AGAIN and fate.job
+    ]
     if tenant is None or not (starting or again):
         return Replayed(fates=fates, jobs=(), bells=())
     if starting:
         here = setup_for(connection, tenant, delivery.connection, [start.match for start in starting])
         start_jobs(connection, here, delivery.connection, delivery.id, starting, now=act.now)
-    for job, event in again.items():
-        replay_job(connection, job, by=act.by, at=act.now, subject=subject, event=event)
-    made = (*(start.job for start in starting), *again)
+    for job, workflow, event in again:
+        replay_job(connection, job, by=act.by, at=act.now, subject=subject, event=event, reads=workflow.reads)
+    made = (*(start.job for start in starting), *(job for job, _, _ in again))
     workflows = [one.workflow for one, fate in zip(considered, fates, strict=True) if fate.does is not Does.NOTHING]
     why = f"replayed by {act.by}: {len(made)} job(s)"
     told = {"outcome": DeliveryOutcome.ACCEPTED, "reason": why, "left_out": None, "tenant_id": tenant}
@@ -197,7 +201,7 @@ def _fate_of_job(
     fate = Fate(workflow=one.workflow.name, does=Does.NOTHING, reason=reason, job=job.id, match=one.match)
     if not again:
         return replace(fate, config=pins.pinned(connection, job.id))
-    pin = pins.at_replay(connection, job.id)
+    pin = pins.at_replay(connection, job.id, reads=one.workflow.reads)
     fate = replace(fate, config=pin.config)
     if pin.moved and (fault := refusal(one.workflow, pin.config)):
         return replace(fate, reason=f"{reason}, and {fault}")

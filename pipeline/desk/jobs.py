@@ -129,7 +129,13 @@ def resolve_all(
 
 
 def replay_one(
-    connection: Connection, id: str, act: Act, *, subject: str | None = None, people: Sequence[str] = ()
+    connection: Connection,
+    id: str,
+    act: Act,
+    *,
+    workflows: Registry,
+    subject: str | None = None,
+    people: Sequence[str] = (),
 ) -> tuple[Bell, ...]:
     """Accept a dead or cancelled job again. Returns the bells to ring. Raises BadInput.
 
@@ -137,18 +143,22 @@ def replay_one(
     one act may replay several jobs.
     """
     job = operator_queries.any_job(connection, id)
-    replay(connection, id, by=act.by, why=act.why, at=act.now, subject=subject, people=people)
+    declared = workflows.find(job["workflow"])
+    reads = declared.reads if declared is not None else ()
+    replay(connection, id, by=act.by, why=act.why, at=act.now, subject=subject, people=people, reads=reads)
     return bells.ring_due(connection, job["tenant_id"], job["pattern"])
 
 
-def replay_all(connection: Connection, ids: Sequence[str], act: Act, *, subject: str | None = None) -> Replayed:
+def replay_all(
+    connection: Connection, ids: Sequence[str], act: Act, *, workflows: Registry, subject: str | None = None
+) -> Replayed:
     """Replay each of these jobs; one that moved meanwhile is reported and does not stop the rest."""
     done: list[str] = []
     refused: list[str] = []
     rung: list[Bell] = []
     for id in ids:
         try:
-            rung += replay_one(connection, id, act, subject=subject)
+            rung += replay_one(connection, id, act, workflows=workflows, subject=subject)
         except BadInput as error:
             refused.append(str(error))
         else:

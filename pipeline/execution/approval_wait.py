@@ -11,7 +11,7 @@ from identity.tables import principals
 from pipeline.accounts.abilities import in_words
 from pipeline.approvals import requested
 from pipeline.approvals.requested import Asked, NotApproved
-from pipeline.approvals.shown import Actor, Shown, Somebody
+from pipeline.approvals.shown import IN_DOUBT, Actor, Shown, Somebody
 from pipeline.execution.attempt_intent import intent_of, policy_moved, record_refusal
 from pipeline.execution.interruption import RunEnded
 from pipeline.execution.services import Services
@@ -75,6 +75,7 @@ def what_is_shown(step: StepAtHand, written: Written, names: Mapping[str, str], 
         through=f"{step.through.id}, {step.through.api_url}",
         started_by=started_by,
         request_sha256=written.sha256(),
+        in_doubt=IN_DOUBT if step.earlier.in_doubt else None,
     )
 
 

@@ -112,7 +112,7 @@ def _try_once(
         refresh_early=current.refresh_early,
     )
     mint_ahead(services, step, intent.lease)
-    host_use.take()
+    host_use.take(intent)
     budget_use.take()
     began = time.monotonic()
     match _open(services, intent):

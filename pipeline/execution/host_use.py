@@ -9,10 +9,13 @@ from identity.backoff import spread
 from identity.http.client import NoAnswer, NotSent
 from pipeline import metrics
 from pipeline.action import Response, Verdict
+from pipeline.execution.attempt_intent import record_failure
 from pipeline.execution.conclusion import Conclusion
 from pipeline.execution.interruption import RunAgain, UpstreamAway
 from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import StepAtHand
+from pipeline.jobs.awaited import upstream_of
+from pipeline.jobs.intents import Intent
 from pipeline.throttle.breaker import Errand
 from pipeline.throttle.breaker_state import Passed
 from pipeline.throttle.in_flight import Full, Slot
@@ -47,8 +50,12 @@ class HostUse:
     def host(self) -> str:
         return self._errand.host
 
-    def take(self) -> None:
-        """Ask before each opening; an earlier pass is kept. Raises UpstreamAway, or RunAgain if the host hangs."""
+    def take(self, intent: Intent) -> None:
+        """Ask before each opening; an earlier pass is kept.
+
+        Raises UpstreamAway, or RunAgain if the host hangs. If calls of others found it away for as long as the step
+        may wait, this ends the step as if its own call had, and raises as `record_failure` says.
+        """
         if self._passed is not None:
             return
         errand, breakers = self._errand, self._services.breakers
@@ -65,8 +72,13 @@ class HostUse:
             return
         self._leave(sent=False)
         metrics.UPSTREAM_WAITS.labels(errand.provider, "away").inc()
+        longest = self._services.settings.waits_at_most(self._step.spec.patience)
+        if self._step.waited_out and breakers.away_for(errand) >= longest:
+            raise record_failure(
+                self._services, self._step, intent, f"{self.host} is away, and did not come back in time"
+            )
         reason = f"{self._step.name} waits for {self.host}, which is away"
-        raise upstream_away(self._services, self._step, reason, delay=told, over=self._others_looked)
+        raise UpstreamAway(reason, delay=told, waits_for=upstream_of(self._step.id), expires_in=longest)
 
     def sent(self) -> None:
         """Note that the request goes on the wire now."""
@@ -112,28 +124,7 @@ class HostUse:
             if passed.known:  # otherwise it cannot have been a probe
                 self._services.breakers.back(self._errand)
 
-    @property
-    def _others_looked(self) -> bool:
-        """True if an expired wait ends without a test by this run, since other calls kept testing the host."""
-        step = self._step
-        return step.waited_out and self._services.breakers.away_for(self._errand) >= _longest_wait(self._services, step)
-
     def _leave(self, *, sent: bool = True, answered: bool = False) -> None:
         if self._call is not None:
             call, self._call = self._call, None
             self._services.in_flight.leave(call, sent=sent, answered=answered)
-
-
-def upstream_away(
-    services: Services, step: StepAtHand, reason: str, *, delay: timedelta, over: bool, in_doubt: bool = False
-) -> UpstreamAway:
-    """Return the wait for a step's upstream, or its end if *over*. *in_doubt*: the call just made is in doubt."""
-    asks = None
-    if in_doubt or step.earlier.in_doubt:
-        asks = step.asks(f"{step.name} was sent and no answer came, and its upstream did not come back in time").reason
-    expires_in = _longest_wait(services, step)
-    return UpstreamAway(reason, delay=delay, step=step.id, expires_in=expires_in, over=over, asks=asks)
-
-
-def _longest_wait(services: Services, step: StepAtHand) -> timedelta:
-    return services.settings.waits_at_most(step.spec.patience)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from pipeline.jobs.awaited import upstream_of
 from pipeline.states import JobState
 
 
@@ -47,18 +46,7 @@ class RunAgain(Interruption):
 
 
 class UpstreamAway(RunAgain):
-    """The upstream of *step* is away: the job waits in the ledger for *delay*, then tries again.
-
-    After *expires_in* the next call that fails ends the waiting; until one is made, the job waits on. *over*: one has.
-    The job is then dead, unless a call of the step is in doubt: then a person is asked, with the text *asks*.
-    """
-
-    def __init__(
-        self, reason: str, *, delay: timedelta, step: str, expires_in: timedelta, over: bool, asks: str | None = None
-    ) -> None:
-        super().__init__(reason, delay=delay, waits_for=upstream_of(step), expires_in=expires_in)
-        self.over = over
-        self.asks = asks
+    """The upstream of the job's step is away: the job waits in the ledger for *delay*, then tries again."""
 
 
 class AskOperator(Interruption):

@@ -16,11 +16,12 @@ from pipeline import metrics
 from pipeline.action import Response, Verdict
 from pipeline.execution.budget_use import BudgetUse
 from pipeline.execution.conclusion import Conclusion
-from pipeline.execution.host_use import HostUse, Seen, upstream_away
-from pipeline.execution.interruption import AskOperator, RunAgain
+from pipeline.execution.host_use import HostUse, Seen
+from pipeline.execution.interruption import AskOperator, RunAgain, UpstreamAway
 from pipeline.execution.retrying import Retry
 from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import StepAtHand
+from pipeline.jobs.awaited import upstream_of
 from pipeline.jobs.intents import Intent
 from pipeline.run import ActionFailed
 from pipeline.states import AttemptState, CountsAs, Purpose, StepState
@@ -103,22 +104,30 @@ class OpenedAttempt:
     def retry(self) -> Retry:
         """What follows if this attempt does not settle its step."""
         step, verdict, outage = self.step, self.conclusion.verdict, self.seen.meets_outage
-        excused = outage or (verdict is Verdict.RETRY and self.conclusion.retry_after is not None)
-        # A person may take days to see to a refused account, which is no time of the upstream's.
-        patient = step.spec.patience and verdict not in (Verdict.UNAUTHORIZED, Verdict.SUSPENDED)
+        names_a_time = verdict is Verdict.RETRY and self.conclusion.retry_after is not None
+        begins = outage or names_a_time or bool(step.spec.patience)
         return Retry(
             limit=self.services.settings.attempts,
             counted=step.earlier.counted,
-            waits_out=step.waits_out,
-            over=step.job.wait_is_over,
-            waits_for=step.wait_for(outage=outage) if excused or patient else None,
-            excused=excused and not step.spec.patience,  # by which it is tried again, however many attempts count
+            waits=(step.waits or begins) and not self._is_about_account,
+            over=step.waited_out,
+            outage=outage,
+            excused=verdict in (Verdict.RETRY, Verdict.UNKNOWN) and not step.spec.patience,
         )
 
     @property
+    def _is_about_account(self) -> bool:
+        """True if a person may have to see to the account. That may take days, which are no time of the upstream's."""
+        return self.conclusion.verdict in (Verdict.UNAUTHORIZED, Verdict.SUSPENDED)
+
+    @property
     def _ends_wait(self) -> bool:
-        """True if the upstream works, and not as the step's wait for it expects."""
-        return self.seen.works is True and self.step.waits_out not in (None, self.retry.waits_for)
+        return self.step.waits and self._is_about_account
+
+    @property
+    def why_no_more(self) -> str:
+        """Why none follows, for a sentence that says how this attempt failed."""
+        return "and its upstream did not come back in time" if self.retry.outage else f"after {self.tries} attempts"
 
     def next_step(self) -> StepAtHand:
         """Return the step for another attempt in this run."""
@@ -128,19 +137,15 @@ class OpenedAttempt:
         """Return the RunAgain that requeues the job, with a delay that grows with every attempt."""
         settings = self.services.settings
         at_least = max(at_least, self.conclusion.retry_after or timedelta())
+        wait, longest = upstream_of(self.step.id), settings.waits_at_most(self.step.spec.patience)
         if self.host_use.away is not None:
-            return upstream_away(
-                self.services,
-                self.step,
-                f"{reason}: {self.host_use.host} is away",
-                delay=max(self.host_use.away, at_least),
-                over=self.step.waited_out,
-                in_doubt=self.conclusion.verdict is Verdict.UNKNOWN and self.intent.purpose is Purpose.CALL,
-            )
+            reason = f"{reason}: {self.host_use.host} is away"
+            delay = max(self.host_use.away, at_least)
+            return UpstreamAway(reason, delay=delay, waits_for=wait, expires_in=longest)
         before = self.step.earlier.counted + self.step.earlier.unspent
         pause = scattered(doubled(settings.backoff, before, longest=settings.backoff_cap))
-        longest = settings.waits_at_most(self.step.spec.patience)
-        return RunAgain(reason, delay=max(pause, at_least), waits_for=self.retry.waits_for, expires_in=longest)
+        waits_for = wait if self.retry.waits else None
+        return RunAgain(reason, delay=max(pause, at_least), waits_for=waits_for, expires_in=longest)
 
     def overtaken(self) -> RunAgain:
         """Return the RunAgain that requeues the job after a closing that did not count."""
@@ -168,7 +173,7 @@ def close_call(opened: OpenedAttempt) -> Any:
             # A later run searches and ends it (`close_probe`), or sends it again while its capability is valid.
             searches = step.action.facts.recovery.searches
             if not opened.retry.follows and not searches:
-                raise step.asks(f"{reason}, after {opened.tries} attempts")
+                raise step.asks(f"{reason}, {opened.why_no_more}")
             raise opened.again(reason, at_least=intent.send_within + intent.deadline)
         case Verdict.FAILED:
             error = conclusion.reason
@@ -176,7 +181,7 @@ def close_call(opened: OpenedAttempt) -> Any:
             if opened.retry.follows:
                 opened.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
                 raise opened.again(f"{step.name}: {conclusion.reason}")
-            error = f"{conclusion.reason}, after {opened.tries} attempts"
+            error = f"{conclusion.reason}, {opened.why_no_more}"
             if conclusion.bug:  # nothing was refused, so a workflow must not catch it
                 if not opened.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason):
                     raise opened.overtaken()

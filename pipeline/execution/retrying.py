@@ -9,24 +9,23 @@ from dataclasses import dataclass
 class Retry:
     """An attempt that did not settle its step, and what that means for the next.
 
-    Of each step a limited number of attempts counts, since its job's acceptance or replay. A failure is excused if its
-    upstream is away, or says when to come back. Such failures begin a wait, and are free until it is over. One that
-    turns a wait into another counts, so an upstream that alternates ends the step by the limit. Waits are named by the
-    `waits_for` of their job, which keeps their date.
+    A limited number of a step's attempts counts, since its job's acceptance or replay. A step waits for its upstream
+    once: from the first failure that means an outage or says when to come back, for a limited time. Until then each
+    failure is free, whatever it says, because an upstream that comes back answers now this, now that. After that time
+    each failure counts, and one that means an outage is the last. Only an answer about the account, or a wait for
+    something else, ends the wait earlier; the next one has a time of its own.
     """
 
     limit: int
     counted: int  # earlier attempts that counted
-    waits_out: str | None  # the wait of the step until now
+    waits: bool  # this failure begins or continues the step's wait for its upstream
     over: bool  # that wait has lasted as long as it may
-    waits_for: str | None  # the wait that this failure begins or continues; None: none
-    excused: bool  # False with *waits_for*: it counts, and its author's patience lets another follow
+    outage: bool  # this failure means that the upstream is away
+    excused: bool  # False with *waits*: it counts, and its author's patience lets another follow
 
     @property
     def in_time(self) -> bool:
-        """True if this failure is met by a wait that is not over."""
-        goes_on = self.waits_out is None or (self.waits_out == self.waits_for and not self.over)
-        return self.waits_for is not None and goes_on
+        return self.waits and not self.over
 
     @property
     def is_free(self) -> bool:
@@ -35,4 +34,4 @@ class Retry:
     @property
     def follows(self) -> bool:
         """True if another attempt follows."""
-        return self.in_time or self.counted + 1 < self.limit
+        return self.in_time or (not self.outage and self.counted + 1 < self.limit)

@@ -181,8 +181,12 @@ class StepRunner:
         tried: list[Row[Any]] = []
         if stored is not None:
             tried = self._services.store.read(partial(ledger_steps.attempts_of, step=step.id))
-        step = replace(step, earlier=self._earlier(step, tried))  # the approval covers the key in the request
-        step = replace(step, approval=approved(self._services, step))
+        step = replace(step, earlier=self._earlier(step, tried))  # what is approved covers the key in the request
+        # A search has no effect, so it comes before any question to approvers, who would decide about a call that may
+        # have been made. A capability names who approved, in a search as well.
+        asks_first = step.audience is not None
+        if asks_first:
+            step = replace(step, approval=approved(self._services, step))
         known = self._recover(step, tried)
         step = replace(step, earlier=replace(step.earlier, resends=known is Known.CARRIED))
         if known is Known.UNSETTLED and not step.repeats and step.action.facts.recovery.searches:
@@ -190,6 +194,8 @@ class StepRunner:
             if not isinstance(found, StepAtHand):
                 return found
             step = found
+        if not asks_first:
+            step = replace(step, approval=approved(self._services, step))
         return attempt(self._services, step)
 
     def _earlier(self, step: StepAtHand, tried: list[Row[Any]]) -> EarlierAttempts:

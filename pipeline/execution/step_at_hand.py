@@ -19,7 +19,7 @@ from pipeline.action import Action, Call
 from pipeline.authoring.uses import SERVICE, USER, Who
 from pipeline.bugs import log_bug
 from pipeline.execution.interruption import AskOperator
-from pipeline.jobs.awaited import later_of, upstream_of
+from pipeline.jobs.awaited import upstream_of
 from pipeline.jobs.calls import word_wanted
 from pipeline.jobs.claims import ClaimedJob
 from pipeline.jobs.intents import Approved
@@ -98,22 +98,14 @@ class StepAtHand:
         return self.earlier.resends or self.action.facts.effect is Effect.READ or self.action.facts.recovery.repeats
 
     @property
-    def waits_out(self) -> str | None:
-        """The `waits_for` of the job if it is a wait of this step for its upstream."""
-        mine = self.job.waits_for in (upstream_of(self.id), later_of(self.id))
-        return self.job.waits_for if mine else None
+    def waits(self) -> bool:
+        """True if it waits for its upstream."""
+        return self.job.waits_for == upstream_of(self.id)
 
     @property
     def waited_out(self) -> bool:
-        """True if it has waited as long as it may for an outage to end, by the ledger's clock when the run began."""
-        return self.job.wait_is_over and self.job.waits_for == upstream_of(self.id)
-
-    def wait_for(self, *, outage: bool) -> str:
-        """Return the `waits_for` of an outage, or of an upstream that asks for a later retry.
-
-        A step with a patience has one wait, and so one date, whatever it waits for.
-        """
-        return upstream_of(self.id) if outage or self.spec.patience else later_of(self.id)
+        """True if it has waited as long as it may for its upstream, by the ledger's clock when the run began."""
+        return self.waits and self.job.wait_is_over
 
     def after_attempt(self, *, ends_wait: bool) -> Self:
         """Return the step after a counted attempt of this run. *ends_wait*: its closing ended the step's wait."""

@@ -23,7 +23,7 @@ from pipeline.execution.interruption import AskOperator, Interruption, RunAgain,
 from pipeline.execution.services import Services
 from pipeline.execution.step import StepRunner
 from pipeline.fields import misfitting
-from pipeline.jobs import awaited, bells, claims, waits
+from pipeline.jobs import awaited, bells, claims
 from pipeline.jobs.claims import ClaimedJob
 from pipeline.model import Bell, Ring
 from pipeline.revocation.compensation import compensated_revocation
@@ -117,18 +117,9 @@ class Worker:
             case RunEnded(moved=moved):
                 metrics.count_end(str(job.pattern), moved)
                 self._end(job, _moved_already, insist=False)
-            case UpstreamAway(delay=delay, waits_for=waits_for, expires_in=expires_in, over=over, asks=asks):
-                wait = partial(
-                    waits.await_upstream,
-                    job=job,
-                    waits_for=waits_for,
-                    due_in=delay,
-                    expires_in=expires_in,
-                    over=over,
-                    reason=reason,
-                    ask=None if asks is None else self._asking(job, asks),
-                )
-                self._end(job, wait)
+            case UpstreamAway(delay=delay, waits_for=waits_for, expires_in=expires_in):
+                wait = partial(claims.park, job=job, wait=Wait.UPSTREAM, waits_for=waits_for, due_in=delay)
+                self._end(job, partial(wait, expires_in=expires_in, reason=reason))
             case RunAgain(delay=delay, waits_for=waits_for, expires_in=expires_in):
                 again = partial(claims.requeue, job=job, delay=delay, waits_for=waits_for, expires_in=expires_in)
                 self._end(job, partial(again, reason=reason))
@@ -156,7 +147,16 @@ class Worker:
                 self._end(job, partial(claims.requeue, job=job, delay=settings.misconfigured_delay, reason=reason))
             case AskOperator():
                 log.warning("a step's outcome is not known", extra={"action": "job.asks", "reason": reason})
-                self._end(job, self._asking(job, reason))
+                park = partial(
+                    claims.park,
+                    job=job,
+                    wait=Wait.UNKNOWN,
+                    waits_for=None,
+                    due_in=settings.unknown_looked_at,
+                    expires_in=settings.unknown_expires,
+                    reason=reason,
+                )
+                self._end(job, park)
             case StepSkipped():
                 log.info("a skipped step ends the run", extra={"action": "job.cancelled", "reason": reason})
                 self._end(job, partial(claims.cancel, job=job, reason=reason))
@@ -164,18 +164,6 @@ class Worker:
                 # Another run of the same code would end the same way.
                 log.warning("job is dead", extra={"action": "job.dead", "reason": reason})
                 self._end(job, partial(claims.bury, job=job, reason=f"{type(ending).__name__}: {reason}"))
-
-    def _asking(self, job: ClaimedJob, reason: str) -> Callable[[Connection], JobState | None]:
-        """Return the move of a job that waits for a person's word."""
-        return partial(
-            claims.park,
-            job=job,
-            wait=Wait.UNKNOWN,
-            waits_for=None,
-            due_in=self._settings.unknown_looked_at,
-            expires_in=self._settings.unknown_expires,
-            reason=reason,
-        )
 
     def _call(self, job: ClaimedJob) -> None:
         try:

@@ -36,13 +36,8 @@ def consent_of(key: AccountKey) -> str:
 
 
 def upstream_of(step: str) -> str:
-    """Return the `waits_for` of a job while this step's upstream is away, or its patience lasts."""
+    """Return the `waits_for` of a job while this step waits for its upstream, for whatever reason."""
     return f"upstream/{step}"
-
-
-def later_of(step: str) -> str:
-    """Return the `waits_for` of a job while this step's upstream asks for later retries."""
-    return f"later/{step}"
 
 
 def consenting(waits_for: str | None) -> AccountKey | None:

@@ -23,6 +23,7 @@ from pipeline.states import (
     AttemptState,
     CountsAs,
     JobState,
+    Purpose,
     StepState,
     Wait,
 )
@@ -125,7 +126,8 @@ def moving_job(
 
 def step_sources(to: StepState) -> list[StepState]:
     """Return the states from which a run may move a step to *to*."""
-    return [state for state in STEP_MOVES.sources(to) if to is not StepState.OPEN or state not in _REPLAYED]
+    by_replays = (*_REPLAYED, StepState.DONE)
+    return [state for state in STEP_MOVES.sources(to) if to is not StepState.OPEN or state not in by_replays]
 
 
 def move_step(connection: Connection, step: str, to: StepState, **values: Unpack[StepColumns]) -> bool:
@@ -136,17 +138,20 @@ def move_step(connection: Connection, step: str, to: StepState, **values: Unpack
 def reopen_steps(connection: Connection, job: str, *, unbound: bool) -> None:
     """Reopen the refused, failed or skipped steps of *job*, which a person replays.
 
-    *unbound*: nothing had been done, so the function may ask for something else at each position; the steps lose their
-    hashes.
+    *unbound*: nothing had an effect, so the function may ask for something else at each position. The steps lose their
+    hashes, and those that are done, which only read, open again as well.
     """
-    for source in _REPLAYED:
+    reopened = (*_REPLAYED, StepState.DONE) if unbound else _REPLAYED
+    for source in reopened:
         STEP_MOVES.check(source, StepState.OPEN)
-    ended = (steps.c.job_id == job) & steps.c.state.in_(_REPLAYED)
-    connection.execute(
-        update(steps).where(ended).values(state=StepState.OPEN, error=None, closed_at=None, adopted_from=None)
-    )
+    mine = steps.c.job_id == job
+    opens = {"state": StepState.OPEN, "error": None, "closed_at": None, "adopted_from": None}
+    connection.execute(update(steps).where(mine, steps.c.state.in_(reopened)).values(opens))
     if unbound:
-        connection.execute(update(steps).where(steps.c.job_id == job).values(request_hash=""))
+        # Their answers must not pass for the effect of what the function asks for now, which may be a write.
+        answered = (attempts.c.job_id == job) & attempts.c.state.in_([AttemptState.EFFECT, AttemptState.ADOPTED])
+        connection.execute(update(attempts).where(answered).values(purpose=Purpose.READ_BEFORE))
+        connection.execute(update(steps).where(mine).values(request_hash="", result=None, external_id=None))
 
 
 def move_attempt(

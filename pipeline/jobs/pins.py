@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, bindparam, exists, select
 
 from identity.sql.prepared import Prepared
 from identity.sql.rows import insert_unless_there
-from pipeline.states import AttemptState, StepState
+from pipeline.states import AttemptState, Purpose, StepState
 from pipeline.tables import attempts, jobs, pinned_configuration, steps, workflow_settings
 
 
@@ -67,12 +67,12 @@ def pinned(connection: Connection, job: str) -> Mapping[str, Any] | None:
     return config
 
 
-def at_replay(connection: Connection, job: str) -> Pin:
-    """Return the configuration for a replay of *job*: the present one if nothing was done, so that mending it helps.
+def at_replay(connection: Connection, job: str, *, reads: Collection[str]) -> Pin:
+    """Return the configuration for a replay of *job*: the present one if it had no effect, so that mending it helps.
 
-    What a step did, or may have done, followed the old configuration and the workflow as it was, and the function must
-    do the same again up to there. The same holds for a job that reports the end of an approval: it reports to where
-    that was asked for.
+    An effect that a step had, or may have had, followed the old configuration and the workflow as it was, and the
+    function must do the same again up to there. The same holds for a job that reports the end of an approval: it
+    reports to where that was asked for. *reads*: the names of the actions that only read.
     """
     row = connection.execute(
         select(jobs.c.tenant_id, jobs.c.workflow, jobs.c.event, pinned_configuration.c.document)
@@ -84,16 +84,22 @@ def at_replay(connection: Connection, job: str) -> Pin:
     kept = ""
     if "approval" in row.event and row.event.get("asked"):  # an `ApprovalNews`, which says why
         kept = "it keeps the configuration under which the approval was asked for"
-    elif _binds(connection, job):
-        kept = "it keeps the configuration it began with: a step of it was done"
+    elif _binds(connection, job, reads):
+        kept = "it keeps the configuration it began with: a step of it had an effect, or may have had one"
     if kept:
         return Pin(config=had, moved=False, unbound=False, kept=kept if moved else "")
     return Pin(config=now if now is not None else had, moved=moved, unbound=True)
 
 
-def _binds(connection: Connection, job: str) -> bool:
-    """True if any step of *job* was done, or may have been. A sleep counts: some of it may have passed."""
-    mine = steps.c.job_id == job
-    done = steps.c.state.in_((StepState.DONE, StepState.UNKNOWN)) | (steps.c.action == "run.sleep")
-    sent = exists().where(attempts.c.step_id == steps.c.id, attempts.c.state != AttemptState.NO_EFFECT)
-    return bool(connection.execute(select(exists().where(mine, done | sent))).scalar_one())
+def _binds(connection: Connection, job: str, reads: Collection[str]) -> bool:
+    """True if any step of *job* had an effect, or may have had one. A sleep counts: some of it may have passed.
+
+    A read counts only while a call of it has no answer: that would be held against another action in its place.
+    """
+    is_read = steps.c.action.in_(reads)
+    done = ~is_read & steps.c.state.in_((StepState.DONE, StepState.UNKNOWN))
+    unanswered = attempts.c.state.in_((AttemptState.OPEN, AttemptState.UNKNOWN))
+    acted = ~is_read & (attempts.c.state != AttemptState.NO_EFFECT) & (attempts.c.purpose != Purpose.READ_BEFORE)
+    sent = exists().where(attempts.c.step_id == steps.c.id, unanswered | acted)
+    binds = done | sent | (steps.c.action == "run.sleep")
+    return bool(connection.execute(select(exists().where(steps.c.job_id == job, binds))).scalar_one())

@@ -38,10 +38,13 @@ class TenantSetup:
         return None if user is None else self.people.get((user.provider, user.id))
 
 
-def setup_for(connection: Connection, tenant: str, through: str, matches: Sequence[Match]) -> TenantSetup:
-    """Read the setup for what a delivery through that connection would start."""
+def setup_for(
+    connection: Connection, tenant: str, through: str, matches: Sequence[Match], *, also: Sequence[Workflow] = ()
+) -> TenantSetup:
+    """Read the setup for what a delivery through that connection would start, and whether *also* are enabled."""
     users = {(match.user.provider, match.user.id) for match in matches if match.user is not None}
-    return setup_of(connection, tenant, [match.workflow for match in matches], users=users, through=through)
+    workflows = [*(match.workflow for match in matches), *also]
+    return setup_of(connection, tenant, workflows, users=users, through=through)
 
 
 def setup_of(

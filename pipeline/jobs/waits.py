@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any, Unpack
@@ -10,7 +10,6 @@ from typing import Any, Unpack
 from sqlalchemy import Connection, Row, Select, case, exists, select, union_all, update
 
 from identity.sql.columns import database_in, database_now
-from pipeline.jobs.claims import ClaimedJob, bury, park
 from pipeline.jobs.moves import WAITS_ON, JobColumns, move_job
 from pipeline.ledger.clock import NOW
 from pipeline.ledger.indexed import in_state
@@ -55,7 +54,7 @@ def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reas
     """End a due wait: a missed consent or verdict buries the job; other waits look again.
 
     Returns None if it waits on, or was moved. A wait for an upstream never expires here: it may have come back while
-    nothing of ours could look (`await_upstream`).
+    nothing of ours could look.
     """
 
     def end(to: JobState, **values: Unpack[JobColumns]) -> JobState | None:
@@ -75,36 +74,6 @@ def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reas
         return end(JobState.QUEUED, **looks)
     _put_off(connection, job)
     return None
-
-
-def await_upstream(
-    connection: Connection,
-    job: ClaimedJob,
-    *,
-    waits_for: str | None,
-    due_in: timedelta,
-    expires_in: timedelta,
-    over: bool,
-    reason: str,
-    ask: Callable[[Connection], JobState | None] | None,
-) -> JobState | None:
-    """Keep a running job waiting for its step's upstream, or bury it if the wait is *over*.
-
-    *ask*, given if a call of the step is in doubt, parks it for a person's decision instead of burying it.
-    """
-    if not over:
-        return park(
-            connection,
-            job,
-            Wait.UPSTREAM,
-            waits_for=waits_for,
-            due_in=due_in,
-            expires_in=expires_in,
-            reason=reason,
-        )
-    if ask is not None:
-        return ask(connection)
-    return bury(connection, job, reason=f"the upstream did not come back in time: {reason}")
 
 
 def _put_off(connection: Connection, job: str) -> None:

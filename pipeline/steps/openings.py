@@ -25,7 +25,7 @@ from identity.sql.prepared import Prepared
 from identity.sql.sequence import NUMBERS, lock_shared, next_number
 from pipeline.approvals.bars import approver_scopes
 from pipeline.approvals.requested import confirm, mark_used
-from pipeline.jobs.awaited import consent_of, has_come, later_of, upstream_of
+from pipeline.jobs.awaited import consent_of, has_come, upstream_of
 from pipeline.jobs.calls import give_way, overtaken
 from pipeline.jobs.claims import park, requeue
 from pipeline.jobs.intents import (
@@ -140,9 +140,9 @@ def _is_overtaken(connection: Connection, intent: Intent, now: datetime) -> bool
 def _end_wait(connection: Connection, intent: Intent) -> None:
     """End the job's wait, because what it waited for has come; a later wait for the same thing starts afresh.
 
-    Skips the step's own waits for its upstream: only an answer ends them (`close_attempt`).
+    Skips the step's own wait for its upstream: only an answer ends it (`close_attempt`).
     """
-    if intent.job.waits_for not in (None, upstream_of(intent.step), later_of(intent.step)):
+    if intent.job.waits_for not in (None, upstream_of(intent.step)):
         has_come(connection, intent.job)
 
 

@@ -1,4 +1,4 @@
-"""Refusals: record a step as refused, so that no further attempt at it is made.
+"""Refusals and failures: record a step's end, so that no further attempt at it is made.
 
 Policy, an approval and a once key refuse before the opening, and the workflow is told. The rule refuses in the opening,
 and ends the run.
@@ -34,8 +34,8 @@ def refuse(
     so nothing may go on as if it were refused: the job looks again, or is dead if nobody knows. Also Ended if the run
     has lost its job.
     """
-    if not lock_claim(connection, intent.job):
-        return claim_lost(connection, intent.job)
+    if (lost := _lost(connection, intent)) is not None:
+        return lost
     if version_of(connection, intent.job.tenant) != intent.decision.policy:
         return PolicyMoved()
     if overtaken(connection, intent.step, by_unknown=False):
@@ -46,6 +46,20 @@ def refuse(
     if overtaken(connection, intent.step, by_unknown=not intent.reads):
         return _give_up(connection, nobody, reason, now)
     _write(connection, nobody, reason, now, once_of=once_of)
+    return None
+
+
+def fail(connection: Connection, intent: Intent, *, reason: str) -> Ended | None:
+    """Fail a step that makes no further attempt. Ended: an earlier call had its effect, or the run lost its job."""
+    if (lost := _lost(connection, intent)) is not None:
+        return lost
+    if overtaken(connection, intent.step, by_unknown=not intent.reads):
+        return give_way(connection, intent)
+    now = ledger_now(connection)
+    write_step(connection, intent, StepState.FAILED, now, error=reason, closed_at=now)
+    record_intent(
+        connection, intent, "step.failed", id=f"{intent.attempt}.failed", at=now, outcome="failed", reason=reason
+    )
     return None
 
 
@@ -74,6 +88,11 @@ def rule_out(connection: Connection, intent: Intent, ruled: RuledOut, now: datet
         # The receipt lists the job, whether this refusal or the revocation's own pass over its jobs comes first.
         write_refused(connection, revocation, intent.job.id)
     return Ended(reason=ruled.reason, moved=JobState.CANCELLED if cancelled else None)
+
+
+def _lost(connection: Connection, intent: Intent) -> Ended | None:
+    """Return the end of a run that has lost its job; None: it has it, locked until the transaction ends."""
+    return None if lock_claim(connection, intent.job) else claim_lost(connection, intent.job)
 
 
 def _skip(connection: Connection, intent: Intent, why: str, now: datetime) -> Skipped:

@@ -29,6 +29,7 @@ from identity.tables import (
 from pipeline.ledger.forgotten import no_delivery, no_job
 from pipeline.ledger.indexed import TROUBLED
 from pipeline.ledger.paging import EVERY, Record, rows_of
+from pipeline.model import LeftOut
 from pipeline.revocation.tables import compensations, revocation_pages, revocations
 from pipeline.schedules.changes import CODE
 from pipeline.tables import deliveries, heartbeats, jobs, schedules, steps, workflow_settings
@@ -187,7 +188,7 @@ def left_out(connection: Connection, *, since: datetime) -> list[Record]:
     )
     found = (
         select(latest.c.connection_id, latest.c.reason, func.count().label("deliveries"))
-        .where(latest.c.left_out.is_not(None))
+        .where(latest.c.left_out.in_([LeftOut.UNLISTED, LeftOut.UNREACHED]))
         .group_by(latest.c.connection_id, latest.c.reason)
         .order_by(func.count().desc(), latest.c.connection_id, latest.c.reason)
         .limit(20)

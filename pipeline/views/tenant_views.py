@@ -23,6 +23,7 @@ from pipeline.authoring.tool_workflows import workflows_of_tool
 from pipeline.batches import in_batches
 from pipeline.ledger.indexed import NOT_TAKEN, STUCK, TROUBLED, UNANSWERED, in_state
 from pipeline.ledger.paging import Page, Record, Turn, equal, page_of, rows_of
+from pipeline.model import LeftOut
 from pipeline.revocation.tables import revocations
 from pipeline.states import CUT_SHORT, JobState, Wait
 from pipeline.tables import IS_CLAIMED, attempts, deliveries, jobs, schedules, steps
@@ -220,14 +221,15 @@ def deliveries_page(
 ) -> Page:
     """Return a page of deliveries, without bodies. *not_taken*: only unrecognised or refused ones.
 
-    *failed*: those, and deliveries with a dead or cancelled job.
+    *failed*: those, deliveries that a workflow could not read, and those with a dead or cancelled job.
     """
     statement = select(*_DELIVERY).where(*_between(deliveries.c.received_at, since, until))
     if not_taken:
         statement = statement.where(NOT_TAKEN)
     if failed:
         ended = (jobs.c.delivery_id == deliveries.c.id) & jobs.c.state.in_(sorted(CUT_SHORT))
-        statement = statement.where(NOT_TAKEN | exists().where(ended).correlate(deliveries))
+        misread = deliveries.c.left_out == LeftOut.MISREAD
+        statement = statement.where(NOT_TAKEN | misread | exists().where(ended).correlate(deliveries))
     if tenant is not None:
         statement = statement.where(deliveries.c.tenant_id == tenant)
     also = equal(outcome=outcome, source=source)

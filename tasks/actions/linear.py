@@ -31,7 +31,7 @@ from tasks.actions import linear_queries as queries
 from tasks.actions.github import PullRequest
 from tasks.actions.linear_answers import judge_answer, limits
 from tasks.actions.linear_ids import chosen_id, sought_ids
-from tasks.actions.linear_issues import FILED, Issue, Issues, OnBoard, PageOf, TrackedIssues
+from tasks.actions.linear_issues import FILED, Issue, Issues, OnBoard, PageOf, Tracked, TrackedIssues
 
 Id = Annotated[str, Field(min_length=1, max_length=100)]
 IssueId = Annotated[Id, Field(description="the issue's id, a UUID, or its identifier, as ENG-123")]
@@ -180,6 +180,13 @@ class MoveIssue(LinearAction[Issue]):
 
     issue_id: IssueId
     state_id: Annotated[Id, Field(description="the id, a UUID, of a state of the issue's own team")]
+
+    @classmethod
+    def to_done(cls, issue: Tracked) -> MoveIssue | None:
+        """Build the move to the first completed column; None: nothing is left to do, or there is no such column."""
+        if issue.done or issue.done_state_id is None:
+            return None
+        return cls(issue_id=issue.id, state_id=issue.done_state_id)
 
     def request(self, call: Call) -> Request:
         return _graphql(queries.UPDATE_ISSUE, id=self.issue_id, input={"stateId": self.state_id})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -167,8 +167,13 @@ def comment_command(name: str) -> Trigger[CommentCommand]:
     return Trigger(source="github", event="issue_comment", read=read)
 
 
-def pull_request(*actions: str) -> Trigger[PullRequestEvent]:
-    """Trigger on a pull request's `opened`, `labeled` …: any of GitHub's actions. Raises TypeError for others."""
+def pull_request(
+    *actions: str, where: Callable[[PullRequestEvent], bool] = lambda event: True
+) -> Trigger[PullRequestEvent]:
+    """Trigger on a pull request's `opened`, `labeled` …: any of GitHub's actions. Raises TypeError for others.
+
+    *where* declines events that the workflow would only ignore: they start no job.
+    """
     unknown = set(actions) - PULL_REQUEST_ACTIONS
     if unknown or not actions:
         raise TypeError(f"pull_request() takes GitHub's actions, not {', '.join(sorted(unknown)) or 'none at all'}")
@@ -178,7 +183,7 @@ def pull_request(*actions: str) -> Trigger[PullRequestEvent]:
             return None
         delivery = _Delivery.model_validate(body)
         pull = delivery.pull_request
-        return PullRequestEvent(
+        event = PullRequestEvent(
             action=delivery.action,
             repo=delivery.repository.full_name,
             number=pull.number,
@@ -193,5 +198,6 @@ def pull_request(*actions: str) -> Trigger[PullRequestEvent]:
             reviewer=delivery.requested_reviewer.external() if delivery.requested_reviewer else None,
             team=delivery.requested_team.name if delivery.requested_team else None,
         )
+        return event if where(event) else None
 
     return Trigger(source="github", event="pull_request", read=read)

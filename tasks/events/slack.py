@@ -14,7 +14,7 @@ class AppMentionEvent(Event):
     team: str | None  # the workspace that has the app; None: an organization-wide installation
     channel: str
     user: ExternalUser
-    text: str
+    text: str  # as typed, but people, channels and links are in Slack's markup: <@U0123ABCD>
     ts: str
     thread_ts: str | None  # set in a thread
 
@@ -68,7 +68,7 @@ def app_mention(*, edits: bool = False) -> Trigger[AppMentionEvent]:
             channel=mention.channel,
             # Slack sends no name; people are known by their ids.
             user=ExternalUser(provider="slack", id=mention.user, login=mention.user),
-            text=mention.text,
+            text=_typed_text(mention.text),
             ts=mention.ts,
             thread_ts=mention.thread_ts,
         )
@@ -84,7 +84,15 @@ class SlashCommand(Event):
     user: ExternalUser
     command: str  # /aswhom
     name: str  # its first word
-    text: str  # what follows the first word
+    text: str  # what follows the first word, as typed
+
+
+def _typed_text(text: str) -> str:
+    """Undo the escapes of the three characters that Slack escapes in what people type, and no others.
+
+    docs.slack.dev/messaging/formatting-message-text#escaping
+    """
+    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
 class _Typed(BaseModel):
@@ -105,7 +113,7 @@ def slash_command(name: str, usage: str = "") -> Trigger[SlashCommand]:
 
     def read(body: Mapping[str, Any]) -> SlashCommand | None:
         typed = _Typed.model_validate(body)
-        first, *rest = typed.text.split(maxsplit=1) or [""]  # at any white space
+        first, *rest = _typed_text(typed.text).split(maxsplit=1) or [""]  # at any white space
         if first.lower() != name.lower() or (usage and not rest):
             return None
         return SlashCommand(

@@ -80,7 +80,7 @@ def test_a_step_is_explained_that_ran_as_a_person_that_a_rule_decided_and_that_w
         "the tenant had no policy of its own",
     ]
 
-    _, issue, comment, _ = cli.json("policy", "explain", held.id)
+    _, issue, comment, *_ = cli.json("policy", "explain", held.id)
     assert issue["because"][-2].endswith("; by the policy's 'issues have authors'")
     assert issue["because"][-1] == "by version 1 of the tenant's policy"
     assert comment["decision"] == "refused"
@@ -97,18 +97,18 @@ def test_a_policy_is_tried_on_the_steps_of_the_last_days(trial: Trial, folder: P
     trial.runtime.database.write(lambda c: c.execute(ours).rowcount)
 
     told = cli.json("policy", "simulate", "acme", "-", input=RULES)
-    assert told["asked"] == 4
+    assert told["asked"] == 5
     (change,) = told["changes"]
     assert (change["workflow"], change["action"], change["steps"]) == ("link_pull_request", "github.Comment", 1)
     assert (change["before"], change["after"].partition(":")[0]) == ("as user, delegated", "refused")
     assert change["example"] == f"job {job.id} step 3"
     said = cli("policy", "simulate", "acme", "-", input=RULES).output
-    assert "1 of 4 step(s) of the last 7 day(s)" in said
+    assert "1 of 5 step(s) of the last 7 day(s)" in said
 
     earlier = update(steps).where(steps.c.job_id == job.id).values(opened_at=datetime.now(UTC) - timedelta(days=8))
     trial.runtime.database.write(lambda c: c.execute(earlier).rowcount)
     assert cli.json("policy", "simulate", "acme", "-", input=RULES)["asked"] == 0
-    assert cli.json("policy", "simulate", "acme", "-", "--days", "9", input=RULES)["asked"] == 4
+    assert cli.json("policy", "simulate", "acme", "-", "--days", "9", input=RULES)["asked"] == 5
 
 
 def test_a_job_that_waits_for_an_approval_is_at_rest(trial: Trial, folder: Path) -> None:

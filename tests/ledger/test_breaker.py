@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -19,13 +20,19 @@ from identity.model import AccountKey
 from identity.providers.pace import CAUTIOUS
 from identity.redis_cooldown import RedisCooldown
 from identity.token_endpoint.gate import Endpoint, Gate
+from pipeline.authoring.registry import Registry
+from pipeline.db.database import DatabaseSettings
 from pipeline.execution.services import StepSettings
+from pipeline.runtime import Runtime
+from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.throttle.breaker import Breakers, Errand
 from pipeline.throttle.breaker_state import HostBreaker, Passed
 from pipeline.throttle.budget import Budget, Budgets
 from pipeline.throttle.limits import EndpointClass
+from tests.ledgers import ONLY_SQLITE
 from tests.servers.process import free_port
 from tests.servers.valkey import Valkey
+from tests.webhooks.parts import MemoryRing
 
 HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
 LOOK = timedelta(minutes=40)
@@ -371,6 +378,20 @@ def test_a_host_that_hangs_is_left_alone_for_longer_and_longer_whatever_a_call_m
         away = max(away, breakers.away_for(to()))
     assert probes < 20
     assert away > HOUR / 2
+
+
+@ONLY_SQLITE
+def test_a_processs_breakers_give_a_probe_as_long_as_its_calls_may_take(ledger_url: str) -> None:
+    steps = StepSettings(call_deadline=timedelta(minutes=10))
+    made_of = RuntimeSettings(
+        database=DatabaseSettings(url=ledger_url),
+        keys=Keys(vault={1: b"k" * 32}, signing=b"s" * 32),
+        base_url="http://127.0.0.1:1",
+        steps=steps,
+    )
+    with closing(Runtime(made_of, Registry([]), MemoryRing())) as runtime:
+        breakers = runtime.worker._services.breakers
+        assert breakers._breaker.probe == steps.longest_probe
 
 
 def test_the_shipped_breaker_looks_often_enough_before_a_wait_ends() -> None:

@@ -90,7 +90,9 @@ def test_a_wait_that_is_over_ends_at_its_next_look_in_vain_and_says_for_what_it_
         passing.passes(MINUTE)
     rows = [passing.house.row(job) for job in jobs_]
     assert {row.state for row in rows} == {JobState.DEAD}
-    assert any(row.reason.startswith("the upstream did not come back in time: github.Say") for row in rows)
+    assert all(row.reason.startswith("ActionFailed: github.Say failed: ") for row in rows)
+    assert all(row.reason.endswith("did not come back in time") for row in rows)
+    assert {step.state for step in steps_of(passing.house)} == {StepState.FAILED}
 
 
 def test_that_an_attempt_spends_none_is_for_whoever_counts_and_not_for_whoever_asks_why(passing: Passing) -> None:
@@ -149,6 +151,9 @@ def test_where_calls_of_others_found_it_away_all_the_time_a_wait_ends_by_them(pa
         passing.passes(MINUTE)
     assert passing.states() == {JobState.DEAD}
     assert upstream.asked < len(jobs_), "not all of them looked"
+    steps = steps_of(passing.house)
+    assert [step.state for step in steps] == [StepState.FAILED] * len(jobs_), "by the calls of others as by their own"
+    assert any(step.error.endswith(" is away, and did not come back in time") for step in steps)
 
 
 def test_what_was_sent_long_ago_for_another_reason_makes_no_wait_shorter(passing: Passing) -> None:
@@ -166,26 +171,6 @@ def test_what_was_sent_long_ago_for_another_reason_makes_no_wait_shorter(passing
     assert _parked_for_an_upstream(passing, job)
     left = passing.house.row(job).expires_at - passing.house.database.read(ledger_now)
     assert left > DAY - MINUTE
-
-
-def test_an_answer_that_works_ends_the_wait_so_that_another_is_a_new_one(passing: Passing) -> None:
-    upstream = Upstream(passing.workers, 503)
-    job = passing.house.job()
-    until_it_waits(passing, job)
-    passing.workers.provider.call = lambda token: reply({}, 429, retry_after="60")
-    passing.passes(20 * HOUR)
-    passing.work()
-    assert passing.house.row(job).state == JobState.QUEUED
-    assert attempts_of(passing.house)[-1].counts_as is None, "or an upstream that is away and back could go on for ever"
-    left = passing.house.row(job).expires_at - passing.house.database.read(ledger_now)
-    assert left > DAY - MINUTE, "for what it asked, it has a day as well"
-    passing.workers.provider.call = upstream.call  # type: ignore[assignment]
-    passing.passes(6 * HOUR)
-    _until_its_hosts_breaker_is_open_to(passing, job)
-    assert _parked_for_an_upstream(passing, job)
-    passing.passes(20 * HOUR)
-    passing.work()
-    assert _parked_for_an_upstream(passing, job)
 
 
 def _waits_two_days_for_a_person(passing: Passing, job: str) -> None:
@@ -250,7 +235,7 @@ def test_a_call_in_doubt_is_asked_about_where_its_upstream_does_not_come_back(pa
     for row in map(passing.house.row, made):
         if row.id in sent:
             assert (row.state, row.wait) == (JobState.WAITING, Wait.UNKNOWN), row.reason
-            assert "no answer came" in row.reason
+            assert "did not come back in time: look at github" in row.reason
         else:
             assert row.state == JobState.DEAD
 

@@ -41,20 +41,23 @@ def few(ledger_url: str) -> Iterator[Database]:
 
 
 @contextmanager
-def busy(database: Database) -> Iterator[None]:
-    """Slow reads hold every ordinary connection meanwhile."""
+def busy(database: Database, *, looks: int = 0) -> Iterator[None]:
+    """Slow reads hold every ordinary connection meanwhile, and *looks* more want to go ahead of them."""
     within, let_go = threading.Semaphore(0), threading.Event()
 
     def stay(_: Connection) -> None:
         within.release()
         let_go.wait(60)
 
-    with ThreadPoolExecutor(_ORDINARY) as pool:
+    with ThreadPoolExecutor(_ORDINARY + looks) as pool:
         for _ in range(_ORDINARY):
             pool.submit(database.read, stay)  # the server may end it for standing still: its place is kept all the same
         try:
             for _ in range(_ORDINARY):
                 assert within.acquire(timeout=60)
+            for _ in range(looks):
+                pool.submit(database.read, stay, ahead=True)
+            assert not looks or within.acquire(timeout=60)
             yield
         finally:
             let_go.set()
@@ -69,6 +72,12 @@ def test_the_api_takes_a_revocation(few: Database) -> None:
             listed = api.ask("GET", "/v1/revocations", admin)
         assert (made.status_code, made.json["state"]) == (201, "effective"), made.json
         assert listed.status_code == 503  # it waits its turn, so no ordinary connection was free
+
+
+def test_what_is_read_of_anybodys_request_leaves_a_revocation_its_connection(few: Database) -> None:
+    """The secrets for a delivery that may be forged, the holder of a key that may be made up."""
+    with busy(few, looks=_CONNECTIONS):
+        assert few.write(lambda c: "revoked", ahead=True) == "revoked"
 
 
 def test_a_signed_signal_is_followed(few: Database) -> None:

@@ -177,6 +177,15 @@ def test_slack_events_are_signed_and_repeated_with_their_id(sandbox: Sandbox) ->
     assert (again, again_headers["X-Slack-Retry-Num"]) == (body, "1")
 
 
+def test_what_a_person_types_is_escaped_as_slack_does_and_its_own_markup_is_not(sandbox: Sandbox) -> None:
+    team_id = sandbox.world["slack"]["workspaces"][0]["team_id"]
+    typed = '<@U123> is "R&D" <now>, says <https://a.example|this>? 1 &lt; 2'
+    sandbox.order("slack", "events", team_id=team_id, event={"type": "app_mention", "text": typed})
+    ((_, body),) = sandbox.receiver.take()
+    sent = '<@U123> is "R&amp;D" &lt;now&gt;, says <https://a.example|this>? 1 &amp;lt; 2'
+    assert json.loads(body)["event"]["text"] == sent
+
+
 def test_a_signal_alone_ends_nothing(sandbox: Sandbox) -> None:
     token = sandbox.connect("github", "ada")["access_token"]
     sandbox.order("github", "authorizations/revoke", user="ada", signal_only=True)

@@ -24,6 +24,7 @@ def test_a_labelled_pull_request_becomes_work_in_the_right_names(system: System)
         ("linear.CreateIssue", "service", StepState.DONE),
         ("github.Comment", "delegated", StepState.DONE),
         ("slack.PostMessage", "service", StepState.DONE),
+        ("github.GetPull", "service", StepState.DONE),
     ]
     assert job.state == JobState.DONE
     log = {entry["attempt"]: entry for name in ("github", "linear", "slack") for entry in system.sandbox(name, "log")}

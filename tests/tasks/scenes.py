@@ -40,6 +40,7 @@ class Step:
     writes: bool = True
     as_: str = "service"  # or a login
     dispensable: bool = False  # the job is done without it
+    holds_up: int | None = None  # how many of the steps after it are left out where it is refused; None: all
     repeatable: bool = False  # doing it twice is doing it once: without an answer it is sent again
 
     @property
@@ -69,7 +70,6 @@ class Scene:
     start: Callable[[Hands], None]
     steps: tuple[Step, ...]
     case: str = ""  # which way through its workflow, where that has several
-    carries_on: bool = False  # a refused write does not keep it from the others
 
     @property
     def name(self) -> str:
@@ -77,6 +77,12 @@ class Scene:
 
     def authors(self, system: Hands) -> list[tuple[str, str, str]]:
         return [step.author(system) for step in self.steps if step.writes]
+
+    def without(self, number: int) -> tuple[Step, ...]:
+        """What is done where that step is refused."""
+        holds_up = self.steps[number].holds_up
+        after = () if holds_up is None else self.steps[number + 1 + holds_up :]
+        return (*self.steps[:number], *after)
 
 
 def _services(system: Hands) -> dict[str, str]:
@@ -94,32 +100,46 @@ def _services(system: Hands) -> dict[str, str]:
 
 
 GET_PULL = Step(action="github.GetPull", endpoint="get_pull", writes=False)
-NOTICE = Step(action="slack.PostMessage", endpoint="chat_post_message")
+NOTICE = Step(action="slack.PostMessage", endpoint="chat_post_message", holds_up=0)
 PAGE = Step(action="stripe.ListSubscriptions", endpoint="list_subscriptions", writes=False)
-NOTE = Step(action="stripe.AnnotateSubscription", endpoint="update_subscription")
+NOTE = Step(action="stripe.AnnotateSubscription", endpoint="update_subscription", holds_up=0)
+FIND = Step(action="linear.FindIssuesOfPull", endpoint="issues", writes=False)
 
 
 def _comment(login: str) -> Step:
-    return Step(action="github.Comment", endpoint="create_comment", as_=login)
+    return Step(action="github.Comment", endpoint="create_comment", as_=login, holds_up=0)
 
 
-def _filed(login: str, *, as_: str) -> tuple[Step, ...]:
+def _move(as_: str) -> Step:
+    return Step(action="linear.MoveIssue", endpoint="issueUpdate", as_=as_, repeatable=True, holds_up=0)
+
+
+def _filed(login: str, *, as_: str, holds_up: int | None = None) -> tuple[Step, ...]:
     """What follows a label for whom the comment is *login*'s, and the issue *as_*'s."""
-    return (Step(action="linear.CreateIssue", endpoint="issueCreate", as_=as_), _comment(login), NOTICE)
+    issue = Step(action="linear.CreateIssue", endpoint="issueCreate", as_=as_, holds_up=holds_up)
+    return (issue, _comment(login), NOTICE)
 
 
-def _labelled(*labels: str, author: str = "ada") -> Callable[[Hands], None]:
+def _labelled(*labels: str, author: str = "ada", merged: bool = False) -> Callable[[Hands], None]:
+    """*merged*: before anything is delivered; of the merge itself nothing is heard here."""
+
     def start(system: Hands) -> None:
         system.connect_engineer(TENANT, "ada")
-        system.pull(REPO, author, *labels)
+        opened = system.sandbox.open_pull(REPO, author, labels=list(labels), hold=True)
+        if merged:
+            system.sandbox.order("github", f"pulls/{REPO}/{opened['number']}/merge", hold=True, by="grace")
+        for guid in opened["deliveries"]:
+            system.github("pull_request", guid)
 
     return start
 
 
-def _commanded(label: str) -> Callable[[Hands], None]:
+def _commanded(label: str, *, merged: bool = False) -> Callable[[Hands], None]:
     def start(system: Hands) -> None:
         system.connect_engineer(TENANT, "grace")
         opened = system.sandbox.open_pull(REPO, "ada", labels=[label], hold=True)
+        if merged:
+            system.sandbox.order("github", f"pulls/{REPO}/{opened['number']}/merge", hold=True, by="grace")
         system.told(REPO, opened["number"], "comments", "issue_comment", author="grace", body="/aswhom link")
 
     return start
@@ -228,40 +248,67 @@ def _answered(system: Hands) -> None:
 
 
 def _closing(as_: str) -> tuple[Step, ...]:
-    return (
-        Step(action="linear.FindIssuesOfPull", endpoint="issues", writes=False),
-        Step(action="linear.MoveIssue", endpoint="issueUpdate", as_=as_, repeatable=True),
-        NOTICE,
-    )
+    return (FIND, _move(as_), NOTICE)
+
+
+def _looked(as_: str) -> tuple[Step, ...]:
+    """The look again after filing, at a pull request that is merged."""
+    return (GET_PULL, FIND, _move(as_))
 
 
 # The rule of `bug` files as the person, that of `infra` as the workspace, and `docs` has none.
 SCENES = (
-    Scene(workflow="link_pull_request", start=_labelled("bug"), steps=(GET_PULL, *_filed("ada", as_="ada"))),
+    Scene(workflow="link_pull_request", start=_labelled("bug"), steps=(GET_PULL, *_filed("ada", as_="ada"), GET_PULL)),
     Scene(
         workflow="link_pull_request",
         case="service-rule",
         start=_labelled("infra"),
-        steps=(GET_PULL, *_filed("ada", as_="service")),
+        steps=(GET_PULL, *_filed("ada", as_="service"), GET_PULL),
+    ),
+    Scene(
+        workflow="link_pull_request",
+        case="merged",
+        start=_labelled("bug", merged=True),
+        steps=(GET_PULL, *_filed("ada", as_="ada"), *_looked("ada")),
+    ),
+    Scene(
+        workflow="link_pull_request",
+        case="service-rule-merged",
+        start=_labelled("infra", merged=True),
+        steps=(GET_PULL, *_filed("ada", as_="service"), *_looked("service")),
     ),
     Scene(
         workflow="link_pull_request",
         case="two-labels",
         start=_labelled("bug", "infra"),
-        steps=(GET_PULL, *_filed("ada", as_="ada"), *_filed("ada", as_="service")),
+        steps=(GET_PULL, *_filed("ada", as_="ada", holds_up=2), *_filed("ada", as_="service"), GET_PULL),
     ),
     Scene(
         workflow="link_pull_request",
         case="stranger",
         start=_labelled("bug", author="stranger"),
-        steps=(GET_PULL, Step(action="linear.CreateIssue", endpoint="issueCreate"), NOTICE),
+        steps=(GET_PULL, Step(action="linear.CreateIssue", endpoint="issueCreate"), NOTICE, GET_PULL),
     ),
-    Scene(workflow="link_on_command", start=_commanded("bug"), steps=(GET_PULL, *_filed("grace", as_="grace"))),
+    Scene(
+        workflow="link_on_command", start=_commanded("bug"), steps=(GET_PULL, *_filed("grace", as_="grace"), GET_PULL)
+    ),
     Scene(
         workflow="link_on_command",
         case="service-rule",
         start=_commanded("infra"),
-        steps=(GET_PULL, *_filed("grace", as_="service")),
+        steps=(GET_PULL, *_filed("grace", as_="service"), GET_PULL),
+    ),
+    Scene(
+        workflow="link_on_command",
+        case="merged",
+        start=_commanded("bug", merged=True),
+        steps=(GET_PULL, *_filed("grace", as_="grace"), *_looked("grace")),
+    ),
+    Scene(
+        workflow="link_on_command",
+        case="service-rule-merged",
+        start=_commanded("infra", merged=True),
+        steps=(GET_PULL, *_filed("grace", as_="service"), *_looked("service")),
     ),
     Scene(
         workflow="link_on_command",
@@ -286,7 +333,7 @@ SCENES = (
         start=_answered,
         steps=(
             Step(action="slack.AskApproval", endpoint="chat_post_message"),
-            NOTICE,
+            replace(NOTICE, holds_up=None),
             Step(action="slack.EndQuestion", endpoint="chat_update", repeatable=True, dispensable=True),
         ),
     ),
@@ -299,7 +346,6 @@ SCENES = (
         workflow="billing_reconciliation",
         start=_morning("billing_reconciliation"),
         steps=(PAGE, NOTE, PAGE, NOTE, PAGE),
-        carries_on=True,
     ),
     Scene(
         workflow="update_opportunity",

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
+from sqlalchemy import func, select, update
+
+from identity.audit import Act
 from identity.principals import link_alias
-from pipeline.states import JobState
+from pipeline.desk.jobs import replay_all
+from pipeline.states import JobState, StepState
+from pipeline.tables import jobs, workflow_settings
+from tests.tasks.faults import REFUSALS
 from tests.tasks.in_process_system import InProcessSystem
 
 REPO = "acme/shop"
@@ -22,6 +30,14 @@ def bot(system: InProcessSystem) -> tuple[str, str, str]:
 def messages(system: InProcessSystem) -> list[str]:
     ours = {attempt.id for attempt in system.attempts()}
     return [one["text"] for one in system.sandbox.read("slack", "messages") if one["attempt"] in ours]
+
+
+def columns(system: InProcessSystem, number: int) -> list[str]:
+    """Where Linear has the issues of a pull request."""
+    query = "query($t: String!) { issues(filter: { title: { startsWith: $t } }) { nodes { state { type } } } }"
+    token = system.sandbox.app_token("acme")
+    answer = system.sandbox.linear(token, query, t=f"{REPO}#{number}: ").json()
+    return [issue["state"]["type"] for issue in answer["data"]["issues"]["nodes"]]
 
 
 def settled(system: InProcessSystem) -> None:
@@ -71,12 +87,73 @@ def test_a_merge_by_nobody_we_know_finishes_them_as_the_workspace(system: InProc
 
 def test_a_closed_pull_request_that_was_not_merged_changes_nothing(system: InProcessSystem) -> None:
     number = tracked(system)
+    before = len(system.jobs())
     made = system.sandbox.order("github", f"pulls/{REPO}/{number}/merge", by="ada", hold=True)
     document = system.held(made["deliveries"][0])
     document["pull_request"]["merged"] = False
     system.deliver("github", "pull_request", document, through="github", installation="9001")
+    assert len(system.jobs()) == before
+
+
+def test_a_job_for_one_that_was_not_merged_does_nothing(system: InProcessSystem) -> None:
+    """Accepted before the trigger had its filter, or started by hand."""
+    number = system.pull(REPO, "ada")
+    made = system.sandbox.order("github", f"pulls/{REPO}/{number}/merge", by="ada", hold=True)
+    system.github("pull_request", made["deliveries"][0])
+    unmerged = func.json_set(jobs.c.event, "$.merged", False)
+    closing = update(jobs).where(jobs.c.workflow == "close_issues").values(event=unmerged)
+    assert system.runtime.database.write(lambda c: c.execute(closing).rowcount) == 1
     settled(system)
-    assert len(system.authors()) == 3
+    assert [step.action for step in system.steps()] == ["github.GetPull"]
+
+
+def test_an_issue_filed_after_the_merge_is_finished_by_whoever_filed_it(system: InProcessSystem) -> None:
+    """Linear was away while the pull request was merged: there was nothing yet to close."""
+    system.connect_engineer("acme", "ada")
+    system.sandbox.order("linear", "faults", mode="status", status=503, endpoint="issueCreate", times=1)
+    number = system.pull(REPO, "ada", "bug")
+    system.work_once()
+    assert system.authors() == []
+    system.told(REPO, number, "merge", by="grace")
+    settled(system)
+    assert columns(system, number) == ["completed"]
+    assert Counter(system.authors()) == Counter([COMMENT, ISSUE, ISSUE, bot(system), bot(system)])
+
+
+def test_a_rule_that_is_mended_files_the_issue_of_the_job_that_died_of_it(system: InProcessSystem) -> None:
+    system.connect_engineer("acme", "ada")
+    mine = workflow_settings.c.workflow == "link_pull_request"
+    (right,) = system.rows(select(workflow_settings.c.config).where(mine, workflow_settings.c.tenant_id == "acme"))
+    rules = {**right.config["label_rules"], "bug": {**right.config["label_rules"]["bug"], "team_id": "no-team"}}
+
+    def configure(config: dict[str, Any]) -> None:
+        change = update(workflow_settings).where(mine).values(config=config)
+        system.runtime.database.write(lambda c: c.execute(change).rowcount)
+
+    configure({"label_rules": rules})
+    number = system.pull(REPO, "ada", "bug")
+    dead = [job for job in system.settle() if job.state == JobState.DEAD]
+    assert [job.workflow for job in dead] == ["link_pull_request"]
+    configure(right.config)
+    act = Act(audit_id=system.runtime.ids("aud"), by="cli:test", now=datetime.now(UTC))
+    replay = partial(replay_all, ids=[job.id for job in dead], act=act, workflows=system.registry)
+    assert system.runtime.database.write(replay).refused == ()
+    settled(system)
+    assert len(columns(system, number)) == 1
+
+
+def test_an_issue_that_cannot_be_moved_keeps_no_other_from_it_and_the_channel_is_told(system: InProcessSystem) -> None:
+    system.connect_engineer("acme", "ada")
+    number = system.pull(REPO, "ada", "bug", "infra")
+    settled(system)
+    refused = {"endpoint": "issueUpdate", **REFUSALS["linear"]}
+    system.sandbox.order("linear", "faults", **refused)
+    system.told(REPO, number, "merge", by="ada")
+    (job,) = [job for job in system.settle() if job.state != JobState.DONE]
+    assert (job.workflow, job.state) == ("close_issues", JobState.DEAD)
+    moves = [step.state for step in system.steps() if step.action == "linear.MoveIssue"]
+    assert moves == [StepState.FAILED, StepState.DONE]
+    assert messages(system)[-1].endswith("> done")
 
 
 def test_a_review_request_is_announced_once(system: InProcessSystem) -> None:
@@ -155,12 +232,14 @@ def known_in_slack(system: InProcessSystem, user: str, principal: str) -> None:
 def test_a_slash_command_files_an_issue_as_whoever_typed_it(system: InProcessSystem) -> None:
     system.connect_engineer("acme", "ada")
     known_in_slack(system, "U0ADA", "acme.ada")
-    typed(system, "issue The <login> page is slow")
+    typed(system, "issue R&amp;D: the &lt;login&gt; page is slow")  # Slack escapes what people type
     settled(system)
     assert system.authors() == [ISSUE, bot(system)]
     (job,) = system.jobs()
     assert (job.user_id, job.triggered_by, job.pattern) == ("acme.ada", "slack:U0ADA", "hybrid")
-    assert messages(system)[0].endswith("> The &lt;login&gt; page is slow")
+    assert messages(system)[0].endswith("> R&amp;D: the &lt;login&gt; page is slow")
+    (filed, _) = system.steps()
+    assert filed.parameters["title"] == filed.parameters["description"] == "R&D: the <login> page is slow"
 
 
 def test_a_slash_command_of_nobody_we_know_files_nothing_and_says_nothing_to_the_channel(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from pipeline.action import Action
 from pipeline.run import ActionFailed, StepRefused
 from pipeline.workflow import SERVICE, USER, ExternalUser
 from tasks.actions import github, linear, slack
-from tasks.actions.linear_issues import Issue
+from tasks.actions.linear_issues import Issue, Tracked, TrackedIssues
 from tasks.devops_assistant import DevOpsConfig, LabelRule, link_pull_request
 from tasks.events.github import CommentCommand, PullRequestEvent
 from tasks.link_command import link_on_command
@@ -100,8 +101,9 @@ def test_a_labelled_pull_request_gets_an_issue_a_comment_and_a_notice_each_in_it
         ("linear.CreateIssue", USER, "acme/shop#42:bug"),
         ("github.Comment", USER, "acme/shop#42:bug"),
         ("slack.PostMessage", SERVICE, "acme/shop#42:bug"),
+        ("github.GetPull", SERVICE, None),
     ]
-    comment, message = (step.action for step in done[2:])
+    comment, message = (step.action for step in done[2:4])
     assert isinstance(comment, github.Comment)
     assert comment.body == "Tracked as [ENG-7](https://linear.app/acme/ENG-7)"
     assert isinstance(message, slack.PostMessage)
@@ -113,7 +115,7 @@ def test_a_labelled_pull_request_gets_an_issue_a_comment_and_a_notice_each_in_it
 
 def test_a_rule_may_file_as_the_workspace() -> None:
     done = run(event(), upstreams("ui"))
-    assert [step.as_ for step in done] == [SERVICE, SERVICE, USER, SERVICE]
+    assert [step.as_ for step in done] == [SERVICE, SERVICE, USER, SERVICE, SERVICE]
 
 
 def test_a_label_without_a_rule_starts_nothing() -> None:
@@ -147,7 +149,7 @@ def test_the_second_delivery_speaks_of_the_first_ones_issue() -> None:
     tenant, script = Tenant(), upstreams("bug")
     run(event("opened"), script, tenant=tenant)
     second = run(event("labeled", label="bug"), script, tenant=tenant)
-    assert [step.adopted for step in second] == [False, True, True, True]
+    assert [step.adopted for step in second] == [False, True, True, True, False]
 
 
 def test_another_label_does_not_touch_what_was_filed_under_older_rules() -> None:
@@ -197,6 +199,7 @@ def test_a_strangers_pull_request_is_filed_by_the_workspace_and_gets_no_comment(
         ("github.GetPull", SERVICE),
         ("linear.CreateIssue", SERVICE),
         ("slack.PostMessage", SERVICE),
+        ("github.GetPull", SERVICE),
     ]
 
 
@@ -215,13 +218,61 @@ def test_a_person_who_is_linked_between_two_deliveries_does_not_get_a_second_iss
     assert names(tenant.effects).count("linear.CreateIssue") == 1
 
 
-def test_a_failure_of_an_upstream_ends_the_run() -> None:
-    def refuse(action: linear.CreateIssue) -> Issue:
-        raise ActionFailed("linear says: invalid input")
+@pytest.mark.parametrize(
+    ("action", "left_out"),
+    [
+        (linear.CreateIssue, ["linear.CreateIssue", "github.Comment", "slack.PostMessage"]),
+        (github.Comment, ["github.Comment"]),
+        (slack.PostMessage, ["slack.PostMessage"]),
+    ],
+)
+def test_a_failure_at_one_label_ends_the_run_once_all_else_is_done(
+    action: type[Action[Any]], left_out: list[str]
+) -> None:
+    tenant, all_of_it = Tenant(), upstreams("bug", "ui")
+    asked = itertools.count()
 
-    script: dict[type[Action[Any]], Callable[[Any], Any]] = {**upstreams("bug"), linear.CreateIssue: refuse}
-    with pytest.raises(ActionFailed):
-        run(event(), script)
+    def refuse_first(asks: Any) -> Any:
+        if next(asked) == 0:
+            raise ActionFailed("not here")
+        return all_of_it[action](asks)
+
+    with pytest.raises(ActionFailed, match="not here"):
+        run(event(), {**all_of_it, action: refuse_first}, tenant=tenant)
+    of_two = ["linear.CreateIssue", "github.Comment", "slack.PostMessage"] * 2
+    done = Counter(name for name in names(tenant.effects) if name != "github.GetPull")
+    assert done == Counter(of_two) - Counter(left_out)
+
+
+def test_nobody_looks_again_where_nothing_was_filed() -> None:
+    def refuse(action: linear.CreateIssue) -> Issue:
+        raise StepRefused("denied by quiet")
+
+    done = run(event(), {**upstreams("bug"), linear.CreateIssue: refuse})
+    assert names([step.action for step in done]) == ["github.GetPull"]
+
+
+def test_of_a_pull_request_that_is_merged_by_then_only_what_the_job_filed_is_moved() -> None:
+    """Each as its filer; what is done, or has no column to go to, stays."""
+    script = upstreams("bug", "ui")
+    pull = script[github.GetPull]
+
+    def found(action: linear.FindIssuesOfPull) -> TrackedIssues:
+        one = Tracked(id="eng-7", identifier="ENG-7", url="u", done=False, done_state_id="done")
+        others = ({"id": "eng-8", "done": True}, {"id": "eng-8", "done_state_id": None}, {"id": "eng-9"})
+        return TrackedIssues(issues=(one, *(one.model_copy(update=other) for other in others)))
+
+    merged: Script = {
+        **script,
+        github.GetPull: lambda action: pull(action).model_copy(update={"state": "closed", "merged": True}),
+        linear.FindIssuesOfPull: found,
+        linear.MoveIssue: lambda action: Issue(id=action.issue_id, identifier="", url=""),
+    }
+    done = run(event(), merged)
+    assert [(step.action, step.as_) for step in done[-2:]] == [
+        (linear.FindIssuesOfPull(pull="acme/shop#42"), SERVICE),
+        (linear.MoveIssue(issue_id="eng-7", state_id="done"), USER),
+    ]
 
 
 def test_the_longest_once_key_fits_its_column() -> None:

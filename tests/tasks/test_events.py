@@ -228,6 +228,27 @@ def test_the_published_slash_command_is_read() -> None:
     assert (event.command, event.text) == (fields["command"], "The page is slow")
 
 
+@pytest.mark.parametrize(
+    ("sent", "typed"),
+    [
+        ("R&amp;D &lt;now&gt;", "R&D <now>"),
+        ("&amp;lt; is how < is written", "&lt; is how < is written"),
+        ("&quot;now&quot; &#39; &nbsp;", "&quot;now&quot; &#39; &nbsp;"),
+        ("ask <@U123>", "ask <@U123>"),
+    ],
+)
+def test_what_slack_escapes_of_a_text_reads_as_it_was_typed(
+    sent: str, typed: str, mentions: list[dict[str, Any]]
+) -> None:
+    """These three characters, and no others."""
+    command = {"channel_id": "C1", "user_id": "U1", "command": "/aswhom", "text": f"issue {sent}"}
+    told = slash_command("issue", usage="TITLE").read(command)
+    assert told is not None
+    mention = app_mention().read({**mentions[0], "event": {**mentions[0]["event"], "text": sent}})
+    assert mention is not None
+    assert told.text == mention.text == typed
+
+
 @pytest.mark.parametrize("text", ["issue x", "Issue x", "ISSUE\tx", "issue\nx", "\u00a0issue  x "])
 def test_a_command_is_known_in_whatever_capitals_and_at_whatever_white_space(text: str) -> None:
     typed = {"channel_id": "C1", "user_id": "U1", "command": "/aswhom", "text": text}

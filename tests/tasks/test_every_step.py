@@ -117,11 +117,7 @@ def test_a_step_that_is_refused_ends_the_job_that_needs_it_and_is_not_tried_agai
     assert [row.action for row in system.steps() if row.state == StepState.FAILED] == [step.action]
     refused = [row for row in system.attempts() if row.state != AttemptState.EFFECT]
     assert [row.state for row in refused] == [AttemptState.NO_EFFECT]
-    others = [
-        one.author(system)
-        for position, one in enumerate(scene.steps)
-        if one.writes and (position < number or (scene.carries_on and step.writes and position != number))
-    ]
+    others = [one.author(system) for one in scene.without(number) if one.writes]
     assert Counter(system.authors()) == Counter(others)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from identity.errors import Unavailable
 from identity.model import AccessPattern
 from identity.secret import Secret
-from pipeline.authoring.matching import Match
+from pipeline.authoring.matching import Considered, Match
 from pipeline.authoring.registry import Registry
 from pipeline.model import Acceptance, Bell, DeliveryOutcome, RatedTenant, SignedDelivery
 from pipeline.run import Run
@@ -86,9 +86,18 @@ class MemoryLedger:
         return self.lacking
 
     def accept(
-        self, delivery: SignedDelivery, matches: Sequence[Match], *, outcome: DeliveryOutcome, reason: str, began: float
+        self,
+        delivery: SignedDelivery,
+        matches: Sequence[Match],
+        *,
+        outcome: DeliveryOutcome,
+        reason: str,
+        misfits: Sequence[Considered],
+        began: float,
     ) -> Acceptance:
+        """Whatever workflow there is, it is on."""
         self.began = began
+        misread = {one.workflow.name: one.refusal for one in misfits}
         if self.bug:
             raise self.bug
         self.ready()
@@ -103,6 +112,10 @@ class MemoryLedger:
             jobs = tuple(f"job-{ours}-{number}" for number, _ in enumerate(matches))
             bells = tuple(Bell(job=job, tenant="t", pattern=AccessPattern.SERVICE) for job in jobs)
             made = Acceptance(delivery=ours, outcome=DeliveryOutcome.ACCEPTED, reason="", jobs=jobs, bells=bells)
+            made = replace(made, misread=misread)
+        elif misread:
+            why = "; ".join(misread.values())
+            made = Acceptance(delivery=ours, outcome=DeliveryOutcome.UNRECOGNISED, reason=why, misread=misread)
         else:
             made = Acceptance(delivery=ours, outcome=outcome, reason=reason)
         self.accepted.append((delivery, made))

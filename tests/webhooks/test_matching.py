@@ -69,6 +69,23 @@ def test_a_workflow_that_cannot_read_a_delivery_keeps_it_from_nobody_else(
     assert "canary" not in caplog.text + ledger.accepted[-1][1].reason
 
 
+class Numbered(Event):
+    number: int
+
+
+def test_a_body_of_another_shape_is_said_for_the_workflow_that_cannot_read_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Also where others take the delivery: its jobs would just not be there."""
+    ledger = MemoryLedger()
+    faulty = _listener(read=lambda body: Numbered.model_validate(body["issue"] | {"number": "seven"}))
+    workflows = Registry([*registry(), *faulty])
+    web = create_app(WebSettings(base_url="https://a.example"), ledger, workflows, MemoryRing(), clock=lambda: NOW)
+    web.test_client().post("/webhooks/github/gh", data=BODY, headers=github_headers(BODY), content_type=JSON)
+    assert [made.outcome for _, made in ledger.accepted] == ["accepted"]
+    (told,) = [record for record in caplog.records if record.__dict__.get("action") == "trigger.misread"]
+    assert (told.levelname, told.__dict__["workflow"], told.__dict__["delivery"]) == ("ERROR", "faulty", "dlv-1")
+    assert "lacks or mistypes: number" in told.getMessage()
+
+
 class Raw(Event):
     body: bytes
 

@@ -86,7 +86,7 @@ def job_operations(
 
     @pages.post("/jobs/<id>/replay", responses={202: JobWithSteps})
     def replay_job(path: OnePath, header: IdempotencyHeader, body: Nothing) -> Response:
-        """Accept a dead or cancelled job anew; steps that were done keep their results."""
+        """Accept a dead or cancelled job anew; what it did is not done again."""
         who = caller()
         tool = tool_of(found_job(requests, who, path.id)["workflow"])
         if tool is not None and not who.may_execute(tool):

@@ -62,7 +62,7 @@ def dead_pages(pages: Blueprint, desk: Desk) -> None:
         if not oldest_first:
             raise BadInput("none of the jobs that you were shown is dead of that any more: look at the list again")
         act, subject = desk.act(), visitor().person.known_by
-        done = desk.write(lambda c: acts.replay_all(c, oldest_first, act, subject=subject))
+        done = desk.write(lambda c: acts.replay_all(c, oldest_first, act, workflows=desk.workflows, subject=subject))
         left = _left(desk, tenant, workflow, cause)
         response = redirect(url_for("console.dead", tenant=tenant, replayed=len(done.jobs), left=left), 303)
         desk.bells.ring_after(response, bells=done.bells)

@@ -19,7 +19,7 @@ from identity.errors import BadInput, Unavailable
 from identity.secret import Secret
 from identity.sql.store import CommitUnknown, Store
 from webhooks.client_address import client_address
-from webhooks.console.access import NotForYou, Visitor, need_of
+from webhooks.console.access import May, NotForYou, Visitor, need_of
 from webhooks.console.back_links import way_back
 from webhooks.cookies import Cookie
 from webhooks.pages import from_own_page
@@ -48,7 +48,7 @@ class Door:
         idle: timedelta | None,
         clock: Callable[[], datetime],
     ) -> None:
-        """*ahead*: the same ledger as *store*, for reads that must not wait their turn."""
+        """*ahead*: the same ledger as *store*, for what a revocation begins with, which must not wait its turn."""
         self._settings = settings
         self._store = store
         self._ahead = ahead
@@ -70,7 +70,9 @@ class Door:
         token = self.token()
         if token is None:
             return None
-        return self._ahead.read(lambda c: find(c, token, now=self._clock(), idle=self._idle))
+        # Any browser can send a cookie that looks like a session's.
+        ledger = self._ahead if need_of(request.endpoint) is May.REVOKE else self._store
+        return ledger.read(lambda c: find(c, token, now=self._clock(), idle=self._idle))
 
     def _see(self, token: Secret) -> None:
         """Record activity of the session's person. If the ledger cannot, the next request does."""

@@ -33,7 +33,7 @@ def job_acts(pages: Blueprint, desk: Desk) -> None:
     def replay_job(id: str) -> BaseResponse:
         desk.read(partial(found_job, id=id))
         act, subject = desk.act(), visitor().person.known_by
-        rung = desk.write(lambda c: acts.replay_one(c, id, act, subject=subject))
+        rung = desk.write(lambda c: acts.replay_one(c, id, act, workflows=desk.workflows, subject=subject))
         return _ringing(desk, _back(id, "replayed"), rung)
 
     @pages.route("/jobs/<id>/resolve", methods=["GET", "POST"])

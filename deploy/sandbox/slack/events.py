@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import itertools
 import json
+import re
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from deploy.sandbox.slack.store import Store
 from deploy.sandbox.surface import BadControl, json_body
 
 ACKNOWLEDGE_SECONDS = 3  # Slack's time limit
+_MARKUP = re.compile(r"(<(?:[@#!]|https?://)[^<>]*>)")
 
 
 def control(slack: dict[str, Any], store: Store, *, journal: Journal, clock: Clock) -> Blueprint:
@@ -61,6 +63,9 @@ def control(slack: dict[str, Any], store: Store, *, journal: Journal, clock: Clo
             retry = {"X-Slack-Retry-Num": str(order.get("retry", 1)), "X-Slack-Retry-Reason": "http_timeout"}
             return jsonify(event_id=event_id, status=send(event_id, retry=retry))
         order = json_body("team_id", "event")
+        event = order["event"]
+        if isinstance(event, dict) and isinstance(event.get("text"), str):
+            event["text"] = _escaped(event["text"])
         event_id = announce(order)
         return jsonify(event_id=event_id, status=send(event_id, retry={}))
 
@@ -105,6 +110,17 @@ def control(slack: dict[str, Any], store: Store, *, journal: Journal, clock: Clo
         return change(store.restore_team)
 
     return routes
+
+
+def _escaped(text: str) -> str:
+    """Escape what a person typed as Slack does, but not its own markup for people, channels and links.
+
+    docs.slack.dev/messaging/formatting-message-text
+    """
+    parts = _MARKUP.split(text)  # every other one is markup
+    for place in range(0, len(parts), 2):
+        parts[place] = parts[place].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(parts)
 
 
 def _envelope(slack: dict[str, Any], store: Store, order: dict[str, Any], event_id: str, now: int) -> dict[str, Any]:

@@ -177,8 +177,8 @@ CONTROLS = (
     Control(
         name="a stale fence refuses no step",
         file="pipeline/steps/refusals.py",
-        guard="if not lock_claim(connection, intent.job):",
-        without="if False:",
+        guard="return None if lock_claim(connection, intent.job) else claim_lost(connection, intent.job)",
+        without="return None",
         test="tests/ledger/test_lost_claims.py::test_a_worker_that_lost_its_job_refuses and sqlite",
     ),
     Control(

@@ -64,15 +64,15 @@ CONTROLS = (
     Control(
         name="an outage spends no attempt",
         file="pipeline/execution/retrying.py",
-        guard="goes_on = self.waits_out is None or (self.waits_out == self.waits_for and not self.over)",
-        without="goes_on = False",
+        guard="return self.waits and not self.over",
+        without="return False",
         test="tests/ledger/test_outage.py::test_a_job_that_is_alone and sqlite",
     ),
     Control(
         name="to be told that an upstream is away is no look",
         file="pipeline/execution/host_use.py",
-        guard="raise upstream_away(self._services, self._step, reason, delay=told, over=self._others_looked)",
-        without="raise upstream_away(self._services, self._step, reason, delay=told, over=self._step.waited_out)",
+        guard="if self._step.waited_out and breakers.away_for(errand) >= longest:",
+        without="if self._step.waited_out:",
         test="tests/ledger/test_outage_ends.py::test_to_be_told_by_a_breaker and sqlite",
     ),
     Control(
@@ -81,6 +81,13 @@ CONTROLS = (
         guard="if state.open and state.prober ~= ARGV[4] then",
         without="if state.open and state.open > now then",
         test="tests/ledger/test_breaker.py::test_what_fails_beside_the_probe and redis",
+    ),
+    Control(
+        name="a probe may take as long as a call",
+        file="pipeline/runtime.py",
+        guard="breaker=self.settings.breaker or HostBreaker(probe=self.settings.steps.longest_probe),",
+        without="breaker=self.settings.breaker or HostBreaker(),",
+        test="tests/ledger/test_breaker.py::test_a_processs_breakers_give_a_probe",
     ),
     Control(
         name="a host that hangs gets no thread beyond its share",

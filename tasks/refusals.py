@@ -1,0 +1,28 @@
+"""Refused steps that a workflow goes on past, to fail only at its end."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from pipeline.run import ActionFailed, StepRefused
+
+
+class Postponed(AbstractContextManager[None]):
+    """Keeps the first refusal raised in its blocks, so that one refused step keeps no other from being done."""
+
+    def __init__(self) -> None:
+        self._first: BaseException | None = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, refusal: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(refusal, ActionFailed | StepRefused):
+            return False
+        self._first = self._first or refusal
+        return True
+
+    def raise_first(self) -> None:
+        """Raise the first refusal, if there was one: the job is then dead, and its replay tries what was refused."""
+        if self._first is not None:
+            raise self._first

@@ -1,0 +1,118 @@
+"""Deliveries that a workflow could not read: what is kept of that, and for whom it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from identity.audit import Act
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.registry import Registry
+from pipeline.deliveries.intake import Intake
+from pipeline.deliveries.replay import replay
+from pipeline.ledger.paging import Turn
+from pipeline.model import Acceptance, DeliveryOutcome
+from pipeline.tables import deliveries, jobs, workflow_settings
+from pipeline.views.operator_queries import left_out
+from pipeline.views.tenant_views import deliveries_page
+from pipeline.workflow import Event, Trigger
+from tests.ledger.house import House
+from tests.ledger.replays import stored
+
+NUMBER = "own cannot read it: the github pull_request body lacks or mistypes: number"
+
+
+class Numbered(Event):
+    number: int
+
+
+def own(house: House, read: Any = Numbered.model_validate) -> Workflow:
+    """A workflow beside the house's; by default it wants what the delivery lacks."""
+    trigger = Trigger(source="github", event="pull_request", read=read)
+    return replace(house.workflow, name="own", on=(trigger,), event=Numbered, user=None, triggered_by=None)
+
+
+def turn_on(house: House, *names: str) -> None:
+    def configure(c: Any) -> None:
+        ours = workflow_settings.c.tenant_id == "acme"
+        (row,) = c.execute(select(workflow_settings).where(ours)).mappings().all()
+        c.execute(update(workflow_settings).where(ours).values(enabled=row["workflow"] in names))
+        if "own" in names:
+            c.execute(workflow_settings.insert().values({**row, "workflow": "own", "enabled": True}))
+
+    house.database.write(configure)
+
+
+def take(house: House, *workflows: Workflow, installation: str = "installation-acme") -> Acceptance:
+    delivery = house.delivery("one", installation=installation)
+    considered = Registry(workflows).consider("github", "pull_request", delivery.document)
+    intake = Intake(house.database, house.vault, house.ids, clock=lambda: datetime.now(UTC))
+    return intake.accept(
+        delivery,
+        [one.match for one in considered if one.match is not None],
+        misfits=[one for one in considered if one.misfit],
+        outcome=DeliveryOutcome.IGNORED,
+        reason="no workflow wants it",
+    )
+
+
+def failed(house: House) -> list[str]:
+    page = house.database.read(partial(deliveries_page, tenant="acme", turn=Turn(limit=9), failed=True))
+    return [row["id"] for row in page.rows]
+
+
+def test_one_that_started_a_job_is_found_by_what_it_did_not_start_until_that_is_replayed(house: House) -> None:
+    turn_on(house, house.workflow.name, "own")
+    told = take(house, own(house), house.workflow)
+    assert (told.outcome, told.reason, told.misread) == ("accepted", f"1 job(s); {NUMBER}", {"own": NUMBER})
+    assert failed(house) == [told.delivery]
+    assert house.database.read(partial(left_out, since=datetime.now(UTC) - timedelta(hours=1))) == []
+
+    def read(body: Mapping[str, Any]) -> Numbered:
+        return Numbered(number=7)
+
+    mended = Registry([own(house, read), house.workflow])
+    again = partial(
+        replay,
+        delivery=stored(house, told.delivery),
+        considered=mended.consider("github", "pull_request", house.delivery("one").document),
+        new_jobs=[house.ids("job"), house.ids("job")],
+        act=Act(audit_id=house.ids("aud"), by="cli:test", now=datetime.now(UTC)),
+    )
+    house.database.write(again)
+    started = house.database.read(
+        lambda c: c.execute(select(jobs.c.workflow).order_by(jobs.c.workflow)).scalars().all()
+    )
+    assert (sorted(started), failed(house)) == (sorted(["own", house.workflow.name]), [])
+
+
+@pytest.mark.parametrize(
+    ("on", "installation", "outcome", "reason"),
+    [
+        (("own",), "installation-acme", "unrecognised", NUMBER),
+        ((), "installation-acme", "ignored", "no workflow wants it"),
+        (("own",), "strange", "ignored", "no tenant has installation strange"),
+    ],
+    ids=["on", "off", "nobody's"],
+)
+def test_one_that_starts_nothing_is_unrecognised_where_the_workflow_is_on(
+    house: House, on: tuple[str, ...], installation: str, outcome: str, reason: str
+) -> None:
+    turn_on(house, *on)
+    told = take(house, own(house), installation=installation)
+    assert told.outcome == outcome
+    assert told.reason.startswith(reason)
+    kept = house.database.read(lambda c: c.execute(select(deliveries.c.outcome, deliveries.c.left_out)).one())
+    assert tuple(kept) == (outcome, None)
+
+
+def test_one_whose_other_workflow_is_off_is_unrecognised(house: House) -> None:
+    turn_on(house, "own")
+    told = take(house, own(house), house.workflow)
+    assert (told.outcome, told.reason, told.jobs) == ("unrecognised", NUMBER, ())
