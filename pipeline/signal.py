@@ -27,6 +27,8 @@ class People:
     """The accounts these people consented to, by the provider's ids of them."""
 
     ids: frozenset[str]
+    workspaces: frozenset[str] = frozenset()  # where those ids hold, if the provider says
+    within: str | None = None  # as in `Workspaces`
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,6 +118,20 @@ def has_listing(connection: Connection, owner: str, tenant: str) -> bool:
     return connection.execute(listed.limit(1)).first() is not None
 
 
+def may_be_elsewhere(connection: Connection, key: AccountKey) -> bool:
+    """True if the account's credential may belong to one of several places: those listed for its tenant.
+
+    If none is listed, those where anybody connected. Which one it belongs to is not stored.
+    """
+    listed, seen = installations.c, places_seen.c
+    of_tenant = (listed.connection_id == key.connection) & (listed.tenant_id == key.tenant)
+    places = connection.execute(select(listed.external_id).where(of_tenant).limit(2)).all()
+    if not places:
+        somewhere = (seen.connection_id == key.connection) & (seen.external_id != ANYWHERE)
+        places = connection.execute(select(seen.external_id).where(somewhere).limit(2)).all()
+    return len(places) > 1
+
+
 def tenant_of_installation(connection: Connection, owner: str, external_id: str) -> str | None:
     """Return the tenant that this installation is assigned to; None if there is none."""
     columns = installations.c

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum, auto
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, Select, select, update
 
 from identity.hold import IS_HELD
 from identity.model import Credential
@@ -167,15 +167,24 @@ def has_lost_answer(connection: Connection, withdrawal: Withdrawal) -> bool:
     """True if a refresh presented it and the answer was lost: an unknown newer pair may be valid at the provider."""
     if withdrawal.origin is not Origin.GRANT or is_superseded(connection, withdrawal):
         return False
+    presented = _presented_in_vain(withdrawal.account, withdrawal.generation)
+    lost = presented.where(refresh_intents.c.answer_sealed.is_(None))
+    return connection.execute(lost.limit(1)).first() is not None
+
+
+def was_presented_in_vain(connection: Connection, account: str, generation: int) -> bool:
+    """True if a refresh presented this generation, and it is still the account's: it may have been ended by that."""
+    return connection.execute(_presented_in_vain(account, generation).limit(1)).first() is not None
+
+
+def _presented_in_vain(account: str, generation: int) -> Select[tuple[str]]:
     columns = refresh_intents.c
-    lost = select(columns.id).where(
-        columns.account_id == withdrawal.account,
-        columns.generation == withdrawal.generation,
+    return select(columns.id).where(
+        columns.account_id == account,
+        columns.generation == generation,
         columns.state.in_([IntentState.UNKNOWN, IntentState.DISCARDED]),
         columns.presented > 0,
-        columns.answer_sealed.is_(None),
     )
-    return connection.execute(lost.limit(1)).first() is not None
 
 
 def is_refreshing(connection: Connection, account: str) -> bool:

@@ -59,8 +59,11 @@ def unlisted_place(connection: Connection, through: str, signal: Signal) -> Unli
 def _condition(connection: Connection, through: str, whom: Whom) -> ColumnElement[bool]:
     person = accounts.c.credential == Credential.AUTHORIZATION_CODE
     match whom:
-        case People(ids=ids):
-            return person & accounts.c.external_id.in_(ids)
+        case People(ids=ids, workspaces=workspaces, within=within):
+            named = person & accounts.c.external_id.in_(ids)
+            whose = whose_installations(connection, through, workspaces, within=within)
+            # A place listed for no tenant limits nothing: whose people connected there is not known.
+            return named & accounts.c.tenant_id.in_(whose.tenants) if whose.tenants else named
         case Installation(id=id):
             return (accounts.c.credential == Credential.INSTALLATION) & (accounts.c.external_id == id)
         case Workspaces(ids=ids, within=within):

@@ -9,6 +9,7 @@ Asked for:
 After a signal:
 
 - if the provider itself said that the tokens ended: only what a refresh won;
+- if it said so of one workspace, and the tenant has several: everything, as a token may belong to another;
 - if an organization removed Slack's app from one workspace: nothing, as its token also serves its other workspaces;
 - if the signal was a replay: nothing, as the provider still accepts the authorization and the person may connect again;
 - if nobody could find out whether it was a replay: everything, as it may all be alive there.
@@ -26,7 +27,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, exists, or_, select, update
 
 from identity.accounts.states import get_account
-from identity.model import ScopeKind
+from identity.connections.installations import may_be_elsewhere
+from identity.model import AccountKey, ScopeKind
 from identity.providers import PROFILES
 from identity.refresh.tables import refresh_intents
 from identity.sql.sequence import lock_exclusive
@@ -52,6 +54,8 @@ _HELD = or_(grants.c.access_sealed.is_not(None), grants.c.refresh_sealed.is_not(
 #: Security events that say that tokens ended. One about a session or a password leaves a client's tokens alive.
 _TOKENS_ENDED = frozenset({"oauth.tokens-revoked", "oauth.token-revoked"})
 _ONE_WORKSPACE = "slack.team_access_revoked"
+#: Signals that end the tokens of the workspace they name, and not those of a tenant's other workspaces.
+_OF_WORKSPACE = frozenset({"slack.app_uninstalled", "slack.tokens_revoked", "linear.OAuthApp"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +114,8 @@ def _unasked(connection: Connection, row: Row[Any]) -> NotAsked | None:
     if row.source == _ONE_WORKSPACE:
         reason = "the organization's token lives on for its other workspaces, and is no longer used here"
         return NotAsked(reason=reason, origins=frozenset(Origin))
+    if row.source in _OF_WORKSPACE and may_be_elsewhere(connection, AccountKey.parse(row.key)):
+        return None
     if row.signal_id is not None and _is_the_providers(connection, row):
         reason = "the provider itself said that it has ended"
         return NotAsked(reason=reason, origins=frozenset({Origin.GRANT, Origin.CONFINED}))

@@ -29,6 +29,7 @@ from identity.model import AccountKey, AccountState, Credential, ProviderConnect
 from identity.providers.profile import Liveness, Profile
 from identity.sql.columns import database_now
 from identity.sql.store import Store
+from identity.withdrawals import is_refreshing, was_presented_in_vain
 from pipeline.revocation.declaration import load_without_receipt
 from pipeline.revocation.tables import revocations
 
@@ -43,13 +44,13 @@ class SignalDoubt(StrEnum):
     OPEN = "open"  # the provider is to be asked
     ALIVE = "alive"  # the provider still accepts the token: it was a replay, or an echo of our request
     DEAD = "dead"  # the provider does not accept it: the signal was true
-    UNKNOWN = "unknown"  # could not be found out
+    UNKNOWN = "unknown"  # could not be found out: everything is asked to end, as if no signal had said that it has
 
 
 SAYS: Mapping[str, str] = {
     SignalDoubt.ALIVE: "replayed signal: the provider still accepts the authorization, so the person may connect again",
     SignalDoubt.DEAD: "the provider does not accept the authorization any more",
-    SignalDoubt.UNKNOWN: "it may have been a replayed signal: the provider could not be asked",
+    SignalDoubt.UNKNOWN: "it may have been a replayed signal: the provider could not tell",
 }
 
 
@@ -62,6 +63,8 @@ class _Case:
     owner: ProviderConnection
     secret: SealedSecret
     asked_since: timedelta
+    refreshing: bool  # a refresh that may end the token has not ended
+    presented: bool  # a refresh may have ended the token, and with it nothing else of the authorization
 
 
 class Inquirer:
@@ -109,9 +112,11 @@ class Inquirer:
         profile = None if case is None else self._profiles.get(case.account.provider)
         if case is None or profile is None or profile.liveness is None:
             return SignalDoubt.UNKNOWN
-        alive = self._ask(case, profile.liveness, revocation)
-        if alive is not None:
-            return SignalDoubt.ALIVE if alive else SignalDoubt.DEAD
+        alive = None if case.refreshing else self._ask(case, profile.liveness, revocation)
+        if alive:
+            return SignalDoubt.ALIVE
+        if alive is False:  # GitHub ends the access token at a refresh too, and that leaves its replacement alive
+            return SignalDoubt.UNKNOWN if case.presented else SignalDoubt.DEAD
         return SignalDoubt.OPEN if case.asked_since < self._patience else SignalDoubt.UNKNOWN
 
     def _ask(self, case: _Case, liveness: Liveness, revocation: str) -> bool | None:
@@ -152,7 +157,15 @@ def _case(connection: Connection, key: AccountKey, *, number: int, since: timede
     if grant.expires_at is not None and grant.expires_at <= now:
         return None  # dead either way
     owner = get_connection(connection, key.connection)
-    return _Case(account=account, grant=grant, owner=owner, secret=secrets[0], asked_since=since)
+    return _Case(
+        account=account,
+        grant=grant,
+        owner=owner,
+        secret=secrets[0],
+        asked_since=since,
+        refreshing=is_refreshing(connection, account.id),
+        presented=was_presented_in_vain(connection, account.id, grant.generation),
+    )
 
 
 def _note(connection: Connection, revocation: str, verdict: SignalDoubt, *, now: datetime) -> None:

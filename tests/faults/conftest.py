@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from tests.chance import seed_of
+from tests.faults.control import COLLECTED
 from tests.servers.postgres import Postgres
 from tests.system.conftest import broker, start_system
 from tests.system.rig import WORKFLOWS, System
@@ -23,6 +24,12 @@ SETTINGS = {
 # For tests that wait until the claim of a killed worker lapses, or until a call of unknown outcome is looked for. On a
 # slow machine these limits cost further attempts, so such tests do not count them.
 IMPATIENT = {"ASWHOM_SEND_WITHIN": "1", "ASWHOM_CALL_DEADLINE": "5", "ASWHOM_WORKER_HOLD": "2"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep all that was collected, before the slow tests are deselected."""
+    config.stash[COLLECTED] = [*items]
 
 
 @pytest.fixture

@@ -13,8 +13,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+from _pytest.mark import KeywordMatcher
+from _pytest.mark.expression import Expression
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("deploy", "identity", "pipeline", "tasks", "webhooks", "tests")
+COLLECTED = pytest.StashKey[list[pytest.Item]]()  # the tests of this session, with those that are not to run
 FAILED = 1  # pytest's exit code when tests ran and some failed; anything else is no answer
 
 
@@ -75,6 +80,16 @@ class Control:
 
     def _lines(self) -> tuple[Line, ...]:
         return (Line(file=self.file, guard=self.guard, without=self.without), *self.also)
+
+    @property
+    def tests(self) -> Path:
+        """The file of the test that must notice."""
+        return ROOT / self.test.partition("::")[0]
+
+    def selects(self, *of_file: KeywordMatcher) -> bool:
+        """True if `run` would run any of these tests of its file."""
+        names = Expression.compile(self.test.partition("::")[2])
+        return any(map(names.evaluate, of_file))
 
     def run(self, folder: Path) -> tuple[int, str]:
         """pytest's exit code and what it said, with the copy first on the path."""

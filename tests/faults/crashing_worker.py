@@ -2,8 +2,9 @@
 
 The plan is a file named by CRASH_PLAN: `{"point": "after_call", "passes": 3}` is kill -9 at the third arrival at that
 point, by whichever thread. With `"gate": "/a/file"` that arrival stands there until the file does, and with `"pause":
-0.5` in place of `passes` every arrival waits for up to half a second. Without a plan nothing happens. What is shortened
-besides is a refresh's patience, which no setting has.
+0.5` in place of `passes` every arrival waits for up to half a second, and then, with `"hold": "/a/file"`, for as long
+as that file is there. Without a plan nothing happens. What is shortened besides is a refresh's patience, which no
+setting has.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ CALL_POINTS = ("before_call", "after_call", "after_commit")
 #: In a refresh: the same, with the raw answer's own commit in between. Its `after_commit` has another name here.
 REFRESH_POINTS = ("before_send", "after_send", "after_answer_stored", "after_refresh_commit")
 
+_LOOKS_AGAIN = 0.02  # seconds
+
 REFRESH = RefreshBudget(
     send=timedelta(seconds=2), http=timedelta(seconds=5), store=timedelta(seconds=5), wait=timedelta(seconds=20)
 )
@@ -44,6 +47,7 @@ def crash_at(plan: Path | None) -> Callable[[str], None]:
     asked = json.loads(plan.read_text())
     pause: float = asked.get("pause", 0)
     gate = Gate(Path(asked["gate"])) if "gate" in asked else None
+    hold = Path(asked["hold"]) if "hold" in asked else None
     lock, last = threading.Lock(), threading.local()
     passes = 0
 
@@ -57,6 +61,8 @@ def crash_at(plan: Path | None) -> Callable[[str], None]:
             return
         if pause:
             time.sleep(random.uniform(0, pause))
+            while hold is not None and hold.exists():
+                time.sleep(_LOOKS_AGAIN)
             return
         with lock:
             passes += 1

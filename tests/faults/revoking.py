@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,14 @@ from tests.system.agent import Agent
 from tests.system.rig import AGAIN, System
 
 _COMMAND = (sys.executable, "-c", "from deploy.cli import main; main()")
+
+
+def aswhom(system: System, *command: str) -> Any:
+    """What an operator's command prints, which must succeed."""
+    run = (*_COMMAND, *command, "--json")
+    done = subprocess.run(run, env=system.environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 class Way(StrEnum):
@@ -73,6 +82,11 @@ def ready(system: System, way: Way, scope: Scope, chance: random.Random) -> Call
             return _Provider(system, replay=chance.random() < 0.5)
 
 
+def narrowing(system: System, scope: Scope, *keeps: str) -> Callable[[], Answer]:
+    """An admin who will let an account keep only these scopes, at once when called."""
+    return _Admin(system, scope, keeps=keeps)
+
+
 class _Operator:
     """Has typed the command on a terminal, and is being asked whether they are sure."""
 
@@ -104,17 +118,16 @@ class _Operator:
 class _Admin:
     """Holds an admin's key of acme's API, made since acme was last revoked."""
 
-    def __init__(self, system: System, scope: Scope) -> None:
-        self._system, self._scope = system, scope
+    def __init__(self, system: System, scope: Scope, **more: Any) -> None:
+        self._system, self._body = system, {"kind": scope.kind, "key": scope.key, "reason": "test", **more}
         self._agent = Agent(system, Role.ADMIN, "security")
         self._agent.headers["Idempotency-Key"] = system.ids("key")
 
     def __call__(self) -> Answer:
-        body = {"kind": self._scope.kind, "key": self._scope.key, "reason": "test"}
         answers: list[Any] = []
 
         def taken() -> bool:
-            answers.append(self._agent.ask("POST", "revocations", json=body))
+            answers.append(self._agent.ask("POST", "revocations", json=self._body))
             return answers[-1].status_code not in AGAIN
 
         self._system.wait(taken, "that the API takes the revocation")

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from _pytest.mark import KeywordMatcher
 
-from tests.faults.control import Control
+from tests.faults.control import COLLECTED, Control
 from tests.faults.controls import CONTROLS
 
 FENCE, ON_POSTGRESQL = (
@@ -44,6 +45,17 @@ def test_a_copy_with_all_its_guards_passes(control: Control, tmp_path: Path) -> 
 def test_a_guard_is_where_its_control_looks(control: Control) -> None:
     """For those that are run seldom: a guard that moves is told of at once."""
     control.place()
+
+
+def test_a_control_names_a_test_that_there_is(request: pytest.FixtureRequest) -> None:
+    """A test that was renamed, or has other parameters now. In `make test` all are collected: else only some are."""
+    assert [control.name for control in CONTROLS if not control.tests.is_file()] == []
+    watching, collected = {control.tests for control in CONTROLS}, dict[Path, list[KeywordMatcher]]()
+    for item in request.config.stash[COLLECTED]:
+        if item.path in watching:
+            collected.setdefault(item.path, []).append(KeywordMatcher.from_item(item))
+    known = [control for control in CONTROLS if control.tests in collected]
+    assert [control.name for control in known if not control.selects(*collected[control.tests])] == []
 
 
 def test_no_two_controls_have_one_name() -> None:

@@ -22,6 +22,7 @@ from tests.faults.books import balance, requests
 from tests.faults.conftest import IMPATIENT
 from tests.faults.gated import start_gated
 from tests.faults.order import Order, prove_order
+from tests.faults.pushing import transmitter
 from tests.faults.receipts import receipt_of
 from tests.system.rig import System
 
@@ -100,18 +101,30 @@ def test_between_two_steps_what_was_done_stays_and_what_would_follow_is_not_made
 
 @pytest.mark.timeout(400)
 def test_a_call_that_is_out_is_on_the_receipt_and_nothing_follows_it(system: System) -> None:
-    """One worker thread, stopped between its intent and the socket; three more jobs wait behind it."""
+    """One worker thread, stopped between its intent and the socket; three more jobs wait behind it.
+
+    An identity provider says that her session was revoked. A forged word of it, and a repetition, change nothing.
+    """
     system.connect("acme", "ada")
     for _ in range(4):
         system.pull("acme/shop", "ada", "bug")
-    # The first pass reads the pull request, as the service.
-    gate = start_gated(system, "before_call", passes=2, concurrency=1)
-    assert system.count(attempts, attempts.c.principal_id == "acme.ada") == 1
-    made = system.revoke_and_ring(system.account("acme", "linear-acme", "ada"), "acme")
-    returned = datetime.now(UTC)
+    with transmitter(system) as idp:
+        # The first pass reads the pull request, as the service.
+        gate = start_gated(system, "before_call", passes=2, concurrency=1)
+        assert system.count(attempts, attempts.c.principal_id == "acme.ada") == 1
+        forged = idp.push("j-1", forged=True)
+        assert (forged.status_code, forged.json()["err"]) == (400, "invalid_key")
+        assert system.count(revocations) == 0
+        assert idp.push("j-1").status_code == 202
+        returned = datetime.now(UTC)
+        assert idp.push("j-1").status_code == 202
+    (told,) = system.rows(select(revocations.c.id, revocations.c.source))
+    made = told.id
+    assert told.source == "caep.session-revoked"
     reaches_a_job(system)
     gate.open()
     receipt = receipt_of(system, made)
+    assert receipt["scope"] == {"kind": "user", "key": "acme.ada"}
     order = prove_order(system, receipt, returned)
     assert (order.before, order.after) == (0, 1)
     (call,) = receipt["in_flight"]

@@ -5,7 +5,8 @@ What it must never see: an opening against the rule; cancelled work that a conse
 when its grant was revoked and brings it back, or whose answer nobody keeps to end it at the provider; a late signal
 that moves anything, or a late security event that ends what is younger; the provider's echo of what was ended here that
 ends a later consent without a doubt, or what is in doubt for good and left alive there; a suspension that an older word
-undoes; an opening by a scope of the provider's that a narrowing took away.
+undoes; an opening by a scope of the provider's that a narrowing took away; a call that was out at a narrowing and is
+not on its receipt.
 """
 
 from __future__ import annotations
@@ -36,7 +37,6 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection, select, update
 
 from identity.accounts.grants import SealedAnswer, get_grant, seal_answer
-from identity.accounts.narrowing import narrow
 from identity.accounts.scopes import remember_stop
 from identity.accounts.states import find_account, get_account
 from identity.audit import Act
@@ -63,7 +63,8 @@ from pipeline.jobs.claims import ClaimedJob
 from pipeline.jobs.intents import Intent, Opened
 from pipeline.model import SecurityEvent
 from pipeline.replay import replay
-from pipeline.revocation.declaration import declare
+from pipeline.revocation.declaration import declare, load
+from pipeline.revocation.narrowing import narrow_account
 from pipeline.revocation.security_events import accept as accept_event
 from pipeline.revocation.tables import revocations
 from pipeline.revoker.inquiry import SignalDoubt
@@ -113,6 +114,7 @@ REACHED = {
     "a late security event beside what was revoked",
     "a security event of what lives",
     "an older word than the last suspension",
+    "a call that was out at a narrowing",
 }
 
 
@@ -162,6 +164,7 @@ class Ledger(RuleBasedStateMachine):
         self.moments = [datetime.now(UTC)]  # of which somebody may tell later
         self.left: list[datetime] = []  # when all of hers was revoked
         self.word: datetime | None = None  # the newest of suspensions and their ends
+        self.out: dict[str, set[str]] = {}  # narrowings without a receipt yet, and the calls that were out
 
     def opened(self) -> Database:
         type(self)._made += 1
@@ -293,6 +296,16 @@ class Ledger(RuleBasedStateMachine):
             states = self.database.read(lambda c: list(c.execute(ended).scalars()))
             self.reached["an end that was asked for in doubt"] += len(states)
             assert set(states) <= {WithdrawalState.DONE}, "what is in doubt for good was not asked for"
+            self._look_at_narrowings()
+
+    def _look_at_narrowings(self) -> None:
+        """The tests' action is installed nowhere, so each call may have needed what was taken."""
+        for made, calls in self.out.items():
+            receipt = self.database.read(partial(load, revocation=made)).receipt
+            listed = {call["attempt"] for call in receipt["in_flight"]}
+            assert calls <= listed, "a call that was out is not on the receipt"
+            self.reached["a call that was out at a narrowing"] += bool(calls)
+        self.out.clear()
 
     def _ask(self, withdrawal: str, _others: Sequence[str]) -> WithdrawalTurn:
         """The provider is asked, and has ended it."""
@@ -326,15 +339,16 @@ class Ledger(RuleBasedStateMachine):
         had = set(self.grant().scopes)
         if not {keep} < had:
             return
-        act = Act(audit_id=self.house.ids("aud"), by="test", now=datetime.now(UTC))
+        act, id = Act(audit_id=self.house.ids("aud"), by="test", now=datetime.now(UTC)), self.house.ids("rev")
 
         def narrow_(c: Connection) -> None:
             account = find_account(c, ADA)
             assert account is not None
-            narrow(c, account, act, keep=(keep,))
+            narrow_account(c, account, act, id=id, keep=(keep,), source="t", reason="t")
 
         self.database.write(narrow_)
         self.taken |= had - {keep}
+        self.out[id] = {asked.attempt for asked in self.flying}
 
     # Signals
 
@@ -570,6 +584,14 @@ class Ledger(RuleBasedStateMachine):
         self.claim(job)
         self.open(job, GRANTED[:1])
         return job
+
+    @rule()
+    def narrow_beside_a_call(self) -> None:
+        self.work(connected=True, keeps=None)
+        self.narrow(GRANTED[1])
+        while self.flying:
+            close(self.house, self.flying.pop(), AttemptState.EFFECT, StepState.DONE, result={"id": "1"})
+        self.tidy()
 
     @rule(key=st.sampled_from(HERS))
     def connect_again(self, key: AccountKey = ADA) -> None:

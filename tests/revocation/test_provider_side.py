@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from identity.accounts.grants import token_binding
 from identity.accounts.states import get_account
 from identity.audit import Act
 from identity.breaker import Breaker
 from identity.connect.leftovers import Leftover, leave
+from identity.connections.installations import add_installation, note_places
 from identity.connections.registry import add_connection, get_connection
 from identity.connections.secrets import CLIENT_SECRET, add_secret, seal_secret
 from identity.errors import Unavailable
@@ -45,7 +46,7 @@ from identity.refresh.stale_access import drop_access
 from identity.secret import Secret
 from identity.sql.sequence import lock_exclusive, next_number
 from identity.sql.store import CommitUnknown
-from identity.tables import accounts, grants, provider_connections
+from identity.tables import accounts, grants, installations, places_seen, provider_connections
 from identity.token_endpoint.endpoint import TokenEndpoint, pack
 from identity.token_endpoint.gate import Endpoint, Gate
 from identity.transmitters import Transmitter, add_transmitter
@@ -519,6 +520,34 @@ def test_what_ends_no_token_there_is_asked_about_or_the_receipt_says_why_not(sid
     assert len(side.tokens()) == 1
 
 
+@pytest.mark.parametrize("source", ["slack.app_uninstalled", "slack.tokens_revoked", "linear.OAuthApp"])
+@pytest.mark.parametrize(
+    ("listed", "seen", "answer"),
+    [
+        (["T1"], ["T1", "T2"], ProviderAnswer.NOT_ASKED),
+        (["T1", "T2"], [], ProviderAnswer.DONE),
+        ([], ["T1", "T2"], ProviderAnswer.DONE),
+        ([], ["T1"], ProviderAnswer.NOT_ASKED),
+    ],
+    ids=["one listed", "two listed", "two where people connected", "one where people connected"],
+)
+def test_the_end_of_one_workspace_says_nothing_of_a_token_that_may_be_anothers(
+    side: Side, source: str, listed: list[str], seen: list[str], answer: ProviderAnswer
+) -> None:
+    def place(c: Any) -> None:
+        c.execute(delete(installations))
+        c.execute(delete(places_seen))
+        for id in listed:
+            add_installation(c, owner="gh", external_id=id, tenant="acme", now=side.now)
+        note_places(c, "gh", ["", *seen])
+
+    side.house.database.write(place)
+    (made,) = say(side.house, replace(GONE, source=source)).revocations
+    assert side.revoker.advance(made)
+    assert side.receipt(made)["provider"]["answer"] == answer
+    assert len(side.tokens()) == (answer is ProviderAnswer.DONE)
+
+
 def test_an_identity_provider_that_numbers_as_the_provider_does_is_not_taken_for_it(side: Side) -> None:
     """A `jti` is its transmitter's own: the provider's stream may have used the same."""
     idp = Transmitter(id="idp", issuer="i", audience="a", jwks_url="https://i.example", tenant="acme", connection=None)
@@ -583,6 +612,38 @@ def test_what_nobody_could_find_out_about_because_its_provider_was_away_is_asked
     assert side.revoker.advance(made)
     assert side.receipt(made)["provider"]["answer"] == ProviderAnswer.DONE
     assert [row.access_sealed for row in side.rows()] == [None]
+
+
+@pytest.mark.parametrize("state", ["unknown", "discarded"])
+def test_a_token_that_our_own_lost_refresh_may_have_ended_does_not_make_a_signal_true(side: Side, state: str) -> None:
+    """The authorization may live, and with it the tokens that the lost answer named."""
+    side.lose_refresh(state)
+    side.github.alive, side.github.ending = False, lambda _: (404, {}, b"{}")
+    made = side.doubt()
+    assert side.revoker.advance(made)
+    receipt = side.receipt(made)
+    assert (receipt["doubt"], receipt["provider"]["answer"]) == ("unknown", ProviderAnswer.STUCK)
+
+
+def test_a_token_that_lives_though_it_was_presented_in_vain_shows_a_replayed_signal(side: Side) -> None:
+    side.lose_refresh("unknown")
+    made = side.doubt()
+    assert side.revoker.advance(made)
+    assert (side.receipt(made)["doubt"], side.github.ended) == ("alive", [])
+
+
+def test_nobody_is_asked_about_a_token_that_a_refresh_under_way_may_be_ending(side: Side) -> None:
+    intent = side.refresh_on_the_wire()
+    side.github.alive = False
+    made = side.doubt()
+    assert not side.revoker.advance(made)
+    assert side.github.checked == []
+    side.answer(intent, {"access_token": "won", "expires_in": 60, "token_type": "bearer"})
+    side.github.ending = lambda asked: (404 if b"token-acme.ada-1" in asked.body else 204, {}, b"{}")
+    assert side.revoker.advance(made)
+    receipt = side.receipt(made)
+    assert (receipt["doubt"], receipt["provider"]["answer"]) == ("unknown", ProviderAnswer.DONE)
+    assert sorted(side.tokens()) == ["token-acme.ada-1", "won"]
 
 
 def test_what_nobody_could_find_out_about_is_stuck_where_its_end_would_reach_a_later_consent(side: Side) -> None:

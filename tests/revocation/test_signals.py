@@ -30,7 +30,7 @@ from identity.tables import accounts, grants, installations, provider_connection
 from pipeline.jobs import claims as ledger_jobs
 from pipeline.jobs.intents import Ended, Opened
 from pipeline.revocation.tables import revocations
-from pipeline.signal import Asks, Bots, Holders, Installation, Nobody, Workspaces
+from pipeline.signal import Asks, Bots, Holders, Installation, Nobody, People, Workspaces
 from pipeline.states import JobState, Wait
 from tests.ledger.acts import done, open_, revoke
 from tests.ledger.house import House, account_scope, begin_connecting
@@ -316,6 +316,26 @@ def test_named_users_are_meant_alone_and_another_bot_is_not_ours(house: House) -
     where = frozenset({"installation-acme"})
     say(house, signal(Asks.REVOKE, Bots(workspaces=where, ids=frozenset({"B-other"})), at=datetime.now(UTC)))
     assert state(house, ROBOT) is AccountState.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("where", "within", "ended"),
+    [
+        ("installation-acme", None, ("acme",)),
+        ("T9", "installation-globex", ("globex",)),
+        ("T9", None, ("acme", "globex")),
+    ],
+    ids=["one tenant's", "an organization's", "listed for nobody"],
+)
+def test_people_named_in_a_tenants_workspace_are_not_those_of_another_tenant(
+    house: House, where: str, within: str | None, ended: tuple[str, ...]
+) -> None:
+    """A person of two workspaces of one organization has one id in both."""
+    house.connect("globex", "globex.ada")
+    named = People(ids=frozenset({"1001"}), workspaces=frozenset({where}), within=within)
+    say(house, signal(Asks.REVOKE, named, at=datetime.now(UTC)))
+    states = {key.tenant: state(house, key) for key in (ADA, replace(ADA, tenant="globex", principal="globex.ada"))}
+    assert {tenant for tenant, its in states.items() if its is AccountState.REVOKED} == {*ended}
 
 
 def test_another_client_registration_is_not_ours(house: House) -> None:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
-from identity.model import AccountState, Scope, ScopeKind
+from deploy.demo import people
+from deploy.demo.provision import SLACK, linear_of
+from identity.accounts.grants import seal_answer
+from identity.audit.tables import audit
+from identity.connect.consent_ledger import Consent, store_consent
+from identity.connections.installations import add_installation, remove_installation
+from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind, TokenAnswer
+from identity.secret import Secret
+from identity.sql.sequence import next_number
 from identity.tables import accounts
-from pipeline.revocation.tables import revocations
+from pipeline.revocation.tables import NARROWING, revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import deliveries
 from tests.system.rig import System
+from tests.system.senders import event_until_taken
 
 
 def state(system: System, principal: str, connection: str = "github") -> str:
@@ -29,6 +39,27 @@ def answer(system: System, revocation: str) -> str | None:
     """What the receipt says of the providers."""
     receipt = system.receipt(revocation)
     return None if receipt is None else str(receipt["provider"]["answer"])
+
+
+def consent_at_slack(system: System, tenant: str, login: str) -> None:
+    """As U1, the same id in each workspace. The sandbox's Slack has no consent page."""
+    key, now = AccountKey(tenant=tenant, connection=SLACK, principal=f"{tenant}.{login}"), datetime.now(UTC)
+    answer = TokenAnswer(
+        access_token=Secret(f"xoxp-{login}"), refresh_token=None, expires_at=None, scopes=(), token_type="user"
+    )
+    id = system.ids("acc")
+    sealed = seal_answer(system.runtime.vault, answer, tenant=tenant, account=id, provider="slack", generation=1)
+
+    def consent(c: Connection) -> None:
+        of: dict[str, Any] = {"id": id, "key": key, "provider": "slack", "credential": Credential.AUTHORIZATION_CODE}
+        store_consent(c, Consent(**of, consented=next_number(c), external_id="U1"), sealed, now=now)
+
+    system.runtime.database.write(consent)
+
+
+def noted(system: System, kind: str) -> list[str]:
+    """What a signal that revokes nothing came to, by the audit."""
+    return [str(row.outcome) for row in system.rows(select(audit.c.outcome).where(audit.c.kind == kind))]
 
 
 @pytest.mark.timeout(600)
@@ -79,6 +110,16 @@ def test_a_suspension_parks_a_replay_and_an_echo_are_told_and_what_came_after_a_
     assert (newest(system).receipt["doubt"], answer(system, echoed)) == ("alive", "not_asked")
     system.order("github", "authorizations/echoes", hold=False)
 
+    # Left with fewer permissions, and with fewer repositories.
+    left = {"issues": "read", "metadata": "read", "pull_requests": "write"}
+    system.order("github", f"{where}/permissions", permissions=left)
+    narrowed = newest(system)
+    assert (narrowed.kind, narrowed.key) == (NARROWING, "acme/github/acme.service")
+    system.wait(lambda: system.receipt(narrowed.id) is not None, "the receipt of the permissions that were taken")
+    assert newest(system).receipt["narrowing"]["took"] == ["issues:write"]
+    system.order("github", f"{where}/remove_repositories", repositories=["acme/infra"])
+    assert noted(system, "account.renew") == ["renewed"]
+
     # Deleted, and told of only after the app was installed anew.
     held = system.order("github", f"{where}/delete", hold=True)
     system.order("github", f"{where}/reinstall")
@@ -88,14 +129,45 @@ def test_a_suspension_parks_a_replay_and_an_echo_are_told_and_what_came_after_a_
     system.order("github", "deliver", delivery=held["deliveries"][0])
     assert system.count(revocations) == before + 1
 
+    # Slack names a person of acme's workspace, who has the same id in globex's.
+    consent_at_slack(system, "acme", "ada")
+    consent_at_slack(system, "globex", "linus")
+    team, globex = (one["team_id"] for one in system.world["slack"]["workspaces"][:2])
+    hers = {"type": "tokens_revoked", "tokens": {"oauth": ["U1"], "bot": []}}
+    event_until_taken(system, team, hers)
+    assert [state(system, who, "slack") for who in ("acme.ada", "acme.service", "globex.linus")] == [
+        AccountState.REVOKED,
+        AccountState.ACTIVE,
+        AccountState.ACTIVE,
+    ]
+
     # Thrown out of a Slack workspace: told twice.
-    team = system.world["slack"]["workspaces"][0]["team_id"]
     system.order("slack", "uninstall", team_id=team, reversed=True)
     assert state(system, "acme.service", "slack") == AccountState.REVOKED
-    assert system.count(revocations, revocations.c.source.like("slack.%")) == 1
+    assert system.count(revocations, revocations.c.source.like("slack.%")) == 2
 
-    # Removed from a Linear workspace: ada's account and the service's.
+    # Thrown out of a whole organization, which is what is listed for globex.
+    def list_organization(c: Connection) -> None:
+        assert remove_installation(c, owner=SLACK, external_id=globex, tenant="globex")
+        add_installation(c, owner=SLACK, external_id="E1", tenant="globex", now=datetime.now(UTC))
+
+    system.runtime.database.write(list_organization)
+    system.order("slack", "uninstall", team_id=globex, enterprise_id="E1")
+    assert {state(system, who, "slack") for who in ("globex.linus", "globex.service")} == {AccountState.REVOKED}
+
+    # Linear: a team is taken from the app, a person withdraws, and the app is removed from the workspace.
+    key = AccountKey(tenant="acme", connection=linear_of("acme"), principal="acme.grace")
+    people.connect(system.runtime, key, web=system.web, login="grace", now=datetime.now(UTC))
     client = next(one["client_id"] for one in system.world["auth"]["clients"] if one.get("tenant") == "acme")
-    system.order("linear", "authorizations/revoke", organization="acme", client_id=client)
+    of_acme = {"organization": "acme", "client_id": client}
+    system.order("linear", "permissions", removed=["a-team"], **of_acme)
+    assert noted(system, "account.note") == ["noted"] * 3
+    system.order("linear", "authorizations/end", user="grace", **of_acme)
+    assert [state(system, who, "linear-acme") for who in ("acme.grace", "acme.ada", "acme.service")] == [
+        AccountState.REVOKED,
+        AccountState.ACTIVE,
+        AccountState.ACTIVE,
+    ]
+    system.order("linear", "authorizations/revoke", **of_acme)
     assert {state(system, who, "linear-acme") for who in ("acme.ada", "acme.service")} == {AccountState.REVOKED}
     assert system.count(deliveries, deliveries.c.outcome == "unrecognised") == 0

@@ -250,7 +250,8 @@ def test_what_the_published_events_say_of_authority() -> None:
         # Those of the first kind have no `authorizations`: it may have been the organization's.
         where, within = ("T111", "E111") if ".1." in name else ("T_INSTALLED", None)
         people = frozenset({"UXXXXXXXX"})
-        tokens = (People(ids=people), Bots(workspaces=frozenset({where}), ids=people, within=within))
+        there: dict[str, Any] = {"workspaces": frozenset({where}), "within": within}
+        tokens = (People(ids=people, **there), Bots(ids=people, **there))
         assert signal.whom == (tokens if "tokens" in name else (Workspaces(ids=frozenset({where}), within=within),))
         assert (signal.asks, signal.happened_at) == (Asks.REVOKE, datetime.fromtimestamp(1599616881, UTC))
 
@@ -258,7 +259,7 @@ def test_what_the_published_events_say_of_authority() -> None:
 def test_revoked_tokens_mean_those_who_are_named_and_nobody_else() -> None:
     only = _event({"type": "tokens_revoked", "tokens": {"oauth": ["U1", "U2"]}}).signal
     assert only is not None
-    assert only.whom == (People(ids=frozenset({"U1", "U2"})),)
+    assert only.whom == (People(ids=frozenset({"U1", "U2"}), workspaces=frozenset({"T1"})),)
     bots = _event({"type": "tokens_revoked", "tokens": {"oauth": [], "bot": ["B1"]}}).signal
     assert bots is not None
     assert bots.whom == (Bots(workspaces=frozenset({"T1"}), ids=frozenset({"B1"})),)

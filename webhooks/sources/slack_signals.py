@@ -33,7 +33,7 @@ def signal(event: str, document: Document) -> tuple[Signal | None, str]:
             people, bots = (names(tokens.get(kind, [])) if isinstance(tokens, dict) else None for kind in _KINDS)
             if people is None or bots is None or not people | bots:
                 return None, "tokens_revoked should name the users or bots whose tokens were revoked"
-            whom = (People(ids=people),) if people else ()
+            whom = (People(ids=people, workspaces=where, within=within),) if people else ()
             whom += (Bots(workspaces=where, ids=bots, within=within),) if bots else ()
             reason = "its tokens were revoked at Slack"
         case _:

@@ -89,7 +89,8 @@ def control(slack: dict[str, Any], store: Store, *, journal: Journal, clock: Clo
     def uninstall() -> Response:
         """Uninstall the app from a workspace: its tokens stop working, and Slack sends two events, in any order.
 
-        `users` had tokens of their own. `reversed` sends the uninstallation first, `hold` sends neither yet.
+        `users` had tokens of their own. `enterprise_id` is the organization that had the app for all its workspaces.
+        `reversed` sends the uninstallation first, `hold` sends neither yet.
         """
         order = json_body("team_id")
         workspace = store.workspaces.get(order["team_id"])
@@ -98,7 +99,8 @@ def control(slack: dict[str, Any], store: Store, *, journal: Journal, clock: Clo
         store.revoke_team(workspace.team_id)
         tokens = {"oauth": order.get("users", []), "bot": [workspace.bot_user_id]}
         told: list[dict[str, Any]] = [{"type": "tokens_revoked", "tokens": tokens}, {"type": "app_uninstalled"}]
-        made = [announce({"team_id": workspace.team_id, "event": event}) for event in told]
+        where = {"team_id": workspace.team_id, "enterprise_id": order.get("enterprise_id")}
+        made = [announce({**where, "event": event}) for event in told]
         made = made[::-1] if order.get("reversed") else made
         statuses = [] if order.get("hold") else [send(event_id, retry={}) for event_id in made]
         return jsonify(event_ids=made, statuses=statuses)
@@ -122,10 +124,11 @@ def _escaped(text: str) -> str:
 
 
 def _envelope(slack: dict[str, Any], store: Store, order: dict[str, Any], event_id: str, now: int) -> dict[str, Any]:
-    team_id = order["team_id"]
+    team_id, enterprise_id = order["team_id"], order.get("enterprise_id")
     return {
         "token": "not-used",  # deprecated: receivers verify the signature
         "team_id": team_id,
+        "enterprise_id": enterprise_id,
         "api_app_id": slack["app_id"],
         "event": order["event"],
         "type": "event_callback",
@@ -133,11 +136,11 @@ def _envelope(slack: dict[str, Any], store: Store, order: dict[str, Any], event_
         "event_time": order.get("event_time", now),
         "authorizations": [
             {
-                "enterprise_id": None,
+                "enterprise_id": enterprise_id,
                 "team_id": team_id,
                 "user_id": store.workspaces[team_id].bot_user_id,
                 "is_bot": True,
-                "is_enterprise_install": False,
+                "is_enterprise_install": enterprise_id is not None,
             }
         ],
     }

@@ -24,6 +24,34 @@ CONTROLS = (
         test=f"{STEPS}::test_a_step_that_is_looser_than_its_action and sqlite",
     ),
     Control(
+        name="people who are named in one tenant's workspace are not another's",
+        file="pipeline/revocation/signal_targets.py",
+        guard="return named & accounts.c.tenant_id.in_(whose.tenants) if whose.tenants else named",
+        without="return named",
+        test="tests/revocation/test_signals.py::test_people_named_in_a_tenants_workspace and sqlite",
+    ),
+    Control(
+        name="the end of one workspace says nothing of another's tokens",
+        file="pipeline/revoker/collecting.py",
+        guard="if row.source in _OF_WORKSPACE and may_be_elsewhere(connection, AccountKey.parse(row.key)):",
+        without="if False:",
+        test="tests/revocation/test_provider_side.py::test_the_end_of_one_workspace and sqlite",
+    ),
+    Control(
+        name="a token that a lost refresh may have ended does not make a signal true",
+        file="pipeline/revoker/inquiry.py",
+        guard="return SignalDoubt.UNKNOWN if case.presented else SignalDoubt.DEAD",
+        without="return SignalDoubt.DEAD",
+        test="tests/revocation/test_provider_side.py::test_a_token_that_our_own_lost_refresh and sqlite",
+    ),
+    Control(
+        name="nobody is asked about a token while its refresh is under way",
+        file="pipeline/revoker/inquiry.py",
+        guard="alive = None if case.refreshing else self._ask(case, profile.liveness, revocation)",
+        without="alive = self._ask(case, profile.liveness, revocation)",
+        test="tests/revocation/test_provider_side.py::test_nobody_is_asked_about_a_token and sqlite",
+    ),
+    Control(
         name="what a pass had no time to take is taken by the next",
         file="pipeline/revoker/provider_side.py",
         guard="found = self._store.read(lambda c: [*late(c, limit), *overdue(c, now, limit), *uncollected(c, limit)])",
@@ -107,7 +135,7 @@ CONTROLS = (
         without='import os, time; out.document({"id": id}); os.dup2(os.open(os.devnull, os.O_WRONLY), 1); '
         "time.sleep(3); made = at.write(write, ahead=True)",
         test="tests/faults/test_revocation_rounds.py::sqlite-10 and not sqlite-100",
-        says="sent after the revocation, and not on its receipt",
+        says="after the revocation, and not on its receipt",
         timeout=280,
     ),
 )

@@ -184,7 +184,7 @@ CONTROLS = (
         file="pipeline/execution/worker.py",
         guard="run.raise_how_it_ended()",
         without="pass",
-        test="tests/execution/test_hidden_endings.py::test_no_function_hides and sqlite-is_in_doubt-catches_everything",
+        test="tests/execution/test_hidden_endings.py::test_no_function_hides and is_in_doubt-catches_everything-sqlite",
     ),
     Control(
         name="no step is taken after the one that ended the run",
