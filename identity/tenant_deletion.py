@@ -23,8 +23,8 @@ from identity.refresh.intents import discard_for_good
 from identity.refresh.tables import refresh_intents
 from identity.sql.sequence import lock_exclusive
 from identity.tables import accounts, aliases, connection_secrets, grants, installations, provider_connections, tenants
-from identity.withdrawals import MOVES, SHREDDED, WithdrawalState
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import MOVES, SHREDDED, WithdrawalState
 
 
 def at_providers(connection: Connection, tenant: str, state: WithdrawalState) -> int:

@@ -23,8 +23,8 @@ from identity.sql.sequence import lock_exclusive
 from identity.tables import accounts, grants
 from identity.tenant_deletion import at_providers, revocations_of_stuck, shred
 from identity.tenants import Tenants
-from identity.withdrawals import WithdrawalState
 from identity.withdrawals.stuck_leftovers import stuck_leftovers
+from identity.withdrawals.withdrawal import WithdrawalState
 from pipeline.revocation import declaration
 from pipeline.revocation.declaration import Stage
 from pipeline.revocation.receipt import outdate

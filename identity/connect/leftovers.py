@@ -20,9 +20,9 @@ from identity.model import AccountKey, Credential, TokenAnswer
 from identity.secret import Secret
 from identity.sql.rows import insert_new
 from identity.sql.sequence import lock_exclusive
-from identity.withdrawals import Origin, WithdrawalState
 from identity.withdrawals.awaiting import IS_KEPT
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import Origin, WithdrawalState
 
 GENERATION = 0  # leftovers belong to none
 

@@ -18,7 +18,9 @@ from identity.connections.self_hosted import profile_for
 from identity.model import ProviderConnection
 from identity.providers.profile import Profile
 from identity.sql.sequence import lock_exclusive
-from identity.withdrawals import (
+from identity.withdrawals.end_request import Case, goes_by_name, may_be_shared, reaches_all
+from identity.withdrawals.reach import awaited_link, reaches_others
+from identity.withdrawals.withdrawal import (
     Counts,
     Origin,
     Withdrawal,
@@ -31,8 +33,6 @@ from identity.withdrawals import (
     postpone,
     settle,
 )
-from identity.withdrawals.end_request import Case, goes_by_name, may_be_shared, reaches_all
-from identity.withdrawals.reach import awaited_link, reaches_others
 
 _SECOND = timedelta(seconds=1)
 _LINK = timedelta(seconds=30)  # until open links are checked again

@@ -15,9 +15,9 @@ from identity.accounts.states import get_account
 from identity.audit import AsWhom
 from identity.metrics import WITHDRAWALS_ASKED
 from identity.sql.store import Store
-from identity.withdrawals import Counts, Origin, Withdrawal, WithdrawalState, claim, postpone, settle
 from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.end_request import Claimed
+from identity.withdrawals.withdrawal import Counts, Origin, Withdrawal, WithdrawalState, claim, postpone, settle
 
 log = logging.getLogger(__name__)
 

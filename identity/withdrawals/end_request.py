@@ -21,8 +21,8 @@ from identity.providers.profile import Liveness, Profile, Reach, Renewal, Revoca
 from identity.refresh.intents import TOKEN_ANSWER
 from identity.secret import Secret
 from identity.token_endpoint.endpoint import unpack
-from identity.withdrawals import Origin, Withdrawal, WithdrawalState
 from identity.withdrawals.token_revocation import has_ended, presented, revoke_request
+from identity.withdrawals.withdrawal import Origin, Withdrawal, WithdrawalState
 
 
 @dataclass(frozen=True, kw_only=True)

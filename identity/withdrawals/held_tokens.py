@@ -17,9 +17,9 @@ from identity.accounts.scopes import revoked_since
 from identity.accounts.states import Account
 from identity.sql.rows import insert_new
 from identity.sql.sequence import lock_shared
-from identity.withdrawals import MOVES, Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.taking import EndedConsents
+from identity.withdrawals.withdrawal import MOVES, Origin, WithdrawalState
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ from identity.connect_sessions.sessions import CONFIRMED_WITHIN, is_connecting, 
 from identity.model import AccountKey, Credential
 from identity.providers.profile import Profile
 from identity.tables import accounts
-from identity.withdrawals import Origin, Withdrawal, WithdrawalState, is_refreshing, of_account
 from identity.withdrawals.awaiting import kept
 from identity.withdrawals.end_request import reaches_all
+from identity.withdrawals.withdrawal import Origin, Withdrawal, WithdrawalState, is_refreshing, of_account
 
 _UNDER_WAY = timedelta(minutes=2)  # longer than a claim lasts
 

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, select, update
 from identity.sql.columns import is_one
 from identity.tables import accounts
 from identity.tenants import Tenants
-from identity.withdrawals import SHREDDED, Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import SHREDDED, Origin, WithdrawalState
 
 _ROW = withdrawals.c
 _STUCK = is_one(_ROW.state, WithdrawalState.STUCK) & (_ROW.origin == Origin.CONNECT)

@@ -17,8 +17,8 @@ from identity.refresh.intents import kept_answers
 from identity.refresh.tables import refresh_intents
 from identity.sql.rows import insert_new
 from identity.tables import grants
-from identity.withdrawals import Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import Origin, WithdrawalState
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,12 +28,12 @@ from identity.providers.profile import Profile, Renewal
 from identity.sql.store import CommitUnknown, Store
 from identity.token_endpoint.endpoint import TokenEndpoint
 from identity.token_endpoint.gate import AHEAD_KEEPS, Endpoint
-from identity.withdrawals import Counts, WithdrawalState, note_ended
 from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.claiming import claim_alike, claim_case
 from identity.withdrawals.concluding import WithdrawalConcluder
 from identity.withdrawals.end_request import ACCESS_OUTLIVES, LOST, Case, EndRequest, NamedTokens, Unasked, question
 from identity.withdrawals.token_revocation import ACCESS, REFRESH, ends_none_such, refuses_token
+from identity.withdrawals.withdrawal import Counts, WithdrawalState, note_ended
 
 log = logging.getLogger(__name__)
 

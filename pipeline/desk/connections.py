@@ -37,8 +37,8 @@ from identity.model import ProviderConnection, Scope, ScopeKind
 from identity.providers.profile import Profile
 from identity.tables import accounts, connection_secrets, grants, provider_connections, transmitters
 from identity.transmitters import leave_connection
-from identity.withdrawals import MOVES
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import MOVES
 from pipeline.deliveries.redeliveries import forget_asked
 from pipeline.desk.changes import record_change
 from pipeline.tables import attempts

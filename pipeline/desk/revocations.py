@@ -10,8 +10,8 @@ from identity.audit import Act
 from identity.errors import BadInput
 from identity.model import Scope
 from identity.sql.sequence import lock_exclusive
-from identity.withdrawals import ask_again
 from identity.withdrawals.stuck_leftovers import ask_leftover_again, give_up_leftover, tenant_of_leftover
+from identity.withdrawals.withdrawal import ask_again
 from pipeline.desk.changes import record_change
 from pipeline.revocation import declaration
 from pipeline.revocation.receipt import outdate

@@ -7,8 +7,8 @@ from sqlalchemy import ColumnElement, or_, select
 from identity.model import AccountState
 from identity.sql.columns import is_among, is_one
 from identity.tables import accounts
-from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import WithdrawalState
 from pipeline.model import DeliveryOutcome
 from pipeline.states import ENDED, AttemptState, JobState, Purpose, Wait
 from pipeline.tables import attempts, deliveries, jobs

@@ -35,10 +35,10 @@ from identity.sql.sequence import lock_exclusive
 from identity.sql.store import Store
 from identity.tables import accounts, grants
 from identity.transmitters import is_of_connection
-from identity.withdrawals import Origin, WithdrawalState, get_withdrawal, settle
 from identity.withdrawals.held_tokens import alive, take_held
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.taking import EndedConsents, adopt, take_answers, take_grant
+from identity.withdrawals.withdrawal import Origin, WithdrawalState, get_withdrawal, settle
 from pipeline.batches import in_batches
 from pipeline.revocation.declaration import load_without_receipt, scope_of
 from pipeline.revocation.receipt import outdate

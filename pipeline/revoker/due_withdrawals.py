@@ -17,8 +17,8 @@ from identity.refresh.tables import refresh_intents
 from identity.sql.columns import is_one
 from identity.sql.store import Store
 from identity.tables import accounts
-from identity.withdrawals import Origin, WithdrawalState
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import Origin, WithdrawalState
 from pipeline import metrics
 from pipeline.revocation.tables import is_of_any, revocations
 

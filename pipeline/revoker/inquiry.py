@@ -29,7 +29,7 @@ from identity.model import AccountKey, AccountState, Credential, ProviderConnect
 from identity.providers.profile import Liveness, Profile
 from identity.sql.columns import database_now
 from identity.sql.store import Store
-from identity.withdrawals import is_refreshing, was_presented_in_vain
+from identity.withdrawals.withdrawal import is_refreshing, was_presented_in_vain
 from pipeline.revocation.declaration import load_without_receipt
 from pipeline.revocation.tables import revocations
 

@@ -16,8 +16,8 @@ from sqlalchemy import Connection, Row, select
 from identity.failures import Failures
 from identity.hold import find_hold
 from identity.sql.store import Store
-from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import WithdrawalState
 from identity.withdrawals.withdrawer import WithdrawalTurn
 from pipeline.revocation.receipt import ProviderAnswer, ProviderSide
 from pipeline.revoker.collecting import Collector

@@ -21,8 +21,8 @@ from identity.connect_sessions.tables import connect_sessions
 from identity.connections.registry import get_connection, rewrite_connection
 from identity.model import Scope, ScopeKind
 from identity.tenants import Tenants
-from identity.withdrawals import SHREDDED, WithdrawalState
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import SHREDDED, WithdrawalState
 from pipeline.accounts import facts
 from pipeline.agents_api.requests import NotLetIn
 from pipeline.ledger.paging import EVERY

@@ -14,7 +14,7 @@ from deploy.demo.provision import GITHUB, linear_of
 from identity.connect.reasons import Why
 from identity.connect.return_targets import add_target
 from identity.model import AccountKey, AccountState, Scope, ScopeKind
-from identity.withdrawals import WithdrawalState
+from identity.withdrawals.withdrawal import WithdrawalState
 from pipeline.states import JobState, Wait
 from tests.browser.connect_site import ConnectSite
 from tests.browser.person import Person

@@ -25,8 +25,8 @@ from identity.secret import Secret
 from identity.sql.sequence import next_number
 from identity.sql.store import Store
 from identity.tables import accounts, provider_connections
-from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import WithdrawalState
 from pipeline.accounts.invitations import Invitations
 from pipeline.approvals.approving import Approving
 from pipeline.authoring.registry import Registry

@@ -20,8 +20,8 @@ from deploy.settings import load
 from identity.accounts.states import park
 from identity.audit.tables import audit
 from identity.model import ReconnectCause
-from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import WithdrawalState
 from pipeline.tables import attempts
 from tests.console.console_app import ConsoleApp
 from tests.deploy.commands import every_command

@@ -25,9 +25,9 @@ from identity.model import Credential
 from identity.refresh.tables import refresh_intents
 from identity.sql.sequence import next_number
 from identity.tables import accounts
-from identity.withdrawals import Origin, WithdrawalState, settle
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.taking import EndedConsents, take_grant
+from identity.withdrawals.withdrawal import Origin, WithdrawalState, settle
 from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.revocation.tables import revocation_pages, revocations
 from pipeline.revoker.inquiry import SignalDoubt

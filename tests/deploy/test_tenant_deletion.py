@@ -14,8 +14,8 @@ from identity.refresh.intents import OutOfDate, store_answer
 from identity.refresh.tables import refresh_intents
 from identity.sealed.rewrap import SEALED
 from identity.tenant_deletion import shred
-from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import WithdrawalState
 from pipeline.revocation.tables import revocations
 from tests.deploy.conftest import Cli
 

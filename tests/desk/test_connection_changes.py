@@ -29,7 +29,7 @@ from identity.secret import Secret
 from identity.sql.metadata import metadata
 from identity.sql.sequence import next_number
 from identity.tables import accounts, installations, provider_connections
-from identity.withdrawals import WithdrawalState, settle
+from identity.withdrawals.withdrawal import WithdrawalState, settle
 from pipeline.db.database import Database
 from pipeline.desk import connections as acts
 from pipeline.desk import tenants

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from identity import withdrawals
 from identity.accounts import states as accounts
 from identity.refresh import intents
 from identity.sql.state_machine import Moves
+from identity.withdrawals import withdrawal as withdrawals
 from pipeline import states
 from tests.docs.pages import blocks, named, page, rows, section
 from webhooks.connect import PAGES

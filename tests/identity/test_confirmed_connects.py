@@ -28,8 +28,8 @@ from identity.model import AccountKey, AccountState, Leased, Scope, ScopeKind
 from identity.providers import PROFILES
 from identity.sealed.rewrap import in_use
 from identity.tables import provider_connections
-from identity.withdrawals import WithdrawalState
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import WithdrawalState
 from tests.identity.asking import ask
 from tests.identity.browser_flow import ANNAS_BROWSER, ANOTHER_BROWSER, NONCE, BrowserFlow, came_back, link_person, why
 from tests.identity.peer import ENDS, Peer

@@ -38,8 +38,8 @@ from identity.sql.sequence import next_number
 from identity.sql.store import CommitUnknown
 from identity.token_endpoint.gate import CONNECT_KEEPS, STEP_KEEPS, Endpoint, Gate
 from identity.token_endpoint.line import Rank, Waiter
-from identity.withdrawals import WithdrawalState, settle
 from identity.withdrawals.taking import EndedConsents, take_grant
+from identity.withdrawals.withdrawal import WithdrawalState, settle
 from tests.identity.browser_flow import ANNAS_BROWSER, ANOTHER_BROWSER, BrowserFlow, link_person, why
 from tests.identity.providers import PretendProvider, reply
 from tests.identity.stores import EngineStore, FailingStore, StandsStill

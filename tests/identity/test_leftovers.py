@@ -25,11 +25,11 @@ from identity.providers import PROFILES
 from identity.secret import Secret
 from identity.tables import provider_connections
 from identity.tenants import Tenants
-from identity.withdrawals import Counts, Origin, WithdrawalState, claim, postpone
 from identity.withdrawals.awaiting import kept
 from identity.withdrawals.stuck_leftovers import ask_leftover_again, stuck_leftovers
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.token_revocation import ACCESS, REFRESH
+from identity.withdrawals.withdrawal import Counts, Origin, WithdrawalState, claim, postpone
 from tests.identity.asking import ask
 from tests.identity.browser_flow import ANNAS_BROWSER, BrowserFlow, link_person, why
 from tests.identity.peer import ENDS, Peer

@@ -12,7 +12,7 @@ from identity.model import Scope, ScopeKind
 from identity.tables import provider_connections
 from identity.token_endpoint.endpoint import TokenEndpoint
 from identity.token_endpoint.gate import Gate
-from identity.withdrawals import WithdrawalState, get_withdrawal
+from identity.withdrawals.withdrawal import WithdrawalState, get_withdrawal
 from identity.withdrawals.withdrawer import Withdrawer
 from tests.identity.peer import ENDS, KEY, Peer
 from tests.ledgers import MOSTLY_SQLITE

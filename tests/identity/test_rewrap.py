@@ -27,8 +27,8 @@ from identity.sealed.rewrap import SEALED, Field, in_use
 from identity.secret import Secret
 from identity.sql.metadata import metadata
 from identity.tables import grants, principals
-from identity.withdrawals import SHREDDED, get_withdrawal
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import SHREDDED, get_withdrawal
 from tests.identity.world import ANNA, World
 from tests.ledgers import MOSTLY_SQLITE
 

@@ -28,10 +28,10 @@ from identity.tables import provider_connections
 from identity.token_endpoint.budget import RefreshBudget
 from identity.token_endpoint.endpoint import TokenEndpoint, pack
 from identity.token_endpoint.gate import Endpoint, Gate
-from identity.withdrawals import Origin, Withdrawal, WithdrawalState, get_withdrawal
 from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.taking import EndedConsents, take_grant
+from identity.withdrawals.withdrawal import Origin, Withdrawal, WithdrawalState, get_withdrawal
 from identity.withdrawals.withdrawer import Withdrawer
 from tests.identity.coordinators import MakeCoordinator
 from tests.identity.keys import pem

@@ -21,8 +21,8 @@ from identity.minting.mints import Mint, begin_mint
 from identity.model import Credential
 from identity.refresh.tables import refresh_intents
 from identity.tables import grants
-from identity.withdrawals import Origin, claim
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import Origin, claim
 from pipeline import metrics
 from pipeline.authoring.registry import Registry
 from pipeline.authoring.timetable import Timetable

@@ -15,8 +15,8 @@ from identity.errors import Unavailable
 from identity.model import AccountKey, PrincipalKind, Scope, ScopeKind
 from identity.sql.sequence import lock_exclusive, next_number
 from identity.tables import accounts, grants, principals
-from identity.withdrawals import Origin, WithdrawalState, settle
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import Origin, WithdrawalState, settle
 from identity.withdrawals.withdrawer import WithdrawalTurn
 from pipeline.duties.reconcile import advance_withdrawals
 from pipeline.revocation.declaration import load

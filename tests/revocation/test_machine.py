@@ -52,8 +52,8 @@ from identity.refresh.settlement import Settlement
 from identity.secret import Secret
 from identity.sql.sequence import next_number
 from identity.transmitters import Transmitter
-from identity.withdrawals import Withdrawal, WithdrawalState, get_withdrawal, settle
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import Withdrawal, WithdrawalState, get_withdrawal, settle
 from identity.withdrawals.withdrawer import WithdrawalTurn
 from pipeline.accounts.connecting import wake_waiting
 from pipeline.db.database import Database

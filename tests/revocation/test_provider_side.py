@@ -50,12 +50,12 @@ from identity.tables import accounts, grants, installations, places_seen, provid
 from identity.token_endpoint.endpoint import TokenEndpoint, pack
 from identity.token_endpoint.gate import Endpoint, Gate
 from identity.transmitters import Transmitter, add_transmitter
-from identity.withdrawals import WithdrawalState, ask_again
 from identity.withdrawals.budget import WithdrawalBudget
 from identity.withdrawals.claiming import claim_alike
 from identity.withdrawals.end_request import Case
 from identity.withdrawals.reach import awaits_provider
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import WithdrawalState, ask_again
 from identity.withdrawals.withdrawer import WithdrawalTurn, Withdrawer
 from pipeline.duties.retention import Retention, prune
 from pipeline.model import SecurityEvent

@@ -15,8 +15,8 @@ from sqlalchemy import insert, update
 from identity.audit import Act
 from identity.hold import release_hold, set_hold
 from identity.model import Credential
-from identity.withdrawals import Origin, WithdrawalState, settle
 from identity.withdrawals.tables import withdrawals
+from identity.withdrawals.withdrawal import Origin, WithdrawalState, settle
 from identity.withdrawals.withdrawer import WithdrawalTurn
 from pipeline.desk.revocations import retry
 from pipeline.duties.reconcile import advance_withdrawals

@@ -153,7 +153,7 @@ CONTROLS = (
     ),
     Control(
         name="no withdrawal is asked for while it is held",
-        file="identity/withdrawals/__init__.py",
+        file="identity/withdrawals/withdrawal.py",
         guard="due &= ~IS_HELD",
         without="pass",
         test="tests/ledger/test_hold.py::test_a_withdrawal_that_was_found_before_the_hold and sqlite",
