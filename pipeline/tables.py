@@ -176,13 +176,13 @@ steps = Table(
     Column("request_hash", String(64), nullable=False),
     Column("parameters", JSON, nullable=False),
     Column("once_key", String(200)),
-    # the step whose result this is; for a refused step, the owner of its once key; for a failed one, its wait in vain
-    # for its upstream (`upstream_of`)
+    # the step whose result this is, or, for a refused step, the owner of its once key
     Column("adopted_from", String(64)),
     Column("state", String(16), nullable=False),
     Column("result", JSON),
     Column("external_id", String(200)),
     Column("error", Text),
+    Column("upstream_gone", Boolean),  # true for a failed step that waited for its upstream in vain
     Column("opened_at", Instant, nullable=False),
     Column("closed_at", Instant),
     UniqueConstraint("job_id", "position"),

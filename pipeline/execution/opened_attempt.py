@@ -51,7 +51,7 @@ class OpenedAttempt:
         *,
         error: str | None = None,
         resolves: AttemptState | None = None,
-        waited_for: str | None = None,
+        upstream_gone: bool = False,
     ) -> bool:
         """Commit the outcome of the attempt and its step. Return False if either had ended before; that outcome stays.
 
@@ -69,7 +69,7 @@ class OpenedAttempt:
             counts_as=CountsAs.UNSPENT if self.retry.is_free else None,
             ends_wait=self._ends_wait,
             resolves=resolves,
-            waited_for=waited_for,
+            upstream_gone=upstream_gone,
         )
         try:
             counts = commit(self.services, self.intent, closing)
@@ -162,7 +162,7 @@ def close_call(opened: OpenedAttempt) -> Any:
     RunAgain if the closing does not count: the next run uses what is stored.
     """
     step, conclusion, intent = opened.step, opened.conclusion, opened.intent
-    waited_for = None
+    upstream_gone = False
     match conclusion.verdict:
         case Verdict.SUCCESS:
             counts = opened.close(AttemptState.EFFECT, StepState.DONE, resolves=AttemptState.ADOPTED)
@@ -185,7 +185,7 @@ def close_call(opened: OpenedAttempt) -> Any:
                 opened.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
                 raise opened.again(f"{step.name}: {conclusion.reason}")
             error = f"{conclusion.reason}, {opened.why_no_more}"
-            waited_for = upstream_of(step.id) if opened.retry.outage else None
+            upstream_gone = opened.retry.outage
             if conclusion.bug:  # nothing was refused, so a workflow must not catch it
                 if not opened.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason):
                     raise opened.overtaken()
@@ -196,10 +196,10 @@ def close_call(opened: OpenedAttempt) -> Any:
         raise step.asks(f"{step.name} was sent and no answer came, and sent again it failed: {error}")
     resolves = AttemptState.NO_EFFECT if intent.reads else None  # a read leaves no call in doubt
     if not opened.close(
-        AttemptState.NO_EFFECT, StepState.FAILED, error=error, resolves=resolves, waited_for=waited_for
+        AttemptState.NO_EFFECT, StepState.FAILED, error=error, resolves=resolves, upstream_gone=upstream_gone
     ):
         raise opened.overtaken()
-    failed = ActionFailed if waited_for is None else UpstreamGone
+    failed = UpstreamGone if upstream_gone else ActionFailed
     raise failed(f"{step.name} failed: {error}")
 
 

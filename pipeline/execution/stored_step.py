@@ -61,7 +61,7 @@ def raise_if_ended(stored: Row[Any]) -> None:
         case StepState.REFUSED:
             raise OnceUsed(why) if stored.adopted_from else StepRefused(why)
         case StepState.FAILED:
-            raise UpstreamGone(why) if stored.adopted_from else ActionFailed(why)
+            raise UpstreamGone(why) if stored.upstream_gone else ActionFailed(why)
 
 
 def raise_if_diverged(stored: Row[Any], *, action: str, occurrence: int, named: str, request_hash: str) -> None:

@@ -69,6 +69,7 @@ class StepColumns(TypedDict, total=False):
     result: Mapping[str, Any]
     external_id: str | None
     adopted_from: str | None
+    upstream_gone: bool | None
 
 
 class AttemptColumns(TypedDict, total=False):
@@ -145,7 +146,7 @@ def reopen_steps(connection: Connection, job: str, *, unbound: bool) -> None:
     for source in reopened:
         STEP_MOVES.check(source, StepState.OPEN)
     mine = steps.c.job_id == job
-    opens = {"state": StepState.OPEN, "error": None, "closed_at": None, "adopted_from": None}
+    opens = {"state": StepState.OPEN, "error": None, "closed_at": None, "adopted_from": None, "upstream_gone": None}
     connection.execute(update(steps).where(mine, steps.c.state.in_(reopened)).values(opens))
     if unbound:
         # Their answers must not pass for the effect of what the function asks for now, which may be a write.

@@ -14,7 +14,6 @@ from sqlalchemy import Connection
 from identity.model import RuledOut, ScopeKind
 from identity.policy.decision import Denied
 from identity.policy.ledger import version_of
-from pipeline.jobs.awaited import upstream_of
 from pipeline.jobs.calls import give_way, is_done, overtaken, word_wanted
 from pipeline.jobs.claims import bury, lock_claim
 from pipeline.jobs.intents import Ended, Intent, PolicyMoved, Skipped, claim_lost, record_intent, write_step
@@ -60,8 +59,7 @@ def fail(connection: Connection, intent: Intent, *, reason: str) -> Ended | None
     if overtaken(connection, intent.step, by_unknown=not intent.reads):
         return give_way(connection, intent)
     now = ledger_now(connection)
-    waited_for = upstream_of(intent.step)
-    write_step(connection, intent, StepState.FAILED, now, error=reason, closed_at=now, adopted_from=waited_for)
+    write_step(connection, intent, StepState.FAILED, now, error=reason, closed_at=now, upstream_gone=True)
     record_intent(
         connection, intent, "step.failed", id=f"{intent.attempt}.failed", at=now, outcome="failed", reason=reason
     )
