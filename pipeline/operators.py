@@ -24,9 +24,3 @@ def names_of(by: str, subject: str | None) -> tuple[str, ...]:
     known = f"console:{subject}"
     given = by.removeprefix(f"{known} (")
     return (by, known) if given == by else (by, known, f"console:{given.removesuffix(')')}")
-
-
-def names_in(by: str) -> tuple[str, ...]:
-    """Return the names that *by*, an operator's name, may hold: of `console:ada (Ada L)` also both parts."""
-    subject, _, given = by.removesuffix(")").rpartition(" (")
-    return (by, subject, given) if by.endswith(")") and subject else (by,)

@@ -44,7 +44,7 @@ def check(at: Installation, out: Output, tenant: str, file: str) -> int | None:
     nobody = nobody_left(at.workflows, stated)
     nobody += _of(at, tenant, lambda c: without_capability(c, at.workflows, tenant, stated))
     amounts = without_amount(at.workflows, stated)
-    quorums = _of(at, tenant, lambda c: without_spare(c, tenant, stated))
+    quorums = _of(at, tenant, lambda c: without_spare(c, at.workflows, tenant, stated))
     rules, allowances = len(stated.rules), len(stated.allowances)
     for one in (*unknown, *nobody, *amounts, *quorums):
         out.sentence(one)

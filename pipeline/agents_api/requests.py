@@ -93,6 +93,7 @@ def accept_revocation(connection: Connection, asked: Asked, scope: Scope, *, rea
             by=api_operator(asked.caller),
             reason=reason,
             now=asked.now,
+            barred=asked.caller.people,
         )
         return ()
 

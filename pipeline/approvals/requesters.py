@@ -28,8 +28,7 @@ def requesters(connection: Connection, job: str, among: Collection[str]) -> froz
     columns = (jobs.c.tenant_id, jobs.c.user_id, jobs.c.agent_id, *asked)
     row = connection.execute(select(*columns).where(jobs.c.id == job)).one()
     said = [one for one in (row.triggered_by, row.triggered_login, *(row.replayed_by or ()), row.agent_id) if one]
-    # As the sender names them, or without the sender's prefix: `github:1001`.
-    words = {_folded(word) for one in said for word in (one, one.partition(":")[2]) if word}
+    words = {_folded(word) for one in said for word in _without_prefixes(one)}
     known = [*_named(connection, row.tenant_id, among), *_linked(connection, row.tenant_id, among)]
     found = {principal for principal, names in known if any(_folded(name) in words for name in names if name)}
     return frozenset(found | ({row.user_id} & set(among)))
@@ -46,6 +45,13 @@ def unheld_key(connection: Connection, job: str) -> str | None:
     if is_of_a_tool(row.workflow) and row.event.get("held_by") is None:  # outlives the key
         keys.append(str(row.event["requested_by"]))
     return next((key for key in keys if holder_of(connection, key) is None), None)
+
+
+def _without_prefixes(name: str) -> Iterator[str]:
+    """Yield a name with and without the prefixes of its senders: `github:1001`, and `console:cli:ada` of a link."""
+    while name:
+        yield name
+        _, _, name = name.partition(":")
 
 
 def _named(connection: Connection, tenant: str, among: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:

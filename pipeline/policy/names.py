@@ -13,7 +13,7 @@ from identity.policy.rules import ApprovalNeed, Names, Policy, TriggerKind, When
 from identity.tables import agents, principals
 from pipeline.action import Action
 from pipeline.approvals.needs import resolved
-from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.declared_workflow import COMPENSATION, Workflow
 from pipeline.authoring.registry import Registry
 from pipeline.authoring.uses import SERVICE, USER
 from pipeline.policy.question import KINDS, question_of_declaration
@@ -53,14 +53,24 @@ def unknown_names(connection: Connection, workflows: Registry, tenant: str, poli
     )
 
 
-def without_spare(connection: Connection, tenant: str, policy: Policy) -> list[str]:
-    """Return a sentence for each rule that names just as many people as must approve."""
-    return [
-        f"{need.rule}: its quorum is everybody it names ({_listed(need.approvers)}), and whoever asks may not "
-        "approve, so a step that one of them asks for is refused: name one more"
-        for need, count in _approvers_of(connection, tenant, policy)
-        if count == need.quorum
-    ]
+def without_spare(connection: Connection, workflows: Registry, tenant: str, policy: Policy) -> list[str]:
+    """Return a sentence for each rule that leaves too few approvers once those who asked are barred."""
+    whens = {rule.name: rule.when for rule in policy.rules}
+    found = []
+    for need, count in _approvers_of(connection, tenant, policy):
+        spare, named = count - need.quorum, _listed(need.approvers)
+        if spare in (0, 1) and _is_about_compensations(workflows, whens[need.rule]):
+            found.append(
+                f"{need.rule}: it names {count} user(s) ({named}) for a quorum of {need.quorum}, and neither the "
+                "person who asked for a job nor the person who revoked may approve its compensation, so it is "
+                f"refused if both are among them: name {2 - spare} more"
+            )
+        elif spare == 0:
+            found.append(
+                f"{need.rule}: its quorum is everybody it names ({named}), and whoever asks may not "
+                "approve, so a step that one of them asks for is refused: name one more"
+            )
+    return found
 
 
 def nobody_left(workflows: Registry, policy: Policy) -> list[str]:
@@ -136,6 +146,15 @@ def _left_to_nobody(
 
 def _is_about(when: When, workflow: Workflow, action: type[Action[Any]]) -> bool:
     return any(when.fits(question_of_declaration(workflow, action, PrincipalKind.USER, one)) for one in TriggerKind)
+
+
+def _is_about_compensations(workflows: Registry, when: When) -> bool:
+    return any(
+        _is_about(when, one, action)
+        for one in workflows.with_compensations
+        if one.name.endswith(COMPENSATION)
+        for action in one.uses
+    )
 
 
 def _meant(what: str, pattern: str, tenant: str, names: Iterable[str]) -> str:

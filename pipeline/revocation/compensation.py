@@ -28,7 +28,7 @@ from pipeline.authoring.declared_workflow import PLATFORM_AGENT, TOOL, Undone, W
 from pipeline.authoring.registry import Registry
 from pipeline.batches import in_batches
 from pipeline.jobs.new_jobs import NewJob, insert_job
-from pipeline.operators import names_in
+from pipeline.operators import key_of_operator
 from pipeline.revocation.declaration import Stage
 from pipeline.revocation.tables import compensations, revocations
 from pipeline.states import JobState, StepState
@@ -178,8 +178,11 @@ def _accept(
     now: datetime,
 ) -> None:
     # None of them may approve it: neither who asked for what it compensates, nor who revoked.
-    by = connection.execute(select(revocations.c.requested_by).where(revocations.c.id == revocation)).scalar_one()
-    people = (of.user_id, of.triggered_by, of.triggered_login, *(of.replayed_by or ()), *names_in(by))
+    asked = select(revocations.c.requested_by, revocations.c.barred).where(revocations.c.id == revocation)
+    by, barred = connection.execute(asked).one()
+    # A key is nobody's name. `held_keys_only` is about keys that asked for a job, and this one asked for a revocation.
+    revoker = (*(() if key_of_operator(by) else (by,)), *(barred or ()))
+    people = (of.user_id, of.triggered_by, of.triggered_login, *(of.replayed_by or ()), *revoker)
     event = Undone(
         revocation=revocation,
         job=of.id,

@@ -6,6 +6,7 @@ No step under the scope opens after the commit of `declare`, by the ledger's own
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -58,13 +59,15 @@ def declare(
     now: datetime,
     signal: str | None = None,
     doubt: str | None = None,
+    barred: Sequence[str] = (),
 ) -> int:
     """Make a revocation effective in the caller's transaction, and return its ledger number. O(1), whatever is queued.
 
     Its time is read after taking its lock, from the clock that calls are opened by. *now* is earlier, and would make
     the receipt list calls opened after the revocation. *signal*: the id of the signal that asked for it, which is a
     delivery or the `jti` of a security event. *doubt* "open": the signal may be a replay, so the provider is asked
-    before a receipt is issued (`pipeline.revoker.inquiry`).
+    before a receipt is issued (`pipeline.revoker.inquiry`). *barred*: further names of the people behind *by*, none of
+    whom may approve a compensation.
     """
     number, effective_at = lock_exclusive_number_and_time(connection, scope)
     revoke_scope(connection, scope, number, reason=reason, now=now)
@@ -82,6 +85,7 @@ def declare(
         "effective_at": effective_at,
         "moved_at": effective_at,
         "doubt": doubt,
+        "barred": list(barred) or None,
     }
     _INSERT.run(connection, row)
     audit.record(

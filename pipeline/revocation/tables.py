@@ -39,6 +39,9 @@ revocations = Table(
     Column("source", String(64), nullable=False),  # github.github_app_authorization, cli, api …
     Column("signal_id", String(200)),  # a delivery or security event that asked for it
     Column("requested_by", String(200), nullable=False),
+    # Every name of the person who asked, and of those who may hold their API key: none approves a compensation.
+    # NULL: only `requested_by` is known.
+    Column("barred", JSON(none_as_null=True)),
     Column("reason", Text, nullable=False),
     Column("state", String(16), nullable=False),  # effective, cancelling, draining, quiesced
     Column("effective_at", Instant, nullable=False),

@@ -17,9 +17,11 @@ def as_whom(step: Record) -> str:
 
 
 def started_by(job: Record) -> str:
-    """Return who or what started a job, and who had it accepted, if that is somebody else or was later."""
-    people = ", ".join(job["replayed_by"] or ())
-    return f"{_trigger(job)}; at the request of {people}" if people else _trigger(job)
+    """Return who or what started a job, and, of a delivery's job, who was the first to have it accepted anew."""
+    # Of other jobs the names also mean people who asked for nothing and yet may not approve, such as a key's maker.
+    if job["delivery_id"] and job["replayed_by"]:
+        return f"{_trigger(job)}; accepted anew by {job['replayed_by'][0]}"
+    return _trigger(job)
 
 
 def _trigger(job: Record) -> str:

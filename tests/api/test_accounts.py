@@ -271,6 +271,9 @@ def test_a_revocation_is_effective_when_it_answers_and_has_a_receipt(api: Agents
     body = {"kind": "user", "key": "ada", "reason": "she left"}
     answer = api.ask("POST", "/v1/revocations", admin, json=body, headers={"Idempotency-Key": "r-1"})
     assert (answer.status_code, answer.json["state"]) == (201, "effective")
+    assert api.database.read(lambda c: c.execute(select(revocations.c.barred)).scalar_one()) == ["test"], (
+        "who made the key"
+    )
     answer.close()
     assert api.ring.rung[-1] == answer.json["id"]
     assert account_of(api)["usable"] is False

@@ -366,6 +366,7 @@ def test_revoking_shows_first_what_it_would_stop_and_wants_to_be_meant(console: 
     assert answer.headers["Location"] == f"/console/revocations/{row.id}?done=revoked"
     assert row.id == id
     assert (row.requested_by, row.reason, row.source, row.tenant_id) == (BY, "she left", "console", "acme")
+    assert row.barred == NAMES, "none of whom approves its compensations"
     assert console.ring.rung == [row.id]
     assert console.state(job) is JobState.WAITING, "the rest is the revocations worker's"
     again = operator.sends("/console/revoke", **form, typed="acme.ada")

@@ -106,6 +106,19 @@ def test_a_rule_that_needs_all_whom_it_names_is_told_of(cli: Cli, file: str) -> 
     assert cli.json("policy", "check", "acme", "-", input=spare)["quorums"] == []
 
 
+def test_a_rule_about_compensations_needs_two_people_to_spare(cli: Cli, file: str) -> None:
+    for n, name in enumerate(("carol", "dave"), 8):
+        cli.json("aliases", "add", "--tenant", "acme", "--user", name, "--provider", "github", "--external-id", str(n))
+    undoing = Path(file).read_text().replace('action = "linear.CreateIssue"', 'workflow = "*.compensation"')
+    spare = undoing.replace('["bob"]', '["bob", "carol", "dave"]')
+    assert cli.json("policy", "check", "acme", "-", input=spare)["quorums"] == []
+    for named, more in (('["bob"]', 2), ('["bob", "carol"]', 1)):
+        text = undoing.replace('["bob"]', named)
+        (told,) = cli.json("policy", "check", "acme", "-", input=text)["quorums"]
+        assert "neither the person who asked for a job nor the person who revoked may approve its compensation" in told
+        assert told.endswith(f"name {more} more")
+
+
 def test_a_capability_where_none_is_taken_and_an_amount_where_none_is_stated_are_told_of(cli: Cli, file: str) -> None:
     idle = """format = 1
 [[rule]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,13 +16,16 @@ from sqlalchemy import Connection, func, select, text
 
 from deploy.trial.trial import NoRing
 from identity.audit.tables import audit
+from identity.console.sessions import Person, Via
 from identity.errors import BadInput
-from identity.model import Scope, ScopeKind
-from pipeline.approvals.requesters import requesters
+from identity.model import PrincipalKind, Scope, ScopeKind
+from identity.principals import ensure_principal, link_alias
+from pipeline.approvals.requesters import requesters, unheld_key
 from pipeline.authoring.declared_workflow import Undone, Workflow
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database, DatabaseSettings
 from pipeline.deliveries.replay import Does
+from pipeline.desk.revocations import revoke_once
 from pipeline.jobs import claims as ledger_jobs
 from pipeline.jobs.intents import Adopted, Ended, Opened, Skipped
 from pipeline.replay import replay
@@ -184,14 +188,14 @@ def test_very_many_waits_are_ended_in_several_transactions(skipping: House) -> N
 # compensate
 
 
-def _interrupted(house: House, *, done_steps: int = 1) -> tuple[str, str]:
+def _interrupted(house: House, *, done_steps: int = 1, revoked: Callable[[], str] | None = None) -> tuple[str, str]:
     """A job that has said something as ada, and is stopped by her revocation: job and revocation."""
     job = house.claim(house.job())
     for position in range(1, done_steps + 1):
         asked = intent(house, job, position=position, occurrence=position)
         open_(house, asked)
         done(house, asked, {"id": "7"})
-    made = revoke(house, account_scope())
+    made = revoke(house, account_scope()) if revoked is None else revoked()
     open_(house, intent(house, job, position=done_steps + 1))
     return job.id, made
 
@@ -232,6 +236,68 @@ def test_what_a_cancelled_job_did_is_compensated_by_a_service_job_of_the_platfor
     assert (again.revision, again.open_ends) == (2, 0)
     assert _revoker(compensating).advance(made)
     assert compensating.database.read(partial(declaration.load, revocation=made)) == again
+
+
+@pytest.mark.parametrize(
+    ("subject", "name", "link"),
+    [
+        ("00u1", "grace@corp.example", ("console", "00u1", None)),
+        ("00u1", "00u1 (Grace (Contractor))", ("console", "00u1", None)),
+        ("00u1", "00u1 (Grace (Contractor))", ("github", "7", "Grace (Contractor)")),
+        ("00u1", f"00u1 ({'g' * 200})", ("console", "00u1", None)),
+        (None, "cli:Gracie", ("github", "7", "gracie")),
+    ],
+    ids=["a verified address", "parentheses", "the name given", "cut", "by a link"],
+)
+def test_whoever_revoked_does_not_approve_the_compensation(
+    compensating: House, subject: str | None, name: str, link: tuple[str, str, str | None]
+) -> None:
+    person = Person(subject=subject or name, name=name, via=Via.OPENID if subject else Via.LINK, held=())
+    _grace(compensating, *link)
+
+    def revoked(id: str) -> None:
+        act = partial(revoke_once, id=id, scope=account_scope(), tenant="acme", source="console", reason="left")
+        compensating.database.write(partial(act, by=person.by, subject=person.known_by, now=datetime.now(UTC)))
+
+    assert _barred(compensating, revoked) == {"acme.ada", "acme.grace"}
+
+
+def test_a_key_that_revokes_bars_its_holder_and_is_no_key_that_asked_for_a_step(compensating: House) -> None:
+    _grace(compensating, "github", "7", None)
+
+    def revoked(id: str) -> None:
+        by = partial(declaration.declare, by="api:acme.bot:key_of_nobody", barred=("cli:root", "acme.grace"))
+        act = partial(by, id=id, scope=account_scope(), tenant="acme", source="api", reason="left")
+        compensating.database.write(partial(act, now=datetime.now(UTC)))
+
+    assert _barred(compensating, revoked) == {"acme.ada", "acme.grace"}
+    (job,) = compensating.database.read(lambda c: c.execute(select(compensations.c.job_id)).scalars().all())
+    assert compensating.database.read(partial(unheld_key, job=job)) is None
+
+
+def _grace(house: House, provider: str, external: str, login: str | None) -> None:
+    """Another user, and the name by which a provider knows her."""
+    now = datetime.now(UTC)
+
+    def write(c: Connection) -> None:
+        ensure_principal(c, id="acme.grace", tenant="acme", kind=PrincipalKind.USER, name="g", now=now)
+        known = partial(link_alias, provider=provider, external_id=external, login=login, made_by="admin:test")
+        known(c, tenant="acme", principal="acme.grace", now=now)
+
+    house.database.write(write)
+
+
+def _barred(house: House, revoked: Callable[[str], object]) -> frozenset[str]:
+    """Those who may not approve the compensation that a revocation leads to."""
+
+    def made() -> str:
+        revoked(id := house.ids("rev"))
+        return id
+
+    _, id = _interrupted(house, revoked=made)
+    assert _revoker(house).advance(id)
+    (one,) = receipt_of(house, id)["compensations"]
+    return house.database.read(partial(requesters, job=one["by_job"], among=("acme.ada", "acme.grace")))
 
 
 def test_the_compensation_is_made_of_what_the_ledger_has(compensating: House) -> None:

@@ -34,7 +34,7 @@ def revoke_pages(pages: Blueprint, desk: Desk) -> None:
     def revoke() -> BaseResponse:
         scope, owner = desk.read(lambda c: _meant(c, desk))
         reason = request.form.get("reason", "").strip()[:500] or _REASON
-        id, by, now = request.form.get("id", ""), visitor().person.by, desk.clock()
+        id, person, now = request.form.get("id", ""), visitor().person, desk.clock()
         if not _ID.fullmatch(id):
             raise BadInput("nothing is revoked: the form is incomplete, open it again")
         if request.form.get("typed", "").strip() != scope.key:
@@ -42,7 +42,15 @@ def revoke_pages(pages: Blueprint, desk: Desk) -> None:
 
         def write(c: Connection) -> bool:
             return acts.revoke_once(
-                c, id=id, scope=scope, tenant=owner, source="console", by=by, reason=reason, now=now
+                c,
+                id=id,
+                scope=scope,
+                tenant=owner,
+                source="console",
+                by=person.by,
+                reason=reason,
+                now=now,
+                subject=person.known_by,
             )
 
         response = redirect(url_for("console.revocation", id=id, done="revoked"), 303)
