@@ -38,7 +38,7 @@ from pipeline.jobs.intents import (
     PolicyMoved,
     Skipped,
 )
-from pipeline.run import ActionFailed, StepSkipped
+from pipeline.run import StepSkipped, UpstreamGone
 from pipeline.states import AttemptState, Purpose, StepState
 from pipeline.steps import openings, refusals
 from pipeline.steps.closings import close_unsent
@@ -189,7 +189,7 @@ def _end_by(
 def _fail(
     services: Services, step: StepAtHand, intent: Intent, reason: str
 ) -> Adopted | Ended | OnceMismatch | PolicyMoved | Skipped:
-    """Fail the step without another attempt: raise ActionFailed, or AskOperator if a call of it is in doubt.
+    """Fail the step without another attempt: raise UpstreamGone, or AskOperator if a call of it is in doubt.
 
     Returned is an end that an opening would have given it.
     """
@@ -199,7 +199,7 @@ def _fail(
     if ended is not None:
         return ended
     metrics.STEPS.labels(step.name, str(step.decision.pattern), str(StepState.FAILED)).inc()
-    raise ActionFailed(f"{step.name} failed: {reason}")
+    raise UpstreamGone(f"{step.name} failed: {reason}")
 
 
 def _open(services: Services, intent: Intent) -> OpenOutcome:

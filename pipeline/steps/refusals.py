@@ -16,6 +16,7 @@ from identity.model import RuledOut, ScopeKind
 from identity.policy.decision import Denied
 from identity.policy.ledger import version_of
 from identity.sql.sequence import lock_shared
+from pipeline.jobs.awaited import upstream_of
 from pipeline.jobs.calls import give_way, is_done, overtaken, word_wanted
 from pipeline.jobs.claims import bury, lock_claim
 from pipeline.jobs.intents import (
@@ -65,7 +66,7 @@ def refuse(
 def fail(
     connection: Connection, intent: Intent, *, reason: str
 ) -> Adopted | Ended | OnceMismatch | PolicyMoved | Skipped | None:
-    """Fail a step that makes no further attempt (None), unless an opening would have ended it without a call.
+    """Fail a step that waited for its upstream in vain (None), unless an opening would have ended it without a call.
 
     The rule, the policy's version, earlier calls of the step and its once key are looked at as in an opening.
     """
@@ -82,7 +83,8 @@ def fail(
         return give_way(connection, intent)
     if intent.once is not None and (settled := take_once(connection, intent, now)) is not None:
         return settled
-    write_step(connection, intent, StepState.FAILED, now, error=reason, closed_at=now)
+    waited_for = upstream_of(intent.step)
+    write_step(connection, intent, StepState.FAILED, now, error=reason, closed_at=now, adopted_from=waited_for)
     record_intent(
         connection, intent, "step.failed", id=f"{intent.attempt}.failed", at=now, outcome="failed", reason=reason
     )
