@@ -38,9 +38,9 @@ from pipeline.jobs.intents import (
     PolicyMoved,
     Skipped,
 )
-from pipeline.run import StepSkipped
+from pipeline.run import StepSkipped, UpstreamGone
 from pipeline.states import AttemptState, Purpose, StepState
-from pipeline.steps import openings
+from pipeline.steps import openings, refusals
 from pipeline.steps.closings import close_unsent
 from pipeline.upstream import Written
 
@@ -112,10 +112,11 @@ def _try_once(
         refresh_early=current.refresh_early,
     )
     mint_ahead(services, step, intent.lease)
-    host_use.take(intent)
-    budget_use.take()
+    in_vain = host_use.take()
+    if in_vain is None:
+        budget_use.take()
     began = time.monotonic()
-    match _open(services, intent):
+    match _open(services, intent) if in_vain is None else _fail(services, step, intent, in_vain):
         case Adopted() as adopted:
             metrics.STEPS.labels(step.name, str(step.decision.pattern), "adopted").inc()
             return adopted
@@ -183,6 +184,22 @@ def _end_by(
             raise policy_moved()
         case ApprovalMoved():
             raise RunAgain("the approval does not hold any more", delay=timedelta())
+
+
+def _fail(
+    services: Services, step: StepAtHand, intent: Intent, reason: str
+) -> Adopted | Ended | OnceMismatch | PolicyMoved | Skipped:
+    """Fail the step without another attempt: raise UpstreamGone, or AskOperator if a call of it is in doubt.
+
+    Returned is an end that an opening would have given it.
+    """
+    if step.earlier.in_doubt:
+        raise step.asks(f"{step.name} was sent and no answer came, and {reason}")
+    ended = services.store.write(partial(refusals.fail, intent=intent, reason=reason))
+    if ended is not None:
+        return ended
+    metrics.STEPS.labels(step.name, str(step.decision.pattern), str(StepState.FAILED)).inc()
+    raise UpstreamGone(f"{step.name} failed: {reason}")
 
 
 def _open(services: Services, intent: Intent) -> OpenOutcome:

@@ -8,12 +8,12 @@ from functools import partial
 from identity.model import Effect, LeaseRequest
 from pipeline import metrics
 from pipeline.execution.entitlement import wanted_capability
-from pipeline.execution.interruption import Interruption, RunAgain, RunEnded
+from pipeline.execution.interruption import RunAgain, RunEnded
 from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import StepAtHand
 from pipeline.jobs.intents import Ended, Intent, PolicyMoved
-from pipeline.run import OnceUsed, StepRefused, UpstreamGone
-from pipeline.states import Purpose, StepState
+from pipeline.run import OnceUsed, StepRefused
+from pipeline.states import Purpose
 from pipeline.steps import refusals
 from pipeline.upstream import Written
 
@@ -83,20 +83,6 @@ def record_refusal(
             return RunEnded(why, moved=moved)
     metrics.STEPS.labels(intent.action, "none", "refused").inc()
     return StepRefused(reason) if once_of is None else OnceUsed(reason)
-
-
-def record_failure(services: Services, step: StepAtHand, intent: Intent, reason: str) -> Exception | Interruption:
-    """Record that the step waited for its upstream in vain, without another attempt. Return the exception to raise.
-
-    This is UpstreamGone, AskOperator if a call of the step is in doubt, or the end of this run.
-    """
-    if step.earlier.in_doubt:
-        return step.asks(f"{step.name} was sent and no answer came, and {reason}")
-    ended = services.store.write(partial(refusals.fail, intent=intent, reason=reason))
-    if ended is not None:
-        return RunEnded(ended.reason, moved=ended.moved)
-    metrics.STEPS.labels(step.name, str(step.decision.pattern), str(StepState.FAILED)).inc()
-    return UpstreamGone(f"{step.name} failed: {reason}")
 
 
 def policy_moved() -> RunAgain:

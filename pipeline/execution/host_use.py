@@ -9,13 +9,11 @@ from identity.backoff import spread
 from identity.http.client import NoAnswer, NotSent
 from pipeline import metrics
 from pipeline.action import Response, Verdict
-from pipeline.execution.attempt_intent import record_failure
 from pipeline.execution.conclusion import Conclusion
 from pipeline.execution.interruption import RunAgain, UpstreamAway
 from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import StepAtHand
 from pipeline.jobs.awaited import upstream_of
-from pipeline.jobs.intents import Intent
 from pipeline.throttle.breaker import Errand
 from pipeline.throttle.breaker_state import Passed
 from pipeline.throttle.in_flight import Full, Slot
@@ -50,14 +48,13 @@ class HostUse:
     def host(self) -> str:
         return self._errand.host
 
-    def take(self, intent: Intent) -> None:
-        """Ask before each opening; an earlier pass is kept.
+    def take(self) -> str | None:
+        """Ask before each opening; an earlier pass is kept. Raises UpstreamAway, or RunAgain if the host hangs.
 
-        Raises UpstreamAway, or RunAgain if the host hangs. If calls of others found it away for as long as the step
-        may wait, this ends the step as if its own call had, and raises as `record_failure` says.
+        Return why the step fails by the calls of others: they found the host away for as long as the step may wait.
         """
         if self._passed is not None:
-            return
+            return None
         errand, breakers = self._errand, self._services.breakers
         entered = self._services.in_flight.enter(errand.host, errand.tenant)
         if isinstance(entered, Full):
@@ -69,14 +66,12 @@ class HostUse:
         told = breakers.enter(errand)
         if isinstance(told, Passed):
             self._passed = told
-            return
+            return None
         self._leave(sent=False)
         metrics.UPSTREAM_WAITS.labels(errand.provider, "away").inc()
         longest = self._services.settings.waits_at_most(self._step.spec.patience)
         if self._step.waited_out and breakers.away_for(errand) >= longest:
-            raise record_failure(
-                self._services, self._step, intent, f"{self.host} is away, and did not come back in time"
-            )
+            return f"{self.host} is away, and did not come back in time"
         reason = f"{self._step.name} waits for {self.host}, which is away"
         raise UpstreamAway(reason, delay=told, waits_for=upstream_of(self._step.id), expires_in=longest)
 

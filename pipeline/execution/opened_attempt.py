@@ -108,13 +108,14 @@ class OpenedAttempt:
         step, verdict, outage = self.step, self.conclusion.verdict, self.seen.meets_outage
         names_a_time = verdict is Verdict.RETRY and self.conclusion.retry_after is not None
         begins = outage or names_a_time or bool(step.spec.patience)
+        search_answered = verdict is Verdict.SUCCESS and self.intent.purpose is Purpose.PROBE
         return Retry(
             limit=self.services.settings.attempts,
             counted=step.earlier.counted,
             waits=(step.waits or begins) and not self._is_about_account,
             over=step.waited_out,
             outage=outage,
-            excused=verdict in (Verdict.RETRY, Verdict.UNKNOWN) and not step.spec.patience,
+            excused=(search_answered or verdict in (Verdict.RETRY, Verdict.UNKNOWN)) and not step.spec.patience,
         )
 
     @property
@@ -133,7 +134,7 @@ class OpenedAttempt:
 
     def next_step(self) -> StepAtHand:
         """Return the step for another attempt in this run."""
-        return self.step.after_attempt(ends_wait=self._ends_wait)
+        return self.step.after_attempt(is_free=self.retry.is_free, ends_wait=self._ends_wait)
 
     def again(self, reason: str, *, at_least: timedelta = timedelta()) -> RunAgain:
         """Return the RunAgain that requeues the job, with a delay that grows with every attempt."""

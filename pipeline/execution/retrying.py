@@ -11,14 +11,14 @@ class Retry:
 
     A limited number of a step's attempts counts, since its job's acceptance or replay. A step waits for its upstream
     once: from the first failure that means an outage or says when to come back, for a limited time. Until then each
-    failure is free, whatever it says, because an upstream that comes back answers now this, now that. After that time
-    each failure counts, and one that means an outage is the last. Only an answer about the account, or a wait for
-    something else, ends the wait earlier; the next one has a time of its own.
+    failure is free, whatever it says, because an upstream that comes back answers now this, now that. So is a search
+    that was answered. After that time each counts, and a failure that means an outage is the last. Only an answer about
+    the account, or a wait for something else, ends the wait earlier; the next one has a time of its own.
     """
 
     limit: int
     counted: int  # earlier attempts that counted
-    waits: bool  # this failure begins or continues the step's wait for its upstream
+    waits: bool  # this attempt begins or continues the step's wait for its upstream
     over: bool  # that wait has lasted as long as it may
     outage: bool  # this failure means that the upstream is away
     excused: bool  # False with *waits*: it counts, and its author's patience lets another follow

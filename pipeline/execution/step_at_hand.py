@@ -107,10 +107,11 @@ class StepAtHand:
         """True if it has waited as long as it may for its upstream, by the ledger's clock when the run began."""
         return self.waits and self.job.wait_is_over
 
-    def after_attempt(self, *, ends_wait: bool) -> Self:
-        """Return the step after a counted attempt of this run. *ends_wait*: its closing ended the step's wait."""
+    def after_attempt(self, *, is_free: bool, ends_wait: bool) -> Self:
+        """Return the step after an attempt of this run. *ends_wait*: its closing ended the step's wait."""
         job = replace(self.job, waits_for=None, wait_is_over=False) if ends_wait else self.job
-        return replace(self, job=job, earlier=replace(self.earlier, tried=True, counted=self.earlier.counted + 1))
+        counted, unspent = self.earlier.counted + (not is_free), self.earlier.unspent + is_free
+        return replace(self, job=job, earlier=replace(self.earlier, tried=True, counted=counted, unspent=unspent))
 
     def asks(self, why: str) -> AskOperator:
         """Return the request for a person's word, when nothing else can tell the call's outcome."""

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, exists, func, select, update
 from identity.sql.rows import insert_or
 from pipeline.jobs.calls import may_have_acted
 from pipeline.jobs.claims import park
-from pipeline.jobs.intents import Adopted, Ended, Intent, OnceMismatch, OpenOutcome, record_intent, write_step
+from pipeline.jobs.intents import Adopted, Ended, Intent, OnceMismatch, record_intent, write_step
 from pipeline.states import ENDED, AttemptState, StepState, Wait
 from pipeline.tables import attempts, jobs, once_keys, steps
 
@@ -31,7 +31,7 @@ def once_name(tenant: str, action: str, key: str) -> str:
     return name if len(name) <= 200 else f"once:{sha256(name.encode()).hexdigest()}"
 
 
-def take_once(connection: Connection, intent: Intent, now: datetime) -> OpenOutcome | None:
+def take_once(connection: Connection, intent: Intent, now: datetime) -> Adopted | Ended | OnceMismatch | None:
     """Own the once key (None), adopt its owner's result, or wait for the owner.
 
     OnceMismatch: its owner did, may have done or is about to do something else under the key.

@@ -11,18 +11,31 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from identity.accounts.scopes import revoked_since
 from identity.model import RuledOut, ScopeKind
 from identity.policy.decision import Denied
 from identity.policy.ledger import version_of
+from identity.sql.sequence import lock_shared
 from pipeline.jobs.calls import give_way, is_done, overtaken, word_wanted
 from pipeline.jobs.claims import bury, lock_claim
-from pipeline.jobs.intents import Ended, Intent, PolicyMoved, Skipped, claim_lost, record_intent, write_step
+from pipeline.jobs.intents import (
+    Adopted,
+    Ended,
+    Intent,
+    OnceMismatch,
+    PolicyMoved,
+    Skipped,
+    claim_lost,
+    record_intent,
+    write_step,
+)
 from pipeline.jobs.moves import move_job
 from pipeline.ledger.clock import ledger_now
 from pipeline.revocation.declaration import newest_of
 from pipeline.revocation.pages import write_refused
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, StepState
+from pipeline.steps.once import take_once
 
 
 def refuse(
@@ -49,16 +62,26 @@ def refuse(
     return None
 
 
-def fail(connection: Connection, intent: Intent, *, reason: str) -> Ended | None:
-    """Fail a step that waited for its upstream in vain, without a further attempt.
+def fail(
+    connection: Connection, intent: Intent, *, reason: str
+) -> Adopted | Ended | OnceMismatch | PolicyMoved | Skipped | None:
+    """Fail a step that waited for its upstream in vain (None), unless an opening would have ended it without a call.
 
-    Ended: an earlier call had its effect, or the run lost its job.
+    The rule, the policy's version, earlier calls of the step and its once key are looked at as in an opening.
     """
+    lock_shared(connection, intent.lease.scope_list)
     if (lost := _lost(connection, intent)) is not None:
         return lost
+    if version_of(connection, intent.job.tenant) != intent.decision.policy:
+        return PolicyMoved()
+    now = ledger_now(connection)
+    ruled = revoked_since(connection, intent.lease.scope_list, intent.lease.accepted)
+    if ruled is not None:
+        return rule_out(connection, intent, ruled, now)
     if overtaken(connection, intent.step, by_unknown=not intent.reads):
         return give_way(connection, intent)
-    now = ledger_now(connection)
+    if intent.once is not None and (settled := take_once(connection, intent, now)) is not None:
+        return settled
     write_step(connection, intent, StepState.FAILED, now, error=reason, closed_at=now, upstream_gone=True)
     record_intent(
         connection, intent, "step.failed", id=f"{intent.attempt}.failed", at=now, outcome="failed", reason=reason

@@ -14,13 +14,14 @@ from pipeline.action import Facts, Recovery
 from pipeline.execution.services import StepSettings
 from pipeline.ledger.clock import ledger_now
 from pipeline.run import ActionFailed, Run, UpstreamGone
-from pipeline.states import CountsAs, JobState, StepState
+from pipeline.states import AttemptState, CountsAs, JobState, Purpose, StepState
 from pipeline.workflow import USER
 from tasks.refusals import Postponed
 from tests.identity.providers import Reply, reply
 from tests.ledger.acts import attempts_of, steps_of
 from tests.ledger.house import Say
-from tests.ledger.outages import HOUR, MINUTE, Passing, Upstream, saying, until_it_waits
+from tests.ledger.outages import DAY, HOUR, MINUTE, Passing, Upstream, saying, until_it_waits
+from tests.ledger.tries import Sought
 from tests.ledger.workers import Workers, declare
 from tests.ledgers import MOSTLY_SQLITE
 
@@ -59,6 +60,28 @@ def test_an_upstream_that_comes_back_by_fits_and_starts_kills_no_step(passing: P
     passing.passes(HOUR)
     passing.work()
     assert passing.house.row(job).state == JobState.DONE
+
+
+def test_searches_that_were_answered_spend_no_attempt_during_the_wait(passing: Passing) -> None:
+    """It answers each search, and hangs on writes; the search that finds it back does not end the step."""
+    passing.workers.provider.call = lambda token: reply({}, 429, retry_after="60")
+    house = passing.house
+    house.workflow = replace(house.workflow, function=partial(saying, Sought), uses={Sought: USER})
+    job = house.job()
+    passing.work()
+    upstream = Upstream(passing.workers, None)
+    for _ in range(2 * passing.settings.attempts):
+        passing.passes(HOUR)
+        passing.work()
+    made = attempts_of(house)
+    answered = [row for row in made if row.purpose == Purpose.PROBE and row.state == AttemptState.NO_EFFECT]
+    assert len(answered) > passing.settings.attempts
+    assert {row.counts_as for row in made} == {CountsAs.UNSPENT}
+    upstream.away = False
+    passing.passes(DAY)
+    passing.work()
+    assert house.row(job).state == JobState.DONE
+    assert len(upstream.did) == 1
 
 
 def test_a_step_waits_for_its_upstream_until_one_date_whatever_that_answers(passing: Passing) -> None:
