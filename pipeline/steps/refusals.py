@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from identity.model import RuledOut, ScopeKind
 from identity.policy.decision import Denied
 from identity.policy.ledger import version_of
+from identity.sql.sequence import next_number_and_time
 from pipeline.jobs.calls import give_way, is_done, overtaken, word_wanted
 from pipeline.jobs.claims import bury, lock_claim
 from pipeline.jobs.intents import Ended, Intent, PolicyMoved, Skipped, claim_lost, record_intent, write_step
@@ -22,7 +23,8 @@ from pipeline.ledger.clock import ledger_now
 from pipeline.revocation.declaration import newest_of
 from pipeline.revocation.pages import write_refused
 from pipeline.revocation.tables import revocations
-from pipeline.states import JobState, StepState
+from pipeline.states import AttemptState, JobState, StepState
+from pipeline.steps.closings import resolve_unknown
 
 
 def refuse(
@@ -55,7 +57,9 @@ def fail(connection: Connection, intent: Intent, *, reason: str) -> Ended | None
         return lost
     if overtaken(connection, intent.step, by_unknown=not intent.reads):
         return give_way(connection, intent)
-    now = ledger_now(connection)
+    number, now = next_number_and_time(connection)
+    if intent.reads:  # a read leaves no call in doubt: nobody is to be asked about it
+        resolve_unknown(connection, intent, AttemptState.NO_EFFECT, number=number, now=now)
     write_step(connection, intent, StepState.FAILED, now, error=reason, closed_at=now)
     record_intent(
         connection, intent, "step.failed", id=f"{intent.attempt}.failed", at=now, outcome="failed", reason=reason
