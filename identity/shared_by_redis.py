@@ -33,7 +33,8 @@ _TOLD_AGAIN = 60.0  # seconds: a refusal of one key may come with each call
 _REFUSES_ALL = (ClusterDownError, MasterDownError, NoPermissionError, OutOfMemoryError, ReadOnlyError)
 #: The code comes first, or after a prefix: redis-py names the pipeline's command that failed, and Redis before 7.0 the
 #: line of a script ("ERR Error running script (call to f_…): @user_script:9: @user_script: 9: -OOM …").
-_REFUSES_ALL_SAYING = re.compile(r"(^|: )-?(BUSY|MISCONF|NOREPLICAS|OOM|READONLY|unknown command) ")
+_CODES = "BUSY|CLUSTERDOWN|MASTERDOWN|MISCONF|NOPERM|NOREPLICAS|OOM|READONLY|unknown command"
+_REFUSES_ALL_SAYING = re.compile(rf"(^|: )-?({_CODES}) ")
 
 
 class Sharing(TypedDict, total=False):

@@ -25,7 +25,7 @@ def stop_and_open(
     @YES
     def stop(at: Installation, out: Output, id: str, yes: bool) -> None:
         scope, tenant = find(at, id)
-        confirm(f"Stop {scope}? Jobs that reach their next step meanwhile are cancelled.", yes=yes)
+        confirm(f"Stop {scope}? Jobs that reach a step under it meanwhile are cancelled.", yes=yes)
         _set(at, out, scope, tenant, stopped=True)
 
     stop.help = (

@@ -343,10 +343,8 @@ class PublishedKeys:
     _tried: float = field(default=float("-inf"), init=False)
     _under_way: threading.Event | None = field(default=None, init=False)  # set when the current fetch has ended
     _not_newer: str = field(default="", init=False)  # why the last fetch failed; empty if it succeeded
+    _places: threading.Semaphore = field(default_factory=threading.Semaphore, init=False)  # of the current fetch
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
-
-    def __post_init__(self) -> None:
-        self._places = threading.Semaphore(self.waiters)
 
     def key(self, kid: str) -> Key | None:
         """Return the key with that id, or None. Raises Refused if that cannot be determined."""
@@ -359,14 +357,14 @@ class PublishedKeys:
             mine = now - self._tried >= between.total_seconds()
             if mine:
                 self._begin(now)
-            under_way = self._under_way
+            under_way, places = self._under_way, self._places
         if under_way is not None and (mine or age >= self.stale.total_seconds()):
             under_way.wait((self.longest if known is None else self.patience).total_seconds())
-        elif under_way is not None and known is None and self._places.acquire(blocking=False):
+        elif under_way is not None and known is None and places.acquire(blocking=False):
             try:
                 under_way.wait(self.patience.total_seconds())
             finally:
-                self._places.release()
+                places.release()
         with self._lock:
             known = self._known(kid, self.monotonic())
             if known is None and self._not_newer:
@@ -379,6 +377,7 @@ class PublishedKeys:
         """Fetch the key set in a thread. If none can be started, a caller after the pause retries."""
         ended = threading.Event()
         self._tried, self._under_way, self._not_newer = now, None, "no answer has come yet"
+        self._places = threading.Semaphore(self.waiters)  # those of an earlier fetch may have been lost in a fork
         try:
             threading.Thread(target=self._renew, args=(now, ended), daemon=True).start()
         except RuntimeError:

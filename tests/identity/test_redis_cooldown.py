@@ -102,6 +102,8 @@ class Writing(Counting):
         (f"{OF_A_SCRIPT}@user_script: 41: -READONLY You can't write against a read only replica.", 1),
         (f"{OF_A_SCRIPT}@user_script: 41: -MISCONF Redis is configured to save RDB snapshots", 1),
         (f"{OF_A_SCRIPT}-READONLY You can't write against a read only replica.", 1),
+        (f"{OF_A_SCRIPT}@user_script: 41: -CLUSTERDOWN Hash slot not served", 1),
+        (f"{OF_A_SCRIPT}@user_script: 41: -NOPERM this user has no permissions to run the 'zadd' command", 1),
     ],
 )
 def test_only_what_refuses_everybody_keeps_others_from_asking(reply: str, asked: int) -> None:
