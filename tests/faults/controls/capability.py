@@ -233,14 +233,14 @@ CONTROLS = (
     Control(
         name="an unknown key waits a moment for somebody else's fetch",
         file="identity/capability/verifier.py",
-        guard="elif under_way is not None and known is None and self._places.acquire(blocking=False):",
+        guard="elif under_way is not None and known is None and places.acquire(blocking=False):",
         without="elif False:",
         test="tests/capability/test_published_keys.py::test_after_a_rotation_a_burst",
     ),
     Control(
         name="unknown keys do not take all threads",
         file="identity/capability/verifier.py",
-        guard="elif under_way is not None and known is None and self._places.acquire(blocking=False):",
+        guard="elif under_way is not None and known is None and places.acquire(blocking=False):",
         without="elif under_way is not None and known is None:",
         test="tests/capability/test_published_keys.py::test_of_those_who_bring_an_unknown_key",
     ),
