@@ -35,6 +35,13 @@ class ActionFailed(Exception):
     """
 
 
+class UpstreamGone(ActionFailed):
+    """The upstream was away for as long as the step may wait.
+
+    The next step there would wait as long again, so catch it only to go on at another upstream.
+    """
+
+
 class StepRefused(Exception):
     """Policy, a missing principal or a used once key forbids the step; a workflow may catch this.
 
@@ -118,9 +125,9 @@ class Run(Generic[C]):
         the job waits in the ledger. `on_revoke=STOP` ends the job if a revocation refuses this step, even if `uses`
         declares its action with SKIP.
 
-        Raises ActionFailed and StepRefused (including its subclasses StepSkipped and OnceUsed). Any other error ends
-        the run, even if the function catches it: Diverged, Unavailable, and BadInput for a request that cannot be made
-        or a bug in the action.
+        Raises ActionFailed (including its subclass UpstreamGone) and StepRefused (including StepSkipped and OnceUsed).
+        Any other error ends the run, even if the function catches it: Diverged, Unavailable, and BadInput for a request
+        that cannot be made or a bug in the action.
         """
         return self._guarded(lambda: self._do(action, named=as_, once=once, patience=patience, on_revoke=on_revoke))
 

@@ -176,7 +176,9 @@ steps = Table(
     Column("request_hash", String(64), nullable=False),
     Column("parameters", JSON, nullable=False),
     Column("once_key", String(200)),
-    Column("adopted_from", String(64)),  # the step whose result this is; for a refused step, the owner of its once key
+    # the step whose result this is; for a refused step, the owner of its once key; for a failed one, its wait in vain
+    # for its upstream (`upstream_of`)
+    Column("adopted_from", String(64)),
     Column("state", String(16), nullable=False),
     Column("result", JSON),
     Column("external_id", String(200)),

@@ -50,7 +50,7 @@ def say_it_ended(filed: linear.CreateIssue, issue: Issue) -> linear.Notice:
         linear.CreateIssue: (USER | SERVICE).on_revoke(compensate(linear.Notice, say_it_ended)),
         github.Comment: USER,
         slack.PostMessage: SERVICE,
-        linear.FindIssuesOfPull: SERVICE,
+        linear.FindIssuesOfPull: USER | SERVICE,
         linear.MoveIssue: USER | SERVICE,
     },
     config=DevOpsConfig,
@@ -100,10 +100,12 @@ def _finish_if_merged(run: Run[DevOpsConfig], pull: github.PullRequest, filed: M
     """Move the *filed* issues to done, each as its filer, if the pull request is merged by now.
 
     A job may wait for days, for a consent or an upstream. What the merge itself starts (`close_issues`) finds only the
-    issues that there are by then, so whoever files one later has to look again.
+    issues that there are by then, so whoever files one later has to look again. The search runs as a filer too: the
+    tenant may have no service account at Linear.
     """
     if not run.do(github.GetPull(repo=pull.repo, number=pull.number), as_=run.service).merged:
         return
-    for issue in run.do(linear.FindIssuesOfPull(pull=pull.key), as_=run.service).issues:
+    looks = run.user if all(filed.values()) else run.service
+    for issue in run.do(linear.FindIssuesOfPull(pull=pull.key), as_=looks).issues:
         if issue.id in filed and (move := linear.MoveIssue.to_done(issue)) is not None:
             run.do(move, as_=run.user if filed[issue.id] else run.service)

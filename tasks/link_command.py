@@ -22,7 +22,7 @@ LONGEST = 100  # characters of a quoted label: no real one has more than 50
         linear.CreateIssue: (USER | SERVICE).on_revoke(compensate(linear.Notice, say_it_ended)),
         github.Comment: USER,
         slack.PostMessage: SERVICE,
-        linear.FindIssuesOfPull: SERVICE,
+        linear.FindIssuesOfPull: USER | SERVICE,
         linear.MoveIssue: USER | SERVICE,
     },
     config=DevOpsConfig,

@@ -5,11 +5,14 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from types import TracebackType
 
-from pipeline.run import ActionFailed, StepRefused
+from pipeline.run import ActionFailed, StepRefused, UpstreamGone
 
 
 class Postponed(AbstractContextManager[None]):
-    """Keeps the first refusal raised in its blocks, so that one refused step keeps no other from being done."""
+    """Keeps the first refusal raised in its blocks, so that one refused step keeps no other from being done.
+
+    An upstream that is gone ends the run at once: each further step there would wait for it as long again.
+    """
 
     def __init__(self) -> None:
         self._first: BaseException | None = None
@@ -17,7 +20,7 @@ class Postponed(AbstractContextManager[None]):
     def __exit__(
         self, kind: type[BaseException] | None, refusal: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        if not isinstance(refusal, ActionFailed | StepRefused):
+        if not isinstance(refusal, ActionFailed | StepRefused) or isinstance(refusal, UpstreamGone):
             return False
         self._first = self._first or refusal
         return True

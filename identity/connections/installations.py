@@ -121,15 +121,19 @@ def has_listing(connection: Connection, owner: str, tenant: str) -> bool:
 def may_be_elsewhere(connection: Connection, key: AccountKey) -> bool:
     """True if the account's credential may belong to one of several places: those listed for its tenant.
 
-    If none is listed, those where anybody connected. Which one it belongs to is not stored.
+    If one is listed, also those where anybody connected and that are listed for nobody now: the person may have
+    connected before the listing. If none is, all those where anybody connected. Which one it belongs to is not stored.
     """
     listed, seen = installations.c, places_seen.c
-    of_tenant = (listed.connection_id == key.connection) & (listed.tenant_id == key.tenant)
-    places = connection.execute(select(listed.external_id).where(of_tenant).limit(2)).all()
-    if not places:
+    here = select(listed.external_id).where(listed.connection_id == key.connection)
+    ours = here.where(listed.tenant_id == key.tenant)
+    places = len(connection.execute(ours.limit(2)).all())
+    if places < 2:
         somewhere = (seen.connection_id == key.connection) & (seen.external_id != ANYWHERE)
-        places = connection.execute(select(seen.external_id).where(somewhere).limit(2)).all()
-    return len(places) > 1
+        if places:
+            somewhere &= seen.external_id.not_in(here)
+        places += len(connection.execute(select(seen.external_id).where(somewhere).limit(2)).all())
+    return places > 1
 
 
 def tenant_of_installation(connection: Connection, owner: str, external_id: str) -> str | None:

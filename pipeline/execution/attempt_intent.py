@@ -12,7 +12,7 @@ from pipeline.execution.interruption import Interruption, RunAgain, RunEnded
 from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import StepAtHand
 from pipeline.jobs.intents import Ended, Intent, PolicyMoved
-from pipeline.run import ActionFailed, OnceUsed, StepRefused
+from pipeline.run import OnceUsed, StepRefused, UpstreamGone
 from pipeline.states import Purpose, StepState
 from pipeline.steps import refusals
 from pipeline.upstream import Written
@@ -86,9 +86,9 @@ def record_refusal(
 
 
 def record_failure(services: Services, step: StepAtHand, intent: Intent, reason: str) -> Exception | Interruption:
-    """Record that the step has failed, without another attempt. Return the exception to raise.
+    """Record that the step waited for its upstream in vain, without another attempt. Return the exception to raise.
 
-    This is ActionFailed, AskOperator if a call of the step is in doubt, or the end of this run.
+    This is UpstreamGone, AskOperator if a call of the step is in doubt, or the end of this run.
     """
     if step.earlier.in_doubt:
         return step.asks(f"{step.name} was sent and no answer came, and {reason}")
@@ -96,7 +96,7 @@ def record_failure(services: Services, step: StepAtHand, intent: Intent, reason:
     if ended is not None:
         return RunEnded(ended.reason, moved=ended.moved)
     metrics.STEPS.labels(step.name, str(step.decision.pattern), str(StepState.FAILED)).inc()
-    return ActionFailed(f"{step.name} failed: {reason}")
+    return UpstreamGone(f"{step.name} failed: {reason}")
 
 
 def policy_moved() -> RunAgain:

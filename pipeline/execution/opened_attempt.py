@@ -23,7 +23,7 @@ from pipeline.execution.services import Services
 from pipeline.execution.step_at_hand import StepAtHand
 from pipeline.jobs.awaited import upstream_of
 from pipeline.jobs.intents import Intent
-from pipeline.run import ActionFailed
+from pipeline.run import ActionFailed, UpstreamGone
 from pipeline.states import AttemptState, CountsAs, Purpose, StepState
 from pipeline.steps.closings import Closing, close_attempt
 
@@ -51,6 +51,7 @@ class OpenedAttempt:
         *,
         error: str | None = None,
         resolves: AttemptState | None = None,
+        waited_for: str | None = None,
     ) -> bool:
         """Commit the outcome of the attempt and its step. Return False if either had ended before; that outcome stays.
 
@@ -68,6 +69,7 @@ class OpenedAttempt:
             counts_as=CountsAs.UNSPENT if self.retry.is_free else None,
             ends_wait=self._ends_wait,
             resolves=resolves,
+            waited_for=waited_for,
         )
         try:
             counts = commit(self.services, self.intent, closing)
@@ -156,10 +158,11 @@ class OpenedAttempt:
 def close_call(opened: OpenedAttempt) -> Any:
     """Close a call and return the step's result.
 
-    Raises ActionFailed, RunAgain for a further attempt, AskOperator, or BadInput for a bug. Also raises RunAgain if the
-    closing does not count: the next run uses what is stored.
+    Raises ActionFailed or UpstreamGone, RunAgain for a further attempt, AskOperator, or BadInput for a bug. Also raises
+    RunAgain if the closing does not count: the next run uses what is stored.
     """
     step, conclusion, intent = opened.step, opened.conclusion, opened.intent
+    waited_for = None
     match conclusion.verdict:
         case Verdict.SUCCESS:
             counts = opened.close(AttemptState.EFFECT, StepState.DONE, resolves=AttemptState.ADOPTED)
@@ -182,6 +185,7 @@ def close_call(opened: OpenedAttempt) -> Any:
                 opened.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason)
                 raise opened.again(f"{step.name}: {conclusion.reason}")
             error = f"{conclusion.reason}, {opened.why_no_more}"
+            waited_for = upstream_of(step.id) if opened.retry.outage else None
             if conclusion.bug:  # nothing was refused, so a workflow must not catch it
                 if not opened.close(AttemptState.NO_EFFECT, StepState.OPEN, error=conclusion.reason):
                     raise opened.overtaken()
@@ -191,9 +195,12 @@ def close_call(opened: OpenedAttempt) -> Any:
         opened.close(AttemptState.NO_EFFECT, StepState.UNKNOWN, error=error)
         raise step.asks(f"{step.name} was sent and no answer came, and sent again it failed: {error}")
     resolves = AttemptState.NO_EFFECT if intent.reads else None  # a read leaves no call in doubt
-    if not opened.close(AttemptState.NO_EFFECT, StepState.FAILED, error=error, resolves=resolves):
+    if not opened.close(
+        AttemptState.NO_EFFECT, StepState.FAILED, error=error, resolves=resolves, waited_for=waited_for
+    ):
         raise opened.overtaken()
-    raise ActionFailed(f"{step.name} failed: {error}")
+    failed = ActionFailed if waited_for is None else UpstreamGone
+    raise failed(f"{step.name} failed: {error}")
 
 
 def close_probe(opened: OpenedAttempt) -> Any:

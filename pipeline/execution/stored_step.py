@@ -9,7 +9,7 @@ from sqlalchemy import Row
 
 from identity.errors import BadInput
 from pipeline.action import Action, Result
-from pipeline.run import ActionFailed, Diverged, OnceUsed, StepRefused, StepSkipped
+from pipeline.run import ActionFailed, Diverged, OnceUsed, StepRefused, StepSkipped, UpstreamGone
 from pipeline.states import StepState
 
 R = TypeVar("R", bound=Result)
@@ -61,7 +61,7 @@ def raise_if_ended(stored: Row[Any]) -> None:
         case StepState.REFUSED:
             raise OnceUsed(why) if stored.adopted_from else StepRefused(why)
         case StepState.FAILED:
-            raise ActionFailed(why)
+            raise UpstreamGone(why) if stored.adopted_from else ActionFailed(why)
 
 
 def raise_if_diverged(stored: Row[Any], *, action: str, occurrence: int, named: str, request_hash: str) -> None:

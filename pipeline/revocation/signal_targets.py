@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, false, select
 
 from identity.connections.installations import were_seen, whose_installations
 from identity.model import AccountKey, Credential
-from identity.tables import accounts, grants
+from identity.tables import accounts, grants, installations
 from pipeline.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
 
 
@@ -62,8 +62,11 @@ def _condition(connection: Connection, through: str, whom: Whom) -> ColumnElemen
         case People(ids=ids, workspaces=workspaces, within=within):
             named = person & accounts.c.external_id.in_(ids)
             whose = whose_installations(connection, through, workspaces, within=within)
-            # A place listed for no tenant limits nothing: whose people connected there is not known.
-            return named & accounts.c.tenant_id.in_(whose.tenants) if whose.tenants else named
+            if not whose.tenants:  # a place listed for no tenant limits nothing: whose people connected is not known
+                return named
+            # Nor is it known where the people of a tenant without a listing connected.
+            placed = select(installations.c.tenant_id).where(installations.c.connection_id == through)
+            return named & (accounts.c.tenant_id.in_(whose.tenants) | accounts.c.tenant_id.not_in(placed))
         case Installation(id=id):
             return (accounts.c.credential == Credential.INSTALLATION) & (accounts.c.external_id == id)
         case Workspaces(ids=ids, within=within):

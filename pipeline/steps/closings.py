@@ -47,6 +47,7 @@ class Closing:
     error: str | None = None
     counts_as: CountsAs | None = None  # None: counts as one of the step's attempts
     ends_wait: bool = False  # the step's wait for its upstream is over: another begins afresh
+    waited_for: str | None = None  # of a failed step: the upstream's wait that was in vain
     resolves: AttemptState | None = None  # what earlier unknown attempts of the step turned out to be
 
 
@@ -209,6 +210,7 @@ def _move_step_on(
         result=closing.result,
         external_id=closing.external_id,
         error=closing.error,
+        adopted_from=closing.waited_for,
     )
     if intent.once is not None and state is not StepState.UNKNOWN:
         wake(connection, once_name(attempt.tenant_id, intent.action, intent.once))
@@ -224,9 +226,10 @@ def close_step(
     result: Mapping[str, Any] | None = None,
     external_id: str | None = None,
     error: str | None = None,
+    adopted_from: str | None = None,
 ) -> bool:
     """Move a step according to its attempt. False: it had ended before, and stays as it is."""
-    values: StepColumns = {"error": error}
+    values: StepColumns = {"error": error, "adopted_from": adopted_from}
     if result is not None:
         values |= {"result": dict(result), "external_id": external_id}
     if state is not StepState.OPEN:

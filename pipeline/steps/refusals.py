@@ -15,6 +15,7 @@ from identity.model import RuledOut, ScopeKind
 from identity.policy.decision import Denied
 from identity.policy.ledger import version_of
 from identity.sql.sequence import next_number_and_time
+from pipeline.jobs.awaited import upstream_of
 from pipeline.jobs.calls import give_way, is_done, overtaken, word_wanted
 from pipeline.jobs.claims import bury, lock_claim
 from pipeline.jobs.intents import Ended, Intent, PolicyMoved, Skipped, claim_lost, record_intent, write_step
@@ -52,7 +53,10 @@ def refuse(
 
 
 def fail(connection: Connection, intent: Intent, *, reason: str) -> Ended | None:
-    """Fail a step that makes no further attempt. Ended: an earlier call had its effect, or the run lost its job."""
+    """Fail a step that waited for its upstream in vain, without a further attempt.
+
+    Ended: an earlier call had its effect, or the run lost its job.
+    """
     if (lost := _lost(connection, intent)) is not None:
         return lost
     if overtaken(connection, intent.step, by_unknown=not intent.reads):
@@ -60,7 +64,8 @@ def fail(connection: Connection, intent: Intent, *, reason: str) -> Ended | None
     number, now = next_number_and_time(connection)
     if intent.reads:  # a read leaves no call in doubt: nobody is to be asked about it
         resolve_unknown(connection, intent, AttemptState.NO_EFFECT, number=number, now=now)
-    write_step(connection, intent, StepState.FAILED, now, error=reason, closed_at=now)
+    waited_for = upstream_of(intent.step)
+    write_step(connection, intent, StepState.FAILED, now, error=reason, closed_at=now, adopted_from=waited_for)
     record_intent(
         connection, intent, "step.failed", id=f"{intent.attempt}.failed", at=now, outcome="failed", reason=reason
     )

@@ -120,6 +120,14 @@ def test_a_read_before_a_replay_is_not_shown_as_the_effect_of_what_its_step_asks
     assert operator.sees(f"/console/jobs/{job}").count(".2</code> (read before the replay)</th>") == 1
 
 
+def test_a_step_that_waited_in_vain_has_nothing_of_another(sqlite_console: ConsoleApp) -> None:
+    owner, job = sqlite_console.at(Role.OWNER), sqlite_console.done()
+    waited = {"state": StepState.FAILED, "adopted_from": "upstream/step_9"}
+    moved = update(steps).where(steps.c.job_id == job).values(waited)
+    sqlite_console.database.write(lambda c: c.execute(moved).rowcount)
+    assert "step_9" not in owner.sees(f"/console/jobs/{job}")
+
+
 def test_a_job_whose_compensation_failed_says_which_job_that_was(sqlite_console: ConsoleApp) -> None:
     owner, job = sqlite_console.at(Role.OWNER), sqlite_console.done()
     follows = sqlite_console.dead("the workspace is gone")

@@ -90,7 +90,7 @@ def test_a_wait_that_is_over_ends_at_its_next_look_in_vain_and_says_for_what_it_
         passing.passes(MINUTE)
     rows = [passing.house.row(job) for job in jobs_]
     assert {row.state for row in rows} == {JobState.DEAD}
-    assert all(row.reason.startswith("ActionFailed: github.Say failed: ") for row in rows)
+    assert all(row.reason.startswith("UpstreamGone: github.Say failed: ") for row in rows)
     assert all(row.reason.endswith("did not come back in time") for row in rows)
     assert {step.state for step in steps_of(passing.house)} == {StepState.FAILED}
 

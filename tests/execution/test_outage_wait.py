@@ -13,9 +13,10 @@ import pytest
 from pipeline.action import Facts, Recovery
 from pipeline.execution.services import StepSettings
 from pipeline.ledger.clock import ledger_now
-from pipeline.run import ActionFailed, Run
+from pipeline.run import ActionFailed, Run, UpstreamGone
 from pipeline.states import CountsAs, JobState, StepState
 from pipeline.workflow import USER
+from tasks.refusals import Postponed
 from tests.identity.providers import Reply, reply
 from tests.ledger.acts import attempts_of, steps_of
 from tests.ledger.house import Say
@@ -103,3 +104,44 @@ def test_a_wait_in_vain_fails_its_step_however_few_attempts_counted_and_a_workfl
     (step,) = steps_of(passing.house)
     assert (passing.house.row(job).state, step.state) == (JobState.DONE, StepState.FAILED)
     assert step.error == "status 503, and its upstream did not come back in time"
+
+
+def test_a_wait_in_vain_is_told_apart_from_a_refusal_in_every_run(passing: Passing) -> None:
+    told: list[type[ActionFailed]] = []
+
+    def goes_on(run: Run[Any], event: Any) -> None:
+        for text in ("hello", "again"):
+            try:
+                run.do(Say(text=text), as_=run.user)
+            except ActionFailed as failed:
+                told.append(type(failed))
+
+    passing.settings = StepSettings(upstream_wait=2 * HOUR)
+    declare(passing.workers, goes_on)
+    Upstream(passing.workers, 503)
+    job = passing.house.job()
+    for _ in range(5 * HOUR // MINUTE):
+        passing.work()
+        passing.passes(MINUTE)
+    assert passing.house.row(job).state == JobState.DONE
+    assert len(told) > 2, "the first is told anew, by what is stored, while the second waits"
+    assert set(told) == {UpstreamGone}
+
+
+def test_many_steps_at_an_upstream_that_is_gone_wait_for_it_once(passing: Passing) -> None:
+    def each(run: Run[Any], event: Any) -> None:
+        refusals = Postponed()
+        for number in range(3):
+            with refusals:
+                run.do(Say(text=f"{number}"), as_=run.user)
+        refusals.raise_first()
+
+    passing.settings = StepSettings(upstream_wait=2 * HOUR)
+    declare(passing.workers, each)
+    Upstream(passing.workers, 503)
+    job = passing.house.job()
+    for _ in range(3 * HOUR // MINUTE):
+        passing.work()
+        passing.passes(MINUTE)
+    assert passing.house.row(job).state == JobState.DEAD
+    assert [step.state for step in steps_of(passing.house)] == [StepState.FAILED]

@@ -524,12 +524,21 @@ def test_what_ends_no_token_there_is_asked_about_or_the_receipt_says_why_not(sid
 @pytest.mark.parametrize(
     ("listed", "seen", "answer"),
     [
-        (["T1"], ["T1", "T2"], ProviderAnswer.NOT_ASKED),
+        (["T1"], ["T1"], ProviderAnswer.NOT_ASKED),
+        (["T1"], ["T1", "T9"], ProviderAnswer.NOT_ASKED),
+        (["T1"], ["T1", "T2"], ProviderAnswer.DONE),
         (["T1", "T2"], [], ProviderAnswer.DONE),
         ([], ["T1", "T2"], ProviderAnswer.DONE),
         ([], ["T1"], ProviderAnswer.NOT_ASKED),
     ],
-    ids=["one listed", "two listed", "two where people connected", "one where people connected"],
+    ids=[
+        "one listed",
+        "one listed and another tenant's",
+        "one listed and one that is nobody's",
+        "two listed",
+        "two where people connected",
+        "one where people connected",
+    ],
 )
 def test_the_end_of_one_workspace_says_nothing_of_a_token_that_may_be_anothers(
     side: Side, source: str, listed: list[str], seen: list[str], answer: ProviderAnswer
@@ -539,6 +548,8 @@ def test_the_end_of_one_workspace_says_nothing_of_a_token_that_may_be_anothers(
         c.execute(delete(places_seen))
         for id in listed:
             add_installation(c, owner="gh", external_id=id, tenant="acme", now=side.now)
+        if "T9" in seen:
+            add_installation(c, owner="gh", external_id="T9", tenant="globex", now=side.now)
         note_places(c, "gh", ["", *seen])
 
     side.house.database.write(place)

@@ -338,6 +338,15 @@ def test_people_named_in_a_tenants_workspace_are_not_those_of_another_tenant(
     assert {tenant for tenant, its in states.items() if its is AccountState.REVOKED} == {*ended}
 
 
+def test_people_of_a_tenant_without_a_listing_may_have_connected_in_the_workspace_of_another(house: House) -> None:
+    house.connect("globex", "globex.ada")
+    theirs = replace(ADA, tenant="globex", principal="globex.ada")
+    house.database.write(partial(remove_installation, owner="gh", external_id="installation-globex", tenant="globex"))
+    named = People(ids=frozenset({"1001"}), workspaces=frozenset({"installation-acme"}))
+    say(house, signal(Asks.REVOKE, named, at=datetime.now(UTC)))
+    assert [state(house, key) for key in (ADA, theirs)] == [AccountState.REVOKED] * 2
+
+
 def test_another_client_registration_is_not_ours(house: House) -> None:
     other = signal(Asks.REVOKE, person(), client="another")
     assert "another client registration" in say(house, other).reason

@@ -253,7 +253,7 @@ def _closing(as_: str) -> tuple[Step, ...]:
 
 def _looked(as_: str) -> tuple[Step, ...]:
     """The look again after filing, at a pull request that is merged."""
-    return (GET_PULL, FIND, _move(as_))
+    return (GET_PULL, replace(FIND, as_=as_), _move(as_))
 
 
 # The rule of `bug` files as the person, that of `infra` as the workspace, and `docs` has none.

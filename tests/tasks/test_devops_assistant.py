@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.action import Action
-from pipeline.run import ActionFailed, StepRefused
+from pipeline.authoring.uses import Who
+from pipeline.run import ActionFailed, StepRefused, UpstreamGone
 from pipeline.workflow import SERVICE, USER, ExternalUser
 from tasks.actions import github, linear, slack
 from tasks.actions.linear_issues import Issue, Tracked, TrackedIssues
@@ -244,6 +245,18 @@ def test_a_failure_at_one_label_ends_the_run_once_all_else_is_done(
     assert done == Counter(of_two) - Counter(left_out)
 
 
+def test_an_upstream_that_is_gone_is_waited_for_at_one_label_and_not_at_each() -> None:
+    tried: list[linear.CreateIssue] = []
+
+    def away(action: linear.CreateIssue) -> Issue:
+        tried.append(action)
+        raise UpstreamGone("linear.CreateIssue failed: it did not come back in time")
+
+    with pytest.raises(UpstreamGone):
+        run(event(), {**upstreams("bug", "ui"), linear.CreateIssue: away})
+    assert len(tried) == 1
+
+
 def test_nobody_looks_again_where_nothing_was_filed() -> None:
     def refuse(action: linear.CreateIssue) -> Issue:
         raise StepRefused("denied by quiet")
@@ -252,9 +265,14 @@ def test_nobody_looks_again_where_nothing_was_filed() -> None:
     assert names([step.action for step in done]) == ["github.GetPull"]
 
 
-def test_of_a_pull_request_that_is_merged_by_then_only_what_the_job_filed_is_moved() -> None:
+@pytest.mark.parametrize(
+    ("labels", "looks"), [(("bug", "ui"), SERVICE), (("bug",), USER)], ids=["both filed", "only the person filed"]
+)
+def test_of_a_pull_request_that_is_merged_by_then_only_what_the_job_filed_is_moved(
+    labels: tuple[str, ...], looks: Who
+) -> None:
     """Each as its filer; what is done, or has no column to go to, stays."""
-    script = upstreams("bug", "ui")
+    script = upstreams(*labels)
     pull = script[github.GetPull]
 
     def found(action: linear.FindIssuesOfPull) -> TrackedIssues:
@@ -270,7 +288,7 @@ def test_of_a_pull_request_that_is_merged_by_then_only_what_the_job_filed_is_mov
     }
     done = run(event(), merged)
     assert [(step.action, step.as_) for step in done[-2:]] == [
-        (linear.FindIssuesOfPull(pull="acme/shop#42"), SERVICE),
+        (linear.FindIssuesOfPull(pull="acme/shop#42"), looks),
         (linear.MoveIssue(issue_id="eng-7", state_id="done"), USER),
     ]
 

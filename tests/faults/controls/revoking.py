@@ -26,7 +26,7 @@ CONTROLS = (
     Control(
         name="people who are named in one tenant's workspace are not another's",
         file="pipeline/revocation/signal_targets.py",
-        guard="return named & accounts.c.tenant_id.in_(whose.tenants) if whose.tenants else named",
+        guard="return named & (accounts.c.tenant_id.in_(whose.tenants) | accounts.c.tenant_id.not_in(placed))",
         without="return named",
         test="tests/revocation/test_signals.py::test_people_named_in_a_tenants_workspace and sqlite",
     ),
