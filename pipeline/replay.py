@@ -36,10 +36,11 @@ def replay(
     event: Mapping[str, Any] | None = None,
     reads: Collection[str] = (),
 ) -> None:
-    """Accept a dead or cancelled job again: done steps keep their results and keys, other ended ones reopen.
+    """Accept a dead or cancelled job again: its refused, failed and skipped steps reopen.
 
-    It runs with the tenant's present configuration or with its own, as `pins.at_replay` decides by *reads*, the names
-    of the actions that only read. If nothing binds it, its reads are read anew.
+    Done steps keep their results and keys, unless nothing binds the job: then its reads are made again, and it runs
+    with the tenant's present configuration. `pins.at_replay` decides by *reads*, the names of the actions that only
+    read.
 
     *by* and *why*: the requester and their reason, for the audit. *subject*: their sign-in at the console, if any.
     *people*: the possible holders of the key they used. None of these may approve the job. *event* replaces the job's

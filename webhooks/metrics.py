@@ -61,6 +61,11 @@ for _source in SOURCES:  # start at 0: Prometheus sees no increase when a series
         problems.SIGNATURE_REFUSED.slug,
     ):
         WEBHOOKS.labels(source=_source, outcome=_outcome)
+MISREAD = Counter(
+    "aswhom_deliveries_misread_total",
+    "Deliveries that a workflow which is on for their tenant could not read",
+    ["workflow"],
+)
 WITHHELD = Counter(
     "aswhom_webhooks_withheld_total", "Times that a sender said it left out events, which never come", ["source"]
 )

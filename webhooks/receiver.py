@@ -55,6 +55,8 @@ def receiver(
 ) -> Blueprint:
     """Serve `POST /webhooks/<source>/<connection>`."""
     pages = Blueprint("receiver", __name__)
+    for workflow in workflows:  # start at 0: Prometheus sees no increase when a series first appears at 1
+        metrics.MISREAD.labels(workflow=workflow.name)
     taker = _Receiver(
         settings=settings,
         ledger=ledger,
@@ -168,6 +170,7 @@ class _Receiver:
         level = _LEVELS.get(outcome, logging.INFO)
         log.log(level, "delivery %s", outcome, extra={**note, "delivery": acceptance.delivery, "jobs": acceptance.jobs})
         for workflow, misfit in acceptance.misread.items():
+            metrics.MISREAD.labels(workflow=workflow).inc()
             what = {"action": "trigger.misread", "workflow": workflow, "delivery": acceptance.delivery}
             log.error("a workflow could not read a delivery: %s", misfit, extra=what)
         if received.withheld and outcome != DeliveryOutcome.DUPLICATE:

@@ -20,7 +20,7 @@ from pipeline.approvals.views import approvals_of_job
 from pipeline.authoring.declared_workflow import PLATFORM_AGENT
 from pipeline.desk import jobs as acts
 from pipeline.ledger.paging import Record, Turn
-from pipeline.states import ENDED, JobState, Wait
+from pipeline.states import ENDED, JobState, Purpose, Wait
 from pipeline.views import operator_queries, tenant_views
 from pipeline.views.tenant_views import JobFilter
 from pipeline.views.wording import as_whom, started_by
@@ -142,7 +142,7 @@ def cancel(at: Installation, out: Output, id: str, yes: bool) -> None:
 
 
 def _step(step: Record) -> Record:
-    tries = [f"{one['state']} {one['status'] or ''}".strip() for one in step["attempts"]]
+    tries = [_try(one) for one in step["attempts"]]
     return {
         "step": step["position"],
         "action": step["action"],
@@ -152,3 +152,9 @@ def _step(step: Record) -> Record:
         "attempts": ", ".join(tries),
         "why": step["error"] or step["reason"],
     }
+
+
+def _try(attempt: Record) -> str:
+    told = f"{attempt['state']} {attempt['status'] or ''}".strip()
+    # Its answer is no effect of what the step asks for since the replay.
+    return f"{told} (read before the replay)" if attempt["purpose"] == Purpose.READ_BEFORE else told

@@ -28,7 +28,7 @@ from pipeline.jobs.bells import first_bells
 from pipeline.jobs.configurations import refusal
 from pipeline.jobs.tenant_setup import setup_for
 from pipeline.ledger.forgotten import no_delivery
-from pipeline.model import Bell, DeliveryOutcome
+from pipeline.model import Bell, DeliveryOutcome, LeftOut
 from pipeline.operators import names_of
 from pipeline.replay import compensated_by
 from pipeline.replay import replay as replay_job
@@ -154,8 +154,15 @@ def replay(
         replay_job(connection, job, by=act.by, at=act.now, subject=subject, event=event, reads=workflow.reads)
     made = (*(start.job for start in starting), *(job for job, _, _ in again))
     workflows = [one.workflow for one, fate in zip(considered, fates, strict=True) if fate.does is not Does.NOTHING]
-    why = f"replayed by {act.by}: {len(made)} job(s)"
-    told = {"outcome": DeliveryOutcome.ACCEPTED, "reason": why, "left_out": None, "tenant_id": tenant}
+    # A workflow that still cannot read it keeps the delivery among the failed ones until a later replay starts it.
+    misread = [
+        one.refusal
+        for one, fate in zip(considered, fates, strict=True)
+        if one.misfit and fate.job is None and fate.config is not None
+    ]
+    why = "; ".join((f"replayed by {act.by}: {len(made)} job(s)", *misread))
+    left_out = LeftOut.MISREAD if misread else None
+    told = {"outcome": DeliveryOutcome.ACCEPTED, "reason": why, "left_out": left_out, "tenant_id": tenant}
     connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(told))
     gave = {"delivery": delivery.id, "jobs": list(made)}
     audit.record_act(connection, "delivery.replayed", AsWhom(tenant=tenant), act, outcome="accepted", detail=gave)

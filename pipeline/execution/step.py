@@ -35,6 +35,7 @@ from pipeline.execution.stored_step import (
     raise_if_ended,
     result_of,
 )
+from pipeline.jobs import pins
 from pipeline.jobs.calls import may_have_acted
 from pipeline.jobs.claims import ClaimedJob
 from pipeline.jobs.intents import Adopted
@@ -135,7 +136,12 @@ class StepRunner:
                 raise left_out(stored, binds=self._binds(stored))
 
     def _binds(self, stored: Row[Any]) -> bool:
-        """True if no replay allows the function to leave out the step: it had an effect, or may have had one."""
+        """True if no replay allows the function to leave out the step.
+
+        It had an effect, or may have had one, or it is a read of a job that something else binds.
+        """
+        if stored.action in self._workflow.reads and stored.state == StepState.DONE:
+            return self._services.store.read(partial(pins.binds, job=self._job.id, reads=self._workflow.reads))
         if stored.action == "run.sleep" or stored.state in (StepState.DONE, StepState.UNKNOWN):
             return True
         return self._services.store.read(partial(may_have_acted, step=stored.id))

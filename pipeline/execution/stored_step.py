@@ -72,12 +72,12 @@ def raise_if_diverged(stored: Row[Any], *, action: str, occurrence: int, named: 
         raise Diverged(
             f"step {stored.position} was {stored.action} as {stored.named}, and now the workflow asks for "
             f"{action} as {named} (different: {', '.join(different)}): {_HOW_TO_AGREE}, or replay "
-            "those that have done nothing yet"
+            "those that have had no effect"
         )
 
 
 def left_out(stored: Row[Any], *, binds: bool) -> Diverged:
-    """Return the error for a function that left out a stored step. *binds*: it had an effect, or may have."""
+    """Return the error for a function that left out a stored step. *binds*: a replay does not help."""
     otherwise = "" if binds else ", or replay this one"
     return Diverged(
         f"step {stored.position} was {stored.action} as {stored.named}, and now the workflow ends without it: "

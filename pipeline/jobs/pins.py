@@ -84,14 +84,14 @@ def at_replay(connection: Connection, job: str, *, reads: Collection[str]) -> Pi
     kept = ""
     if "approval" in row.event and row.event.get("asked"):  # an `ApprovalNews`, which says why
         kept = "it keeps the configuration under which the approval was asked for"
-    elif _binds(connection, job, reads):
+    elif binds(connection, job, reads=reads):
         kept = "it keeps the configuration it began with: a step of it had an effect, or may have had one"
     if kept:
         return Pin(config=had, moved=False, unbound=False, kept=kept if moved else "")
     return Pin(config=now if now is not None else had, moved=moved, unbound=True)
 
 
-def _binds(connection: Connection, job: str, reads: Collection[str]) -> bool:
+def binds(connection: Connection, job: str, *, reads: Collection[str]) -> bool:
     """True if any step of *job* had an effect, or may have had one. A sleep counts: some of it may have passed.
 
     A read counts only while a call of it has no answer: that would be held against another action in its place.

@@ -109,7 +109,7 @@ def close_attempt(connection: Connection, intent: Intent, closing: Closing) -> C
     if closing.resolves is not None:
         # A search says nothing about calls made after it.
         before = attempt.opened if attempt.purpose == Purpose.PROBE else None
-        _resolve_unknown(connection, intent, closing.resolves, before=before, number=number, now=now)
+        resolve_unknown(connection, intent, closing.resolves, before=before, number=number, now=now)
     moved = _move_step_on(connection, intent, closing, attempt, now=now)
     return Closed(counts=moved or closing.step_state is StepState.OPEN, duplicate=answer.duplicate)
 
@@ -283,10 +283,10 @@ def _close_capability(connection: Connection, intent: Intent, closing: Closing, 
         issued.close(connection, intent.step, Outcome.NO_EFFECT, now=now)
 
 
-def _resolve_unknown(
-    connection: Connection, intent: Intent, to: AttemptState, *, before: int | None, number: int, now: datetime
+def resolve_unknown(
+    connection: Connection, intent: Intent, to: AttemptState, *, number: int, now: datetime, before: int | None = None
 ) -> None:
-    """Resolve earlier attempts of the step with an unknown outcome to *to*."""
+    """Resolve earlier attempts of the step with an unknown outcome to *to*: all, or those opened *before*."""
     for attempt in calls_in_doubt(connection, intent.step, but=intent.attempt, before=before):
         if move_attempt(connection, attempt, to, closed=number, closed_at=now) is None:
             continue  # its own late answer came first

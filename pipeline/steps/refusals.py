@@ -15,7 +15,7 @@ from identity.accounts.scopes import revoked_since
 from identity.model import RuledOut, ScopeKind
 from identity.policy.decision import Denied
 from identity.policy.ledger import version_of
-from identity.sql.sequence import lock_shared
+from identity.sql.sequence import lock_shared, next_number
 from pipeline.jobs.calls import give_way, is_done, overtaken, word_wanted
 from pipeline.jobs.claims import bury, lock_claim
 from pipeline.jobs.intents import (
@@ -34,7 +34,8 @@ from pipeline.ledger.clock import ledger_now
 from pipeline.revocation.declaration import newest_of
 from pipeline.revocation.pages import write_refused
 from pipeline.revocation.tables import revocations
-from pipeline.states import JobState, StepState
+from pipeline.states import AttemptState, JobState, StepState
+from pipeline.steps.closings import resolve_unknown
 from pipeline.steps.once import take_once
 
 
@@ -82,6 +83,8 @@ def fail(
         return give_way(connection, intent)
     if intent.once is not None and (settled := take_once(connection, intent, now)) is not None:
         return settled
+    if intent.reads:  # a read leaves no call in doubt: nobody is to be asked about it
+        resolve_unknown(connection, intent, AttemptState.NO_EFFECT, number=next_number(connection), now=now)
     write_step(connection, intent, StepState.FAILED, now, error=reason, closed_at=now, upstream_gone=True)
     record_intent(
         connection, intent, "step.failed", id=f"{intent.attempt}.failed", at=now, outcome="failed", reason=reason

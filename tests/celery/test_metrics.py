@@ -20,6 +20,7 @@ CLOSED = {
     "source", "pattern", "action", "duty", "outcome", "state", "provider", "endpoints", "catch_up", "wait", "how",
     "why", "what", "queue", "route", "method", "status", "version", "revision",
     "transmitter",  # by the ids that an operator registered
+    "workflow",  # by the names of the installed ones
 }  # fmt: skip
 METRICS = {
     metric._name: metric

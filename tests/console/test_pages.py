@@ -18,8 +18,8 @@ from identity.tables import accounts, grants
 from pipeline.revocation.narrowing import narrow_account
 from pipeline.revocation.tables import compensations, revocations
 from pipeline.revoker.inquiry import SignalDoubt
-from pipeline.states import StepState
-from pipeline.tables import deliveries, jobs, steps
+from pipeline.states import Purpose, StepState
+from pipeline.tables import attempts, deliveries, jobs, steps
 from tests.console.console_app import ConsoleApp
 from tests.heartbeats import ticked
 from tests.ledger.revokers import quiet_revoker
@@ -111,6 +111,16 @@ def test_a_step_that_another_came_before_says_what_it_has_of_that(
     page = owner.sees(f"/console/jobs/{job}")
     assert says in page
     assert page.count("step_9") == 1
+
+
+def test_a_read_before_a_replay_is_not_shown_as_the_effect_of_what_its_step_asks_for_now(
+    sqlite_console: ConsoleApp,
+) -> None:
+    job, operator = sqlite_console.done(), sqlite_console.at(Role.OPERATOR, "acme")
+    assert "read before the replay" not in operator.sees(f"/console/jobs/{job}")
+    before = update(attempts).where(attempts.c.number == 2).values(purpose=Purpose.READ_BEFORE)
+    sqlite_console.database.write(lambda c: c.execute(before).rowcount)
+    assert operator.sees(f"/console/jobs/{job}").count(".2</code> (read before the replay)</th>") == 1
 
 
 def test_a_job_whose_compensation_failed_says_which_job_that_was(sqlite_console: ConsoleApp) -> None:

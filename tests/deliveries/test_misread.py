@@ -93,6 +93,37 @@ def test_one_that_started_a_job_is_found_by_what_it_did_not_start_until_that_is_
     assert (sorted(started), failed(house)) == (sorted(["own", house.workflow.name]), [])
 
 
+@pytest.mark.parametrize(("on", "read_again"), [(True, False), (True, True), (False, False)])
+def test_a_replay_of_what_others_took_keeps_the_mark_while_a_workflow_that_is_on_cannot_read_it(
+    house: House, on: bool, read_again: bool
+) -> None:
+    turn_on(house, house.workflow.name, "own")
+    told = take(house, own(house), house.workflow)
+    house.database.write(lambda c: c.execute(update(jobs).values(state="dead")))
+    if not on:
+        of_it = workflow_settings.c.workflow == "own"
+        house.database.write(lambda c: c.execute(update(workflow_settings).where(of_it).values(enabled=False)))
+
+    def read(body: Mapping[str, Any]) -> Numbered:
+        return Numbered(number=7)
+
+    registry = Registry([own(house, read) if read_again else own(house), house.workflow])
+    again = partial(
+        replay,
+        delivery=stored(house, told.delivery),
+        considered=registry.consider("github", "pull_request", house.delivery("one").document),
+        new_jobs=[house.ids("job"), house.ids("job")],
+        act=Act(audit_id=house.ids("aud"), by="cli:test", now=datetime.now(UTC)),
+    )
+    made = house.database.write(again).jobs
+    kept = house.database.read(lambda c: c.execute(select(deliveries.c.reason, deliveries.c.left_out)).one())
+    said = f"replayed by cli:test: {len(made)} job(s)"
+    if on and not read_again:
+        assert (tuple(kept), failed(house)) == ((f"{said}; {NUMBER}", "misread"), [told.delivery])
+    else:
+        assert (tuple(kept), failed(house)) == ((said, None), [])
+
+
 @pytest.mark.parametrize(
     ("on", "installation", "outcome", "reason"),
     [

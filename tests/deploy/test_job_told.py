@@ -14,9 +14,9 @@ from deploy.settings import load
 from identity.model import AccountKey
 from pipeline.jobs import awaited, claims
 from pipeline.jobs.calls import word_wanted
-from pipeline.states import Wait
+from pipeline.states import Purpose, Wait
 from pipeline.steps import stored as ledger_steps
-from pipeline.tables import steps
+from pipeline.tables import attempts, steps
 from tests.deploy.conftest import Cli
 from tests.ledger.acts import done, open_
 from tests.ledger.house import HOLD, House, intent_of
@@ -76,3 +76,12 @@ def test_what_the_service_did_was_done_as_the_service(cli: Cli, house: House) ->
     cancel = partial(claims.cancel, job=job, reason="enough")
     house.database.write(cancel)
     assert "  step 1, github.Say, took effect, as the service.\n" in cli("jobs", "show", job.id).output
+
+
+def test_a_read_before_a_replay_is_not_told_as_the_effect_of_what_its_step_asks_for_now(cli: Cli, house: House) -> None:
+    asked = intent_of(house, house.claim(house.job()))
+    open_(house, asked)
+    done(house, asked)
+    assert "read before" not in cli("jobs", "show", asked.job.id).output
+    house.database.write(lambda c: c.execute(update(attempts).values(purpose=Purpose.READ_BEFORE)).rowcount)
+    assert "effect (read before the replay)" in cli("jobs", "show", asked.job.id).output

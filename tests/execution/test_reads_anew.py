@@ -111,6 +111,25 @@ def test_a_read_without_an_answer_binds_its_job(workers: Workers) -> None:
     ]
 
 
+@pytest.mark.parametrize("state", [AttemptState.NO_EFFECT, AttemptState.UNKNOWN])
+def test_a_replay_is_advised_for_a_read_that_the_function_left_out_where_nothing_binds_its_job(
+    workers: Workers, state: AttemptState
+) -> None:
+    house, job = workers.house, has_read(workers)
+    house.workflow = replace(house.workflow, function=lambda run, event: None)
+    written = update(attempts).where(attempts.c.state == AttemptState.NO_EFFECT).values(state=state)
+    house.database.write(lambda c: c.execute(written).rowcount)
+    again = update(jobs).where(jobs.c.id == job).values(state=JobState.QUEUED)
+    house.database.write(lambda c: c.execute(again).rowcount)
+    workers.work(job)
+    row, helps = house.row(job), state == AttemptState.NO_EFFECT
+    assert row.reason.startswith(f"Diverged: step 1 was {LOOK} as user, and now the workflow ends without it")
+    assert ("replay this one" in row.reason) is helps
+    replay(workers, job)
+    workers.work(job)
+    assert (house.row(job).state == JobState.DONE) is helps
+
+
 def test_a_write_that_was_done_binds_its_job_and_what_it_read(workers: Workers) -> None:
     job = has_read(workers)
     done = update(attempts).where(attempts.c.state == AttemptState.NO_EFFECT).values(state=AttemptState.EFFECT)

@@ -210,6 +210,16 @@ def _asks_beside_a_read(house: House) -> tuple[Intent, Intent]:
     return read, said
 
 
+def test_a_read_that_fails_without_another_call_leaves_nobody_to_be_asked_about_an_earlier_one(house: House) -> None:
+    read = intent_of(house, house.claim(house.job()), reads=True)
+    open_(house, read)
+    settle(house, read)
+    fail = partial(refusals.fail, intent=replace(read, attempt=house.ids("att"), again=True), reason="it is away")
+    assert house.database.write(fail) is None
+    assert (step_state(house, read.step), attempt_states(house)) == (StepState.FAILED, [AttemptState.NO_EFFECT])
+    assert unanswered_calls(_steps(house, read.job.id)) == []
+
+
 def test_a_word_is_about_one_step_and_lets_its_job_go_on_whatever_else_is_on_record(house: House) -> None:
     read, said = _asks_beside_a_read(house)
     assert len(unanswered_calls(_steps(house, said.job.id))) == 2

@@ -224,6 +224,13 @@ ALERTS: Mapping[str, Alert] = {
         says="signed deliveries of slack are not of the published shape",
         good={'aswhom_webhooks_total{source="slack",outcome="ignored"}': "0 0 1x5"},
     ),
+    "AswhomDeliveriesMisread": Alert(
+        after=5,
+        bad={'aswhom_deliveries_misread_total{workflow="triage"}': "0 0 1x5"},
+        labels={"workflow": "triage"},
+        says="triage cannot read deliveries that it should start jobs for",
+        good={'aswhom_deliveries_misread_total{workflow="triage"}': "1x5"},
+    ),
     "AswhomDeliveriesWithheld": Alert(
         after=5,
         bad={'aswhom_webhooks_withheld_total{source="slack"}': "0 0 1x5"},

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from pydantic import BaseModel
 from standardwebhooks import Webhook
 
@@ -79,7 +81,11 @@ def test_a_body_of_another_shape_is_said_for_the_workflow_that_cannot_read_it(ca
     faulty = _listener(read=lambda body: Numbered.model_validate(body["issue"] | {"number": "seven"}))
     workflows = Registry([*registry(), *faulty])
     web = create_app(WebSettings(base_url="https://a.example"), ledger, workflows, MemoryRing(), clock=lambda: NOW)
+    misread = partial(REGISTRY.get_sample_value, "aswhom_deliveries_misread_total", {"workflow": "faulty"})
+    before = misread()
+    assert before is not None, "Prometheus sees no increase where a series begins at 1"
     web.test_client().post("/webhooks/github/gh", data=BODY, headers=github_headers(BODY), content_type=JSON)
+    assert misread() == before + 1
     assert [made.outcome for _, made in ledger.accepted] == ["accepted"]
     (told,) = [record for record in caplog.records if record.__dict__.get("action") == "trigger.misread"]
     assert (told.levelname, told.__dict__["workflow"], told.__dict__["delivery"]) == ("ERROR", "faulty", "dlv-1")
