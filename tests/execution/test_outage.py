@@ -63,8 +63,8 @@ def test_an_outage_of_a_quarter_of_an_hour_kills_no_job_and_each_is_done_once_in
     assert [row.runs_spent for row in map(passing.house.row, made)] == [0] * JOBS
     told = [body[body.index('"text": "') + 9 :][:2] for body in upstream.did]
     assert sorted(told) == [f"{number:02}" for number in range(JOBS)]
-    # In order, but for those that failed before it was known, and the probes. The ledger's clock runs by itself as well,
-    # so on a slow machine the line may begin elsewhere and go round once.
+    # In order, but for those that failed before it was known, and the probes. The ledger's clock runs by itself as
+    # well, so on a slow machine the line may begin elsewhere and go round once.
     calls = Counter(row.job_id for row in attempts_of(passing.house))
     parked = [text for text in told if calls[made[int(text)]] == 1]
     assert len(parked) > JOBS // 2
