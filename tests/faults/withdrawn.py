@@ -38,11 +38,11 @@ def prove_withdrawn(system: System, receipt: Mapping[str, Any], held: Sequence[R
     for one in told:
         assert one["answer"] == "done" or (one["answer"] == "not_asked" and one["reason"] in reasons), one
     if not is_replay:
-        stay = {one["account"] for one in told if one["reason"] == NO_WAY}
-        asked = [row for row in held if row.id not in stay]
-        assert not [row.id for row in asked if _lives(system, row, receipt["revocation"])], (
-            "they live on at their provider"
-        )
+        # A refresh may have replaced one before the revocation was accepted.
+        ended = {(one["account"], one["generation"]) for one in told if one["reason"] != NO_WAY}
+        asked = [row for row in held if (row.id, row.generation) in ended]
+        living = [row.id for row in asked if _lives(system, row, receipt["revocation"])]
+        assert not living, "they live on at their provider"
 
 
 def _lives(system: System, row: Row[Any], revocation: str) -> bool:

@@ -9,6 +9,7 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import select
 
@@ -53,7 +54,10 @@ def asked(system: System) -> list[Any]:
 
 def stuck(system: System, port: int) -> list[float]:
     """How many withdrawals wait for an operator, by the metrics of the running housekeeping, once it has counted."""
-    text = system.http.get(f"http://127.0.0.1:{port}/metrics").text
+    try:
+        text = system.http.get(f"http://127.0.0.1:{port}/metrics").text
+    except httpx.TransportError:  # it is still starting
+        return []
     lines = [line for line in text.splitlines() if line.startswith('aswhom_withdrawals{state="stuck"}')]
     return [float(line.rpartition(" ")[2]) for line in lines]
 

@@ -85,6 +85,7 @@ def security_events(system: System) -> None:
     keys = [AccountKey(tenant="acme", connection=GITHUB, principal=f"acme.{who}") for who in ("ada", "grace")]
     for key, login in zip(keys, ("ada", "grace"), strict=True):
         people.connect(system.runtime, key, web=system.web, login=login, now=datetime.now(UTC))
+    system.order("github", "authorizations/echoes", hold=True)  # that grace's end is carried out would be a signal too
     before = system.count(revocations)
     with transmitters(system) as idp:
         # The stream: it works, and then it pauses.
