@@ -1,0 +1,94 @@
+"""Jobs that are cancelled, accepted, replayed or counted while a revocation is carried out, and what its receipt says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from identity.model import AccessPattern, PrincipalKind
+from identity.policy.decision import Decision
+from pipeline.authoring.declared_workflow import Workflow
+from pipeline.authoring.registry import Registry
+from pipeline.db.database import Database
+from pipeline.jobs.claims import ClaimedJob
+from pipeline.jobs.intents import Ended, Intent
+from pipeline.states import JobState
+from pipeline.workflow import SERVICE, SKIP, USER, compensate, workflow
+from tests.ledger.acts import SIGNER, done, open_, receipt_of, revoke
+from tests.ledger.house import House, Opened, Say, account_scope, say_it
+from tests.ledger.house import intent_of as intent
+from tests.ledger.revokers import quiet_revoker
+
+AS_SERVICE = Decision(kind=PrincipalKind.SERVICE, pattern=AccessPattern.SERVICE, reason="named by the workflow")
+
+
+class Ask(Say):
+    """Another action of the tests."""
+
+
+@workflow(
+    agent="tester",
+    event=Opened,
+    on=say_it.on,
+    user=say_it.user,
+    triggered_by=say_it.triggered_by,
+    uses={
+        Say: SERVICE.on_revoke(compensate(Say, lambda say, said: Say(text=f"{say.text} was undone"))),
+        Ask: USER.on_revoke(SKIP),
+    },
+)
+def _say_and_ask(run: Any, event: Opened) -> None:
+    run.do(Say(text=event.text), as_=SERVICE)
+    run.do(Ask(text=event.text), as_=run.user)
+
+
+say_and_ask: Workflow = replace(_say_and_ask, name=say_it.name)
+
+
+@pytest.fixture
+def asking(database: Database) -> House:
+    """A house whose jobs can do without ada, and are cancelled by a step of hers that says it is needed."""
+    house = House(database)
+    house.workflow = say_and_ask
+    house.build()
+    return house
+
+
+def _has_said(house: House) -> ClaimedJob:
+    """A running job that has said something as the service."""
+    job = house.claim(house.job())
+    asked = intent(house, job, named="service", decision=AS_SERVICE, principal="acme.service")
+    asked = replace(asked, lease=replace(asked.lease, principal="acme.service"))
+    open_(house, asked)
+    done(house, asked, {"id": "7"})
+    return job
+
+
+def _needs_ada(house: House, job: ClaimedJob) -> Intent:
+    return intent(house, job, action="github.Ask", position=2)
+
+
+def test_a_job_cancelled_between_the_compensations_and_the_receipt_is_compensated_too(asking: House) -> None:
+    first, second = _has_said(asking), _has_said(asking)
+    made = revoke(asking, account_scope())
+
+    def refused_at(point: str, *, late: list[tuple[str, ClaimedJob]]) -> None:
+        if late and point == late[0][0]:
+            assert isinstance(open_(asking, _needs_ada(asking, late.pop(0)[1])), Ended)
+
+    late = [("before_receipt", first), ("after_compensation", second)]
+    revoker = quiet_revoker(
+        asking.database,
+        SIGNER,
+        Registry([asking.workflow]),
+        ids=asking.ids,
+        reached=lambda point: refused_at(point, late=late),
+    )
+    assert revoker.advance(made)
+    receipt = receipt_of(asking, made)
+    assert (receipt["revision"], receipt["cancelled_jobs"]) == (1, [first.id, second.id])
+    compensated = [(one["job"], one["action"], one["outcome"]) for one in receipt["compensations"]]
+    assert compensated == [(job.id, "github.Say", "pending") for job in (first, second)]
+    assert [asking.row(job.id).state for job in (first, second)] == [JobState.CANCELLED] * 2
