@@ -210,9 +210,8 @@ def _jobs(connection: Connection, row: Row[Any]) -> dict[str, Any]:
         told = ("cancelled_count", "cancelled_jobs", "finished_jobs", "skipping_jobs", "pages")
         return {key: row.receipt[key] for key in told}
     pages = page_sizes(connection, row.id)
-    ended = _ends_of(connection, stopping_jobs(connection, row.id))
-    finished = [job for job, state in ended.items() if state != JobState.CANCELLED]
-    stopped = [job for job, state in ended.items() if state == JobState.CANCELLED]
+    ended = _ends_of(connection, stopping_jobs(connection, row.id), before=row.number)
+    finished, stopped = ([job for job, by_itself in ended.items() if by_itself is wanted] for wanted in (True, False))
     return {
         "cancelled_count": sum(page.cancelled for page in pages) + len(stopped),
         "cancelled_jobs": [*first_cancelled(connection, row.id, limit=NAMED), *stopped][:NAMED],
@@ -224,11 +223,16 @@ def _jobs(connection: Connection, row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def _ends_of(connection: Connection, ids: list[str]) -> dict[str, str]:
-    ended: dict[str, str] = {}
+def _ends_of(connection: Connection, ids: list[str], *, before: int) -> dict[str, bool]:
+    """Return whether each of these jobs, which were told to stop, finished before its next step; else it was cancelled.
+
+    A job accepted again since, whatever has become of it, was cancelled: a finished one cannot be replayed.
+    """
+    by_itself = (jobs.c.state == JobState.DONE) & (jobs.c.accepted < before)
+    ended: dict[str, bool] = {}
     for some in in_batches(ids, NAMED):
-        found = select(jobs.c.id, jobs.c.state).where(jobs.c.id.in_(some))
-        ended.update((row.id, row.state) for row in connection.execute(found.order_by(jobs.c.accepted)))
+        found = select(jobs.c.id, by_itself.label("by_itself")).where(jobs.c.id.in_(some))
+        ended.update((row.id, row.by_itself) for row in connection.execute(found.order_by(jobs.c.accepted)))
     return ended
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,8 +14,9 @@ from identity.policy.decision import Decision
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
-from pipeline.jobs.claims import ClaimedJob
+from pipeline.jobs.claims import ClaimedJob, finish
 from pipeline.jobs.intents import Ended, Intent
+from pipeline.replay import replay
 from pipeline.states import JobState
 from pipeline.workflow import SERVICE, SKIP, USER, compensate, workflow
 from tests.ledger.acts import SIGNER, done, open_, receipt_of, revoke
@@ -92,3 +95,23 @@ def test_a_job_cancelled_between_the_compensations_and_the_receipt_is_compensate
     compensated = [(one["job"], one["action"], one["outcome"]) for one in receipt["compensations"]]
     assert compensated == [(job.id, "github.Say", "pending") for job in (first, second)]
     assert [asking.row(job.id).state for job in (first, second)] == [JobState.CANCELLED] * 2
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["and is queued", "and is done"])
+def test_a_job_replayed_before_the_receipt_is_on_it_as_cancelled(house: House, ends: bool) -> None:
+    cancelled, finished = (house.claim(house.job(text=text)) for text in ("one", "other"))
+    out = intent(house, finished)
+    open_(house, out)
+    made = revoke(house, account_scope())
+    revoker = quiet_revoker(house.database, SIGNER)
+    assert not revoker.advance(made), "a call is in flight"
+    assert isinstance(open_(house, intent(house, cancelled)), Ended)
+    house.database.write(partial(replay, job=cancelled.id, by="ops", at=datetime.now(UTC)))
+    if ends:
+        house.database.write(partial(finish, job=house.claim(cancelled.id)))
+    done(house, out)
+    house.database.write(partial(finish, job=finished))
+    assert revoker.advance(made)
+    receipt = receipt_of(house, made)
+    assert (receipt["finished_jobs"], receipt["cancelled_jobs"]) == ([finished.id], [cancelled.id])
+    assert receipt["cancelled_count"] == 1
