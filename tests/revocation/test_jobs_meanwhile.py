@@ -1,15 +1,17 @@
-"""Jobs that are cancelled, accepted, replayed or counted while a revocation is carried out, and what its receipt says."""
+"""Jobs that are cancelled, accepted, replayed or counted during a revocation, and what its receipt says of them."""
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, select, update
 
-from identity.model import AccessPattern, PrincipalKind
+from identity.model import AccessPattern, PrincipalKind, Scope, ScopeKind
 from identity.policy.decision import Decision
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.registry import Registry
@@ -17,9 +19,13 @@ from pipeline.db.database import Database
 from pipeline.jobs.claims import ClaimedJob, finish
 from pipeline.jobs.intents import Ended, Intent
 from pipeline.replay import replay
-from pipeline.states import JobState
+from pipeline.revocation.pages import write_page
+from pipeline.revocation.tables import revocations
+from pipeline.revoker.cancelling import begin_draining, end_waits
+from pipeline.states import JobState, Wait
+from pipeline.tables import jobs
 from pipeline.workflow import SERVICE, SKIP, USER, compensate, workflow
-from tests.ledger.acts import SIGNER, done, open_, receipt_of, revoke
+from tests.ledger.acts import SIGNER, done, open_, receipt_of, revoke, until_awaited
 from tests.ledger.house import House, Opened, Say, account_scope, say_it
 from tests.ledger.house import intent_of as intent
 from tests.ledger.revokers import quiet_revoker
@@ -59,11 +65,15 @@ def asking(database: Database) -> House:
     return house
 
 
+def _by_service(house: House, job: ClaimedJob) -> Intent:
+    asked = intent(house, job, named="service", decision=AS_SERVICE, principal="acme.service")
+    return replace(asked, lease=replace(asked.lease, principal="acme.service"))
+
+
 def _has_said(house: House) -> ClaimedJob:
     """A running job that has said something as the service."""
     job = house.claim(house.job())
-    asked = intent(house, job, named="service", decision=AS_SERVICE, principal="acme.service")
-    asked = replace(asked, lease=replace(asked.lease, principal="acme.service"))
+    asked = _by_service(house, job)
     open_(house, asked)
     done(house, asked, {"id": "7"})
     return job
@@ -115,3 +125,51 @@ def test_a_job_replayed_before_the_receipt_is_on_it_as_cancelled(house: House, e
     receipt = receipt_of(house, made)
     assert (receipt["finished_jobs"], receipt["cancelled_jobs"]) == ([finished.id], [cancelled.id])
     assert receipt["cancelled_count"] == 1
+
+
+@pytest.mark.parametrize(
+    "scope", [account_scope(), Scope(kind=ScopeKind.USER, key="acme.ada")], ids=["account", "user"]
+)
+def test_a_wait_for_another_consent_than_the_revoked_goes_on(asking: House, scope: Scope) -> None:
+    revoke(asking, account_scope("acme.service"))
+    job = asking.claim(asking.job())
+    open_(asking, _by_service(asking, job))
+    before = asking.row(job.id)
+    assert (before.state, before.wait) == (JobState.WAITING, Wait.CONSENT)
+    assert quiet_revoker(asking.database, SIGNER, Registry([asking.workflow])).advance(revoke(asking, scope))
+    assert asking.row(job.id) == before
+
+
+def _waits_for_ada(house: House) -> ClaimedJob:
+    revoke(house, account_scope())
+    job = house.claim(house.job())
+    open_(house, _needs_ada(house, job))
+    assert house.row(job.id).wait == Wait.CONSENT
+    return job
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_job_that_meanwhile_waits_for_something_else_waits_on(asking: House) -> None:
+    """SQLite has one writer, so nothing happens there between the look and the move."""
+    job = _waits_for_ada(asking)
+    row = asking.row(job.id)
+    act = partial(end_waits, revocation=revoke(asking, account_scope()), sets=[row.scopes_sha256], limit=10)
+    later = update(jobs).where(jobs.c.id == job.id).values(wait=Wait.UPSTREAM, waits_for="upstream/step-1")
+    ending = threading.Thread(target=asking.database.write, args=(act,))
+    until_awaited(asking.database, lambda c: c.execute(later).rowcount, by=ending)
+    after = asking.row(job.id)
+    assert (after.state, after.wait, after.expires_at) == (JobState.WAITING, Wait.UPSTREAM, row.expires_at)
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_page_written_while_draining_begins_is_counted(house: House) -> None:
+    """SQLite has one writer, so nobody waits there for the revocation's row."""
+    made = revoke(house, account_scope())
+    draining = threading.Thread(target=house.database.write, args=(partial(begin_draining, revocation=made),))
+
+    def write(c: Connection) -> bool:
+        return write_page(c, made, [house.ids("job")], [])
+
+    assert until_awaited(house.database, write, by=draining)
+    counts = select(revocations.c.state, revocations.c.cancelled_jobs).where(revocations.c.id == made)
+    assert house.database.read(lambda c: tuple(c.execute(counts).one())) == ("draining", 1)
