@@ -178,7 +178,8 @@ class Revoker:
     def _cancel(self, revocation: str, onward: Callable[[], None]) -> None:
         size = cancelling.ChunkSize()
         row = self._store.read(lambda c: load(c, revocation))
-        for then in OnRevoke:
+        # STOP once more at the end: a job accepted before the revocation may be committed after its set was passed.
+        for then in (*OnRevoke, OnRevoke.STOP):
             after = ""
             look = partial(
                 scope_sets.sets_with_work, scope=scope_of(row), before=row.number, then=then, limit=scope_sets.SETS

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select, update
 
 from identity.model import AccessPattern, PrincipalKind, Scope, ScopeKind
 from identity.policy.decision import Decision
+from identity.sql.sequence import next_number
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
@@ -173,3 +174,23 @@ def test_a_page_written_while_draining_begins_is_counted(house: House) -> None:
     assert until_awaited(house.database, write, by=draining)
     counts = select(revocations.c.state, revocations.c.cancelled_jobs).where(revocations.c.id == made)
     assert house.database.read(lambda c: tuple(c.execute(counts).one())) == ("draining", 1)
+
+
+def test_a_job_committed_after_its_set_was_passed_is_reached(house: House) -> None:
+    first = house.job()
+    number = house.database.write(next_number)
+    made = revoke(house, account_scope())
+    late = list[str]()
+
+    def commit_late(point: str) -> None:
+        """After both passes over the set, the second being for jobs that others had locked."""
+        chunks.append(point)
+        if chunks == ["after_chunk"] * 2:
+            late.append(house.job(text="late"))
+            numbered = update(jobs).where(jobs.c.id == late[0]).values(accepted=number)
+            house.database.write(lambda c: c.execute(numbered).rowcount)
+
+    chunks = list[str]()
+    assert quiet_revoker(house.database, SIGNER, reached=commit_late).advance(made)
+    assert receipt_of(house, made)["cancelled_jobs"] == [first, *late]
+    assert house.row(late[0]).state == JobState.CANCELLED
