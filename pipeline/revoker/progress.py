@@ -27,6 +27,8 @@ from pipeline.ledger.clock import NOW, ledger_now
 from pipeline.revocation import receipt
 from pipeline.revocation.declaration import REACHING, Stage, in_flight, load
 from pipeline.revocation.pages import page_numbers, stopping_jobs
+from pipeline.revocation.receipt_content import ReadProviderSide, Receipt
+from pipeline.revocation.receipt_content import compose as compose_receipt
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState
 from pipeline.steps import stored as ledger_steps
@@ -90,8 +92,8 @@ def jobs_in_flight(connection: Connection, revocation: str) -> list[str]:
 
 
 def compose(
-    connection: Connection, *, revocation: str, side: receipt.ReadProviderSide
-) -> tuple[Row[Any], receipt.Receipt, datetime] | None:
+    connection: Connection, *, revocation: str, side: ReadProviderSide
+) -> tuple[Row[Any], Receipt, datetime] | None:
     """Compose the present receipt of a revocation. None: it has no receipt yet.
 
     Returns its row, the receipt and the time of reading.
@@ -100,7 +102,7 @@ def compose(
     if row.receipt is None:
         return None
     now = ledger_now(connection)
-    return row, receipt.compose(connection, row, side, now=now), now
+    return row, compose_receipt(connection, row, side, now=now), now
 
 
 class UncompensatedPages(Exception):
@@ -111,7 +113,7 @@ def conclude(
     connection: Connection,
     revocation: str,
     signer: Signer,
-    provider_side: receipt.ReadProviderSide,
+    provider_side: ReadProviderSide,
     *,
     compensated: AbstractSet[int],
 ) -> float | None:

@@ -28,6 +28,7 @@ from pipeline.ledger.clock import ledger_now
 from pipeline.revocation import compensation, narrowing, receipt
 from pipeline.revocation.declaration import REACHING, Stage, load, load_without_receipt, scope_of
 from pipeline.revocation.pages import jobs_by_page
+from pipeline.revocation.receipt_content import ReadProviderSide
 from pipeline.revocation.tables import NARROWING, revocations
 from pipeline.revoker import cancelling, progress
 from pipeline.states import JobState
@@ -55,7 +56,7 @@ class Revoker:
         *,
         ahead: Store,
         ids: Ids,
-        provider_side: receipt.ReadProviderSide,
+        provider_side: ReadProviderSide,
         withdraw: Callable[[str], bool],
         inquire: Callable[[str], bool],
         stopping: Callable[[], bool],

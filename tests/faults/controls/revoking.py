@@ -89,8 +89,8 @@ CONTROLS = (
     Control(
         name="a revision that is outdated before it is written is composed anew",
         file="pipeline/revocation/receipt.py",
-        guard="connection.execute(update(revocations).where(told).values(open_ends=revocations.c.open_ends + 1))",
-        without="connection.execute(update(revocations).where(told).values(open_ends=1))",
+        guard="connection.execute(update(revocations).where(issued).values(open_ends=revocations.c.open_ends + 1))",
+        without="connection.execute(update(revocations).where(issued).values(open_ends=1))",
         test="tests/revocation/test_receipts.py::test_what_changes_while_a_revision_is_composed and sqlite",
     ),
     Control(
@@ -123,7 +123,7 @@ CONTROLS = (
     ),
     Control(
         name="what a narrowing took is signed",
-        file="pipeline/revocation/receipt.py",
+        file="pipeline/revocation/receipt_content.py",
         guard='**({} if row.narrowing is None else {"narrowing": row.narrowing}),',
         without="",
         test=f"{NARROWINGS}::test_it_holds_by_its_signature_alone and sqlite",
