@@ -135,7 +135,7 @@ def end_waits(connection: Connection, revocation: str, *, sets: Sequence[str], l
             jobs.c.scopes_sha256 == digest, jobs.c.state == JobState.WAITING, jobs.c.wait == Wait.CONSENT
         )
         awaited = connection.execute(waiting.with_only_columns(jobs.c.waits_for).distinct()).scalars()
-        revoked = [one for one in awaited if (account := consenting(one)) is not None and scope in account.scopes]
+        revoked = [one for one in awaited if (key := consenting(one)) is not None and scope in key.scopes]
         found = waiting.where(jobs.c.waits_for.in_(revoked)).with_only_columns(jobs.c.id).order_by(jobs.c.accepted)
         ids = connection.execute(found.limit(limit)).scalars().all()
         if ids:
