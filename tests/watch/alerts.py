@@ -351,11 +351,12 @@ ALERTS: Mapping[str, Alert] = {
         says="2 schedules cannot be kept",
         good={"aswhom_schedules_faulty": "0x10"},
     ),
-    "AswhomBudgetUnwatched": Alert(
-        after=10,
-        bad={'aswhom_budget_requests_total{outcome="unwatched"}': "0+6x20"},
-        says="the Redis to count rate limits in is away; each worker finds them out alone",
-        good={'aswhom_budget_requests_total{outcome="unconfigured"}': "0+6x20"},
+    "AswhomRedisAway": Alert(
+        after=15,
+        bad={f"aswhom_redis_failures_total{{{A}}}": "0+6x20"},
+        labels={"instance": "a:1"},
+        says="a:1 does without the shared Redis: it keeps rate limits and paces by itself",
+        good={f"aswhom_redis_failures_total{{{A}}}": "0 6 12 12x20"},
     ),
     "AswhomUpstreamAway": Alert(
         after=25,
