@@ -98,7 +98,8 @@ class SharedCounts:
 
     def _fail(self, turn: Turn, why: str) -> None:
         REDIS_FAILURES.inc()
-        self._pool.disconnect(inuse_connections=False)  # a new connection leaves a node that was demoted, or is slow
+        # As SharedByRedis does: only a new connection leaves a node that a planned failover has demoted.
+        self._pool.disconnect(inuse_connections=False)
         self._slow = True  # so that a slow trial does not end the outage
         if self._cooldown.failed(turn):
             log.warning("quotas are counted by each process alone", extra={"action": "quota.alone", "error": why})
