@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.control import Control
 
 OPENINGS, LEDGER = "pipeline/steps/openings.py", "tests/steps/test_openings.py"
+OVERTAKEN = "tests/jobs/test_overtaken_housekeeping.py"
 SIGNALS = "pipeline/revocation/signals.py"
 DELIVERIES, ACCEPTS = "pipeline/deliveries/acceptance.py", "tests/deliveries/test_deliveries.py"
 
@@ -173,6 +174,27 @@ CONTROLS = (
         without='_FINISH = Prepared(moving_job((jobs.c.id == bindparam("job")) & (bindparam("held") >= 0), '
         "JobState.DONE))",
         test="tests/jobs/test_jobs.py::test_a_stale_fence and sqlite",
+    ),
+    Control(
+        name="housekeeping ends no wait that it did not look at",
+        file="pipeline/jobs/waits.py",
+        guard="return to if move_job(connection, job, to, fence=fence, source=JobState.WAITING, **values) else None",
+        without="return to if move_job(connection, job, to, source=JobState.WAITING, **values) else None",
+        test=f"{OVERTAKEN}::test_a_wait_that_began and sqlite and consent",
+    ),
+    Control(
+        name="housekeeping puts off no wait that it did not look at",
+        file="pipeline/jobs/waits.py",
+        guard="this = (jobs.c.id == job) & (jobs.c.fence == fence) & (jobs.c.state == JobState.WAITING)",
+        without="this = (jobs.c.id == job) & (jobs.c.state == JobState.WAITING)",
+        test=f"{OVERTAKEN}::test_a_wait_that_began and sqlite and unknown",
+    ),
+    Control(
+        name="housekeeping takes no claim that was extended",
+        file="pipeline/jobs/claims.py",
+        guard="held &= jobs.c.claimed_until < database_now()",
+        without="pass",
+        test=f"{OVERTAKEN}::test_a_claim_that_was_extended and sqlite",
     ),
     Control(
         name="a stale fence refuses no step",
