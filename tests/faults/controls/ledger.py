@@ -55,9 +55,9 @@ CONTROLS = (
     ),
     Control(
         name="the once key",
-        file=OPENINGS,
-        guard="if intent.once is not None and intent.purpose is Purpose.CALL:",
-        without="if False:",
+        file="pipeline/steps/before.py",
+        guard="if intent.once is None or intent.purpose is not Purpose.CALL:",
+        without="if True:",
         test=f"{LEDGER}::test_of_two_jobs_with_one_once_key and sqlite",
     ),
     Control(
@@ -133,10 +133,17 @@ CONTROLS = (
     ),
     Control(
         name="no opening while it is held",
-        file="pipeline/steps/openings.py",
-        guard="if held.is_held:  # due at once: no worker claims it before the release",
+        file="pipeline/steps/before.py",
+        guard="if present.is_held:  # due at once: no worker claims it before the release",
         without="if False:",
         test="tests/ledger/test_hold.py::test_an_opening_beside_the_hold and sqlite",
+    ),
+    Control(
+        name="no step fails while it is held",
+        file="pipeline/steps/before.py",
+        guard="if present.is_held:  # due at once: no worker claims it before the release",
+        without="if False:",
+        test="tests/execution/test_fails_by_others.py::test_a_step_that_would_fail_while_it_is_held and sqlite",
     ),
     Control(
         name="no token while it is held",
@@ -198,9 +205,9 @@ CONTROLS = (
     ),
     Control(
         name="a stale fence refuses no step",
-        file="pipeline/steps/refusals.py",
-        guard="return None if lock_claim(connection, intent.job) else claim_lost(connection, intent.job)",
-        without="return None",
+        file="pipeline/jobs/intents.py",
+        guard="if not lock_claim(connection, intent.job):",
+        without="if False:",
         test="tests/jobs/test_lost_claims.py::test_a_worker_that_lost_its_job_refuses and sqlite",
     ),
     Control(
@@ -220,8 +227,8 @@ CONTROLS = (
     Control(
         name="a call on the wire overtakes the next attempt",
         file=OPENINGS,
-        guard="if intent.again and _is_overtaken(connection, intent, now):",
-        without="if False:",
+        guard="acted = intent.again and _is_overtaken(connection, intent, now)",
+        without="acted = False",
         test=f"{LEDGER}::test_a_second_attempt_does_not_open_while_the_first_may_yet and sqlite",
     ),
     Control(
