@@ -213,6 +213,17 @@ def test_what_would_be_done_changed_so_the_approval_is_void_and_asked_for_anew(c
     assert rows == [ApprovalState.VOID, ApprovalState.OPEN]
 
 
+def test_an_approval_outlasts_other_words_for_who_started_the_job(case: ApprovalCase) -> None:
+    case.ask(shown={"amount": "5 EUR", "started_by": "a delivery; accepted anew by cli:eve"})
+    case.say("acme.bob")
+    first = case.row
+    case.again()
+    for said in ({"started_by": "a delivery; replayed by cli:eve"}, {}):
+        assert isinstance(case.ask(shown={"amount": "5 EUR", **said}), Approved)
+    assert case.row.id == first.id
+    assert case.row.shown["started_by"] == "a delivery; accepted anew by cli:eve"
+
+
 def test_a_policy_that_comes_into_force_voids_what_was_asked_and_wakes_the_job(case: ApprovalCase) -> None:
     case.ask()
     apply = partial(put_in_force, over=None, act=Act(audit_id="aud_1", by="cli:test", now=datetime.now(UTC)))

@@ -133,8 +133,8 @@ CONTROLS = (
     Control(
         name="whoever asked does not approve",
         file=APPROVERS,
-        guard="asked = requesters(connection, job, people)",
-        without="asked: frozenset[str] = frozenset()",
+        guard="why = dict.fromkeys(requesters(connection, job, people), asked)",
+        without="why: dict[str, str] = {}",
         test=f"{WHO}::test_whose_answer_does_not_count and sqlite",
     ),
     Control(
