@@ -21,8 +21,9 @@ from identity.tables import accounts, grants
 from identity.transmitters import Transmitter
 from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
 from pipeline.revocation import declaration
+from pipeline.revocation.reaction import ReceivedSignal
 from pipeline.revocation.signal_targets import accounts_meant
-from pipeline.revocation.signals import Followed, ReceivedSignal, follow
+from pipeline.revocation.signals import Followed, follow
 from pipeline.revocation.tables import revocations, security_events
 from pipeline.signal import Asks, Holders, Nobody, People, Signal
 

@@ -29,6 +29,8 @@ from identity.oauth.token_digests import double
 from identity.tables import accounts, grants, installations, provider_connections
 from pipeline.jobs import claims as ledger_jobs
 from pipeline.jobs.intents import Ended, Opened
+from pipeline.revocation import signals
+from pipeline.revocation.reaction import Became
 from pipeline.revocation.tables import revocations
 from pipeline.signal import Asks, Bots, Holders, Installation, Nobody, People, Workspaces
 from pipeline.states import JobState, Wait
@@ -462,9 +464,34 @@ def test_a_token_is_renewed_however_often_it_is_told_before_the_next_step(house:
 
 def test_a_token_that_nothing_could_renew_is_kept(house: House) -> None:
     house.database.write(lambda c: c.execute(update(grants).values(refresh_sealed=None)).rowcount)
-    assert "kept" in say(house, signal(Asks.RENEW, person())).reason
+    told = say(house, signal(Asks.RENEW, person()))
+    assert (told.became, told.reason) == (
+        {Became.KEPT: 1},
+        "1 account(s) kept, since nothing could renew it",
+    )
+    outcome = select(audit.c.outcome).where(audit.c.kind == "account.renew")
+    assert house.database.read(lambda c: c.execute(outcome).scalar_one()) == Became.KEPT
     asked = intent(house, house.claim(house.job()))
     assert isinstance(open_(house, asked), Opened)
+
+
+def test_outcomes_are_codes_and_a_chunk_that_was_stored_in_words_is_still_told() -> None:
+    counts = {str(one): 1 for one in Became}
+    told = signals.said({**counts, "active already": 2}, signal(Asks.SUSPEND))
+    assert not [one for one in Became if not one.replace("_", "").isalpha()]
+    assert "_" not in told
+    assert "1 account(s) revoked already; " in told
+    assert "2 account(s) active already" in told
+    assert [one for one in Became if one.declares] == [Became.REVOKED, Became.NARROWED]
+
+
+@pytest.mark.parametrize("to", [AccountState.SUSPENDED, AccountState.NEEDS_RECONNECT, AccountState.REVOKED])
+def test_a_suspension_says_in_which_state_it_found_the_account(house: House, to: AccountState) -> None:
+    install(house)
+    is_robot = accounts.c.principal_id == ROBOT.principal
+    house.database.write(lambda c: c.execute(update(accounts).where(is_robot).values(state=to)).rowcount)
+    told = say(house, signal(Asks.SUSPEND, Installation(id="9001"), at=datetime.now(UTC)))
+    assert told.became == {Became(f"{to}_already"): 1}
 
 
 def test_a_refresh_token_is_found_by_its_digest_and_by_that_of_its_prefix(house: House) -> None:

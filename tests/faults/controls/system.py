@@ -5,7 +5,6 @@ from __future__ import annotations
 from tests.faults.control import Control, Line
 
 OPENINGS, LEDGER = "pipeline/steps/openings.py", "tests/steps/test_openings.py"
-SIGNALS = "pipeline/revocation/signals.py"
 DELIVERIES, ACCEPTS = "pipeline/deliveries/acceptance.py", "tests/deliveries/test_deliveries.py"
 
 CONTROLS = (
