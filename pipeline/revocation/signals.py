@@ -16,7 +16,7 @@ from identity.connections.registry import get_connection
 from identity.model import AccountKey
 from identity.sql.sequence import checked_number, lock_exclusive
 from pipeline.revocation.reaction import Became, ReceivedSignal, in_words, react
-from pipeline.revocation.signal_targets import accounts_meant, unlisted_place
+from pipeline.revocation.signal_targets import accounts_meant, unknown_people, unlisted_place
 from pipeline.signal import Asks, Installation, Nobody, Signal
 
 BY_PROVIDER = "provider:"  # prefix of `requested_by` of its revocations; the delivery's source follows
@@ -30,9 +30,9 @@ class Followed:
     reason: str  # for the delivery's record
     became: Mapping[Became, int] = field(default_factory=dict)  # number of accounts by outcome
     left: tuple[AccountKey, ...] = ()
-    advice: str = ""  # about a place that is listed for no tenant
-    nobodys: bool = False  # it withdraws grants in a place that is listed for no tenant
-    strangers: bool = False  # and nobody has ever connected there
+    advice: str = ""  # about a place that is listed for no tenant, or people without an account
+    nobodys: bool = False  # it withdraws grants in a place listed for no tenant, or of people without an account
+    strangers: bool = False  # and nobody has ever connected there, or not these people
     number: int = 0  # ledger number of the signal's acceptance, used for the remaining accounts
 
 
@@ -61,8 +61,10 @@ def follow(
     _forget_installations(connection, through, signal)
     left = tuple(meant[len(few) :])
     reason = said(became, signal) + (f"; {len(left)} account(s) to go" if left else "")
-    unlisted = unlisted_place(connection, through, signal)
-    advice = "" if unlisted is None else unlisted.says
+    unreached = unlisted_place(connection, through, signal)
+    if unreached is None and not found:
+        unreached = unknown_people(connection, through, signal)
+    advice = "" if unreached is None else unreached.says
     reason = "; ".join(filter(None, (reason, advice)))
     return Followed(
         revocations=made,
@@ -70,8 +72,8 @@ def follow(
         became=became,
         left=left,
         advice=advice,
-        nobodys=unlisted is not None,
-        strangers=unlisted is not None and not unlisted.seen,
+        nobodys=unreached is not None,
+        strangers=unreached is not None and not unreached.seen,
         number=number,
     )
 

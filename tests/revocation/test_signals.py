@@ -349,6 +349,31 @@ def test_people_of_a_tenant_without_a_listing_may_have_connected_in_the_workspac
     assert [state(house, key) for key in (ADA, theirs)] == [AccountState.REVOKED] * 2
 
 
+@pytest.mark.parametrize(
+    ("where", "within"), [("installation-acme", None), ("T9", "installation-acme")], ids=["workspace", "organization"]
+)
+def test_people_of_a_listed_place_whom_no_account_knows_may_be_known_there_by_another_id(
+    house: House, where: str, within: str | None
+) -> None:
+    """Slack gives the people of a workspace that joins an organization a second id."""
+    place = partial(People, workspaces=frozenset({where}), within=within)
+    missed = say(house, signal(Asks.REVOKE, place(ids=frozenset({"U7", "W7"})), at=datetime.now(UTC)))
+    assert (missed.nobodys, missed.strangers, missed.revocations) == (True, True, ())
+    assert f"no account is of U7, W7 in {where}: " in missed.reason
+    assert "`aswhom revoke account`" in missed.reason
+    assert not say(house, signal(Asks.NOTE, place(ids=frozenset({"U7"})))).nobodys, "it asks for no end"
+    known = signal(Asks.REVOKE, place(ids=frozenset({"1001", "U7"})), at=datetime.now(UTC))
+    assert [say(house, known).nobodys for _ in range(2)] == [False] * 2, "whether the account still lives or not"
+
+
+def test_a_workspace_that_nobody_has_is_worse_than_people_whom_nobody_knows(house: House) -> None:
+    house.database.write(lambda c: note_places(c, "gh", ("T9",)))
+    unknown = People(ids=frozenset({"U7"}), workspaces=frozenset({"installation-acme"}))
+    ended = say(house, signal(Asks.REVOKE, unknown, Workspaces(ids=frozenset({"T9"})), at=datetime.now(UTC)))
+    assert (ended.nobodys, ended.strangers) == (True, False)
+    assert "no tenant has T9" in ended.reason
+
+
 def test_another_client_registration_is_not_ours(house: House) -> None:
     other = signal(Asks.REVOKE, person(), client="another")
     assert "another client registration" in say(house, other).reason
