@@ -13,8 +13,10 @@ from identity.tables import accounts, grants, installations
 from pipeline.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
 
 
-def accounts_meant(connection: Connection, through: str, whom: Iterable[Whom]) -> set[AccountKey]:
-    """Return the accounts of this connection that the signal affects."""
+def accounts_meant(
+    connection: Connection, through: str, whom: Iterable[Whom], *, tenant: str | None = None
+) -> list[AccountKey]:
+    """Return the accounts of this connection that the signal affects, in lock order. *tenant*: only this tenant's."""
     condition: ColumnElement[bool] = false()
     for one in whom:
         condition |= _condition(connection, through, one)
@@ -23,10 +25,11 @@ def accounts_meant(connection: Connection, through: str, whom: Iterable[Whom]) -
         .select_from(accounts.outerjoin(grants, grants.c.account_id == accounts.c.id))
         .where(accounts.c.connection_id == through, condition)
     )
-    return {
-        AccountKey(tenant=row.tenant_id, connection=through, principal=row.principal_id)
-        for row in connection.execute(found)
-    }
+    if tenant is not None:
+        found = found.where(accounts.c.tenant_id == tenant)
+    rows = connection.execute(found)
+    keys = {AccountKey(tenant=row.tenant_id, connection=through, principal=row.principal_id) for row in rows}
+    return sorted(keys, key=str)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,8 +51,7 @@ def follow(
     signal = received.signal
     if refusal := _other_client(connection, through, signal):
         return Followed(reason=refusal)
-    found = accounts_meant(connection, through, signal.whom)
-    meant = sorted((key for key in found if tenant in (None, key.tenant)), key=str)
+    meant = accounts_meant(connection, through, signal.whom, tenant=tenant)
     # Read first: anyone who starts to connect after this number is not affected. With a number behind the rows, every
     # account would seem to have connected again since.
     number = checked_number(connection)
@@ -62,7 +61,7 @@ def follow(
     left = tuple(meant[len(few) :])
     reason = said(became, signal) + (f"; {len(left)} account(s) to go" if left else "")
     unreached = unlisted_place(connection, through, signal)
-    if unreached is None and not found:
+    if unreached is None and not meant:
         unreached = unknown_people(connection, through, signal)
     advice = "" if unreached is None else unreached.says
     reason = "; ".join(filter(None, (reason, advice)))
