@@ -199,10 +199,13 @@ class Reaction:
         The provider ends everything a person granted at once, so a request of ours for another of their accounts comes
         back as a signal. Revocations by this very signal have higher numbers.
         """
-        columns, account = accounts.c, self.account
-        persons = (columns.connection_id == account.key.connection) & (columns.external_id == account.external_id)
-        same = self.connection.execute(select(accounts).where(persons)).all()
-        over = {scope for key in (account.key, *map(AccountKey.of, same)) for scope in key.scopes}
+        account = self.account
+        keys = [account.key]
+        if account.external_id is not None:  # two accounts of whom nothing is known need not be one person's
+            columns = accounts.c
+            persons = (columns.connection_id == account.key.connection) & (columns.external_id == account.external_id)
+            keys += map(AccountKey.of, self.connection.execute(select(accounts).where(persons)))
+        over = {scope for key in keys for scope in key.scopes}
         before = select(revocations.c.id).where(is_of_any(over), revocations.c.number < self.number)
         return self.connection.execute(before.limit(1)).first() is not None
 

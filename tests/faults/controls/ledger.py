@@ -474,8 +474,8 @@ CONTROLS = (
     Control(
         name="a doubt of what was revoked by any scope",
         file=REACTION,
-        guard="over = {scope for key in (account.key, *map(AccountKey.of, same)) for scope in key.scopes}",
-        without="over = {key.scope for key in (account.key, *map(AccountKey.of, same))}",
+        guard="over = {scope for key in keys for scope in key.scopes}",
+        without="over = {key.scope for key in keys}",
         test="tests/revocation/test_signals.py::test_the_echo_of_what_was_asked and sqlite and tenant",
     ),
     Control(
