@@ -11,7 +11,7 @@ CONTROLS = (
     Control(
         name="a signal marks what is on the wire",
         file="identity/refresh/stale_access.py",
-        guard="on_its_way = overtake(connection, account.id)",
+        guard="on_its_way = _overtake(connection, account.id)",
         without="on_its_way = False",
         test="tests/properties/test_schedules.py::test_no_schedule_breaks_a_promise",
     ),
