@@ -26,8 +26,6 @@ from pipeline.jobs.intents import (
     PolicyMoved,
     Skipped,
     claim_lost,
-    record_intent,
-    write_step,
 )
 from pipeline.jobs.moves import move_job
 from pipeline.ledger.clock import ledger_now
@@ -37,6 +35,7 @@ from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.steps.closings import resolve_unknown
 from pipeline.steps.once import take_once
+from pipeline.steps.writing import record_intent, write_step
 
 
 def refuse(
