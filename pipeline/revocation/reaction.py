@@ -48,7 +48,7 @@ class ReceivedSignal:
 
 
 class Became(StrEnum):
-    """What a signal did to an account. Stored per chunk and in the audit; `in_words` is for people."""
+    """Effect of a signal on one account, stored per chunk and in the audit; `in_words` is for people."""
 
     REVOKED = "revoked"
     SUSPENDED = "suspended"
