@@ -14,7 +14,8 @@ from identity.capability.model import CapabilityRequest
 from identity.capability.verifier import Capability
 from identity.model import Leased, LeaseRequest, NeedsRefresh
 from identity.policy.decision import Decision, Denied
-from pipeline.jobs.claims import ClaimedJob, cancel_if_stopping
+from identity.policy.ledger import version_of
+from pipeline.jobs.claims import ClaimedJob, cancel_if_stopping, lock_claim
 from pipeline.states import JobState, Purpose
 
 
@@ -169,3 +170,13 @@ def claim_lost(connection: Connection, job: ClaimedJob) -> Ended:
     """End a run that no longer has its job: the job was told to stop, or another worker has it."""
     stopped = cancel_if_stopping(connection, job)
     return Ended(reason="stopped" if stopped else "another worker has the job", moved=stopped)
+
+
+def still_ours(connection: Connection, intent: Intent) -> Ended | PolicyMoved | None:
+    """Lock the run's claim until the transaction ends, and check the policy that decided the step. None: both stand.
+
+    An opening does the same in the one statement that extends the claim.
+    """
+    if not lock_claim(connection, intent.job):
+        return claim_lost(connection, intent.job)
+    return None if version_of(connection, intent.job.tenant) == intent.decision.policy else PolicyMoved()
