@@ -21,6 +21,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from werkzeug.exceptions import NotFound
 
+from pipeline import metrics as of_pipeline
 from pipeline.model import DeliveryOutcome
 from webhooks import problems
 from webhooks.security_event import Code, Unproven
@@ -88,11 +89,6 @@ SECONDS = Histogram(
     ["route"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
-EFFECTIVE = Histogram(
-    "aswhom_revocation_effective_seconds",
-    "From the head of the request that asks for a revocation to the commit that makes it effective",
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
-)
 
 # In multiprocess mode the client library omits its own `process_*`.
 _NEWEST = Gauge(
@@ -124,7 +120,7 @@ def count_event(outcome: str, transmitter: str) -> None:
 
 def count_effective() -> None:
     """Observe the time that the current request took to commit a revocation."""
-    EFFECTIVE.observe(perf_counter() - g.started)
+    of_pipeline.REVOCATION_EFFECTIVE_SECONDS.observe(perf_counter() - g.started)
 
 
 def count_unseen(begins: bytes, status: int) -> None:

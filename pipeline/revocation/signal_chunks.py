@@ -35,6 +35,7 @@ class Progress:
     revocations: tuple[str, ...] = ()
     left: bool  # accounts remain to be reached
     reason: str = ""  # of the whole signal, once none remains
+    received_at: datetime | None = None  # of the delivery, if this transaction reached the last of its accounts
 
 
 def leave(connection: Connection, received: ReceivedSignal, followed: signals.Followed) -> None:
@@ -80,8 +81,8 @@ def follow_next(connection: Connection, delivery: str, *, now: datetime) -> Prog
     """Reach the next chunk of accounts for a delivery's signal; with the last one, conclude the signal."""
     columns = signal_chunks.c
     # One at a time: the last chunk's transaction must see the outcomes of all other chunks.
-    held = select(deliveries.c.connection_id, deliveries.c.source).where(deliveries.c.id == delivery).with_for_update()
-    of = connection.execute(held).one()
+    held = select(deliveries.c.connection_id, deliveries.c.source, deliveries.c.received_at)
+    of = connection.execute(held.where(deliveries.c.id == delivery).with_for_update()).one()
     waiting = select(signal_chunks).where(columns.delivery_id == delivery, columns.became.is_(None))
     chunks = connection.execute(waiting.order_by(columns.place).limit(2)).all()
     if not chunks:
@@ -94,7 +95,8 @@ def follow_next(connection: Connection, delivery: str, *, now: datetime) -> Prog
     connection.execute(done.values(became=dict(became)))
     if len(chunks) > 1:
         return Progress(revocations=made, left=True)
-    return Progress(revocations=made, left=False, reason=_conclude(connection, delivery, received.signal))
+    reason = _conclude(connection, delivery, received.signal)
+    return Progress(revocations=made, left=False, reason=reason, received_at=of.received_at)
 
 
 def _signal_of(chunk: Row[Any], *, by: str, now: datetime) -> ReceivedSignal:
