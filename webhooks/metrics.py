@@ -31,7 +31,9 @@ CHALLENGE = "challenge"  # answered, and nothing recorded
 # A revocation that matches nobody: a security event's subject has no known form, or a delivery names a place that is
 # listed for no tenant.
 NOBODY = "nobody"
-STRANGER = "stranger"  # the same for a place where nobody ever connected: other users of a public app uninstall it too
+# The same for a place where nobody ever connected, or for people of a listed place without an account: other users of a
+# public app uninstall it too.
+STRANGER = "stranger"
 DROPPED = "dropped"  # from an installation that no tenant has, and over the limit of those that are stored
 ELSEWHERE = "unknown"  # the source label of a request to a path that names no known source
 #: Outcomes of a request to the receiver; a refused one counts under its problem's slug.

@@ -148,13 +148,7 @@ def _ask_anew(
     audit.record(
         connection,
         "approval.asked",
-        AsWhom(
-            tenant=intent.job.tenant,
-            agent=intent.job.agent,
-            principal=intent.principal,
-            pattern=intent.decision.pattern,
-            on_behalf_of=intent.job.user,
-        ),
+        intent.whom(),
         Work(job=intent.job.id, action=intent.action),
         id=f"{id}.asked",
         at=now,

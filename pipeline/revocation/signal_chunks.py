@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, delete, exists, insert, select, update
 from identity.model import AccountKey
 from pipeline.batches import in_batches
 from pipeline.revocation import signals
+from pipeline.revocation.reaction import ReceivedSignal
 from pipeline.revocation.tables import signal_chunks
 from pipeline.signal import Nobody, Signal
 from pipeline.tables import deliveries
@@ -37,7 +38,7 @@ class Progress:
     received_at: datetime | None = None  # of the delivery, if this transaction reached the last of its accounts
 
 
-def leave(connection: Connection, received: signals.ReceivedSignal, followed: signals.Followed) -> None:
+def leave(connection: Connection, received: ReceivedSignal, followed: signals.Followed) -> None:
     """Store the accounts that a signal has yet to reach, in the transaction that accepts it."""
     if not followed.left:
         return
@@ -98,8 +99,8 @@ def follow_next(connection: Connection, delivery: str, *, now: datetime) -> Prog
     return Progress(revocations=made, left=False, reason=reason, received_at=of.received_at)
 
 
-def _signal_of(chunk: Row[Any], *, by: str, now: datetime) -> signals.ReceivedSignal:
-    return signals.ReceivedSignal(
+def _signal_of(chunk: Row[Any], *, by: str, now: datetime) -> ReceivedSignal:
+    return ReceivedSignal(
         signal=_SIGNAL.validate_python(chunk.signal),
         id=chunk.revocation_id,
         by=by,

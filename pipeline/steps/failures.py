@@ -19,12 +19,11 @@ from pipeline.jobs.intents import (
     PolicyMoved,
     Skipped,
     claim_lost,
-    record_intent,
-    write_step,
 )
 from pipeline.states import AttemptState, StepState
 from pipeline.steps.before import PRESENT, done_before, go_on
 from pipeline.steps.closings import resolve_unknown
+from pipeline.steps.writing import record_intent, write_step
 
 _PRESENT = Prepared(select(*PRESENT))
 

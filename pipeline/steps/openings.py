@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
+from identity import audit
 from identity.accounts import leases
 from identity.accounts.grants import note_use
 from identity.accounts.scopes import revoked_since
@@ -36,11 +38,10 @@ from pipeline.jobs.intents import (
     PolicyMoved,
     Skipped,
     claim_lost,
-    record_intent,
-    write_step,
 )
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.steps.before import PRESENT, done_before, go_on, look_again
+from pipeline.steps.writing import record_intent, write_step
 from pipeline.tables import attempts, jobs
 
 # Every step runs these statements, so each is built once: building takes longer than running. Values are bound. The
@@ -177,17 +178,20 @@ def _insert_attempt(
             "settled_by": now + intent.send_within + intent.deadline,
         },
     )
-    record_intent(
+    by: dict[str, Any] = {"capability": capability.id} if capability else {}
+    if lease:
+        by["consented"] = lease.consented
+    audit.record(
         connection,
-        intent,
         "attempt.opened",
+        intent.whom(lease),
+        intent.work(attempted=True),
         id=f"{intent.attempt}.opened",
         at=now,
         number=opened,
         outcome="open",
-        lease=lease,
-        detail={"consented": lease.consented} if lease else {},
-        capability=capability,
+        reason=intent.decision.reason,
+        detail=intent.authority | by,
     )
 
 

@@ -15,13 +15,14 @@ from identity.model import RuledOut, ScopeKind
 from identity.policy.decision import Denied
 from pipeline.jobs.calls import give_way, is_done, overtaken, word_wanted
 from pipeline.jobs.claims import bury
-from pipeline.jobs.intents import Ended, Intent, PolicyMoved, Skipped, record_intent, still_ours, write_step
+from pipeline.jobs.intents import Ended, Intent, PolicyMoved, Skipped, still_ours
 from pipeline.jobs.moves import move_job
 from pipeline.ledger.clock import ledger_now
 from pipeline.revocation.declaration import newest_of
 from pipeline.revocation.pages import write_refused
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState, StepState
+from pipeline.steps.writing import record_intent, write_step
 
 
 def refuse(

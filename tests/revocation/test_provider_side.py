@@ -36,12 +36,12 @@ from identity.providers.profile import Profile
 from identity.refresh.intents import (
     TOKEN_ANSWER,
     IntentState,
-    OutOfDate,
     RefreshIntent,
     open_intent,
     settle,
     store_answer,
 )
+from identity.refresh.out_of_date import OutOfDate
 from identity.refresh.stale_access import drop_access
 from identity.secret import Secret
 from identity.sql.sequence import lock_exclusive, next_number

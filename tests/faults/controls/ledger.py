@@ -6,7 +6,7 @@ from tests.faults.control import Control
 
 OPENINGS, LEDGER = "pipeline/steps/openings.py", "tests/steps/test_openings.py"
 OVERTAKEN = "tests/jobs/test_overtaken_housekeeping.py"
-SIGNALS = "pipeline/revocation/signals.py"
+REACTION = "pipeline/revocation/reaction.py"
 DELIVERIES, ACCEPTS = "pipeline/deliveries/acceptance.py", "tests/deliveries/test_deliveries.py"
 
 CONTROLS = (
@@ -474,36 +474,35 @@ CONTROLS = (
     ),
     Control(
         name="a signal's time and the consent's",
-        file=SIGNALS,
-        guard="if at is not None and grant is not None and "
-        "_precedes(at + signal.precision, grant.consented_at, or_equals=True):",
+        file=REACTION,
+        guard="if at and grant and _precedes(at + signal.precision, grant.consented_at, or_equals=True):",
         without="if False:",
         test="tests/revocation/test_signals.py::test_an_older_word_than_the_consent and sqlite",
     ),
     Control(
         name="the provider's order of suspensions",
-        file=SIGNALS,
+        file=REACTION,
         guard="case Asks.SUSPEND if _precedes(at, account.suspension_said_at, or_equals=True):",
         without="case Asks.SUSPEND if False:",
         test="tests/revocation/test_signals.py::test_suspensions_count_in_the_providers_order and sqlite",
     ),
     Control(
         name="the time of a suspension that finds it suspended",
-        file=SIGNALS,
+        file=REACTION,
         guard="if signal.asks in _OF_SUSPENSION:",
         without="if signal.asks is Asks.RESUME or account.state is AccountState.ACTIVE:",
         test="tests/revocation/test_suspensions.py::test_in_every_order_the_newest_word and sqlite",
     ),
     Control(
         name="the echo of what was revoked above the account",
-        file=SIGNALS,
+        file=REACTION,
         guard="from_above = grant is not None and grant.consented <= ended and signal.asks not in _OF_SUSPENSION",
         without="from_above = False",
         test="tests/revocation/test_signals.py::test_the_echo_of_what_was_asked and sqlite",
     ),
     Control(
         name="a doubt of what was revoked by any scope",
-        file=SIGNALS,
+        file=REACTION,
         guard="over = {scope for key in keys for scope in key.scopes}",
         without="over = {key.scope for key in keys}",
         test="tests/revocation/test_signals.py::test_the_echo_of_what_was_asked and sqlite and tenant",

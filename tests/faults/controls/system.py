@@ -5,14 +5,13 @@ from __future__ import annotations
 from tests.faults.control import Control, Line
 
 OPENINGS, LEDGER = "pipeline/steps/openings.py", "tests/steps/test_openings.py"
-SIGNALS = "pipeline/revocation/signals.py"
 DELIVERIES, ACCEPTS = "pipeline/deliveries/acceptance.py", "tests/deliveries/test_deliveries.py"
 
 CONTROLS = (
     Control(
         name="a signal marks what is on the wire",
         file="identity/refresh/stale_access.py",
-        guard="on_its_way = overtake(connection, account.id)",
+        guard="on_its_way = _overtake(connection, account.id)",
         without="on_its_way = False",
         test="tests/properties/test_schedules.py::test_no_schedule_breaks_a_promise",
     ),
