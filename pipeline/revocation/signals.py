@@ -259,10 +259,12 @@ def _may_be_echo(connection: Connection, account: Account, number: int) -> bool:
     The provider ends everything a person granted at once, so a request of ours for another of their accounts comes back
     as a signal. Revocations by this very signal have higher numbers.
     """
-    columns = accounts.c
-    persons = (columns.connection_id == account.key.connection) & (columns.external_id == account.external_id)
-    same = connection.execute(select(accounts).where(persons)).all()
-    over = {scope for key in (account.key, *map(AccountKey.of, same)) for scope in key.scopes}
+    keys = [account.key]
+    if account.external_id is not None:  # two accounts of whom nothing is known need not be one person's
+        columns = accounts.c
+        persons = (columns.connection_id == account.key.connection) & (columns.external_id == account.external_id)
+        keys += map(AccountKey.of, connection.execute(select(accounts).where(persons)))
+    over = {scope for key in keys for scope in key.scopes}
     before = select(revocations.c.id).where(is_of_any(over), revocations.c.number < number)
     return connection.execute(before.limit(1)).first() is not None
 

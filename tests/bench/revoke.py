@@ -18,8 +18,10 @@ from deploy.process import spare_what_is_loaded
 from identity.keys.signing import Signer
 from identity.model import Scope, ScopeKind
 from identity.sql.sequence import next_number
+from pipeline.deliveries.intake import Intake
 from pipeline.jobs.claims import ClaimedJob
 from pipeline.jobs.intents import Opened
+from pipeline.model import DeliveryOutcome
 from pipeline.revocation import declaration
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.steps import openings
@@ -28,6 +30,7 @@ from pipeline.tables import jobs
 from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger, as_a_worker_does, at_once, persistently
 from tests.bench.queued import queue
+from tests.ledger.crowd import crowd, uninstalled
 from tests.ledger.house import House, account_scope, intent_of
 from tests.ledger.revokers import quiet_revoker
 
@@ -39,6 +42,7 @@ PATIENCE = 60.0  # seconds
 REVOCATIONS = 30  # a round
 BETWEEN = 0.1  # seconds of undisturbed openings before each
 QUEUED = 10_000
+CROWD = 1_000  # accounts of a workspace
 
 
 def measure(ground: Ground, rounds: int) -> Sheet:
@@ -50,6 +54,10 @@ def measure(ground: Ground, rounds: int) -> Sheet:
                 effective(ledger, sheet, name=ledger.kind)
             for ledger in ledgers.values():
                 cancel(ledger, sheet)
+    for _ in range(rounds):
+        with ground.ledgers() as ledgers:  # fresh: a crowd is connected once
+            for ledger in ledgers.values():
+                end_workspace(ledger, sheet)
     sheet.notes.append(f"{REVOCATIONS} revocations a round; with so few, a round's p99 is its greatest.")
     return sheet
 
@@ -180,6 +188,23 @@ def cancel(ledger: Ledger, sheet: Sheet) -> None:
     sheet.add(f"{ledger.kind}: {QUEUED:,} queued jobs cancelled, in all", lasted * 1000, "ms")
     sheet.add(f"{ledger.kind}: the longest chunk of them", max(chunks) * 1000, "ms")
     sheet.add(f"{ledger.kind}: the receipt", receipt * 1000, "ms")
+
+
+def end_workspace(ledger: Ledger, sheet: Sheet) -> None:
+    """Accept a workspace's signal that everybody's grants have ended, with nobody else at work."""
+    crowd(ledger.house, CROWD)
+    house = ledger.house
+    intake = Intake(house.database, house.vault, house.ids, clock=_now, monotonic=lambda: 0.0)  # no 2 s for the request
+    began = time.perf_counter()
+    accepted = intake.accept(uninstalled(house), (), outcome=DeliveryOutcome.IGNORED, reason="")
+    lasted = time.perf_counter() - began
+    ended = len(set(accepted.revocations))
+    assert ended >= CROWD, ended
+    sheet.add(f"{ledger.kind}: a workspace ended by its signal, accounts", ended / lasted, "/s")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 class _Timed:
