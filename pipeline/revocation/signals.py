@@ -1,6 +1,6 @@
 """Following signals: finds the affected accounts and moves each, in the transaction that accepts the signal.
 
-The laws (docs/declaration.md):
+The laws (docs/revocation.md):
 
 - a signal that names a time older than the grant's consent, or an installation that is no longer the account's, changes
   nothing; neither does one for an account without a grant to withdraw, whichever scope revoked it;

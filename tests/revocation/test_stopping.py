@@ -160,13 +160,18 @@ def test_a_step_that_may_have_taken_effect_is_not_skipped(skipping: House) -> No
     assert not isinstance(open_(skipping, intent(skipping, other, may_skip=True)), Skipped)  # it waits for consent
 
 
-def test_a_job_that_waits_for_the_consent_that_was_revoked_is_woken_to_go_on(skipping: House) -> None:
+@pytest.mark.parametrize(
+    "scope",
+    [account_scope(), Scope(kind=ScopeKind.USER, key="acme.ada"), Scope(kind=ScopeKind.CONNECTION, key="gh")],
+    ids=lambda scope: str(scope.kind),
+)
+def test_a_job_that_waits_for_the_consent_that_was_revoked_is_woken_to_go_on(skipping: House, scope: Scope) -> None:
     first = revoke(skipping, account_scope())
     assert _revoker(skipping).advance(first)
     job = skipping.claim(skipping.job())
     open_(skipping, intent(skipping, job))
     assert skipping.row(job.id).wait == Wait.CONSENT
-    second = revoke(skipping, account_scope())
+    second = revoke(skipping, scope)
     assert _revoker(skipping).advance(second)
     assert skipping.row(job.id).state == JobState.QUEUED
 
