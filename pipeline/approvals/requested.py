@@ -12,14 +12,13 @@ from sqlalchemy import Connection, Row, insert, or_, select, update
 from identity import audit
 from identity.audit import AsWhom, Work
 from identity.digests import json_digest
-from identity.policy.ledger import version_of
 from identity.sql.sequence import next_number
 from pipeline.approvals.bars import barred
 from pipeline.approvals.needs import by_name, is_met, resolved, unheld
 from pipeline.approvals.tables import approval_votes, approvals
 from pipeline.jobs.awaited import wake
-from pipeline.jobs.claims import lock_claim, park
-from pipeline.jobs.intents import Approved, Ended, Intent, PolicyMoved, claim_lost
+from pipeline.jobs.claims import park
+from pipeline.jobs.intents import Approved, Ended, Intent, PolicyMoved, still_ours
 from pipeline.ledger.clock import ledger_now
 from pipeline.states import APPROVAL_MOVES, ApprovalState, Purpose, Wait
 
@@ -47,10 +46,8 @@ def ask(connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, 
 
     *shown*: what approvers are shown. *id*: for a new approval. A run that has lost its job asks nobody.
     """
-    if not lock_claim(connection, intent.job):
-        return claim_lost(connection, intent.job)
-    if version_of(connection, intent.job.tenant) != intent.decision.policy:
-        return PolicyMoved()
+    if (moved := still_ours(connection, intent)) is not None:
+        return moved
     now = ledger_now(connection)
     held = _newest(connection, intent)
     if held is not None and not _same(held, intent, shown):

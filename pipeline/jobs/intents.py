@@ -16,10 +16,11 @@ from identity.capability.model import CapabilityRequest
 from identity.capability.verifier import Capability
 from identity.model import Leased, LeaseRequest, NeedsRefresh
 from identity.policy.decision import Decision, Denied
+from identity.policy.ledger import version_of
 from identity.sql.columns import is_among
 from identity.sql.prepared import Prepared
 from identity.sql.rows import insert_for
-from pipeline.jobs.claims import ClaimedJob, cancel_if_stopping
+from pipeline.jobs.claims import ClaimedJob, cancel_if_stopping, lock_claim
 from pipeline.jobs.moves import StepColumns, move_step, step_sources
 from pipeline.states import JobState, Purpose, StepState
 from pipeline.tables import steps
@@ -146,6 +147,16 @@ def claim_lost(connection: Connection, job: ClaimedJob) -> Ended:
     """End a run that no longer has its job: the job was told to stop, or another worker has it."""
     stopped = cancel_if_stopping(connection, job)
     return Ended(reason="stopped" if stopped else "another worker has the job", moved=stopped)
+
+
+def still_ours(connection: Connection, intent: Intent) -> Ended | PolicyMoved | None:
+    """Lock the run's claim until the transaction ends, and check the policy that decided the step. None: both stand.
+
+    An opening does the same in the one statement that extends the claim.
+    """
+    if not lock_claim(connection, intent.job):
+        return claim_lost(connection, intent.job)
+    return None if version_of(connection, intent.job.tenant) == intent.decision.policy else PolicyMoved()
 
 
 def record_intent(

@@ -198,7 +198,7 @@ def test_an_approval_that_is_not_used_in_time_expires_and_one_that_was_used_last
 
 def test_the_wait_for_an_approval_ends_by_itself_and_the_job_looks_again(case: ApprovalCase) -> None:
     case.ask()
-    end = partial(waits.end_wait, job=case.job.id, wait=Wait.APPROVAL, expired=True, reason=None)
+    end = partial(waits.end_wait, job=case.job.id, fence=case.job.fence, wait=Wait.APPROVAL, expired=True, reason=None)
     assert case.house.database.write(end) is JobState.QUEUED
 
 

@@ -108,9 +108,9 @@ CONTROLS = (
     ),
     Control(
         name="once keys between deliveries",
-        file=OPENINGS,
-        guard="if intent.once is not None and intent.purpose is Purpose.CALL:",
-        without="if False:",
+        file="pipeline/steps/before.py",
+        guard="if intent.once is None or intent.purpose is not Purpose.CALL:",
+        without="if True:",
         test="tests/faults/test_duplicates.py::test_two_deliveries and sqlite",
     ),
     Control(
