@@ -201,6 +201,13 @@ CONTROLS = (
         test="tests/execution/test_divergence.py::test_a_function_that_leaves_a_step_out and sqlite",
     ),
     Control(
+        name="what a job has done is not passed over on the way to another step",
+        file="pipeline/execution/step.py",
+        guard="self.raise_if_left_out(before=position)",
+        without="pass",
+        test="tests/execution/test_parts.py::test_a_done_step_that_a_part_leaves_out and sqlite",
+    ),
+    Control(
         name="what ended is not left out before a replay opens it",
         file="pipeline/execution/step.py",
         guard="if stored.state != StepState.OPEN:",
