@@ -89,6 +89,8 @@ class SharedByRedis:
                 self._tell_refusal(error)
             else:
                 self._cooldown.missed(turn, error)
+                # A node that a planned failover has demoted keeps its connections: only a new one finds the primary.
+                self._client.connection_pool.disconnect(inuse_connections=False)
             return None
         self._cooldown.answered(turn)
         return outcome

@@ -19,7 +19,7 @@ from identity.connect_sessions.tables import connect_sessions
 from identity.console.tables import console_roles
 from identity.errors import BadInput
 from identity.model import Scope, ScopeKind
-from identity.refresh.intents import discard_for_good
+from identity.refresh.late_answers import discard_for_good
 from identity.refresh.tables import refresh_intents
 from identity.sql.sequence import lock_exclusive
 from identity.tables import accounts, aliases, connection_secrets, grants, installations, provider_connections, tenants

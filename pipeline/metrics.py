@@ -42,6 +42,16 @@ MISCONFIGURED = Counter(
 for _pattern in AccessPattern:  # Prometheus sees no increase when a series first appears at one
     DEAD.labels(str(_pattern))
     MISCONFIGURED.labels(str(_pattern))
+REVOCATION_EFFECTIVE_SECONDS = Histogram(
+    "aswhom_revocation_effective_seconds",
+    "From a request that asks for a revocation, or from its delivery, to the commit that makes it effective for all",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 30, 120, 600),
+)
+SIGNAL_UNREACHED_SECONDS = Gauge(
+    "aswhom_signal_unreached_seconds",
+    "Age of the oldest delivery whose signal has accounts left to reach",
+    multiprocess_mode="mostrecent",
+)
 REVOCATION_SECONDS = Histogram(
     "aswhom_revocation_seconds", "From a revocation's commit until nothing of it is in flight", buckets=_QUIESCE
 )
@@ -151,6 +161,7 @@ show_no_number(
     CONSUMER_LISTENED,
     CONSUMER_TRIED,
     REVOCATION_UNFINISHED_SECONDS,
+    SIGNAL_UNREACHED_SECONDS,
     UNKNOWN_ATTEMPTS,
     UNANSWERED_CALLS,
     UNSEALED_SECONDS,

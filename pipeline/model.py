@@ -85,7 +85,7 @@ class LeftOut(StrEnum):
 
     MISREAD = "misread"  # it started jobs, but a workflow that is on for its tenant could not read it
     UNLISTED = "unlisted"  # workflows wanted it, but its connection does not list its installation
-    UNREACHED = "unreached"  # it asks for a revocation in a place that belongs to no tenant
+    UNREACHED = "unreached"  # it asks for a revocation in a place that belongs to no tenant, or of unknown people
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +99,10 @@ class Acceptance:
     revocations: tuple[str, ...] = ()
     bells: tuple[Bell, ...] = ()
     unknown_user: bool = False  # the user of a job it started is unknown
-    nobodys: bool = False  # the installation it names, or the place of its signal, belongs to no tenant
-    strangers: bool = False  # in addition, nobody has ever connected there
+    # The installation it names, or the place of its signal, belongs to no tenant; or the people its signal names in a
+    # listed place have no account.
+    nobodys: bool = False
+    strangers: bool = False  # its signal names nobody, and no place, that ever connected
     held: bool = False  # the installation is on hold, so started jobs wait; only read where a person is told
     told: str = ""  # text for the person who caused it; `reason` is for operators
     unfollowed: bool = False  # its signal covers more accounts than have been reached

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from identity.agents.api_keys import Caller
 
 _BY_API = "api:"
@@ -24,3 +26,13 @@ def names_of(by: str, subject: str | None) -> tuple[str, ...]:
     known = f"console:{subject}"
     given = by.removeprefix(f"{known} (")
     return (by, known) if given == by else (by, known, f"console:{given.removesuffix(')')}")
+
+
+def names_of_revoker(by: str, barred: Sequence[str] | None) -> tuple[str, ...]:
+    """Return every name of a revoker, from what their revocation has stored. A key is nobody's name."""
+    if key_of_operator(by) is not None:
+        return tuple(barred or ())
+    if barred is None and by.startswith("console:") and by.endswith(")"):  # from before the names were stored
+        subject, _, given = by.removesuffix(")").rpartition(" (")
+        return (by, subject, given)
+    return (by, *(barred or ()))

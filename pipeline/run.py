@@ -2,14 +2,16 @@
 
 The function is run from the top after every wait or crash. A finished step returns its stored result. Each step is
 compared with the stored one by position, action, occurrence, the principal as named, and the hash of its request. Any
-difference is a divergence, as is a function that returns before it reached every stored step, unless a replay allows
-it.
+difference is a divergence, as is a function that passes over a stored step or returns before it, unless a replay
+allows it. The steps of a part (`Run.part`) are numbered from a round number of their own, so that a later step keeps
+its position whether or not a step of the part was refused.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Generic, Protocol, TypeVar
@@ -25,6 +27,7 @@ R = TypeVar("R", bound=Result)
 T = TypeVar("T")
 
 LONGEST_ONCE = 200  # characters in a once key
+LONGEST_PART = 999  # steps in a part, before one, and between two
 LONGEST_SLEEP = timedelta(days=3650)  # keeps the stored wake-up time a valid date
 
 
@@ -72,8 +75,8 @@ class StepSpec(Generic[R]):
     """One step as the function asks for it, with its place in the run."""
 
     action: Action[R]
-    position: int  # among the run's steps, from 1
-    occurrence: int  # among the steps with the same action, from 1
+    position: int  # among the run's steps, from 1; in and after a part from a thousand, two thousand, …
+    occurrence: int  # among the steps with the same action there, from 1
     named: Who | None  # None: policy chooses
     once: str | None
     patience: timedelta  # how long to keep retrying while the upstream says "later", regardless of the attempt limit
@@ -103,8 +106,10 @@ class Run(Generic[C]):
         self.user: Who = USER
         self.service: Who = SERVICE
         self._steps = steps
-        self._position = 0
-        self._occurrences: Counter[str] = Counter()
+        self._sections = 0  # begun since the first: by a part, and by its end
+        self._in_part = False
+        self._position = 0  # in the section
+        self._occurrences: Counter[str] = Counter()  # in the section
         self._ended: BaseException | None = None
 
     def do(
@@ -135,6 +140,23 @@ class Run(Generic[C]):
         """Park the job in the ledger for *duration*; no thread waits. Raises BadInput for more than ten years."""
         self._guarded(lambda: self._sleep(duration))
 
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """Number the steps of a `with` block on their own: the steps after it keep their places whatever it does.
+
+        For work that may be refused while the function goes on with something else. If the block catches ActionFailed
+        or StepRefused, or another `with` around it does, a replay of the job can do the refused step and what follows
+        it in the block. The number of parts and their order must not depend on how steps in other parts end.
+
+        Raises BadInput, and ends the run, for a part within a part and for one after more than 999 steps.
+        """
+        self._guarded(self._begin_part)
+        try:
+            yield
+        finally:
+            self._in_part = False
+            self._begin_section()
+
     def raise_how_it_ended(self) -> None:
         """Raise the error with which a step ended the run, if one did, even if the function caught it."""
         if self._ended is not None:
@@ -163,10 +185,25 @@ class Run(Generic[C]):
         position, occurrence = self._next("run.sleep")
         self._steps.sleep(position, occurrence, duration)
 
+    def _begin_part(self) -> None:
+        if self._in_part:
+            raise BadInput("run.part is within another run.part: end that one first")
+        if self._position > LONGEST_PART:
+            raise BadInput(f"run.part comes after {self._position} steps: {LONGEST_PART} may come before it")
+        self._in_part = True
+        self._begin_section()
+
+    def _begin_section(self) -> None:
+        self._sections += 1
+        self._position = 0
+        self._occurrences.clear()
+
     def _next(self, name: str) -> tuple[int, int]:
+        if self._sections and self._position == LONGEST_PART:
+            raise BadInput(f"{name} is step {LONGEST_PART + 1} in or after a run.part, where {LONGEST_PART} may be")
         self._position += 1
         self._occurrences[name] += 1
-        return self._position, self._occurrences[name]
+        return self._sections * (LONGEST_PART + 1) + self._position, self._occurrences[name]
 
     def _guarded(self, act: Callable[[], T]) -> T:
         # Once the run has ended, an `except` or a `finally` in the function must not carry out further steps.

@@ -41,6 +41,7 @@ __all__ = [
     "Tick",
     "Trigger",
     "Use",
+    "Who",
     "compensate",
     "workflow",
 ]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.run import Run, StepRefused
-from pipeline.workflow import SERVICE, USER, compensate, workflow
+from pipeline.workflow import SERVICE, USER, Who, compensate, workflow
 from tasks.actions import github, linear, slack
 from tasks.actions.linear_issues import Issue
 from tasks.events.github import PullRequestEvent, pull_request
@@ -68,44 +67,41 @@ def link_pull_request(run: Run[DevOpsConfig], event: PullRequestEvent) -> None:
 def track(run: Run[DevOpsConfig], pull: github.PullRequest, *, only: str | None) -> int:
     """Track the labels that have a rule, or *only* one of them; return how many there were.
 
-    Each label has a rule of its own: what is refused for one does not keep the others from being tracked.
+    Each label has a rule of its own: what is refused for one does not keep the others from being tracked, and is made
+    up for by a replay.
     """
     rules = {label: run.config.label_rules[label] for label in pull.labels if label in run.config.label_rules}
     if only is not None:
         rules = {label: rule for label, rule in rules.items() if label == only}
-    filed: dict[str, bool] = {}  # by the issue's id: whether as the person
     refusals = Postponed()
     for label, rule in rules.items():
         by_user = rule.attribute_to_user and (run.has_user or rule.without_user == "refuse")
         key = f"{pull.key}:{label}"
-        with refusals, suppress(StepRefused):  # a refused step is recorded with its reason
-            filing = linear.CreateIssue.for_pull(pull, rule, label=label)
-            issue = run.do(filing, as_=run.user if by_user else run.service, once=key)
-            filed[issue.id] = by_user
+        filer = run.user if by_user else run.service
+        with refusals, run.part(), suppress(StepRefused):  # a refused step is recorded with its reason
+            issue = run.do(linear.CreateIssue.for_pull(pull, rule, label=label), as_=filer, once=key)
             if run.has_user:  # a comment speaks for a person, so there is none without one
                 body = f"Tracked as [{issue.identifier}]({issue.url})"
                 with refusals, suppress(StepRefused):
                     run.do(github.Comment(repo=pull.repo, number=pull.number, body=body), as_=run.user, once=key)
             # Refused, for example, if it was already posted to a channel that the rule named earlier.
             text = f"{slack.link(pull.html_url, pull.key)} → {slack.link(issue.url, issue.identifier)}"
-            run.do(slack.PostMessage(channel=rule.channel, text=text), as_=run.service, once=key)
-    if filed:
-        with refusals, suppress(StepRefused):
-            _finish_if_merged(run, pull, filed)
+            with refusals, suppress(StepRefused):
+                run.do(slack.PostMessage(channel=rule.channel, text=text), as_=run.service, once=key)
+            _finish_if_merged(run, pull, issue, filer)
     refusals.raise_first()
     return len(rules)
 
 
-def _finish_if_merged(run: Run[DevOpsConfig], pull: github.PullRequest, filed: Mapping[str, bool]) -> None:
-    """Move the *filed* issues to done, each as its filer, if the pull request is merged by now.
+def _finish_if_merged(run: Run[DevOpsConfig], pull: github.PullRequest, filed: Issue, filer: Who) -> None:
+    """Move the issue just *filed* to done, as its *filer*, if the pull request is merged by now.
 
-    A job may wait for days, for a consent or an upstream. What the merge itself starts (`close_issues`) finds only the
-    issues that there are by then, so whoever files one later has to look again. The search runs as a filer too: the
-    tenant may have no service account at Linear.
+    A job may wait for days, for a consent or an upstream, and be replayed later still. What the merge itself starts
+    (`close_issues`) finds only the issues that there are by then, so whoever files one later has to look again. The
+    search runs as the filer too: the tenant may have no service account at Linear.
     """
     if not run.do(github.GetPull(repo=pull.repo, number=pull.number), as_=run.service).merged:
         return
-    looks = run.user if all(filed.values()) else run.service
-    for issue in run.do(linear.FindIssuesOfPull(pull=pull.key), as_=looks).issues:
-        if issue.id in filed and (move := linear.MoveIssue.to_done(issue)) is not None:
-            run.do(move, as_=run.user if filed[issue.id] else run.service)
+    for issue in run.do(linear.FindIssuesOfPull(pull=pull.key), as_=filer).issues:
+        if issue.id == filed.id and (move := linear.MoveIssue.to_done(issue)) is not None:
+            run.do(move, as_=filer)

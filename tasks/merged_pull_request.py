@@ -29,19 +29,23 @@ class MergedConfig(BaseModel):
     config=MergedConfig,
 )
 def close_issues(run: Run[MergedConfig], event: PullRequestEvent) -> None:
-    """Move the issues as the person who merged, or as the workspace if that person is not known here."""
+    """Move the issues as the person who merged, or as the workspace if that person is not known here.
+
+    The notice names the issues that the merge closes, moved or not: its text must be the same in a replay, which may
+    move one that was refused before.
+    """
     if not event.merged:
         return  # the job was accepted before the trigger had its filter, or started by hand
     found = run.do(linear.FindIssuesOfPull(pull=event.key), as_=run.service)
-    closed = []
+    closes = []
     refusals = Postponed()
     for issue in found.issues:
         if (move := linear.MoveIssue.to_done(issue)) is None:
             continue
-        with refusals:  # the other issues are still moved, and the channel is told of these
+        closes.append(slack.link(issue.url, issue.identifier))
+        with refusals:  # the other issues are still moved, and the channel is told of the merge
             run.do(move, as_=run.user if run.has_user else run.service)
-            closed.append(slack.link(issue.url, issue.identifier))
-    what = f": {', '.join(closed)} done" if closed else ""
+    what = f", which closes {', '.join(closes)}" if closes else ""
     text = f"{slack.link(event.html_url, event.key)} was merged by {slack.escape(event.sender.login)}{what}"
     with refusals, suppress(StepRefused):
         run.do(slack.PostMessage(channel=run.config.channel, text=text), as_=run.service, once=f"{event.key}:merged")

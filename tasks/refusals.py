@@ -11,7 +11,10 @@ from pipeline.run import ActionFailed, StepRefused, UpstreamGone
 class Postponed(AbstractContextManager[None]):
     """Keeps the first refusal raised in its blocks, so that one refused step keeps no other from being done.
 
-    An upstream that is gone ends the run at once: each further step there would wait for it as long again.
+    An upstream that is gone ends the run at once: each further step there would wait for it as long again. Its error
+    then tells of the refusal too.
+
+    Steps that depend on one that may be refused belong into a `run.part()`, so that a replay can do them.
     """
 
     def __init__(self) -> None:
@@ -20,7 +23,11 @@ class Postponed(AbstractContextManager[None]):
     def __exit__(
         self, kind: type[BaseException] | None, refusal: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        if not isinstance(refusal, ActionFailed | StepRefused) or isinstance(refusal, UpstreamGone):
+        if isinstance(refusal, UpstreamGone):
+            if self._first in (None, refusal.__cause__):  # nothing to tell, or told by a block within this one
+                return False
+            raise UpstreamGone(f"{refusal}; refused before that: {self._first}") from self._first
+        if not isinstance(refusal, ActionFailed | StepRefused):
             return False
         self._first = self._first or refusal
         return True

@@ -18,7 +18,6 @@ from werkzeug.wrappers import Response as BaseResponse
 from pipeline.approvals.approving import NoLink, Offered
 from pipeline.approvals.shown import letters
 from pipeline.approvals.votes import Counted, NotCounted
-from pipeline.views.wording import started_by
 from webhooks.client_address import client_address
 from webhooks.pages import failed, failures, from_own_page, is_prefetch, minutes, page
 from webhooks.pages.failures import Failure, What
@@ -104,8 +103,8 @@ def _told(offer: Offered | NoLink) -> Response:
         view=view,
         person=offer.person,
         why_not=offer.why_not,
-        started_by=started_by(offer.job),
-        accepted=offer.job["created_at"],
+        started_by=offer.started_by,
+        accepted=offer.accepted,
         parameters=letters(view.shown),
         minutes=minutes(offer.good_for),
     )

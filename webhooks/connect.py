@@ -21,7 +21,7 @@ from flask import Blueprint, Response, make_response, redirect, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.connect.reasons import AGAIN, OPERATOR, Why
-from identity.errors import BadInput, GrantRevoked, Misconfigured
+from identity.errors import BadInput, GrantRevoked, KeyMissing, Misconfigured
 from pipeline.accounts.connecting import Away, Done, Ended, Failed, InLine, Offer, Unconfirmed, Underway
 from webhooks.cookies import Cookie
 from webhooks.pages import failures, from_own_page, guarded, is_prefetch, minutes, page, sentence
@@ -155,6 +155,15 @@ def _refusals(pages: Blueprint) -> None:
     def not_set_up(error: Misconfigured) -> Response:
         log.error("connect not possible: %s", error, extra={"action": "connect.misconfigured"})
         return _failed(Failed(why=Why.OPERATOR, reason="a setting of this installation is wrong", next_step=OPERATOR))
+
+    @pages.errorhandler(KeyMissing)
+    def not_restarted(error: KeyMissing) -> Response:
+        log.error("connect not possible: %s", error, extra={"action": "connect.misconfigured"})
+        reason = "this part of the installation does not have its newest key yet"
+        again = f"wait a minute, then reload this page; if it stays, {OPERATOR}"
+        response = _failed(Failed(why=Why.INTERRUPTED, reason=reason, next_step=again))
+        response.headers["Retry-After"] = "60"
+        return response
 
     failures.install(pages, _told_failure)
 

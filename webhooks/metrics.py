@@ -21,6 +21,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from werkzeug.exceptions import NotFound
 
+from pipeline import metrics as of_pipeline
 from pipeline.model import DeliveryOutcome
 from webhooks import problems
 from webhooks.security_event import Code, Unproven
@@ -30,7 +31,9 @@ CHALLENGE = "challenge"  # answered, and nothing recorded
 # A revocation that matches nobody: a security event's subject has no known form, or a delivery names a place that is
 # listed for no tenant.
 NOBODY = "nobody"
-STRANGER = "stranger"  # the same for a place where nobody ever connected: other users of a public app uninstall it too
+# The same for a place where nobody ever connected, or for people of a listed place without an account: other users of a
+# public app uninstall it too.
+STRANGER = "stranger"
 DROPPED = "dropped"  # from an installation that no tenant has, and over the limit of those that are stored
 ELSEWHERE = "unknown"  # the source label of a request to a path that names no known source
 #: Outcomes of a request to the receiver; a refused one counts under its problem's slug.
@@ -86,11 +89,6 @@ SECONDS = Histogram(
     ["route"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
-EFFECTIVE = Histogram(
-    "aswhom_revocation_effective_seconds",
-    "From the head of the request that asks for a revocation to the commit that makes it effective",
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
-)
 
 # In multiprocess mode the client library omits its own `process_*`.
 _NEWEST = Gauge(
@@ -122,7 +120,7 @@ def count_event(outcome: str, transmitter: str) -> None:
 
 def count_effective() -> None:
     """Observe the time that the current request took to commit a revocation."""
-    EFFECTIVE.observe(perf_counter() - g.started)
+    of_pipeline.REVOCATION_EFFECTIVE_SECONDS.observe(perf_counter() - g.started)
 
 
 def count_unseen(begins: bytes, status: int) -> None:

@@ -21,6 +21,7 @@ from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import RateLimiter, SlidingWindowCounterRateLimiter
 
 from identity.cooldown import Cooldown, Turn
+from identity.metrics import REDIS_FAILURES
 from pipeline.model import RatedTenant
 from webhooks import problems
 from webhooks.once_a_minute import OnceAMinute
@@ -64,7 +65,7 @@ class SharedCounts:
     """
 
     def __init__(self, client: redis.Redis, *, prefix: str, monotonic: Callable[[], float] = time.monotonic) -> None:
-        pool = client.connection_pool
+        self._pool = pool = client.connection_pool
         storage = RedisStorage("redis://", connection_pool=pool, key_prefix=f"{prefix}quota", wrap_exceptions=True)
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._monotonic = monotonic
@@ -96,6 +97,9 @@ class SharedCounts:
         return spent
 
     def _fail(self, turn: Turn, why: str) -> None:
+        REDIS_FAILURES.inc()
+        # As SharedByRedis does: only a new connection leaves a node that a planned failover has demoted.
+        self._pool.disconnect(inuse_connections=False)
         self._slow = True  # so that a slow trial does not end the outage
         if self._cooldown.failed(turn):
             log.warning("quotas are counted by each process alone", extra={"action": "quota.alone", "error": why})

@@ -104,6 +104,12 @@ def stuck(at: Installation) -> Iterator[Finding]:
     if found.unsealed > _LATE:
         says = f"records have been unsealed for {found.unsealed.total_seconds():.0f} s: housekeeping's log says why"
         yield wrong(Subject.AUDIT, says)
+    if found.unreached > _LATE:
+        says = (
+            f"a signal came {found.unreached.total_seconds():.0f} s ago and has yet to reach accounts, for which "
+            "agents still act: housekeeping's log says whether its duty `signals` goes on"
+        )
+        yield wrong(Subject.REVOCATIONS, says)
     if found.revoking > _LONG + (at.settings.call_deadline or timedelta()):
         says = (
             f"one has had no receipt for {found.revoking.total_seconds():.0f} s: `aswhom revocations list` has its id"

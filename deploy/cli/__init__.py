@@ -66,7 +66,7 @@ COMMANDS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "trigger": (("trigger",), "trigger", "Send a signed delivery to the running web."),
     "revoke": (("revoke",), "revoke", "Withdraw authority immediately."),
     "revocations": (("revocations",), "revocations", "Receipts of what revocations stopped."),
-    "audit": (("audit",), "audit", "Who did what as whom, in a sealed chain."),
+    "audit": (("audit", "audit_chain"), "audit", "Who did what as whom, in a sealed chain."),
     "console": (("console",), "console", "Console roles, sessions and sign-in links."),
     "sandbox": (("sandbox", "sandbox_github"), "sandbox", "Stand-ins for providers, on this machine alone."),
     "completion": (("completion",), "completion", "Print the completion script for your shell."),

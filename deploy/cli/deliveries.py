@@ -19,7 +19,7 @@ from pipeline.authoring.matching import Considered
 from pipeline.deliveries.replay import Does, Fate, Replayed, Stored, weigh
 from pipeline.deliveries.replay import replay as replay_delivery
 from pipeline.ledger.paging import Record, Turn
-from pipeline.model import DeliveryOutcome
+from pipeline.model import DeliveryOutcome, LeftOut
 from pipeline.views import operator_queries, tenant_views
 from webhooks.stored_deliveries import reconsider
 
@@ -40,6 +40,7 @@ def _chosen(run: Any) -> Any:
             is_flag=True,
             help="Only deliveries unrecognised, refused, not read by a workflow, or with a dead or cancelled job.",
         ),
+        click.option("--misread", is_flag=True, help="Only deliveries unrecognised, or not read by a workflow."),
         click.option("--until", type=MOMENT, help="Received before this day (UTC), or time with its zone."),
         click.option("--since", type=MOMENT, help="Received on or after this day (UTC), or time with its zone."),
         click.option("--tenant"),
@@ -123,40 +124,47 @@ def replay(
     stay cancelled without --cancelled. Signals are not replayed. In a range, deliveries whose body can no longer be
     read are skipped and named.
     """
-    weighed = []
+    weighed, told = [], []
     rows = _rows(at, ids, limit, chosen)
     for row in rows:
         try:
-            weighed.append((_considered(at, row), row))
+            stored, considered = _considered(at, row)
         except BadInput as error:
             if ids:
                 raise
             out.note(f"left out: {error}")
-    told = [
-        _told(row["id"], fate)
-        for (stored, considered), row in weighed
-        for fate in at.read(partial(weigh, delivery=stored, considered=considered, cancelled=cancelled))
-    ]
+            continue
+        fates = at.read(partial(weigh, delivery=stored, considered=considered, cancelled=cancelled))
+        told += [_told(row["id"], fate) for fate in fates]
+        if row["left_out"] == LeftOut.MISREAD or any(fate.does is not Does.NOTHING for fate in fates):
+            weighed.append((stored, considered))
     wanted = [one for one in told if one["would"] != Does.NOTHING]
     columns = ("delivery", "workflow", "would", "reason", "job")
     if dry_run or not wanted:
         why = "no workflow listens to these" if rows else "there is no such delivery"
         out.rows(told, columns, empty=f"Nothing would be started: {why}")
+    if dry_run:
         return
-    confirm(f"Start {len(wanted)} job(s) of {len({one['delivery'] for one in wanted})} deliveries?", yes=yes)
+    if wanted:
+        confirm(f"Start {len(wanted)} job(s) of {len({one['delivery'] for one in wanted})} deliveries?", yes=yes)
     done: list[Row] = []
+    unmarked = 0
     with out.progress(len(weighed), what="replaying") as bar:
-        for (stored, considered), row in weighed:
+        for stored, considered in weighed:
             replayed = _replay(at, stored, considered, cancelled=cancelled)
-            done += [_told(row["id"], fate) for fate in replayed.fates if fate.does is not Does.NOTHING]
+            done += [_told(stored.id, fate) for fate in replayed.fates if fate.does is not Does.NOTHING]
+            unmarked += replayed.unmarked
             at.ring_jobs(replayed.bells)
             bar.update(1)
-    out.rows(done, columns, empty="Nothing was left to start")
+    if wanted:
+        out.rows(done, columns, empty="Nothing was left to start")
+    if unmarked:
+        out.note(f"{unmarked} deliveries are no longer marked as misread: no workflow that is on lacks its job")
 
 
 def _rows(at: Installation, ids: tuple[str, ...], limit: int, chosen: dict[str, Any]) -> list[dict[str, Any]]:
     if bool(ids) is any(chosen.values()):
-        raise click.UsageError("Say which: either ids, or --since, --until, --tenant or --failed.")
+        raise click.UsageError("Say which: either ids, or --since, --until, --tenant, --failed or --misread.")
     if not ids:
         found = _newest(at, limit, chosen)
         if len(found) > limit:

@@ -77,9 +77,10 @@ def list_jobs(
 @click.argument("id")
 def show(at: Installation, out: Output, id: str) -> None:
     """Show one job: what happened, in sentences, and its steps with as whom, by which pattern, and why."""
-    job, steps, approvals, followed, held = at.read(
+    job, started, steps, approvals, followed, held = at.read(
         lambda c: (
-            operator_queries.any_job(c, id),
+            job := operator_queries.any_job(c, id),
+            started_by(c, job),
             tenant_views.steps_of(c, id),
             approvals_of_job(c, id),
             operator_queries.compensation_of(c, id),
@@ -90,7 +91,7 @@ def show(at: Installation, out: Output, id: str) -> None:
     if out.as_json:
         out.document({**job, "steps": steps, "compensations": followed, "held": waits})
         return
-    for sentence in (*sentences(job), *what_it_asks(job, steps), *where_it_stopped(job, steps, followed)):
+    for sentence in (*sentences(job, started), *what_it_asks(job, steps), *where_it_stopped(job, steps, followed)):
         out.sentence(sentence)
     if held and waits:
         out.sentence(f"Meanwhile the installation is {held.sentence}.")
@@ -102,12 +103,12 @@ def show(at: Installation, out: Output, id: str) -> None:
         out.table([_step(step) for step in steps], ("step", "action", "as_whom", "pattern", "state", "attempts", "why"))
 
 
-def sentences(job: Record) -> list[str]:
+def sentences(job: Record, started_by: str) -> list[str]:
     """Describe what happened to a job."""
     meant = f"; the user it means is {job['user_id']}" if job["user_id"] else ""
     told = [
         f"{job['id']}: {job['workflow']} for {job['tenant_id']} by agent {job['agent_id']}, {job['state']}.",
-        f"Started by {started_by(job)} at {local_time(job['created_at'])}{meant}.",
+        f"Started by {started_by} at {local_time(job['created_at'])}{meant}.",
     ]
     if job["agent_id"] == PLATFORM_AGENT:
         of = job["event"]

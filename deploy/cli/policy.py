@@ -32,8 +32,13 @@ def policy() -> None:
 @click.argument("position", type=int, required=False)
 def explain(at: Installation, out: Output, job: str, position: int | None) -> None:
     """Explain the decisions on a job's steps: what was declared, what was asked, and what followed."""
-    row, steps, approvals = at.read(
-        lambda c: (operator_queries.any_job(c, job), tenant_views.steps_of(c, job), approvals_of_job(c, job))
+    row, started, steps, approvals = at.read(
+        lambda c: (
+            row := operator_queries.any_job(c, job),
+            started_by(c, row),
+            tenant_views.steps_of(c, job),
+            approvals_of_job(c, job),
+        )
     )
     waiting = at.read(lambda c: unopened(c, row))
     begun = [step for step in steps if not any(step["position"] == one["position"] for one in waiting)]
@@ -41,7 +46,7 @@ def explain(at: Installation, out: Output, job: str, position: int | None) -> No
     if position is not None and not chosen:
         raise BadInput(f"job {job} has no step {position}: `aswhom jobs show {job}` shows them")
     workflow = at.workflows.find(row["workflow"])
-    answers = [explanation(workflow, row, step, answered(approvals, step)) for step in chosen]
+    answers = [explanation(workflow, row, started, step, answered(approvals, step)) for step in chosen]
     if out.as_json:
         out.document(answers)
         return
@@ -78,7 +83,9 @@ def answered(approvals: Sequence[ApprovalView], step: Record) -> list[str]:
     ]
 
 
-def explanation(workflow: Workflow | None, job: Record, step: Record, approvals: Sequence[str]) -> Record:
+def explanation(
+    workflow: Workflow | None, job: Record, started_by: str, step: Record, approvals: Sequence[str]
+) -> Record:
     """Answer the three questions of policy for one step."""
     uses = {} if workflow is None else workflow.uses
     action = next((one for one in uses if one.action_name() == step["action"]), None)
@@ -91,7 +98,7 @@ def explanation(workflow: Workflow | None, job: Record, step: Record, approvals:
         needs = "must" if facts.attribution else "need not"
         because.append(f"it {needs} be attributable to a person, and its effect is {facts.effect}")
     because.append(
-        f"a person's act started the job: {started_by(job)}" if job["triggered_by"] else "background work started it"
+        f"a person's act started the job: {started_by}" if job["triggered_by"] else "background work started it"
     )
     because.append(
         f"the user it means is {job['user_id']}" if job["user_id"] else "USER stands for nobody who is known here"

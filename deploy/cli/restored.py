@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from sqlalchemy import Connection, func, select
 
-from deploy.cli.audit import read_checkpoint_file
+from deploy.cli.audit_chain import read_checkpoint_file
 from deploy.cli.command import command, confirm
 from deploy.cli.output import Output
 from deploy.cli.public_key import key_option, public_keys

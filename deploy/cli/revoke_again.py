@@ -22,6 +22,7 @@ from identity.errors import BadInput
 from identity.model import AccountKey, Scope, ScopeKind
 from pipeline.desk.restored import marks
 from pipeline.desk.scopes import named_scope
+from pipeline.operators import names_of_revoker
 from pipeline.revocation import declaration
 from pipeline.revocation.tables import NARROWING, revocations
 
@@ -36,6 +37,7 @@ class Listed:
     number: int
     scope: Scope
     reason: str
+    people: tuple[str, ...]  # all names of the revoker, who does not approve compensations either
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +121,15 @@ def _declare(at: Installation, one: Due) -> str:
 
     def write(c: Connection) -> int:
         return declaration.declare(
-            c, id=id, scope=one.listed.scope, tenant=one.tenant, source="cli", by=at.operator, reason=reason, now=now
+            c,
+            id=id,
+            scope=one.listed.scope,
+            tenant=one.tenant,
+            source="cli",
+            by=at.operator,
+            reason=reason,
+            now=now,
+            barred=one.listed.people,
         )
 
     at.write(write, ahead=True)
@@ -197,7 +207,8 @@ def _listed(row: Mapping[str, Any]) -> Listed:
         raise TypeError
     if scope.kind is ScopeKind.ACCOUNT:
         AccountKey.parse(scope.key)
-    return Listed(id=str(row["id"]), number=number, scope=scope, reason=str(row["reason"]))
+    people = names_of_revoker(str(row["requested_by"]), row.get("barred"))  # lists of older versions have no `barred`
+    return Listed(id=str(row["id"]), number=number, scope=scope, reason=str(row["reason"]), people=people)
 
 
 def _narrowing(row: Mapping[str, Any]) -> Narrowing:

@@ -132,6 +132,12 @@ _REVOCATION = (
         unit="s",
     ),
     Panel(
+        title="The oldest signal with accounts left",
+        says="How long ago it came. Runbook: AswhomSignalUnreached.",
+        queries={"oldest": gauge("signal_unreached_seconds")},
+        unit="s",
+    ),
+    Panel(
         title="The oldest without a receipt",
         says="How long it has been effective. Runbook: AswhomRevocationUnfinished.",
         queries={"oldest": gauge("revocation_unfinished_seconds")},

@@ -158,6 +158,12 @@ def holder_of(connection: Connection, key: str) -> str | None:
     return None if held is None else str(held)
 
 
+def people_behind(connection: Connection, key: str) -> tuple[str, ...]:
+    """Return the maker and the holder of the key of that id; empty if it was deleted."""
+    row = connection.execute(select(api_keys.c.made_by, api_keys.c.held_by).where(api_keys.c.id == key)).one_or_none()
+    return tuple(one for one in row or () if one is not None)
+
+
 def find_caller(connection: Connection, secret: Secret, *, now: datetime) -> Caller | NoCaller:
     """Return the caller who holds *secret*, or why it is refused."""
     return _caller(connection, _FIND.run(connection, {"digest": secret.fingerprint()}).one_or_none(), now)

@@ -72,6 +72,17 @@ def newest_number(name: str, lines: Iterable[bytes]) -> int:
     return max(reading.numbers(), default=0)
 
 
+def last_link(name: str, lines: Iterable[bytes]) -> int:
+    """Return the chain number at which an export ends, unverified. Raises BadInput if it does not end as one."""
+    last = b""
+    for line in lines:
+        last = line
+    try:
+        return int(orjson.loads(last)["seq"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadInput(f"{name} does not end as an export does: take it out of the folder") from error
+
+
 def verify_files(
     files: Iterable[tuple[str, Iterable[bytes]]], keys: TrustedKeys, *, checkpoint: Head | None = None
 ) -> Audited:

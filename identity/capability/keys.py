@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from joserfc.jwk import ECKey, OKPKey
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from identity.capability.model import Algorithm
 from identity.capability.tables import keys as table
@@ -37,6 +37,9 @@ class KeyState(StrEnum):
     GONE = "gone"
     WITHDRAWN = "withdrawn"
 
+
+# Whether a key may be added depends also on those that other transactions are adding, which no row lock covers.
+_LOCK = select(func.pg_advisory_xact_lock(func.hashtext("aswhom capability keys")))
 
 PUBLISHED = frozenset({KeyState.NEXT, KeyState.SIGNING, KeyState.KEPT})
 
@@ -109,15 +112,22 @@ def load(connection: Connection) -> list[SigningKey]:
     return [_key(row) for row in connection.execute(select(table).order_by(table.c.use_from, table.c.kid))]
 
 
+def _load_locked(connection: Connection) -> list[SigningKey]:
+    """Return every key, oldest first. No other transaction adds or withdraws one until this one ends."""
+    if connection.dialect.name == "postgresql":  # SQLite has one writer
+        connection.execute(_LOCK)  # a statement of its own: the snapshot of the read must not precede the wait
+    return load(connection)
+
+
 def ensure(connection: Connection, new: NewKey, *, now: datetime) -> None:
     """Store *new*, signing at once, if its algorithm has no key: no verifier can have cached another one."""
-    if not any(key.algorithm is new.algorithm and key.withdrawn_at is None for key in load(connection)):
+    if not any(key.algorithm is new.algorithm and key.withdrawn_at is None for key in _load_locked(connection)):
         _insert(connection, new, use_from=now, now=now)
 
 
 def rotate(connection: Connection, new: NewKey, *, now: datetime) -> datetime:
     """Publish *new* and return when it begins to sign. Raises BadInput while another one is waiting to."""
-    known = load(connection)
+    known = _load_locked(connection)
     told = states(known, now)
     waiting = [key for key in known if key.algorithm is new.algorithm and told[key.kid] is KeyState.NEXT]
     if waiting:
@@ -134,7 +144,7 @@ def withdraw(connection: Connection, kid: str, new: NewKey, *, now: datetime) ->
 
     Its tokens are refused wherever the key set is refetched. Raises BadInput for an unknown key.
     """
-    known = load(connection)
+    known = _load_locked(connection)
     told = states(known, now)
     if told.get(kid, KeyState.WITHDRAWN) is KeyState.WITHDRAWN:
         raise BadInput(f"there is no key {kid} to withdraw: `aswhom capability keys list` shows them")

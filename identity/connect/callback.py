@@ -59,7 +59,8 @@ class Callback:
     ) -> Connected | Awaiting | InLine | None:
         """Return the outcome; None if the session has expired or another callback has claimed it. Raises Refusal.
 
-        The caller has checked that the answer belongs to this session, which is used up here.
+        The caller has checked that the answer belongs to this session, which is used up here. Raises KeyMissing, with
+        the session unchanged, if it was sealed under a vault key that this process does not have.
         """
         session = arrival.session
         if session.finished_at is not None or arrival.at >= session.expires_at:
@@ -71,6 +72,8 @@ class Callback:
                 return None
             self.exchange.leave(arrival)
             raise
+        # Before the session is used up: if this process lacks the vault key, the person can try again at another.
+        _, verifier = open_verifier(self.vault, session, arrival.owner.provider)
         if (wait := self.exchange.enter(arrival)) is not None:
             return InLine(session=session.id, turn_in=wait)  # the session is unchanged
         send_before = self.exchange.send_before()
@@ -83,7 +86,7 @@ class Callback:
         if not used_up:
             return None
         with in_words():
-            return self._consent(arrival, code, send_before=send_before, also=also)
+            return self._consent(arrival, code, verifier, send_before=send_before, also=also)
 
     def _use_up(self, arrival: Arrival) -> bool:
         return self.store.write(lambda connection: use_up(connection, arrival.session.id, now=arrival.at))
@@ -101,10 +104,15 @@ class Callback:
         return code
 
     def _consent(
-        self, arrival: Arrival, code: str, *, send_before: float, also: Callable[[Connection, AccountKey], None]
+        self,
+        arrival: Arrival,
+        code: str,
+        verifier: str,
+        *,
+        send_before: float,
+        also: Callable[[Connection, AccountKey], None],
     ) -> Connected | Awaiting:
         session, owner = arrival.session, arrival.owner
-        _, verifier = open_verifier(self.vault, session, owner.provider)
         redirect_uri = self.redirect_uri(owner.id)
         answer = self.exchange.tokens(
             arrival, code=code, verifier=verifier, redirect_uri=redirect_uri, send_before=send_before

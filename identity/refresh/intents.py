@@ -6,21 +6,21 @@ past it, an open intent is unknown. Each write is a compare-and-set on the state
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, func, literal, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, or_, select, update
 
 from identity.oauth.answers import WANT_PERSON
+from identity.refresh.out_of_date import OutOfDate
 from identity.refresh.tables import refresh_intents
 from identity.sql.columns import is_among
 from identity.sql.prepared import Prepared
 from identity.sql.rows import Part, insert_new
 from identity.sql.sequence import next_number
 from identity.sql.state_machine import Moves
-from identity.tables import grants
 
 TOKEN_ANSWER = "token_answer"  # noqa: S105 - a name, not a secret
 
@@ -33,24 +33,6 @@ class IntentState(StrEnum):
     UNKNOWN = "unknown"  # it may have been presented, and the answer is lost
     DISCARDED = "discarded"  # a revocation, a consent or a signal came meanwhile
     FAILED = "failed"  # certainly without effect: it may be presented again
-
-
-class OutOfDate(StrEnum):
-    """The reason why an intent's answer is out of date."""
-
-    OVERTAKEN = "overtaken"  # a signal came first: the answer predates it. Any other outcome replaces this mark
-    REVOKED = "revoked"  # a revocation: discarded, and a late answer is kept to be revoked at the provider
-    MOVED = "moved"  # its grant has another generation: discarded
-    DELETED = "deleted"  # its tenant was deleted: no answer is awaited or kept
-
-
-#: The `outcome` of an out-of-date intent, for people.
-OUTDATED: Mapping[OutOfDate, str] = {
-    OutOfDate.OVERTAKEN: "overtaken by a signal",
-    OutOfDate.REVOKED: "revoked",
-    OutOfDate.MOVED: "generation moved",
-    OutOfDate.DELETED: "tenant deleted",
-}
 
 
 MOVES: Moves[IntentState] = Moves(
@@ -94,7 +76,7 @@ MOVES: Moves[IntentState] = Moves(
 UNSETTLED = (IntentState.OPEN, IntentState.ANSWERED)
 IS_UNSETTLED = is_among(refresh_intents.c.state, *UNSETTLED)  # the condition of the partial index
 _BY_ID = Prepared(select(refresh_intents).where(refresh_intents.c.id == bindparam("intent")))
-_REVOKED = (refresh_intents.c.state == IntentState.DISCARDED) & (refresh_intents.c.out_of_date == OutOfDate.REVOKED)
+IS_REVOKED = (refresh_intents.c.state == IntentState.DISCARDED) & (refresh_intents.c.out_of_date == OutOfDate.REVOKED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +154,7 @@ def store_answer(connection: Connection, intent: str, sealed: bytes) -> bool:
     stored = update(refresh_intents).where(columns.id == intent, columns.state.in_(states))
     if connection.execute(stored.values(state=IntentState.ANSWERED, answer_sealed=sealed)).rowcount == 1:
         return True
-    late = update(refresh_intents).where(columns.id == intent, _REVOKED, columns.answer_sealed.is_(None))
+    late = update(refresh_intents).where(columns.id == intent, IS_REVOKED, columns.answer_sealed.is_(None))
     connection.execute(late.values(answer_sealed=sealed))
     return False
 
@@ -219,35 +201,6 @@ def set_refused_keys(
     connection.execute(refused.values(refused_keys=list(keys) or None, refused_since=since))
 
 
-def overtake(connection: Connection, account: str) -> bool:
-    """Mark the presentation in flight for the account's current generation: its answer will be out of date.
-
-    False if there is none. A presentation that begins later is not marked. The caller holds the account's lock
-    exclusively.
-    """
-    columns = refresh_intents.c
-    present = select(grants.c.generation).where(grants.c.account_id == account).scalar_subquery()
-    states = [IntentState.ANSWERED, *MOVES.sources(IntentState.ANSWERED)]
-    marked = update(refresh_intents).where(
-        columns.account_id == account, columns.generation == present, columns.state.in_(states)
-    )
-    return connection.execute(marked.values(_outdated(OutOfDate.OVERTAKEN))).rowcount > 0
-
-
-def discard_for_good(connection: Connection, of: Select[str], *, now: datetime) -> None:
-    """Discard the intents of a deleted tenant's accounts (*of*): no answer is kept, and no later one is stored.
-
-    The caller holds the tenant's lock exclusively.
-    """
-    columns = refresh_intents.c
-    may_store = or_(columns.state.in_(MOVES.sources(IntentState.DISCARDED)), _REVOKED)
-    ended = update(refresh_intents).where(columns.account_id.in_(of), may_store)
-    finished_at = func.coalesce(columns.finished_at, literal(now, columns.finished_at.type))
-    settled = func.coalesce(columns.settled, next_number(connection))
-    ended = ended.values(state=IntentState.DISCARDED, finished_at=finished_at, settled=settled, answer_sealed=None)
-    connection.execute(ended.values(_outdated(OutOfDate.DELETED)))
-
-
 def abandoned(
     connection: Connection, *, now: datetime, limit: int, after: RefreshIntent | None = None
 ) -> Sequence[RefreshIntent]:
@@ -258,19 +211,6 @@ def abandoned(
         later, beside = columns.settled_by > after.settled_by, columns.settled_by == after.settled_by
         due = due.where(or_(later, and_(beside, columns.id > after.id)))
     return [intent_of(row) for row in connection.execute(due.order_by(columns.settled_by, columns.id).limit(limit))]
-
-
-def kept_answers(connection: Connection, account: str) -> Sequence[RefreshIntent]:
-    """Return the answers that came after a revocation, kept sealed only to revoke them at the provider."""
-    columns = refresh_intents.c
-    kept = select(refresh_intents).where(
-        columns.account_id == account, columns.state == IntentState.DISCARDED, columns.answer_sealed.is_not(None)
-    )
-    return [intent_of(row) for row in connection.execute(kept)]
-
-
-def _outdated(by: OutOfDate) -> dict[str, str]:
-    return {"out_of_date": by, "outcome": OUTDATED[by]}
 
 
 def _row(intent: RefreshIntent) -> dict[str, object]:

@@ -19,13 +19,12 @@ from identity.refresh.blame import judge_secrets, record_refused
 from identity.refresh.endings import Ending, Settled, Superseded
 from identity.refresh.intents import (
     MOVES,
-    OUTDATED,
     IntentState,
-    OutOfDate,
     RefreshIntent,
     get_intent,
     settle,
 )
+from identity.refresh.out_of_date import OUTDATED, OutOfDate
 from identity.sql.sequence import lock_exclusive, lock_shared
 from identity.sql.state_machine import IllegalMove
 

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, or_, select, update
 
 from identity.accounts.grants import EMPTIED
 from identity.accounts.states import Account
-from identity.refresh.intents import kept_answers
+from identity.refresh.late_answers import kept_answers
 from identity.refresh.tables import refresh_intents
 from identity.sql.rows import insert_new
 from identity.tables import grants

@@ -13,8 +13,8 @@ from identity.principals import get_principal
 from identity.sql.store import Store, write_idempotent
 from pipeline.approvals.views import ApprovalView, approval
 from pipeline.approvals.votes import Channel, Counted, NotCounted, Vote, vote
-from pipeline.ledger.paging import Record
 from pipeline.views import operator_queries
+from pipeline.views.wording import started_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,8 @@ class Offered:
     view: ApprovalView
     person: str
     good_for: timedelta
-    job: Record  # the job of the step
+    started_by: str  # who or what started the job of the step
+    accepted: datetime  # when that was
     why_not: str | None  # why the person cannot decide it
 
 
@@ -68,11 +69,13 @@ class Approving:
         view, who = self._store.read(lambda c: (approval(c, link.approval), get_principal(c, link.principal)))
         if view is None or who is None:
             return NoLink(expired=False)
+        job, started = self._store.read(lambda c: (job := operator_queries.any_job(c, view.job), started_by(c, job)))
         return Offered(
             view=view,
             person=who.name,
             good_for=link.expires_at - now,
-            job=self._store.read(lambda c: operator_queries.any_job(c, view.job)),
+            started_by=started,
+            accepted=job["created_at"],
             why_not=view.barred.get(who.id),
         )
 

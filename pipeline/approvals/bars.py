@@ -13,15 +13,18 @@ from sqlalchemy import Connection, select
 from identity.accounts.scopes import all_standings
 from identity.model import Scope, ScopeKind
 from pipeline.approvals.requesters import requesters
+from pipeline.authoring.declared_workflow import COMPENSATION
 from pipeline.jobs.intents import Approved
 from pipeline.tables import jobs
 
 
 def barred(connection: Connection, job: str, people: Collection[str]) -> dict[str, str]:
     """Return who of *people* cannot approve *job*, and why. It holds while the caller keeps their locks."""
-    asked = requesters(connection, job, people)
-    why = dict.fromkeys(asked, "asked for it, and whoever asks does not approve")
-    accepted = connection.execute(select(jobs.c.accepted).where(jobs.c.id == job)).scalar_one()
+    workflow, accepted = connection.execute(select(jobs.c.workflow, jobs.c.accepted).where(jobs.c.id == job)).one()
+    asked = "asked for it, and whoever asks does not approve"
+    if workflow.endswith(COMPENSATION):
+        asked = "asked for the job that it compensates, or revoked, and neither approves it"
+    why = dict.fromkeys(requesters(connection, job, people), asked)
     for scope, standing in all_standings(connection, map(user_scope, people)).items():
         if standing.stopped:
             why[scope.key] = "is stopped"

@@ -12,18 +12,21 @@ from sqlalchemy import Connection, Row, insert, or_, select, update
 from identity import audit
 from identity.audit import AsWhom, Work
 from identity.digests import json_digest
-from identity.policy.ledger import version_of
 from identity.sql.sequence import next_number
 from pipeline.approvals.bars import barred
 from pipeline.approvals.needs import by_name, is_met, resolved, unheld
 from pipeline.approvals.tables import approval_votes, approvals
+from pipeline.authoring.declared_workflow import COMPENSATION
 from pipeline.jobs.awaited import wake
-from pipeline.jobs.claims import lock_claim, park
-from pipeline.jobs.intents import Approved, Ended, Intent, PolicyMoved, claim_lost
+from pipeline.jobs.claims import park
+from pipeline.jobs.intents import Approved, Ended, Intent, PolicyMoved, still_ours
 from pipeline.ledger.clock import ledger_now
 from pipeline.states import APPROVAL_MOVES, ApprovalState, Purpose, Wait
 
 YES, NO = "yes", "no"
+# Parts of what was shown that do not decide whether it is the same: they may change or be reworded while what would be
+# done stays as it is. Approvers are not resolved again.
+_NOT_COMPARED = frozenset({"needs", "in_doubt", "started_by"})
 TOO_FEW = "of those who said yes, too few may approve it any more"
 
 
@@ -47,10 +50,8 @@ def ask(connection: Connection, intent: Intent, *, id: str, shown: Mapping[str, 
 
     *shown*: what approvers are shown. *id*: for a new approval. A run that has lost its job asks nobody.
     """
-    if not lock_claim(connection, intent.job):
-        return claim_lost(connection, intent.job)
-    if version_of(connection, intent.job.tenant) != intent.decision.policy:
-        return PolicyMoved()
+    if (moved := still_ours(connection, intent)) is not None:
+        return moved
     now = ledger_now(connection)
     held = _newest(connection, intent)
     if held is not None and not _same(held, intent, shown):
@@ -90,14 +91,9 @@ def _newest(connection: Connection, intent: Intent) -> Row[Any] | None:
 
 
 def _same(held: Row[Any], intent: Intent, shown: Mapping[str, Any]) -> bool:
-    """True if the approval was requested for exactly what would be done now.
-
-    Its approvers are not resolved again. That a call is in doubt by now changes nothing of what was approved.
-    """
-    as_asked = {**shown, "needs": held.shown.get("needs")}
-    as_asked.pop("in_doubt", None)
-    if "in_doubt" in held.shown:
-        as_asked["in_doubt"] = held.shown["in_doubt"]
+    """True if the approval was requested for exactly what would be done now."""
+    as_asked = {name: value for name, value in shown.items() if name not in _NOT_COMPARED}
+    as_asked |= {name: value for name, value in held.shown.items() if name in _NOT_COMPARED}
     return (held.request_hash, held.policy_version, held.principal_id, held.digest) == (
         intent.request_hash,
         intent.decision.policy,
@@ -115,10 +111,15 @@ def _ask_anew(
     for need in needs:
         eligible = len(need["approvers"]) - len(barred(connection, intent.job.id, need["approvers"]))
         if eligible < need["quorum"]:
+            asked = "whoever asked may not, nor whoever made or holds the key by which it was asked for"
+            if intent.job.workflow.endswith(COMPENSATION):
+                asked = (
+                    "whoever asked for the job that it compensates may not, nor whoever revoked, nor whoever made or "
+                    "holds the key by which either was done"
+                )
             reason = (
                 f"the policy's rule {need['rule']!r} wants {need['quorum']} to approve {intent.action}, and "
-                f"{eligible} of those it names can: whoever asked may not, nor whoever made or holds the key by which "
-                "it was asked for, nor whoever is stopped or was revoked since"
+                f"{eligible} of those it names can: {asked}, nor whoever is stopped or was revoked since"
             )
             return NotApproved(reason=reason)
     shown = {**shown, "needs": by_name(connection, needs)}
@@ -147,13 +148,7 @@ def _ask_anew(
     audit.record(
         connection,
         "approval.asked",
-        AsWhom(
-            tenant=intent.job.tenant,
-            agent=intent.job.agent,
-            principal=intent.principal,
-            pattern=intent.decision.pattern,
-            on_behalf_of=intent.job.user,
-        ),
+        intent.whom(),
         Work(job=intent.job.id, action=intent.action),
         id=f"{id}.asked",
         at=now,

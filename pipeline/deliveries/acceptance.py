@@ -23,6 +23,7 @@ from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.jobs.tenant_setup import TenantSetup, setup_for
 from pipeline.model import Acceptance, Bell, DeliveryOutcome, LeftOut, SignedDelivery
 from pipeline.revocation import signal_chunks, signals
+from pipeline.revocation.reaction import ReceivedSignal
 from pipeline.signal import Asks, Signal
 from pipeline.tables import deliveries, delivery_bodies, jobs
 
@@ -168,7 +169,7 @@ def _follow(
     # always followed.
     timeless = signal.asks is Asks.REVOKE and signal.happened_at is None
     late = timeless and was_asked(connection, delivery.connection, delivery.delivery_id)
-    received = signals.ReceivedSignal(
+    received = ReceivedSignal(
         signal=signal,
         id=ids.revocation,
         by=signals.BY_PROVIDER + delivery.source,

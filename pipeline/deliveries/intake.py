@@ -29,7 +29,7 @@ from pipeline.ledger.numbering import behind
 from pipeline.ledger.rehearsal import rehearse
 from pipeline.ledger.revision import misfit, revision_of
 from pipeline.model import Acceptance, DeliveryOutcome, RatedTenant, SignedDelivery, Unfollowed
-from pipeline.revoker.signal_following import follow_on
+from pipeline.revoker.signal_following import follow_on, measure
 
 _BELIEVED = 60.0  # seconds that a successful check is trusted
 _PATIENCE = 5.0  # further seconds in which callers trust it rather than wait for a running check
@@ -123,8 +123,11 @@ class Intake:
             done = follow_on(self._ahead, accepted.delivery, clock=self._clock, end=end, monotonic=self._monotonic)
         except Unfollowed as short:
             raise Unfollowed(accepted.delivery, accepted.revocations + short.revocations) from short
-        reason = accepted.reason if accepted.outcome is DeliveryOutcome.DUPLICATE else done.reason
-        return replace(accepted, reason=reason, revocations=accepted.revocations + done.revocations, unfollowed=False)
+        followed = replace(accepted, revocations=accepted.revocations + done.revocations, unfollowed=False)
+        if accepted.outcome is DeliveryOutcome.DUPLICATE:
+            measure(done, now=self._clock())
+            return followed
+        return replace(followed, reason=done.reason)
 
     def _accept(
         self,

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, Row, select, update
 
 from identity import audit
-from identity.audit import Act, AsWhom
+from identity.audit import Act, AsWhom, Work
 from pipeline.authoring.matching import Considered, Match
 from pipeline.deliveries.acceptance import Start, start_jobs
 from pipeline.deliveries.tenant import whose_delivery
@@ -86,8 +86,9 @@ class Replayed:
     """The result of a replay."""
 
     fates: tuple[Fate, ...]
-    jobs: tuple[str, ...]
-    bells: tuple[Bell, ...]
+    jobs: tuple[str, ...] = ()
+    bells: tuple[Bell, ...] = ()
+    unmarked: bool = False  # its mark as misread was removed
 
 
 def weigh(
@@ -127,9 +128,10 @@ def replay(
     Raises BadInput if the delivery is gone.
     """
     # Its row is locked first: of two concurrent replays, the second sees the jobs of the first.
-    held = update(deliveries).where(deliveries.c.id == delivery.id).values(outcome=deliveries.c.outcome)
-    if connection.execute(held).rowcount == 0:
+    this = deliveries.c.id == delivery.id
+    if connection.execute(update(deliveries).where(this).values(outcome=deliveries.c.outcome)).rowcount == 0:
         raise no_delivery(connection, delivery.id)
+    marked = connection.execute(select(deliveries.c.left_out).where(this)).scalar_one() == LeftOut.MISREAD
     # Its jobs are locked as well: none is pruned, compensated or accepted again between the decision and the action.
     of_it = select(jobs.c.id).where(jobs.c.delivery_id == delivery.id)
     connection.execute(of_it.order_by(jobs.c.id).with_for_update())
@@ -145,28 +147,34 @@ def replay(
         for one, fate in zip(considered, fates, strict=True)
         if fate.does is Does.AGAIN and fate.job
     ]
-    if tenant is None or not (starting or again):
-        return Replayed(fates=fates, jobs=(), bells=())
+    # A workflow that is on and still cannot start keeps the delivery marked until a later replay starts it.
+    misread = [
+        fate.reason
+        for one, fate in zip(considered, fates, strict=True)
+        if (one.misfit or one.match) and fate.does is Does.NOTHING and fate.job is None and fate.config is not None
+    ]
+    unmarked = marked and not misread
+    if tenant is None or not (starting or again or unmarked):
+        return Replayed(fates=fates)
     if starting:
         here = setup_for(connection, tenant, delivery.connection, [start.match for start in starting])
         start_jobs(connection, here, delivery.connection, delivery.id, starting, now=act.now)
+        for start in starting:
+            by_hand = replace(act, audit_id=f"{start.job}.started")
+            whom, work = AsWhom(tenant=tenant, agent=start.match.workflow.agent), Work(job=start.job)
+            audit.record_act(connection, "job.started", whom, by_hand, work=work, outcome="accepted")
     for job, workflow, event in again:
         replay_job(connection, job, by=act.by, at=act.now, subject=subject, event=event, reads=workflow.reads)
     made = (*(start.job for start in starting), *(job for job, _, _ in again))
     workflows = [one.workflow for one, fate in zip(considered, fates, strict=True) if fate.does is not Does.NOTHING]
-    # A workflow that still cannot read it keeps the delivery among the failed ones until a later replay starts it.
-    misread = [
-        one.refusal
-        for one, fate in zip(considered, fates, strict=True)
-        if one.misfit and fate.job is None and fate.config is not None
-    ]
     why = "; ".join((f"replayed by {act.by}: {len(made)} job(s)", *misread))
     left_out = LeftOut.MISREAD if misread else None
     told = {"outcome": DeliveryOutcome.ACCEPTED, "reason": why, "left_out": left_out, "tenant_id": tenant}
-    connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(told))
+    connection.execute(update(deliveries).where(this).values(told))
     gave = {"delivery": delivery.id, "jobs": list(made)}
     audit.record_act(connection, "delivery.replayed", AsWhom(tenant=tenant), act, outcome="accepted", detail=gave)
-    return Replayed(fates=fates, jobs=made, bells=first_bells(connection, tenant, workflows))
+    bells = first_bells(connection, tenant, workflows)
+    return Replayed(fates=fates, jobs=made, bells=bells, unmarked=unmarked)
 
 
 def _whose(connection: Connection, delivery: Stored) -> tuple[str | None, str]:

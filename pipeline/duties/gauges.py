@@ -23,6 +23,7 @@ _GAUGES = (
     metrics.CONNECTIONS_PAUSED,
     metrics.UNSEALED_SECONDS,
     metrics.REVOCATION_UNFINISHED_SECONDS,
+    metrics.SIGNAL_UNREACHED_SECONDS,
     metrics.STREAMS_SILENT,
     metrics.HELD,
 )
@@ -47,6 +48,7 @@ def _set(found: troubles.Troubles) -> None:
         metrics.CONNECTIONS_PAUSED.labels(provider).set(found.paused.get(provider, 0))
     metrics.UNSEALED_SECONDS.set(found.unsealed.total_seconds())
     metrics.REVOCATION_UNFINISHED_SECONDS.set(found.revoking.total_seconds())
+    metrics.SIGNAL_UNREACHED_SECONDS.set(found.unreached.total_seconds())
     for status in STREAM_STATUSES:
         if status != ENABLED:
             metrics.STREAMS_SILENT.labels(status).set(found.silent.get(status, 0))

@@ -77,7 +77,13 @@ def reclaim(store: Store, settings: WorkerSettings) -> None:
                 row.id,
                 row.pattern,
                 claims.spend_run(
-                    c, row.id, fence=row.fence, limit=settings.runs, delay=settings.backoff, reason=reason
+                    c,
+                    row.id,
+                    fence=row.fence,
+                    limit=settings.runs,
+                    delay=settings.backoff,
+                    reason=reason,
+                    if_lapsed=True,
                 ),
             )
             for row in found
@@ -96,7 +102,10 @@ def wake_due(store: Store) -> None:
 
     def end(c: Connection) -> list[tuple[str, JobState | None]]:
         return [
-            (row.pattern, waits.end_wait(c, row.id, wait=row.wait, expired=bool(row.expired), reason=row.reason))
+            (
+                row.pattern,
+                waits.end_wait(c, row.id, fence=row.fence, wait=row.wait, expired=bool(row.expired), reason=row.reason),
+            )
             for row in found
         ]
 

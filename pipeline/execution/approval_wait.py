@@ -80,7 +80,7 @@ def what_is_shown(step: StepAtHand, written: Written, names: Mapping[str, str], 
 
 
 def _started_by(connection: Connection, step: StepAtHand) -> str:
-    return started_by(any_job(connection, step.job.id))
+    return started_by(connection, any_job(connection, step.job.id))
 
 
 def _names(connection: Connection, step: StepAtHand) -> dict[str, str]:

@@ -40,7 +40,7 @@ from pipeline.jobs.intents import (
 )
 from pipeline.run import StepSkipped, UpstreamGone
 from pipeline.states import AttemptState, Purpose, StepState
-from pipeline.steps import openings, refusals
+from pipeline.steps import failures, openings
 from pipeline.steps.closings import close_unsent
 from pipeline.upstream import Written
 
@@ -195,7 +195,7 @@ def _fail(
     """
     if step.earlier.in_doubt:
         raise step.asks(f"{step.name} was sent and no answer came, and {reason}")
-    ended = services.store.write(partial(refusals.fail, intent=intent, reason=reason))
+    ended = services.store.write(partial(failures.fail, intent=intent, reason=reason))
     if ended is not None:
         return ended
     metrics.STEPS.labels(step.name, str(step.decision.pattern), str(StepState.FAILED)).inc()

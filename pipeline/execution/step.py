@@ -70,7 +70,7 @@ class StepRunner:
 
     def perform(self, spec: StepSpec[R]) -> R:
         action, position = spec.action, spec.position
-        self._reached = position
+        self._reach(position)
         name = action.action_name()
         declared = self._workflow.on_revoke.get(type(action), STOP)
         then = on_revoke_of(f"step {position}, {name},", declared, spec.on_revoke)
@@ -106,7 +106,7 @@ class StepRunner:
             raise RunAgain("yielded after its time, at a step boundary", delay=timedelta())
 
     def sleep(self, position: int, occurrence: int, duration: timedelta) -> None:
-        self._reached = position
+        self._reach(position)
         request_hash = sha256(f"sleep {duration.total_seconds()}".encode()).hexdigest()
         stored = self._stored.get(position)
         if stored is not None and not may_change(stored):
@@ -129,11 +129,18 @@ class StepRunner:
         if asleep is not None:
             raise RunEnded(asleep.reason, moved=asleep.moved)
 
-    def raise_if_left_out(self) -> None:
-        """Raise Diverged if the function returned without reaching a stored step."""
-        for position, stored in sorted(self._stored.items()):
-            if position > self._reached and not self._may_be_left_out(stored):
-                raise left_out(stored, binds=self._binds(stored))
+    def _reach(self, position: int) -> None:
+        """Go on to *position*. Raises Diverged if the function passed over a stored step: positions only rise."""
+        self.raise_if_left_out(before=position)
+        self._reached = position
+
+    def raise_if_left_out(self, *, before: int | None = None) -> None:
+        """Raise Diverged if the function left out a stored step, *before* the one it goes on to or until its return."""
+        until = before if before is not None else max(self._stored, default=0) + 1
+        for position in range(self._reached + 1, until):
+            stored = self._stored.get(position)
+            if stored is not None and not self._may_be_left_out(stored):
+                raise left_out(stored, binds=self._binds(stored), ends=before is None)
 
     def _binds(self, stored: Row[Any]) -> bool:
         """True if no replay allows the function to leave out the step.

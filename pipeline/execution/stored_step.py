@@ -76,10 +76,14 @@ def raise_if_diverged(stored: Row[Any], *, action: str, occurrence: int, named: 
         )
 
 
-def left_out(stored: Row[Any], *, binds: bool) -> Diverged:
-    """Return the error for a function that left out a stored step. *binds*: a replay does not help."""
+def left_out(stored: Row[Any], *, binds: bool, ends: bool) -> Diverged:
+    """Return the error for a function that left out a stored step. *binds*: a replay does not help.
+
+    *ends*: it returned without the step; otherwise it goes on to another.
+    """
     otherwise = "" if binds else ", or replay this one"
+    does = "ends" if ends else "goes on"
     return Diverged(
-        f"step {stored.position} was {stored.action} as {stored.named}, and now the workflow ends without it: "
+        f"step {stored.position} was {stored.action} as {stored.named}, and now the workflow {does} without it: "
         f"{_HOW_TO_AGREE}{otherwise}"
     )

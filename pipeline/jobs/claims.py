@@ -250,10 +250,23 @@ def bury(connection: Connection, job: ClaimedJob, *, reason: str) -> JobState | 
 
 
 def spend_run(
-    connection: Connection, job: str, *, fence: int, limit: int, delay: timedelta, reason: str
+    connection: Connection,
+    job: str,
+    *,
+    fence: int,
+    limit: int,
+    delay: timedelta,
+    reason: str,
+    if_lapsed: bool = False,
 ) -> JobState | None:
-    """Count a failed run: queue the job again, or bury it at the *limit*. None: another claim has the job."""
+    """Count a failed run: queue the job again, or bury it at the *limit*. None: another claim has the job.
+
+    *if_lapsed*: only if the claim is still expired. An opening extends a claim under the same fence, so a worker that
+    was suspended may be back since the claim was found expired, with a call on the wire.
+    """
     held = (jobs.c.id == job) & (jobs.c.fence == fence) & jobs.c.state.in_([JobState.RUNNING, JobState.STOPPING])
+    if if_lapsed:
+        held &= jobs.c.claimed_until < database_now()
     spent = connection.execute(select(jobs.c.runs_spent, jobs.c.state).where(held).with_for_update()).one_or_none()
     if spent is None:
         return None

@@ -1,28 +1,22 @@
-"""Intents: the input and the outcomes of an opening, and the rows that openings and refusals write."""
+"""Intents: the input and the outcomes of an opening."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import cache
-from typing import Any, Unpack
+from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import Connection, func
+from sqlalchemy import Connection
 
-from identity import audit
 from identity.audit import AsWhom, Work
 from identity.capability.model import CapabilityRequest
 from identity.capability.verifier import Capability
 from identity.model import Leased, LeaseRequest, NeedsRefresh
 from identity.policy.decision import Decision, Denied
-from identity.sql.columns import is_among
-from identity.sql.prepared import Prepared
-from identity.sql.rows import insert_for
-from pipeline.jobs.claims import ClaimedJob, cancel_if_stopping
-from pipeline.jobs.moves import StepColumns, move_step, step_sources
-from pipeline.states import JobState, Purpose, StepState
-from pipeline.tables import steps
+from identity.policy.ledger import version_of
+from pipeline.jobs.claims import ClaimedJob, cancel_if_stopping, lock_claim
+from pipeline.states import JobState, Purpose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +83,36 @@ class Intent:
         """Duration of the claim from the opening: past the call, with as much again for its close or a refresh."""
         return self.send_within + 2 * self.deadline
 
+    def whom(self, lease: Leased | None = None) -> AsWhom:
+        """Return the parties of an audit record: as whom the step is done, and by which *lease* if it has one."""
+        return AsWhom(
+            tenant=self.job.tenant,
+            agent=self.job.agent,
+            principal=self.principal,
+            pattern=self.decision.pattern,
+            on_behalf_of=self.job.user,
+            account=lease.account if lease else None,
+            generation=lease.generation if lease else None,
+        )
+
+    def work(self, *, attempted: bool = False) -> Work:
+        """Return the work of an audit record. *attempted*: it is about this attempt, rather than the step."""
+        attempt = self.attempt if attempted else None
+        return Work(job=self.job.id, step=self.step, attempt=attempt, action=self.action)
+
+    @property
+    def authority(self) -> dict[str, Any]:
+        """The detail of an audit record: the policy, rules, constraints and approval of the step."""
+        said: dict[str, Any] = {"policy": self.decision.policy, "rules": list(self.decision.rules)}
+        held = self.decision.constraints
+        if held.max_amount is not None:
+            said["max_amount"] = str(held.max_amount)
+        if held.approvals:
+            said["approvals"] = [{"rule": one.rule, "quorum": one.quorum} for one in held.approvals]
+        if self.approval is not None:
+            said |= {"approval": self.approval.id, "approved_by": list(self.approval.by)}
+        return said
+
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
@@ -148,106 +172,11 @@ def claim_lost(connection: Connection, job: ClaimedJob) -> Ended:
     return Ended(reason="stopped" if stopped else "another worker has the job", moved=stopped)
 
 
-def record_intent(
-    connection: Connection,
-    intent: Intent,
-    kind: str,
-    *,
-    id: str,
-    at: datetime,
-    outcome: str,
-    number: int | None = None,
-    lease: Leased | None = None,
-    capability: Capability | None = None,
-    reason: str | None = None,
-    detail: Mapping[str, Any] | None = None,
-) -> None:
-    """Write the audit record of a step's opening, its refusal or a search for its effect."""
-    audit.record(
-        connection,
-        kind,
-        AsWhom(
-            tenant=intent.job.tenant,
-            agent=intent.job.agent,
-            principal=intent.principal,
-            pattern=intent.decision.pattern,
-            on_behalf_of=intent.job.user,
-            account=lease.account if lease else None,
-            generation=lease.generation if lease else None,
-        ),
-        Work(
-            job=intent.job.id,
-            step=intent.step,
-            attempt=intent.attempt if lease or capability else None,
-            action=intent.action,
-        ),
-        id=id,
-        at=at,
-        number=number,
-        outcome=outcome,
-        reason=reason or intent.decision.reason,
-        detail={**_authority(intent), **({"capability": capability.id} if capability else {}), **(detail or {})},
-    )
+def still_ours(connection: Connection, intent: Intent) -> Ended | PolicyMoved | None:
+    """Lock the run's claim until the transaction ends, and check the policy that decided the step. None: both stand.
 
-
-def _authority(intent: Intent) -> dict[str, Any]:
-    """Return the authority of a step for its audit record: policy, rules, constraints and approval."""
-    said: dict[str, Any] = {"policy": intent.decision.policy, "rules": list(intent.decision.rules)}
-    held = intent.decision.constraints
-    if held.max_amount is not None:
-        said["max_amount"] = str(held.max_amount)
-    if held.approvals:
-        said["approvals"] = [{"rule": one.rule, "quorum": one.quorum} for one in held.approvals]
-    if intent.approval is not None:
-        said |= {"approval": intent.approval.id, "approved_by": list(intent.approval.by)}
-    return said
-
-
-# These change only in a job that was replayed before anything was done.
-_ASKED = ("action", "occurrence", "named", "request_hash", "parameters", "once_key")
-
-
-def write_step(
-    connection: Connection, intent: Intent, state: StepState, now: datetime, **values: Unpack[StepColumns]
-) -> bool:
-    """Insert the step with this decision, or move the existing one to *state*. False: its state does not allow it.
-
-    While a call has no outcome, the step's state forbids a refusal: it stays unknown, and the caller ends the job. A
-    step that only reads is moved back to OPEN first.
+    An opening does the same in the one statement that extends the claim.
     """
-    if intent.reads and state is not StepState.OPEN:
-        move_step(connection, intent.step, StepState.OPEN)
-    row = {
-        "id": intent.step,
-        "job_id": intent.job.id,
-        "position": intent.position,
-        "action": intent.action,
-        "occurrence": intent.occurrence,
-        "named": intent.named,
-        "principal_id": intent.principal,
-        "pattern": intent.decision.pattern,
-        "reason": intent.decision.reason,
-        "policy_version": intent.decision.policy,
-        "request_hash": intent.request_hash,
-        "parameters": dict(intent.parameters),
-        "once_key": intent.once,
-        "state": state,
-        "opened_at": now,
-        **values,
-    }
-    columns = (*_ASKED, "principal_id", "pattern", "reason", "policy_version", "state", *values)
-    if intent.request_changed:
-        columns = (*columns, "opened_at")
-    return _upsert(connection.dialect.name, state, columns).run(connection, row).rowcount == 1
-
-
-@cache
-def _upsert(dialect: str, to: StepState, again: tuple[str, ...]) -> Prepared:
-    """Build the upsert of a step, which on conflict updates the columns *again*."""
-    allowed = [*step_sources(to), *([to] if to is StepState.OPEN else [])]  # from OPEN to OPEN: a further attempt
-    statement = insert_for(dialect, steps)
-    newest = {column: statement.excluded[column] for column in again}
-    # A later opening, by a newer workflow, may take a key. It is never released here, as it may be owned.
-    newest["once_key"] = func.coalesce(statement.excluded.once_key, steps.c.once_key)
-    found = is_among(steps.c.state, *allowed)
-    return Prepared(statement.on_conflict_do_update(index_elements=["job_id", "position"], set_=newest, where=found))
+    if not lock_claim(connection, intent.job):
+        return claim_lost(connection, intent.job)
+    return None if version_of(connection, intent.job.tenant) == intent.decision.policy else PolicyMoved()

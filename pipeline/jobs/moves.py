@@ -6,7 +6,7 @@ many at once (`pipeline.revocation.statements`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from typing import Any, TypedDict, Unpack
@@ -103,17 +103,6 @@ def move_job(
     return connection.execute(moving_job(which, to, source=source, **values)).rowcount == 1
 
 
-def move_jobs(
-    connection: Connection, ids: Sequence[str], to: JobState, *, source: JobState, **values: Unpack[JobColumns]
-) -> Sequence[str]:
-    """Move many jobs from state *source* in one statement; return the ids of the jobs that moved.
-
-    *values* must be plain values, not expressions: the statement is built once.
-    """
-    new = {f"new_{name}": value for name, value in values.items()}
-    return connection.execute(_move_jobs(to, source, tuple(values)), {"ids": ids, **new}).scalars().all()
-
-
 def moving_job(
     which: ColumnElement[bool], to: JobState, *, source: JobState | None = None, **values: Unpack[JobColumns]
 ) -> Update:
@@ -162,7 +151,7 @@ def move_attempt(
     return _move_attempt(to).run(connection, {"attempt": attempt, "state": to, **values}).one_or_none()
 
 
-# Built once: every step runs those for each state; bulk moves of jobs have one for each set of columns.
+# Built once: every step runs those for each state.
 
 
 @cache
@@ -175,10 +164,3 @@ def _move_attempt(to: AttemptState) -> Prepared:
 def _move_step(to: StepState) -> Prepared:
     condition = (steps.c.id == bindparam("step")) & is_among(steps.c.state, *step_sources(to))
     return Prepared(update(steps).where(condition))
-
-
-@cache
-def _move_jobs(to: JobState, source: JobState, names: tuple[str, ...]) -> Any:
-    named = jobs.c.id.in_(bindparam("ids", expanding=True))
-    values: Any = {name: bindparam(f"new_{name}") for name in names}
-    return moving_job(named, to, source=source, **values).returning(jobs.c.id)

@@ -39,6 +39,7 @@ def _due(wait: Wait, *, limit: int) -> Select[Any]:
         select(
             jobs.c.id,
             jobs.c.pattern,
+            jobs.c.fence,
             jobs.c.wait,
             jobs.c.due_at,
             (jobs.c.expires_at <= database_now()).label("expired"),
@@ -50,15 +51,18 @@ def _due(wait: Wait, *, limit: int) -> Select[Any]:
     )
 
 
-def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reason: str | None) -> JobState | None:
+def end_wait(
+    connection: Connection, job: str, *, fence: int, wait: str, expired: bool, reason: str | None
+) -> JobState | None:
     """End a due wait: a missed consent or verdict buries the job; other waits look again.
 
-    Returns None if it waits on, or was moved. A wait for an upstream never expires here: it may have come back while
-    nothing of ours could look.
+    Returns None if it waits on, or was moved. *fence* is the job's when the wait was read: a later claim has raised it,
+    and the job may have parked for something else since. A wait for an upstream never expires here: it may have come
+    back while nothing of ours could look.
     """
 
     def end(to: JobState, **values: Unpack[JobColumns]) -> JobState | None:
-        return to if move_job(connection, job, to, source=JobState.WAITING, **values) else None
+        return to if move_job(connection, job, to, fence=fence, source=JobState.WAITING, **values) else None
 
     now = database_now()
     if wait == Wait.UNKNOWN and not _in_doubt(connection, job):
@@ -72,15 +76,16 @@ def end_wait(connection: Connection, job: str, *, wait: str, expired: bool, reas
     if wait in (Wait.ONCE, Wait.CONSENT, Wait.UPSTREAM):
         looks: JobColumns = {"due_at": now, **WAITS_ON}
         return end(JobState.QUEUED, **looks)
-    _put_off(connection, job)
+    _put_off(connection, job, fence=fence)
     return None
 
 
-def _put_off(connection: Connection, job: str) -> None:
+def _put_off(connection: Connection, job: str, *, fence: int) -> None:
     """Postpone the next look: only a person's decision, expiry or a late answer ends this wait."""
+    this = (jobs.c.id == job) & (jobs.c.fence == fence) & (jobs.c.state == JobState.WAITING)
     again = database_in(_LOOK_AGAIN)
     sooner = case((again < jobs.c.expires_at, again), else_=jobs.c.expires_at)
-    connection.execute(update(jobs).where(jobs.c.id == job, jobs.c.state == JobState.WAITING).values(due_at=sooner))
+    connection.execute(update(jobs).where(this).values(due_at=sooner))
 
 
 def _in_doubt(connection: Connection, job: str) -> bool:

@@ -59,13 +59,15 @@ def without_spare(connection: Connection, workflows: Registry, tenant: str, poli
     found = []
     for need, count in _approvers_of(connection, tenant, policy):
         spare, named = count - need.quorum, _listed(need.approvers)
-        if spare in (0, 1) and _is_about_compensations(workflows, whens[need.rule]):
+        when = whens[need.rule]
+        undoes = _is_about_any(when, (one for one in workflows.with_compensations if one.name.endswith(COMPENSATION)))
+        if spare in (0, 1) and undoes:
             found.append(
                 f"{need.rule}: it names {count} user(s) ({named}) for a quorum of {need.quorum}, and neither the "
                 "person who asked for a job nor the person who revoked may approve its compensation, so it is "
-                f"refused if both are among them: name {2 - spare} more"
+                f"refused if {'both are' if spare else 'either is'} among them: name {2 - spare} more"
             )
-        elif spare == 0:
+        if spare == 0 and (not undoes or _is_about_any(when, _ordinary(workflows))):
             found.append(
                 f"{need.rule}: its quorum is everybody it names ({named}), and whoever asks may not "
                 "approve, so a step that one of them asks for is refused: name one more"
@@ -148,13 +150,14 @@ def _is_about(when: When, workflow: Workflow, action: type[Action[Any]]) -> bool
     return any(when.fits(question_of_declaration(workflow, action, PrincipalKind.USER, one)) for one in TriggerKind)
 
 
-def _is_about_compensations(workflows: Registry, when: When) -> bool:
-    return any(
-        _is_about(when, one, action)
-        for one in workflows.with_compensations
-        if one.name.endswith(COMPENSATION)
-        for action in one.uses
-    )
+def _is_about_any(when: When, workflows: Iterable[Workflow]) -> bool:
+    return any(_is_about(when, one, action) for one in workflows for action in one.uses)
+
+
+def _ordinary(workflows: Registry) -> Iterator[Workflow]:
+    """Yield all workflows that compensate nothing, those of tools included."""
+    yield from (one for one in workflows.with_compensations if not one.name.endswith(COMPENSATION))
+    yield from (workflows.for_tool(action, who) for action in workflows.tools.values() for who in (USER, SERVICE))
 
 
 def _meant(what: str, pattern: str, tenant: str, names: Iterable[str]) -> str:

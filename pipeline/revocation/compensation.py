@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, and_, delete, exists, insert, or_, selec
 from identity import audit
 from identity.accounts import leases
 from identity.accounts.scopes import revoked_since
+from identity.agents.api_keys import people_behind
 from identity.audit import AsWhom, Work
 from identity.capability.audiences import of_connection
 from identity.connections.registry import connection_for
@@ -28,7 +29,7 @@ from pipeline.authoring.declared_workflow import PLATFORM_AGENT, TOOL, Undone, W
 from pipeline.authoring.registry import Registry
 from pipeline.batches import in_batches
 from pipeline.jobs.new_jobs import NewJob, insert_job
-from pipeline.operators import key_of_operator
+from pipeline.operators import key_of_operator, names_of_revoker
 from pipeline.revocation.declaration import Stage
 from pipeline.revocation.tables import compensations, revocations
 from pipeline.states import JobState, StepState
@@ -180,8 +181,10 @@ def _accept(
     # None of them may approve it: neither who asked for what it compensates, nor who revoked.
     asked = select(revocations.c.requested_by, revocations.c.barred).where(revocations.c.id == revocation)
     by, barred = connection.execute(asked).one()
-    # A key is nobody's name. `held_keys_only` is about keys that asked for a job, and this one asked for a revocation.
-    revoker = (*(() if key_of_operator(by) else (by,)), *(barred or ()))
+    if barred is None and (key := key_of_operator(by)) is not None:  # from before the people of a key were stored
+        barred = people_behind(connection, key)
+    # Not the key itself: `held_keys_only` is about keys that asked for a job, and this one asked for a revocation.
+    revoker = names_of_revoker(by, barred)
     people = (of.user_id, of.triggered_by, of.triggered_login, *(of.replayed_by or ()), *revoker)
     event = Undone(
         revocation=revocation,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from hashlib import sha256
 from typing import Any
 
@@ -12,6 +13,7 @@ from identity.keys.signing import canonical
 from identity.sql.columns import database_now
 from identity.sql.prepared import Prepared
 from identity.sql.sequence import next_number
+from pipeline.batches import in_batches
 from pipeline.revocation.declaration import Stage
 from pipeline.revocation.tables import revocation_pages, revocations
 
@@ -78,6 +80,23 @@ def _insert(connection: Connection, revocation: str, cancelled: Sequence[str], s
 def page_digest(page: Mapping[str, Any]) -> str:
     """Return what a receipt keeps of a page: the SHA-256 of its canonical JSON."""
     return sha256(canonical({"cancelled": page["cancelled"], "stopping": page["stopping"]})).hexdigest()
+
+
+def page_numbers(connection: Connection, revocation: str) -> set[int]:
+    """Return the numbers of all pages. A page may be committed after one with a greater number."""
+    columns = revocation_pages.c
+    return set(connection.execute(select(columns.number).where(columns.revocation_id == revocation)).scalars())
+
+
+def jobs_by_page(connection: Connection, revocation: str, *, apart_from: AbstractSet[int]) -> dict[int, list[str]]:
+    """Return the jobs on each page, cancelled and told to stop, by the page's number, *apart_from* these pages."""
+    columns = revocation_pages.c
+    pages = select(columns.number, columns.cancelled, columns.stopping).where(columns.revocation_id == revocation)
+    found: dict[int, list[str]] = {}
+    for some in in_batches(sorted(page_numbers(connection, revocation) - apart_from)):
+        for page in connection.execute(pages.where(columns.number.in_(some)).order_by(columns.number)):
+            found[page.number] = [*page.cancelled, *page.stopping]
+    return found
 
 
 def stopping_jobs(connection: Connection, revocation: str) -> list[str]:

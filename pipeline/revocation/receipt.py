@@ -1,4 +1,4 @@
-"""The signed receipt of a revocation or narrowing: jobs stopped, calls in flight, and follow-up.
+"""Issuing the signed receipt of a revocation or narrowing (`pipeline.revocation.receipt_content`).
 
 A receipt is issued once nothing of the revocation is in flight. What it calls pending or unknown may be settled later:
 it is then issued again as the next revision, with everything else in the same words.
@@ -6,60 +6,23 @@ it is then issued again as the next revision, with everything else in the same w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from identity import audit
 from identity.audit import AsWhom
 from identity.audit.handovers import hold_signing
 from identity.keys.signing import Signer, canonical
-from identity.refresh.intents import UNSETTLED
 from identity.sql.columns import database_now
-from pipeline.authoring.uses import OnRevoke
-from pipeline.batches import in_batches
-from pipeline.jobs import scope_sets
-from pipeline.revocation.declaration import Stage, in_flight, scope_of
-from pipeline.revocation.pages import counted, first_cancelled, page_sizes, stopping_jobs
-from pipeline.revocation.tables import NARROWING, compensations, revocations
-from pipeline.revocation.token_requests import token_requests
-from pipeline.states import AttemptState, JobState
-from pipeline.tables import jobs, steps
-
-FORMAT = "aswhom.receipt.1"
-NAMED = 1_000  # cancelled jobs that a receipt names itself; the rest are on its pages
-
-Receipt = Mapping[str, Any]
-
-
-class ProviderAnswer(StrEnum):
-    """The progress of the revocation of the credentials at the provider."""
-
-    NOT_ASKED = "not_asked"  # the credentials stay valid there; Aswhom does not use them
-    PENDING = "pending"  # asked, or to be asked again; or some accounts are still to be taken
-    DONE = "done"
-    STUCK = "stuck"  # given up until an operator acts
-    GIVEN_UP = "given_up"  # for good: an operator deleted the tenant without it
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProviderSide:
-    """The provider's side of a revocation, as a receipt reports it."""
-
-    answer: ProviderAnswer = ProviderAnswer.NOT_ASKED
-    accounts: tuple[Mapping[str, Any], ...] = ()  # one JSON document per account
-
-    def document(self) -> dict[str, Any]:
-        return {"answer": str(self.answer), "accounts": [dict(account) for account in self.accounts]}
-
-
-#: Reads it by the id of a revocation, in the receipt's transaction.
-ReadProviderSide = Callable[[Connection, str], ProviderSide]
+from pipeline.revocation.declaration import Stage
+from pipeline.revocation.pages import counted
+from pipeline.revocation.receipt_content import ReadProviderSide, Receipt, compose, count_open_ends
+from pipeline.revocation.tables import revocations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +38,7 @@ class Draft:
 
 def draft(row: Row[Any], said: Receipt, signer: Signer, *, now: datetime) -> Draft:
     """Return the next revision of the receipt of *row*. *said*: the result of `compose`."""
-    open_ends = _open_ends(said)
+    open_ends = count_open_ends(said)
     if row.receipt is not None and _without_revision(row.receipt) == said:
         return Draft(of=row, open_ends=open_ends, signed=None)
     signed = {**said, "revision": row.revision + 1, "issued_at": now.isoformat()}
@@ -155,8 +118,8 @@ def outdate(connection: Connection, ids: Sequence[str]) -> None:
 
     This also outdates a revision that is being composed meanwhile.
     """
-    told = revocations.c.id.in_(ids) & (revocations.c.state == Stage.QUIESCED)
-    connection.execute(update(revocations).where(told).values(open_ends=revocations.c.open_ends + 1))
+    issued = revocations.c.id.in_(ids) & (revocations.c.state == Stage.QUIESCED)
+    connection.execute(update(revocations).where(issued).values(open_ends=revocations.c.open_ends + 1))
 
 
 def digest(receipt: Receipt) -> str:
@@ -172,143 +135,3 @@ def audited_as(revocation: str, revision: int) -> str:
 def _without_revision(receipt: Receipt) -> Receipt:
     """Return a receipt without the fields that differ in every revision."""
     return {key: value for key, value in receipt.items() if key not in ("revision", "issued_at")}
-
-
-def _open_ends(receipt: Receipt) -> int:
-    unknown = sum(call["outcome"] in (AttemptState.UNKNOWN, AttemptState.OPEN) for call in receipt["in_flight"])
-    pending = sum(one["outcome"] == "pending" for one in receipt["compensations"])
-    awaited = sum(one["outcome"] in UNSETTLED for one in receipt.get("token_requests", ()))
-    return int(unknown + pending + awaited + (receipt["provider"]["answer"] == ProviderAnswer.PENDING))
-
-
-def compose(connection: Connection, row: Row[Any], provider_side: ReadProviderSide, *, now: datetime) -> Receipt:
-    """Compose what there is to say about the revocation *row* now."""
-    return {
-        "format": FORMAT,
-        "revocation": row.id,
-        "number": row.number,
-        "scope": {"kind": row.kind, "key": row.key},
-        **({} if row.narrowing is None else {"narrowing": row.narrowing}),
-        "source": row.source,
-        "signal": row.signal_id,
-        "doubt": row.doubt,  # see pipeline.revoker.inquiry; None: the signal was never in doubt
-        "requested_by": row.requested_by,
-        "reason": row.reason,
-        "effective_at": row.effective_at.isoformat(),
-        "quiesced_at": (row.quiesced_at or now).isoformat(),
-        **_jobs(connection, row),
-        "in_flight": _calls(connection, row),
-        **_token_requests(connection, row, now),
-        "compensations": _compensations(connection, row),
-        "provider": provider_side(connection, row.id).document(),
-    }
-
-
-def _jobs(connection: Connection, row: Row[Any]) -> dict[str, Any]:
-    """Return the outcome of the jobs. A replay after the first receipt does not change it."""
-    if row.receipt is not None:
-        told = ("cancelled_count", "cancelled_jobs", "finished_jobs", "skipping_jobs", "pages")
-        return {key: row.receipt[key] for key in told}
-    pages = page_sizes(connection, row.id)
-    ended = _ends_of(connection, stopping_jobs(connection, row.id))
-    finished = [job for job, state in ended.items() if state != JobState.CANCELLED]
-    stopped = [job for job, state in ended.items() if state == JobState.CANCELLED]
-    return {
-        "cancelled_count": sum(page.cancelled for page in pages) + len(stopped),
-        "cancelled_jobs": [*first_cancelled(connection, row.id, limit=NAMED), *stopped][:NAMED],
-        "finished_jobs": finished,  # they ran, and their function returned before their next step
-        "skipping_jobs": 0 if row.kind == NARROWING else _count_skipping(connection, row),
-        "pages": [
-            {"number": page.number, "jobs": page.cancelled + page.stopping, "sha256": page.sha256} for page in pages
-        ],
-    }
-
-
-def _ends_of(connection: Connection, ids: list[str]) -> dict[str, str]:
-    ended: dict[str, str] = {}
-    for some in in_batches(ids, NAMED):
-        found = select(jobs.c.id, jobs.c.state).where(jobs.c.id.in_(some))
-        ended.update((row.id, row.state) for row in connection.execute(found.order_by(jobs.c.accepted)))
-    return ended
-
-
-def _calls(connection: Connection, row: Row[Any]) -> list[dict[str, Any]]:
-    """Return the calls in flight. Those that retention has removed keep the words of the last receipt."""
-    now = {one.id: _call(one) for one in in_flight(connection, row)}
-    told = row.receipt["in_flight"] if row.receipt is not None else []
-    return [*(now.pop(call["attempt"], call) for call in told), *now.values()]
-
-
-def _token_requests(connection: Connection, row: Row[Any], now: datetime) -> dict[str, Any]:
-    """Return the token requests. A narrowing has none, nor has a receipt first issued before receipts listed them."""
-    if row.kind == NARROWING or (row.receipt is not None and "token_requests" not in row.receipt):
-        return {}
-    return {"token_requests": token_requests(connection, row, now=now)}
-
-
-def _call(attempt: Row[Any]) -> dict[str, Any]:
-    ended = attempt.closed_at is not None and attempt.state != AttemptState.UNKNOWN
-    return {
-        "attempt": attempt.id,
-        "job": attempt.job_id,
-        "step": attempt.step_id,
-        "principal": attempt.principal_id,
-        "opened_at": attempt.opened_at.isoformat(),
-        "closed_at": attempt.closed_at.isoformat() if ended else None,
-        "ended": "ended" if ended else "presumed ended",
-        "outcome": attempt.state,
-    }
-
-
-def _compensations(connection: Connection, row: Row[Any]) -> list[dict[str, Any]]:
-    """Return the compensations of the cancelled jobs' effects, or why there were none.
-
-    The last receipt's words on a refused compensation stay, although a replay has it looked at again.
-    """
-    by = jobs.alias("by")
-    its_end = by.c.state.label("by_state"), by.c.reason.label("by_reason")
-    found = connection.execute(
-        select(compensations, steps.c.action, steps.c.job_id.label("of_job"), *its_end)
-        .join(steps, steps.c.id == compensations.c.step_id)
-        .outerjoin(by, by.c.id == compensations.c.job_id)
-        .where(compensations.c.revocation_id == row.id)
-        .order_by(compensations.c.created_at, compensations.c.step_id)
-    )
-    now = {
-        one.step_id: {
-            "step": one.step_id,
-            "job": one.of_job,
-            "action": one.action,
-            "by_job": one.job_id,
-            "outcome": _outcome(one.by_state) if one.job_id else "not compensated",
-            "reason": one.by_reason if _outcome(one.by_state) == "failed" else one.reason,
-        }
-        for one in found
-    }
-    told = row.receipt["compensations"] if row.receipt is not None else []
-    return [*(now.pop(one["step"], one) for one in told), *now.values()]
-
-
-def _outcome(state: str | None) -> str:
-    match state:
-        case JobState.DONE:
-            return "done"
-        case JobState.DEAD | JobState.CANCELLED:
-            return "failed"
-    return "pending"
-
-
-def _count_skipping(connection: Connection, row: Row[Any]) -> int:
-    """Return how many unfinished jobs can go on without the steps that need the scope.
-
-    None of them has reached a step that stops it yet.
-    """
-    count, after = 0, ""
-    scope = scope_of(row)
-    while sets := scope_sets.sets_with_work(
-        connection, scope, before=row.number, after=after, then=OnRevoke.SKIP, limit=scope_sets.SETS
-    ):
-        found = scope_sets.jobs_of(before=row.number).where(jobs.c.scopes_sha256.in_(sets))
-        count += connection.execute(found.with_only_columns(func.count())).scalar_one()
-        after = sets[-1]
-    return count

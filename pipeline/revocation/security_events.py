@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -21,10 +22,11 @@ from identity.tables import accounts, grants
 from identity.transmitters import Transmitter
 from pipeline.model import Acceptance, DeliveryOutcome, SecurityEvent
 from pipeline.revocation import declaration
+from pipeline.revocation.reaction import ReceivedSignal
 from pipeline.revocation.signal_targets import accounts_meant
-from pipeline.revocation.signals import Followed, ReceivedSignal, follow
+from pipeline.revocation.signals import Followed, follow
 from pipeline.revocation.tables import revocations, security_events
-from pipeline.signal import Asks, Holders, Nobody, People, Signal
+from pipeline.signal import Asks, Holders, Nobody, People, Signal, Whom
 
 BY_TRANSMITTER = "transmitter:"  # prefix of `requested_by` of its revocations; its id follows
 
@@ -85,25 +87,29 @@ def _lock_all(connection: Connection, event: SecurityEvent, transmitter: Transmi
 
     Locked one by one while followed, they would be in the sender's order, and two tokens could deadlock.
     """
-    users: set[str] = set()
-    keys: set[AccountKey] = set()
-    tenant = transmitter.tenant
-    for signal in event.signals:
-        if transmitter.connection is not None:
-            meant = accounts_meant(connection, transmitter.connection, signal.whom)
-            keys |= {key for key in meant if tenant in (None, key.tenant)}
-            continue
-        ids = sorted(id for one in signal.whom if isinstance(one, People) for id in one.ids)
-        principals = {resolve_alias(connection, tenant or "", transmitter.id, id) for id in ids} - {None}
-        if signal.asks is Asks.RENEW:
-            keys |= {key for principal in principals for key in _keys(connection, tenant or "", str(principal))}
-        else:
-            users |= {str(principal) for principal in principals}
-    of_users = [Scope(kind=ScopeKind.USER, key=user) for user in sorted(users)]
-    wanted = [*of_users, *(key.scope for key in sorted(keys, key=str))]
+    wanted = {scope for signal in event.signals for scope in _touched(connection, signal, transmitter)}
     if len(wanted) > 1:  # a single scope is locked where the event is followed
-        for scope in wanted:
+        for scope in sorted(wanted, key=lambda one: (one.kind is not ScopeKind.USER, one.key)):
             lock_exclusive(connection, scope)
+
+
+def _touched(connection: Connection, signal: Signal, transmitter: Transmitter) -> Iterator[Scope]:
+    """Yield the scopes that are locked where the signal is followed."""
+    if transmitter.connection is not None:
+        meant = accounts_meant(connection, transmitter.connection, signal.whom, tenant=transmitter.tenant)
+        yield from (key.scope for key in meant)
+        return
+    for principal in (one for whom in signal.whom for one in _named(connection, whom, transmitter) if one is not None):
+        if signal.asks is Asks.RENEW:
+            yield from (key.scope for key in _keys(connection, principal, transmitter))
+        else:
+            yield Scope(kind=ScopeKind.USER, key=principal)
+
+
+def _named(connection: Connection, whom: Whom, transmitter: Transmitter) -> list[str | None]:
+    """Return the users whom an identity provider names, None for each that nobody is linked to, in a stable order."""
+    ids = sorted(whom.ids) if isinstance(whom, People) else ()
+    return [resolve_alias(connection, transmitter.tenant or "", transmitter.id, id) for id in ids]
 
 
 def taken_before(connection: Connection, event: SecurityEvent, transmitter: Transmitter) -> Acceptance | None:
@@ -128,10 +134,10 @@ def _follow(connection: Connection, received: ReceivedSignal, transmitter: Trans
                 outcomes.append(why)
             case Holders():
                 outcomes.append("the subject is a token, and this transmitter is of no provider connection")
-            case People(ids=ids):
-                for place, external in enumerate(sorted(ids)):
+            case People():
+                for place, principal in enumerate(_named(connection, one, transmitter)):
                     of_user = replace(received, id=f"{received.id}.{place}" if place else received.id)
-                    ended, outcome = _apply(connection, of_user, transmitter, external)
+                    ended, outcome = _apply(connection, of_user, transmitter, principal)
                     made += ended
                     outcomes.append(f"1 user {outcome}")
             case _:
@@ -171,15 +177,14 @@ def _left_console(connection: Connection, signal: Signal, transmitter: Transmitt
 
 
 def _apply(
-    connection: Connection, received: ReceivedSignal, transmitter: Transmitter, external: str
+    connection: Connection, received: ReceivedSignal, transmitter: Transmitter, principal: str | None
 ) -> tuple[tuple[str, ...], str]:
     """Apply a signal to the user an identity provider names. Return the revocations, and the outcome in words."""
-    tenant, signal = transmitter.tenant or "", received.signal
-    principal = resolve_alias(connection, tenant, transmitter.id, external)
+    signal = received.signal
     if principal is None:
         return (), "unknown: nobody of the tenant is linked to this subject"
     if signal.asks is Asks.RENEW:
-        return (), _renew(connection, tenant, principal)
+        return (), _renew(connection, principal, transmitter)
     scope = Scope(kind=ScopeKind.USER, key=principal)
     lock_exclusive(connection, scope)
     if _revoked_since(connection, scope, signal):
@@ -190,7 +195,7 @@ def _apply(
         connection,
         id=received.id,
         scope=scope,
-        tenant=tenant,
+        tenant=transmitter.tenant or "",
         source=signal.source,
         by=received.by,
         reason=signal.reason,
@@ -242,16 +247,17 @@ def _end(signal: Signal) -> datetime | None:
     return signal.happened_at and signal.happened_at + signal.precision
 
 
-def _keys(connection: Connection, tenant: str, principal: str) -> list[AccountKey]:
+def _keys(connection: Connection, principal: str, transmitter: Transmitter) -> list[AccountKey]:
     """Return the user's accounts, in lock order."""
+    tenant = transmitter.tenant or ""
     found = select(accounts.c.connection_id).where(accounts.c.tenant_id == tenant, accounts.c.principal_id == principal)
     through = connection.execute(found).scalars()
     return sorted((AccountKey(tenant=tenant, connection=one, principal=principal) for one in through), key=str)
 
 
-def _renew(connection: Connection, tenant: str, principal: str) -> str:
+def _renew(connection: Connection, principal: str, transmitter: Transmitter) -> str:
     renewed = 0
-    for key in _keys(connection, tenant, principal):
+    for key in _keys(connection, principal, transmitter):
         lock_exclusive(connection, key.scope)
         account = find_account(connection, key)
         renewed += account is not None and drop_access(connection, account)

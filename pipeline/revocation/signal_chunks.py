@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, delete, exists, insert, select, update
 from identity.model import AccountKey
 from pipeline.batches import in_batches
 from pipeline.revocation import signals
+from pipeline.revocation.reaction import ReceivedSignal
 from pipeline.revocation.tables import signal_chunks
 from pipeline.signal import Nobody, Signal
 from pipeline.tables import deliveries
@@ -34,9 +35,10 @@ class Progress:
     revocations: tuple[str, ...] = ()
     left: bool  # accounts remain to be reached
     reason: str = ""  # of the whole signal, once none remains
+    received_at: datetime | None = None  # of the delivery, if this transaction reached the last of its accounts
 
 
-def leave(connection: Connection, received: signals.ReceivedSignal, followed: signals.Followed) -> None:
+def leave(connection: Connection, received: ReceivedSignal, followed: signals.Followed) -> None:
     """Store the accounts that a signal has yet to reach, in the transaction that accepts it."""
     if not followed.left:
         return
@@ -79,8 +81,8 @@ def follow_next(connection: Connection, delivery: str, *, now: datetime) -> Prog
     """Reach the next chunk of accounts for a delivery's signal; with the last one, conclude the signal."""
     columns = signal_chunks.c
     # One at a time: the last chunk's transaction must see the outcomes of all other chunks.
-    held = select(deliveries.c.connection_id, deliveries.c.source).where(deliveries.c.id == delivery).with_for_update()
-    of = connection.execute(held).one()
+    held = select(deliveries.c.connection_id, deliveries.c.source, deliveries.c.received_at)
+    of = connection.execute(held.where(deliveries.c.id == delivery).with_for_update()).one()
     waiting = select(signal_chunks).where(columns.delivery_id == delivery, columns.became.is_(None))
     chunks = connection.execute(waiting.order_by(columns.place).limit(2)).all()
     if not chunks:
@@ -93,11 +95,12 @@ def follow_next(connection: Connection, delivery: str, *, now: datetime) -> Prog
     connection.execute(done.values(became=dict(became)))
     if len(chunks) > 1:
         return Progress(revocations=made, left=True)
-    return Progress(revocations=made, left=False, reason=_conclude(connection, delivery, received.signal))
+    reason = _conclude(connection, delivery, received.signal)
+    return Progress(revocations=made, left=False, reason=reason, received_at=of.received_at)
 
 
-def _signal_of(chunk: Row[Any], *, by: str, now: datetime) -> signals.ReceivedSignal:
-    return signals.ReceivedSignal(
+def _signal_of(chunk: Row[Any], *, by: str, now: datetime) -> ReceivedSignal:
+    return ReceivedSignal(
         signal=_SIGNAL.validate_python(chunk.signal),
         id=chunk.revocation_id,
         by=by,

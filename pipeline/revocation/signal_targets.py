@@ -13,8 +13,10 @@ from identity.tables import accounts, grants, installations
 from pipeline.signal import Asks, Bots, Holders, Installation, Nobody, People, Signal, Whom, Workspaces
 
 
-def accounts_meant(connection: Connection, through: str, whom: Iterable[Whom]) -> set[AccountKey]:
-    """Return the accounts of this connection that the signal affects."""
+def accounts_meant(
+    connection: Connection, through: str, whom: Iterable[Whom], *, tenant: str | None = None
+) -> list[AccountKey]:
+    """Return the accounts of this connection that the signal affects, in lock order. *tenant*: only this tenant's."""
     condition: ColumnElement[bool] = false()
     for one in whom:
         condition |= _condition(connection, through, one)
@@ -23,21 +25,22 @@ def accounts_meant(connection: Connection, through: str, whom: Iterable[Whom]) -
         .select_from(accounts.outerjoin(grants, grants.c.account_id == accounts.c.id))
         .where(accounts.c.connection_id == through, condition)
     )
-    return {
-        AccountKey(tenant=row.tenant_id, connection=through, principal=row.principal_id)
-        for row in connection.execute(found)
-    }
+    if tenant is not None:
+        found = found.where(accounts.c.tenant_id == tenant)
+    rows = connection.execute(found)
+    keys = {AccountKey(tenant=row.tenant_id, connection=through, principal=row.principal_id) for row in rows}
+    return sorted(keys, key=str)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unlisted:
-    """A revocation in a place listed for no tenant, with advice and whether anybody connected there."""
+class Unreached:
+    """A revocation that matches nobody although it may mean accounts of ours, with advice."""
 
     says: str
-    seen: bool
+    seen: bool  # somebody has connected in the place that is listed for no tenant
 
 
-def unlisted_place(connection: Connection, through: str, signal: Signal) -> Unlisted | None:
+def unlisted_place(connection: Connection, through: str, signal: Signal) -> Unreached | None:
     """Return the first revoked place that is listed for no tenant, or None.
 
     The sender was answered and will not repeat it, so accounts connected there stay active here.
@@ -50,7 +53,24 @@ def unlisted_place(connection: Connection, through: str, signal: Signal) -> Unli
                     add = f"`aswhom installations add {through} {named[0]} TENANT`"
                     says = f"no tenant has {', '.join(named)}: if one has, end its accounts by hand, and list it: {add}"
                     around = ids if within is None else {*ids, within}
-                    return Unlisted(says=says, seen=were_seen(connection, through, around))
+                    return Unreached(says=says, seen=were_seen(connection, through, around))
+            case _:
+                pass
+    return None
+
+
+def unknown_people(connection: Connection, through: str, signal: Signal) -> Unreached | None:
+    """Return the first revoked people of a listed place, or None. The caller knows that they have no account here.
+
+    Slack gives a person of a workspace that joined an organization a second id; the stored one is the consent's.
+    """
+    for one in signal.whom if signal.asks is Asks.REVOKE else ():
+        match one:
+            case People(ids=ids, workspaces=places, within=within) if places:
+                if whose_installations(connection, through, places, within=within).tenants:
+                    named, where = (", ".join(sorted(some)) for some in (ids, places))
+                    hand = "if one is a user of yours under another id, end it by hand: `aswhom revoke account`"
+                    return Unreached(says=f"no account is of {named} in {where}: {hand}", seen=False)
             case _:
                 pass
     return None

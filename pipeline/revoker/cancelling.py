@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, update
+from sqlalchemy import Connection, Row, select, update
 
 from identity.sql.columns import database_now
 from pipeline.jobs import scope_sets
-from pipeline.jobs.moves import move_jobs
-from pipeline.ledger.clock import ledger_now
-from pipeline.revocation.declaration import REACHING, Stage, load
+from pipeline.jobs.awaited import consenting
+from pipeline.jobs.moves import moving_job
+from pipeline.revocation.declaration import REACHING, Stage, load, scope_of
 from pipeline.revocation.pages import counted, write_page
 from pipeline.revocation.statements import reach_jobs
 from pipeline.revocation.tables import revocations
@@ -123,28 +123,33 @@ def _reach(
 
 
 def end_waits(connection: Connection, revocation: str, *, sets: Sequence[str], limit: int) -> Sequence[str]:
-    """Requeue up to *limit* jobs that wait for a consent they no longer need.
+    """Requeue up to *limit* jobs that wait for consent to an account below the revoked scope.
 
-    Their workflow skips the revoked steps. Returns the sets in which there may be more.
+    Their workflow skips the revoked steps. A wait for any other account goes on. Returns the sets in which there may be
+    more.
     """
     row = load(connection, revocation)
+    scope = scope_of(row)
     for place, digest in enumerate(sets):
         waiting = scope_sets.jobs_of(before=row.number).where(
             jobs.c.scopes_sha256 == digest, jobs.c.state == JobState.WAITING, jobs.c.wait == Wait.CONSENT
         )
-        found = waiting.with_only_columns(jobs.c.id).order_by(jobs.c.accepted).limit(limit)
-        ids = connection.execute(found).scalars().all()
+        awaited = connection.execute(waiting.with_only_columns(jobs.c.waits_for).distinct()).scalars()
+        revoked = [one for one in awaited if (key := consenting(one)) is not None and scope in key.scopes]
+        found = waiting.where(jobs.c.waits_for.in_(revoked)).with_only_columns(jobs.c.id).order_by(jobs.c.accepted)
+        ids = connection.execute(found.limit(limit)).scalars().all()
         if ids:
-            now = ledger_now(connection)
-            move_jobs(connection, ids, JobState.QUEUED, source=JobState.WAITING, due_at=now)
+            # A job may have been woken since, and wait for something else.
+            still = jobs.c.id.in_(ids) & (jobs.c.wait == Wait.CONSENT) & jobs.c.waits_for.in_(revoked)
+            connection.execute(moving_job(still, JobState.QUEUED, source=JobState.WAITING, due_at=database_now()))
             return sets[place:] if len(ids) == limit else sets[place + 1 :]
     return ()
 
 
 def begin_draining(connection: Connection, revocation: str) -> None:
     """Start draining: every job was reached."""
-    connection.execute(
-        update(revocations)
-        .where(revocations.c.id == revocation, revocations.c.state.in_(REACHING))
-        .values(state=Stage.DRAINING, moved_at=database_now(), **counted(revocation))
-    )
+    reaching = (revocations.c.id == revocation) & revocations.c.state.in_(REACHING)
+    # Locked by a statement of its own: a count in the one that waits for the lock would miss the pages written by then.
+    connection.execute(select(revocations.c.id).where(reaching).with_for_update())
+    draining = update(revocations).where(reaching)
+    connection.execute(draining.values(state=Stage.DRAINING, moved_at=database_now(), **counted(revocation)))

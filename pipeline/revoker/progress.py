@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,10 +24,12 @@ from identity.keys.signing import Signer
 from identity.sql.columns import database_in_microseconds, is_one, microseconds
 from pipeline.batches import in_batches
 from pipeline.ledger.clock import NOW, ledger_now
-from pipeline.revocation import compensation, receipt
+from pipeline.revocation import receipt
 from pipeline.revocation.declaration import REACHING, Stage, in_flight, load
-from pipeline.revocation.pages import stopping_jobs
-from pipeline.revocation.tables import revocation_pages, revocations
+from pipeline.revocation.pages import page_numbers, stopping_jobs
+from pipeline.revocation.receipt_content import ReadProviderSide, Receipt
+from pipeline.revocation.receipt_content import compose as compose_receipt
+from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState
 from pipeline.steps import stored as ledger_steps
 from pipeline.tables import jobs
@@ -83,23 +86,14 @@ def _stopping(connection: Connection, revocation: str) -> bool:
     return False
 
 
-def jobs_to_compensate(connection: Connection, revocation: str, *, calls_only: bool) -> list[list[str]]:
-    """Return the jobs it reached, in batches; with *calls_only*, those of the calls in flight."""
-    row = load(connection, revocation)
-    flying = sorted({attempt.job_id for attempt in in_flight(connection, row)})
-    if calls_only:
-        return [flying]
-    columns = revocation_pages.c
-    pages = select(columns.cancelled, columns.stopping).where(columns.revocation_id == revocation)
-    found = [
-        id for page in connection.execute(pages.order_by(columns.number)) for id in (*page.cancelled, *page.stopping)
-    ]
-    return [*map(list, in_batches(found, compensation.LOOKED_AT)), flying]
+def jobs_in_flight(connection: Connection, revocation: str) -> list[str]:
+    """Return the jobs of the calls in flight."""
+    return sorted({attempt.job_id for attempt in in_flight(connection, load(connection, revocation))})
 
 
 def compose(
-    connection: Connection, *, revocation: str, side: receipt.ReadProviderSide
-) -> tuple[Row[Any], receipt.Receipt, datetime] | None:
+    connection: Connection, *, revocation: str, side: ReadProviderSide
+) -> tuple[Row[Any], Receipt, datetime] | None:
     """Compose the present receipt of a revocation. None: it has no receipt yet.
 
     Returns its row, the receipt and the time of reading.
@@ -108,17 +102,32 @@ def compose(
     if row.receipt is None:
         return None
     now = ledger_now(connection)
-    return row, receipt.compose(connection, row, side, now=now), now
+    return row, compose_receipt(connection, row, side, now=now), now
+
+
+class UncompensatedPages(Exception):
+    """A job was added to a page after the jobs on the pages were compensated, so no receipt can be written yet."""
 
 
 def conclude(
-    connection: Connection, revocation: str, signer: Signer, provider_side: receipt.ReadProviderSide
+    connection: Connection,
+    revocation: str,
+    signer: Signer,
+    provider_side: ReadProviderSide,
+    *,
+    compensated: AbstractSet[int],
 ) -> float | None:
-    """Write the first receipt, signed. Return the seconds until it was quiesced; None if another process was faster."""
+    """Write the first receipt, signed. Return the seconds until it was quiesced; None if another process was faster.
+
+    *compensated*: the numbers of the pages whose jobs were compensated. Raises UncompensatedPages if there are others:
+    a refused step adds its job to a page until the receipt is written. The row's lock keeps them out here.
+    """
     held = select(revocations).where(revocations.c.id == revocation).with_for_update()
     row = connection.execute(held).one()
     if row.state not in (Stage.DRAINING, Stage.QUIESCED):
         return None
+    if row.receipt is None and page_numbers(connection, revocation) - compensated:
+        raise UncompensatedPages
     now = ledger_now(connection)
     receipt.issue(connection, row, signer, provider_side, now=now)
     return None if row.quiesced_at is not None else float((now - row.effective_at).total_seconds())

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, select
 from identity.audit.tables import audit as audited
 from identity.keys.trusted_keys import TrustedKeys
 from pipeline.revocation.pages import page_digest
-from pipeline.revocation.receipt import FORMAT, Receipt, audited_as, digest
+from pipeline.revocation.receipt import audited_as, digest
+from pipeline.revocation.receipt_content import FORMAT, Receipt
 from pipeline.revocation.tables import revocations
 
 

@@ -19,7 +19,7 @@ from identity.sql.store import Store
 from identity.withdrawals.tables import withdrawals
 from identity.withdrawals.withdrawal import WithdrawalState
 from identity.withdrawals.withdrawer import WithdrawalTurn
-from pipeline.revocation.receipt import ProviderAnswer, ProviderSide
+from pipeline.revocation.receipt_content import ProviderAnswer, ProviderSide
 from pipeline.revoker.collecting import Collector
 from pipeline.revoker.due_withdrawals import (
     Due,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from functools import partial
 
@@ -21,10 +22,13 @@ from identity.sql.store import Store
 from pipeline import metrics
 from pipeline.authoring.registry import Registry
 from pipeline.authoring.uses import OnRevoke
+from pipeline.batches import in_batches
 from pipeline.jobs import scope_sets
 from pipeline.ledger.clock import ledger_now
 from pipeline.revocation import compensation, narrowing, receipt
 from pipeline.revocation.declaration import REACHING, Stage, load, load_without_receipt, scope_of
+from pipeline.revocation.pages import jobs_by_page
+from pipeline.revocation.receipt_content import ReadProviderSide
 from pipeline.revocation.tables import NARROWING, revocations
 from pipeline.revoker import cancelling, progress
 from pipeline.states import JobState
@@ -52,7 +56,7 @@ class Revoker:
         *,
         ahead: Store,
         ids: Ids,
-        provider_side: receipt.ReadProviderSide,
+        provider_side: ReadProviderSide,
         withdraw: Callable[[str], bool],
         inquire: Callable[[str], bool],
         stopping: Callable[[], bool],
@@ -104,12 +108,15 @@ class Revoker:
         if not self._inquire(revocation):
             return False
         self._reached("before_compensations")
-        self._compensate(revocation, onward, again=state == Stage.QUIESCED)
+        # With a receipt, only a call that was in flight can still turn out to have had an effect.
+        compensated = set() if state == Stage.QUIESCED else self._compensate_pages(revocation, onward)
+        self._compensate(revocation, self._store.read(partial(progress.jobs_in_flight, revocation=revocation)), onward)
         self._reached("before_withdrawals")
         self._withdraw(revocation)
         onward()
         self._reached("before_receipt")
-        self._issue_receipt(revocation)
+        while not self._issue_receipt(revocation, compensated=compensated):
+            compensated |= self._compensate_pages(revocation, onward, apart_from=compensated)
         return True
 
     def answer(self, revocation: str, *, moved: Callable[[], None] = _unwatched) -> None:
@@ -147,10 +154,11 @@ class Revoker:
         moved = update(revocations).where(revocations.c.id == revocation).values(moved_at=database_now())
         self._store.write(lambda c: c.execute(moved).rowcount)
 
-    def _issue_receipt(self, revocation: str) -> None:
+    def _issue_receipt(self, revocation: str, *, compensated: AbstractSet[int] = frozenset()) -> bool:
         """Write the receipt, or its next revision. A revision may be long, so it is composed before the write's lock.
 
-        The first receipt is composed under the lock, which keeps out writers of the pages it names.
+        The first receipt is composed under the lock, which keeps out writers of the pages it names. False: it has pages
+        other than *compensated*, and is not written.
         """
         while (
             found := self._store.read(partial(progress.compose, revocation=revocation, side=self._provider_side))
@@ -158,15 +166,21 @@ class Revoker:
             row, said, now = found
             drafted = receipt.draft(row, said, self._signer, now=now)
             if self._store.write(partial(receipt.issue_next, drafted=drafted, signer=self._signer, now=now)):
-                return
-        seconds = self._store.write(lambda c: progress.conclude(c, revocation, self._signer, self._provider_side))
+                return True
+        conclude = partial(progress.conclude, signer=self._signer, provider_side=self._provider_side)
+        try:
+            seconds = self._store.write(partial(conclude, revocation=revocation, compensated=compensated))
+        except progress.UncompensatedPages:
+            return False
         if seconds is not None:
             metrics.REVOCATION_SECONDS.observe(seconds)
+        return True
 
     def _cancel(self, revocation: str, onward: Callable[[], None]) -> None:
         size = cancelling.ChunkSize()
         row = self._store.read(lambda c: load(c, revocation))
-        for then in OnRevoke:
+        # STOP once more at the end: a job accepted before the revocation may be committed after its set was passed.
+        for then in (*OnRevoke, OnRevoke.STOP):
             after = ""
             look = partial(
                 scope_sets.sets_with_work, scope=scope_of(row), before=row.number, then=then, limit=scope_sets.SETS
@@ -204,10 +218,18 @@ class Revoker:
             left = self._store.write(act)
             onward()
 
-    def _compensate(self, revocation: str, onward: Callable[[], None], *, again: bool) -> None:
-        """Compensate each step at most once, in a transaction each. *again*: only for the calls that were in flight."""
-        for page in self._store.read(lambda c: progress.jobs_to_compensate(c, revocation, calls_only=again)):
-            look = partial(compensation.compensable, among=page, workflows=self._workflows)
+    def _compensate_pages(
+        self, revocation: str, onward: Callable[[], None], *, apart_from: AbstractSet[int] = frozenset()
+    ) -> set[int]:
+        """Compensate the steps of the jobs on the pages, *apart_from* these. Return the numbers of the pages done."""
+        pages = self._store.read(partial(jobs_by_page, revocation=revocation, apart_from=apart_from))
+        self._compensate(revocation, [job for page in pages.values() for job in page], onward)
+        return set(pages)
+
+    def _compensate(self, revocation: str, reached: Sequence[str], onward: Callable[[], None]) -> None:
+        """Compensate each step of these jobs at most once, in a transaction each."""
+        for some in in_batches(reached, compensation.LOOKED_AT):
+            look = partial(compensation.compensable, among=some, workflows=self._workflows)
             for step in self._store.read(look):
                 now = self._store.read(ledger_now)
                 self._store.write(

@@ -15,6 +15,7 @@ from functools import partial
 from identity.errors import Unavailable
 from identity.failures import Failures
 from identity.sql.store import CommitUnknown, Store
+from pipeline.metrics import REVOCATION_EFFECTIVE_SECONDS
 from pipeline.model import Ring, Unfollowed
 from pipeline.revocation.signal_chunks import Progress, follow_next, unfollowed
 
@@ -49,6 +50,12 @@ def follow_on(
             return replace(done, revocations=made)
         if monotonic() >= end:
             raise Unfollowed(delivery, made)
+
+
+def measure(done: Progress, *, now: datetime) -> None:
+    """Observe the time from a delivery until its signal had reached everyone, if that was not in its own request."""
+    if done.received_at is not None:
+        REVOCATION_EFFECTIVE_SECONDS.observe((now - done.received_at).total_seconds())
 
 
 class SignalFollower:
@@ -91,5 +98,6 @@ class SignalFollower:
                     pause = _BUSY if isinstance(failure, Unavailable | CommitUnknown) else _AGAIN
                     self._again[delivery] = self._monotonic() + pause.total_seconds()
                 else:
+                    measure(done, now=self._clock())
                     self._ring.revocations(done.revocations)
         failures.tell("signals that could not reach everyone")

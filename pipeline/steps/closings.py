@@ -17,15 +17,15 @@ from identity.audit import AsWhom, Work
 from identity.audit.tables import audit as audited
 from identity.capability import issued
 from identity.capability.model import Outcome
-from identity.model import AccessPattern
 from identity.sql.prepared import Prepared
 from identity.sql.sequence import next_number_and_time
 from pipeline.jobs.awaited import has_come, wake
 from pipeline.jobs.calls import calls_in_doubt, may_have_acted
-from pipeline.jobs.intents import Intent, record_intent
+from pipeline.jobs.intents import Intent
 from pipeline.jobs.moves import StepColumns, move_attempt, move_step
 from pipeline.states import AttemptState, CountsAs, Purpose, StepState
 from pipeline.steps.once import once_name
+from pipeline.steps.writing import record_intent
 from pipeline.tables import attempts, jobs, steps
 
 # For late answers, which must exclude a concurrent opening of the same step.
@@ -170,16 +170,14 @@ def _late(connection: Connection, closing: Closing, row: Row[Any]) -> _Answer:
 def _record_answer(
     connection: Connection, intent: Intent, closing: Closing, answer: _Answer, *, number: int, now: datetime
 ) -> None:
-    record_attempt(
+    audit.record(
         connection,
-        answer.attempt,
         answer.kind,
+        whom_of(answer.attempt, intent),
+        work_of(answer.attempt, intent.action),
         id=answer.id,
         at=now,
         number=number,
-        pattern=intent.decision.pattern,
-        on_behalf_of=intent.job.user,
-        action=intent.action,
         outcome=str(closing.state),
         reason=closing.error or intent.decision.reason,
         detail={
@@ -237,42 +235,22 @@ def close_step(
     return move_step(connection, step, state, **values)
 
 
-def record_attempt(
-    connection: Connection,
-    attempt: Row[Any],
-    kind: str,
-    *,
-    id: str,
-    at: datetime,
-    outcome: str,
-    reason: str,
-    number: int | None = None,
-    pattern: AccessPattern | None = None,
-    on_behalf_of: str | None = None,
-    action: str | None = None,
-    detail: Mapping[str, Any] | None = None,
-) -> None:
-    """Write the audit row for the outcome of *attempt*, a row of `attempts`."""
-    audit.record(
-        connection,
-        kind,
-        AsWhom(
-            tenant=attempt.tenant_id,
-            agent=attempt.agent_id,
-            principal=attempt.principal_id,
-            pattern=pattern,
-            on_behalf_of=on_behalf_of,
-            account=attempt.account_id or None,  # empty: a capability, which belongs to no account
-            generation=attempt.generation or None,
-        ),
-        Work(job=attempt.job_id, step=attempt.step_id, attempt=attempt.id, action=action),
-        id=id,
-        at=at,
-        number=number,
-        outcome=outcome,
-        reason=reason,
-        detail=detail,
+def whom_of(attempt: Row[Any], intent: Intent | None = None) -> AsWhom:
+    """Return the parties of an audit record about *attempt*, a row of `attempts`."""
+    return AsWhom(
+        tenant=attempt.tenant_id,
+        agent=attempt.agent_id,
+        principal=attempt.principal_id,
+        pattern=intent.decision.pattern if intent else None,
+        on_behalf_of=intent.job.user if intent else None,
+        account=attempt.account_id or None,  # empty: a capability, which belongs to no account
+        generation=attempt.generation or None,
     )
+
+
+def work_of(attempt: Row[Any], action: str | None = None) -> Work:
+    """Return the work of an audit record about *attempt*, a row of `attempts`."""
+    return Work(job=attempt.job_id, step=attempt.step_id, attempt=attempt.id, action=action)
 
 
 def _close_capability(connection: Connection, intent: Intent, closing: Closing, *, now: datetime) -> None:

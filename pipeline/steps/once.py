@@ -16,8 +16,9 @@ from sqlalchemy import Connection, Row, exists, func, select, update
 from identity.sql.rows import insert_or
 from pipeline.jobs.calls import may_have_acted
 from pipeline.jobs.claims import park
-from pipeline.jobs.intents import Adopted, Ended, Intent, OnceMismatch, record_intent, write_step
+from pipeline.jobs.intents import Adopted, Ended, Intent, OnceMismatch
 from pipeline.states import ENDED, AttemptState, StepState, Wait
+from pipeline.steps.writing import record_intent, write_step
 from pipeline.tables import attempts, jobs, once_keys, steps
 
 ONCE_EXPIRES = timedelta(days=14)  # from when a job began to wait, however often it looks again

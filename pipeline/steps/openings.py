@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
+from identity import audit
 from identity.accounts import leases
 from identity.accounts.grants import note_use
 from identity.accounts.scopes import revoked_since
@@ -14,20 +16,18 @@ from identity.accounts.states import pending_account
 from identity.capability import issued
 from identity.capability.verifier import Capability
 from identity.connections.authorization import check_type
-from identity.connections.registry import get_connection, present_address
+from identity.connections.registry import get_connection
 from identity.errors import Misconfigured
-from identity.hold import HELD, IS_HELD
-from identity.model import AccessPattern, Leased, LeaseOutcome, NeedsConsent, NeedsRefresh, RuledOut
+from identity.model import AccessPattern, Leased, LeaseOutcome, NeedsConsent, NeedsRefresh
 from identity.oauth.token_types import UNSUPPORTED
-from identity.policy.ledger import current_version
-from identity.sql.columns import database_in_microseconds, database_now, microseconds
+from identity.sql.columns import database_in_microseconds, microseconds
 from identity.sql.prepared import Prepared
 from identity.sql.sequence import NUMBERS, lock_shared, next_number
 from pipeline.approvals.bars import approver_scopes
 from pipeline.approvals.requested import confirm, mark_used
 from pipeline.jobs.awaited import consent_of, has_come, upstream_of
-from pipeline.jobs.calls import give_way, overtaken
-from pipeline.jobs.claims import park, requeue
+from pipeline.jobs.calls import overtaken
+from pipeline.jobs.claims import park
 from pipeline.jobs.intents import (
     Adopted,
     ApprovalMoved,
@@ -36,13 +36,12 @@ from pipeline.jobs.intents import (
     Opened,
     OpenOutcome,
     PolicyMoved,
+    Skipped,
     claim_lost,
-    record_intent,
-    write_step,
 )
-from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
-from pipeline.steps.once import take_once
-from pipeline.steps.refusals import rule_out
+from pipeline.states import AttemptState, JobState, StepState, Wait
+from pipeline.steps.before import PRESENT, done_before, go_on, look_again
+from pipeline.steps.writing import record_intent, write_step
 from pipeline.tables import attempts, jobs
 
 # Every step runs these statements, so each is built once: building takes longer than running. Values are bound. The
@@ -52,12 +51,7 @@ _EXTEND_CLAIM = Prepared(
     update(jobs)
     .where(jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("held"), jobs.c.state == JobState.RUNNING)
     .values(claimed_until=database_in_microseconds("longer"))
-    .returning(
-        database_now().label("now"),
-        current_version().label("policy"),
-        present_address().label("api_url"),
-        IS_HELD.label("is_held"),
-    )
+    .returning(*PRESENT)
 )
 _EXTEND_CLAIM_AND_NUMBER = Prepared(_EXTEND_CLAIM.statement.returning(NUMBERS.next_value().label("number")))
 # Openings of a step exclude each other by the claim of its job.
@@ -82,39 +76,22 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
     held = extend.run(connection, {"job": job.id, "held": job.fence, "longer": longer, **named}).one_or_none()
     if held is None:
         return claim_lost(connection, job)
-    if held.is_held:  # due at once: no worker claims it before the release
-        return Ended(reason=HELD, moved=requeue(connection, job, delay=timedelta(), reason=HELD))
     now: datetime = held.now
-    if held.policy != intent.decision.policy:
-        return PolicyMoved()
-    if not confirm(connection, intent, now=now):
-        return ApprovalMoved()
-
-    outcome = _examined(connection, intent)
+    outcome = go_on(connection, intent, held, partial(_examined, connection, intent, now))
     match outcome:
-        case RuledOut():
-            return rule_out(connection, intent, outcome, now)
-        # The run read the connection's address before this transaction. The connection may since have been removed, or
-        # registered again under its id with another address; a token for the new API must not go to the old address.
-        case _ if held.api_url != intent.api_url:
-            what = "was removed" if held.api_url is None else "has another address"
-            reason = f"provider connection {intent.connection} {what}: it looks again"
-            return Ended(reason=reason, moved=requeue(connection, job, delay=timedelta(), reason=reason))
+        case Ended() | PolicyMoved() | ApprovalMoved() | Skipped() | NeedsRefresh():
+            return outcome
         case NeedsConsent():
             return _await_consent(connection, intent, outcome, now)
-        case NeedsRefresh():
-            return outcome
     # Checked before the commit: afterwards, each failure would use up an attempt and its approval.
     if outcome is not None and outcome.token_type.startswith(UNSUPPORTED):
         check_type(get_connection(connection, intent.connection), outcome.token_type)
-    if intent.again and _is_overtaken(connection, intent, now):
-        return give_way(connection, intent)
-    if intent.once is not None and intent.purpose is Purpose.CALL:
-        settled = take_once(connection, intent, now)
-        if settled is not None:
-            if isinstance(settled, Adopted):
-                _end_wait(connection, intent)
-            return settled
+    acted = intent.again and _is_overtaken(connection, intent, now)
+    settled = done_before(connection, intent, now, overtaken=acted)
+    if settled is not None:
+        if isinstance(settled, Adopted):
+            _end_wait(connection, intent)
+        return settled
     capability = _issue_capability(connection, intent, now)
     if isinstance(capability, Ended):
         return capability
@@ -122,8 +99,7 @@ def open_attempt(connection: Connection, intent: Intent) -> OpenOutcome:
         note_use(connection, outcome.account, generation=outcome.generation, now=now)
     opened = held.number if gives_number else next_number(connection)
     if not write_step(connection, intent, StepState.OPEN, now):  # a late answer or a person has ended the step
-        reason = "its step has ended before it opened"
-        return Ended(reason=reason, moved=requeue(connection, job, delay=timedelta(), reason=reason))
+        return look_again(connection, job, "its step has ended before it opened")
     _insert_attempt(connection, intent, outcome, capability, opened=opened, now=now)
     _end_wait(connection, intent)
     mark_used(connection, intent, now=now)
@@ -146,8 +122,10 @@ def _end_wait(connection: Connection, intent: Intent) -> None:
         has_come(connection, intent.job)
 
 
-def _examined(connection: Connection, intent: Intent) -> LeaseOutcome | None:
-    """Apply the rule to this intent. None: the step opens with a capability, which needs no account."""
+def _examined(connection: Connection, intent: Intent, now: datetime) -> LeaseOutcome | ApprovalMoved | None:
+    """Check the approval, then apply the rule. None: the step opens with a capability, which needs no account."""
+    if not confirm(connection, intent, now=now):
+        return ApprovalMoved()
     if intent.capability is None:
         return leases.examine(connection, intent.lease)
     return revoked_since(connection, intent.lease.scope_list, intent.lease.accepted)
@@ -164,7 +142,7 @@ def _issue_capability(connection: Connection, intent: Intent, now: datetime) -> 
     wanted = intent.capability
     if intent.resends and lives(accepted=wanted.accepted, approved_by=wanted.approved_by) is None:
         reason = "the capability that was sent expired, or lost its approval, before its outcome was known"
-        return Ended(reason=reason, moved=requeue(connection, intent.job, delay=timedelta(), reason=reason))
+        return look_again(connection, intent.job, reason)
     return issued.issue(connection, wanted, now=now, use_within=intent.send_within)
 
 
@@ -200,17 +178,20 @@ def _insert_attempt(
             "settled_by": now + intent.send_within + intent.deadline,
         },
     )
-    record_intent(
+    by: dict[str, Any] = {"capability": capability.id} if capability else {}
+    if lease:
+        by["consented"] = lease.consented
+    audit.record(
         connection,
-        intent,
         "attempt.opened",
+        intent.whom(lease),
+        intent.work(attempted=True),
         id=f"{intent.attempt}.opened",
         at=now,
         number=opened,
         outcome="open",
-        lease=lease,
-        detail={"consented": lease.consented} if lease else {},
-        capability=capability,
+        reason=intent.decision.reason,
+        detail=intent.authority | by,
     )
 
 

@@ -1,4 +1,4 @@
-"""Refusals and failures: record a step's end, so that no further attempt at it is made.
+"""Refusals: record a step's end, so that no further attempt at it is made.
 
 Policy, an approval and a once key refuse before the opening, and the workflow is told. The rule refuses in the opening,
 and ends the run.
@@ -11,32 +11,18 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from identity.accounts.scopes import revoked_since
 from identity.model import RuledOut, ScopeKind
 from identity.policy.decision import Denied
-from identity.policy.ledger import version_of
-from identity.sql.sequence import lock_shared, next_number
 from pipeline.jobs.calls import give_way, is_done, overtaken, word_wanted
-from pipeline.jobs.claims import bury, lock_claim
-from pipeline.jobs.intents import (
-    Adopted,
-    Ended,
-    Intent,
-    OnceMismatch,
-    PolicyMoved,
-    Skipped,
-    claim_lost,
-    record_intent,
-    write_step,
-)
+from pipeline.jobs.claims import bury
+from pipeline.jobs.intents import Ended, Intent, PolicyMoved, Skipped, still_ours
 from pipeline.jobs.moves import move_job
 from pipeline.ledger.clock import ledger_now
 from pipeline.revocation.declaration import newest_of
 from pipeline.revocation.pages import write_refused
 from pipeline.revocation.tables import revocations
-from pipeline.states import AttemptState, JobState, StepState
-from pipeline.steps.closings import resolve_unknown
-from pipeline.steps.once import take_once
+from pipeline.states import JobState, StepState
+from pipeline.steps.writing import record_intent, write_step
 
 
 def refuse(
@@ -48,10 +34,8 @@ def refuse(
     so nothing may go on as if it were refused: the job looks again, or is dead if nobody knows. Also Ended if the run
     has lost its job.
     """
-    if (lost := _lost(connection, intent)) is not None:
-        return lost
-    if version_of(connection, intent.job.tenant) != intent.decision.policy:
-        return PolicyMoved()
+    if (moved := still_ours(connection, intent)) is not None:
+        return moved
     if overtaken(connection, intent.step, by_unknown=False):
         return give_way(connection, intent)
     denied = Denied(reason=reason, policy=intent.decision.policy, rules=intent.decision.rules)
@@ -60,35 +44,6 @@ def refuse(
     if overtaken(connection, intent.step, by_unknown=not intent.reads):
         return _give_up(connection, nobody, reason, now)
     _write(connection, nobody, reason, now, once_of=once_of)
-    return None
-
-
-def fail(
-    connection: Connection, intent: Intent, *, reason: str
-) -> Adopted | Ended | OnceMismatch | PolicyMoved | Skipped | None:
-    """Fail a step that waited for its upstream in vain (None), unless an opening would have ended it without a call.
-
-    The rule, the policy's version, earlier calls of the step and its once key are looked at as in an opening.
-    """
-    lock_shared(connection, intent.lease.scope_list)
-    if (lost := _lost(connection, intent)) is not None:
-        return lost
-    if version_of(connection, intent.job.tenant) != intent.decision.policy:
-        return PolicyMoved()
-    now = ledger_now(connection)
-    ruled = revoked_since(connection, intent.lease.scope_list, intent.lease.accepted)
-    if ruled is not None:
-        return rule_out(connection, intent, ruled, now)
-    if overtaken(connection, intent.step, by_unknown=not intent.reads):
-        return give_way(connection, intent)
-    if intent.once is not None and (settled := take_once(connection, intent, now)) is not None:
-        return settled
-    if intent.reads:  # a read leaves no call in doubt: nobody is to be asked about it
-        resolve_unknown(connection, intent, AttemptState.NO_EFFECT, number=next_number(connection), now=now)
-    write_step(connection, intent, StepState.FAILED, now, error=reason, closed_at=now, upstream_gone=True)
-    record_intent(
-        connection, intent, "step.failed", id=f"{intent.attempt}.failed", at=now, outcome="failed", reason=reason
-    )
     return None
 
 
@@ -117,11 +72,6 @@ def rule_out(connection: Connection, intent: Intent, ruled: RuledOut, now: datet
         # The receipt lists the job, whether this refusal or the revocation's own pass over its jobs comes first.
         write_refused(connection, revocation, intent.job.id)
     return Ended(reason=ruled.reason, moved=JobState.CANCELLED if cancelled else None)
-
-
-def _lost(connection: Connection, intent: Intent) -> Ended | None:
-    """Return the end of a run that has lost its job; None: it has it, locked until the transaction ends."""
-    return None if lock_claim(connection, intent.job) else claim_lost(connection, intent.job)
 
 
 def _skip(connection: Connection, intent: Intent, why: str, now: datetime) -> Skipped:

@@ -24,7 +24,7 @@ from pipeline.jobs.moves import move_attempt, move_job
 from pipeline.ledger.forgotten import no_job
 from pipeline.revocation.tables import revocations
 from pipeline.states import ENDED, AttemptState, JobState, Purpose, StepState, Wait
-from pipeline.steps.closings import close_step, record_attempt
+from pipeline.steps.closings import close_step, whom_of, work_of
 from pipeline.steps.once import once_name
 from pipeline.tables import attempts, jobs, steps
 
@@ -128,14 +128,14 @@ def _close(
     step_state = StepState.OPEN if returned is None else StepState.DONE
     close_step(connection, attempt.step_id, step_state, now=now, result=returned)
     issued.close(connection, attempt.step_id, Outcome.NO_EFFECT if returned is None else Outcome.EFFECT, now=now)
-    record_attempt(
+    audit.record(
         connection,
-        attempt,
         "attempt.resolved",
+        whom_of(attempt),
+        work_of(attempt, attempt.action),
         id=f"{attempt.id}.{number}",
         at=now,
         number=number,
-        action=attempt.action,
         outcome=str(to),
         reason=f"resolved {said}",
     )

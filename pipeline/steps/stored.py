@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
 
+from identity import audit
 from identity.sql.columns import database_now
 from identity.sql.prepared import Prepared
 from identity.sql.rows import insert_or
@@ -17,7 +18,7 @@ from pipeline.jobs.intents import Ended
 from pipeline.jobs.moves import move_attempt
 from pipeline.ledger.clock import ledger_now
 from pipeline.states import AttemptState, Purpose, StepState, Wait
-from pipeline.steps.closings import close_step, record_attempt
+from pipeline.steps.closings import close_step, whom_of, work_of
 from pipeline.tables import IS_OPEN, attempts, steps
 
 _OF_JOB = Prepared(select(steps).where(steps.c.job_id == bindparam("job")))
@@ -99,8 +100,15 @@ def settle(connection: Connection, attempt: Row[Any], *, now: datetime) -> bool:
     if move_attempt(connection, attempt.id, AttemptState.UNKNOWN, error=reason) is None:
         return False
     close_step(connection, attempt.step_id, StepState.UNKNOWN, now=now, error=reason)
-    record_attempt(
-        connection, attempt, "attempt.unknown", id=f"{attempt.id}.unknown", at=now, outcome="unknown", reason=reason
+    audit.record(
+        connection,
+        "attempt.unknown",
+        whom_of(attempt),
+        work_of(attempt),
+        id=f"{attempt.id}.unknown",
+        at=now,
+        outcome="unknown",
+        reason=reason,
     )
     return True
 
@@ -112,10 +120,11 @@ def _settle_probe(connection: Connection, attempt: Row[Any], reason: str, *, now
         return False
     if calls_in_doubt(connection, attempt.step_id, but=attempt.id):  # opening the search had set the step to OPEN
         close_step(connection, attempt.step_id, StepState.UNKNOWN, now=now, error=reason)
-    record_attempt(
+    audit.record(
         connection,
-        attempt,
         "attempt.closed",
+        whom_of(attempt),
+        work_of(attempt),
         id=f"{attempt.id}.{number}",
         at=now,
         number=number,

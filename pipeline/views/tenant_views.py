@@ -23,13 +23,14 @@ from pipeline.authoring.tool_workflows import workflows_of_tool
 from pipeline.batches import in_batches
 from pipeline.ledger.indexed import NOT_TAKEN, STUCK, TROUBLED, UNANSWERED, in_state
 from pipeline.ledger.paging import Page, Record, Turn, equal, page_of, rows_of
-from pipeline.model import LeftOut
+from pipeline.model import DeliveryOutcome, LeftOut
 from pipeline.revocation.tables import revocations
 from pipeline.states import CUT_SHORT, JobState, Wait
 from pipeline.tables import IS_CLAIMED, attempts, deliveries, jobs, schedules, steps
 
 _STATES = frozenset(JobState)
 _DELIVERY = [column for column in deliveries.c if column.name != "body"]
+_MARKED = deliveries.c.left_out == LeftOut.MISREAD
 _REVOCATION = [column for column in revocations.c if column.name not in ("calls", "receipt", "signature")]
 _WHOM = (principals.c.name.label("principal"), principals.c.kind.label("kind"))
 _SCHEDULE = select(schedules).where(schedules.c.removed_at.is_(None))
@@ -197,12 +198,14 @@ def deliveries_page(
     source: str | None = None,
     not_taken: bool = False,
     failed: bool = False,
+    misread: bool = False,
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Page:
     """Return a page of deliveries, without bodies. *not_taken*: only unrecognised or refused ones.
 
-    *failed*: those, deliveries that a workflow could not read, and those with a dead or cancelled job.
+    *misread*: unrecognised ones, and those that a workflow could not read. *failed*: those two, refused ones, and those
+    with a dead or cancelled job.
     """
     period = _between(deliveries.c.received_at, since, until)
     statement = select(*_DELIVERY).where(tenants.among(deliveries), *period)
@@ -210,8 +213,9 @@ def deliveries_page(
         statement = statement.where(NOT_TAKEN)
     if failed:
         ended = (jobs.c.delivery_id == deliveries.c.id) & jobs.c.state.in_(sorted(CUT_SHORT))
-        misread = deliveries.c.left_out == LeftOut.MISREAD
-        statement = statement.where(NOT_TAKEN | misread | exists().where(ended).correlate(deliveries))
+        statement = statement.where(NOT_TAKEN | _MARKED | exists().where(ended).correlate(deliveries))
+    if misread:
+        statement = statement.where(_MARKED | (deliveries.c.outcome == DeliveryOutcome.UNRECOGNISED))
     also = equal(outcome=outcome, source=source)
     return page_of(connection, statement, turn, at=deliveries.c.received_at, id=deliveries.c.id, also=also)
 

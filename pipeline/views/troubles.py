@@ -16,8 +16,8 @@ from identity.transmitters import silent_streams
 from pipeline.ledger.clock import NOW, ledger_now
 from pipeline.ledger.indexed import OF_UNKNOWN_OUTCOME, REPLAYABLE, UNANSWERED
 from pipeline.revocation.declaration import Stage
-from pipeline.revocation.tables import revocations
-from pipeline.tables import attempts, jobs
+from pipeline.revocation.tables import revocations, signal_chunks
+from pipeline.tables import attempts, deliveries, jobs
 from pipeline.views import operator_queries, queues
 
 
@@ -34,6 +34,7 @@ class Troubles:
     unsealed: timedelta  # age of the oldest audit record without a seal
     paused: Mapping[str, int]  # provider connections that fetch no tokens until an operator acts, by provider
     revoking: timedelta  # age of the oldest revocation that is not quiesced
+    unreached: timedelta  # age of the oldest delivery whose signal has accounts left to reach
     silent: Mapping[str, int]  # streams of security events that are not enabled, by status
     hold: Hold | None  # while it stands nothing is sent
 
@@ -59,6 +60,7 @@ def look(connection: Connection) -> Troubles:
         unsealed=timedelta() if unsealed is None else max(now - unsealed, timedelta()),
         paused=Counter(row["provider"] for row in operator_queries.paused_connections(connection)),
         revoking=_revoking(connection),
+        unreached=_unreached(connection),
         silent=Counter(one.status for one in silent_streams(connection)),
         hold=find_hold(connection),
     )
@@ -78,6 +80,13 @@ def _revoking(connection: Connection) -> timedelta:
     """Return the greatest age. For the earliest date, a database would scan all revocations in that order."""
     age = type_coerce(NOW, BigInteger) - type_coerce(revocations.c.effective_at, BigInteger)
     oldest = select(func.max(age)).where(~is_one(revocations.c.state, Stage.QUIESCED))
+    return timedelta(microseconds=max(connection.execute(oldest).scalar_one() or 0, 0))
+
+
+def _unreached(connection: Connection) -> timedelta:
+    """Return the greatest age. Each delivery has one row at place 0, and all are deleted with the last account."""
+    age = type_coerce(NOW, BigInteger) - type_coerce(deliveries.c.received_at, BigInteger)
+    oldest = select(func.max(age)).join_from(signal_chunks, deliveries).where(signal_chunks.c.place == 0)
     return timedelta(microseconds=max(connection.execute(oldest).scalar_one() or 0, 0))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection, select
+
+from identity.audit.tables import audit
 from pipeline.authoring.declared_workflow import COMPENSATION
 from pipeline.ledger.paging import Record
 from pipeline.states import StepState
@@ -16,12 +19,22 @@ def as_whom(step: Record) -> str:
     return f"{step['kind']} {step['principal']}"
 
 
-def started_by(job: Record) -> str:
-    """Return who or what started a job, and, of a delivery's job, who was the first to have it accepted anew."""
-    # Of other jobs the names also mean people who asked for nothing and yet may not approve, such as a key's maker.
-    if job["delivery_id"] and job["replayed_by"]:
-        return f"{_trigger(job)}; accepted anew by {job['replayed_by'][0]}"
-    return _trigger(job)
+def started_by(connection: Connection, job: Record) -> str:
+    """Return who or what started a job, and everybody who replayed it or its delivery."""
+    # Read from the audit: `jobs.replayed_by` also names people who asked for nothing, such as the maker of a key.
+    acts = select(audit.c.kind, audit.c.reason).where(
+        audit.c.job_id == job["id"], audit.c.kind.in_(("job.started", "job.replayed"))
+    )
+    told = [""]
+    for act in connection.execute(acts.order_by(audit.c.number)):
+        if act.kind == "job.replayed":
+            told.append(f"replayed {act.reason}")
+        elif job["delivery_id"]:
+            told.append(f"its delivery replayed {act.reason}")
+        else:
+            told[0] = f"an operator, {act.reason}"
+    told[0] = told[0] or _trigger(job)
+    return "; ".join(told)
 
 
 def _trigger(job: Record) -> str:

@@ -58,8 +58,8 @@ def cancelled(api: AgentsApi) -> Intent:
 
 def forgotten(api: AgentsApi) -> Intent:
     asked = unanswered(api)
-    late = partial(waits.end_wait, job=asked.job.id, wait=Wait.UNKNOWN, expired=True, reason="look at github")
-    api.database.write(late)
+    late = partial(waits.end_wait, job=asked.job.id, fence=asked.job.fence, wait=Wait.UNKNOWN, expired=True)
+    api.database.write(partial(late, reason="look at github"))
     return asked
 
 

@@ -198,7 +198,7 @@ def test_an_approval_that_is_not_used_in_time_expires_and_one_that_was_used_last
 
 def test_the_wait_for_an_approval_ends_by_itself_and_the_job_looks_again(case: ApprovalCase) -> None:
     case.ask()
-    end = partial(waits.end_wait, job=case.job.id, wait=Wait.APPROVAL, expired=True, reason=None)
+    end = partial(waits.end_wait, job=case.job.id, fence=case.job.fence, wait=Wait.APPROVAL, expired=True, reason=None)
     assert case.house.database.write(end) is JobState.QUEUED
 
 
@@ -211,6 +211,17 @@ def test_what_would_be_done_changed_so_the_approval_is_void_and_asked_for_anew(c
     assert case.row.id != first
     rows = case.house.database.read(lambda c: c.execute(select(table.c.state).order_by(table.c.asked)).scalars().all())
     assert rows == [ApprovalState.VOID, ApprovalState.OPEN]
+
+
+def test_an_approval_outlasts_other_words_for_who_started_the_job(case: ApprovalCase) -> None:
+    case.ask(shown={"amount": "5 EUR", "started_by": "a delivery; accepted anew by cli:eve"})
+    case.say("acme.bob")
+    first = case.row
+    case.again()
+    for said in ({"started_by": "a delivery; replayed by cli:eve"}, {}):
+        assert isinstance(case.ask(shown={"amount": "5 EUR", **said}), Approved)
+    assert case.row.id == first.id
+    assert case.row.shown["started_by"] == "a delivery; accepted anew by cli:eve"
 
 
 def test_a_policy_that_comes_into_force_voids_what_was_asked_and_wakes_the_job(case: ApprovalCase) -> None:

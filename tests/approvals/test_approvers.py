@@ -247,6 +247,22 @@ def test_where_none_but_the_requester_could_approve_the_step_is_refused_at_once(
         assert "whoever asked may not" in refused.reason
 
 
+def test_of_a_compensation_it_is_told_that_whoever_revoked_does_not_approve(house: House) -> None:
+    alone = replace(FOUR_EYES, approvers=frozenset({"acme.carol"}))
+    cases = [ApprovalCase(house), ApprovalCase(house, alone)]
+    values = {"workflow": "say_it.compensation", "replayed_by": ["acme.carol"]}
+    house.database.write(lambda c: c.execute(update(jobs_table).values(**values)).rowcount)
+    for case in cases:
+        case.job = replace(case.job, workflow="say_it.compensation")
+    asked, alone_asked = (case.ask() for case in cases)
+    assert isinstance(asked, Ended)
+    refused = cases[0].say("acme.carol")
+    assert isinstance(refused, NotCounted)
+    assert "asked for the job that it compensates, or revoked" in refused.reason
+    assert isinstance(alone_asked, NotApproved)
+    assert "nor whoever revoked" in alone_asked.reason
+
+
 @pytest.mark.parametrize("stop", [False, True], ids=["revoked", "stopped"])
 def test_a_yes_of_somebody_who_lost_their_authority_since_counts_no_more(case: ApprovalCase, *, stop: bool) -> None:
     case.ask()

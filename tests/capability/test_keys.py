@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 
 import pytest
+from sqlalchemy import delete
 
 from identity.capability import keys
 from identity.capability.keys import AHEAD, BEHIND, KeyState, NewKey
 from identity.capability.model import Algorithm
+from identity.capability.tables import keys as keys_table
 from identity.errors import BadInput, Misconfigured
 from identity.secret import Secret
 from tests.capability.capability_ledger import CapabilityLedger
+from tests.ledger.acts import until_awaited
+
+ON_POSTGRESQL = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)  # SQLite has one writer anyway
 
 
 def rotate(ledger: CapabilityLedger, algorithm: Algorithm = Algorithm.ED25519) -> NewKey:
@@ -68,6 +75,47 @@ def test_a_second_rotation_waits_for_the_first(ledger_on_sqlite: CapabilityLedge
     with pytest.raises(BadInput, match=new.kid):
         rotate(ledger_on_sqlite)
     rotate(ledger_on_sqlite, Algorithm.ES256)
+
+
+def _beside(ledger: CapabilityLedger, first: Callable[..., object], second: Callable[..., object]) -> list[str]:
+    """What is refused of two acts, of which the second begins before the first is committed."""
+    refused = []
+
+    def act() -> None:
+        try:
+            ledger.database.write(second)
+        except BadInput as error:
+            refused.append(str(error))
+
+    until_awaited(ledger.database, first, by=threading.Thread(target=act))
+    return refused
+
+
+@ON_POSTGRESQL
+def test_of_two_rotations_at_once_one_is_refused(ledger: CapabilityLedger) -> None:
+    one, other = (NewKey.make(Algorithm.ED25519, ledger.vault) for _ in range(2))
+    rotations = (partial(keys.rotate, new=pair, now=ledger.now()) for pair in (one, other))
+    (refused,) = _beside(ledger, *rotations)
+    assert one.kid in refused
+    assert other.kid not in states(ledger)
+
+
+@ON_POSTGRESQL
+def test_of_two_withdrawals_of_a_key_at_once_one_has_a_successor(ledger: CapabilityLedger) -> None:
+    old = kid_of(ledger, ledger.token())
+    one, other = (NewKey.make(Algorithm.ED25519, ledger.vault) for _ in range(2))
+    withdrawals = (partial(keys.withdraw, kid=old, new=pair, now=ledger.now()) for pair in (one, other))
+    (refused,) = _beside(ledger, *withdrawals)
+    assert old in refused
+    assert other.kid not in states(ledger)
+
+
+@ON_POSTGRESQL
+def test_two_audiences_that_are_added_at_once_have_one_first_key(ledger: CapabilityLedger) -> None:
+    ledger.database.write(lambda c: c.execute(delete(keys_table)).rowcount)
+    pairs = [NewKey.make(Algorithm.ED25519, ledger.vault) for _ in range(2)]
+    assert _beside(ledger, *(partial(keys.ensure, new=pair, now=ledger.now()) for pair in pairs)) == []
+    assert states(ledger) == {pairs[0].kid: KeyState.SIGNING}
 
 
 def test_a_withdrawn_key_is_neither_published_nor_believed_and_another_signs_at_once(ledger: CapabilityLedger) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from sqlalchemy import select, update
 
 from identity.audit import Act
@@ -16,12 +17,13 @@ from identity.tenants import Tenants
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.authoring.registry import Registry
 from pipeline.deliveries.intake import Intake
-from pipeline.deliveries.replay import replay
+from pipeline.deliveries.replay import Replayed, replay
 from pipeline.ledger.paging import Turn
 from pipeline.model import Acceptance, DeliveryOutcome
 from pipeline.tables import deliveries, jobs, workflow_settings
-from pipeline.views.operator_queries import left_out
+from pipeline.views.operator_queries import any_job, left_out
 from pipeline.views.tenant_views import deliveries_page
+from pipeline.views.wording import started_by
 from pipeline.workflow import Event, Trigger
 from tests.ledger.house import House
 from tests.ledger.replays import stored
@@ -63,9 +65,25 @@ def take(house: House, *workflows: Workflow, installation: str = "installation-a
     )
 
 
-def failed(house: House) -> list[str]:
-    page = house.database.read(partial(deliveries_page, tenants=Tenants.of("acme"), turn=Turn(limit=9), failed=True))
-    return [row["id"] for row in page.rows]
+def replay_by(house: House, told: Acceptance, *workflows: Workflow) -> Replayed:
+    again = partial(
+        replay,
+        delivery=stored(house, told.delivery),
+        considered=Registry(workflows).consider("github", "pull_request", house.delivery("one").document),
+        new_jobs=[house.ids("job") for _ in workflows],
+        act=Act(audit_id=house.ids("aud"), by="cli:test", now=datetime.now(UTC)),
+    )
+    return house.database.write(again)
+
+
+def kept_of(house: House) -> tuple[str, str | None]:
+    row = house.database.read(lambda c: c.execute(select(deliveries.c.reason, deliveries.c.left_out)).one())
+    return row.reason, row.left_out
+
+
+def failed(house: House, *, misread: bool = False) -> list[str]:
+    found = partial(deliveries_page, tenants=Tenants.of("acme"), turn=Turn(limit=9), failed=not misread)
+    return [row["id"] for row in house.database.read(partial(found, misread=misread)).rows]
 
 
 def test_one_that_started_a_job_is_found_by_what_it_did_not_start_until_that_is_replayed(house: House) -> None:
@@ -78,19 +96,14 @@ def test_one_that_started_a_job_is_found_by_what_it_did_not_start_until_that_is_
     def read(body: Mapping[str, Any]) -> Numbered:
         return Numbered(number=7)
 
-    mended = Registry([own(house, read), house.workflow])
-    again = partial(
-        replay,
-        delivery=stored(house, told.delivery),
-        considered=mended.consider("github", "pull_request", house.delivery("one").document),
-        new_jobs=[house.ids("job"), house.ids("job")],
-        act=Act(audit_id=house.ids("aud"), by="cli:test", now=datetime.now(UTC)),
-    )
-    house.database.write(again)
+    assert replay_by(house, told, own(house, read), house.workflow).unmarked
     started = house.database.read(
         lambda c: c.execute(select(jobs.c.workflow).order_by(jobs.c.workflow)).scalars().all()
     )
     assert (sorted(started), failed(house)) == (sorted(["own", house.workflow.name]), [])
+    own_job = select(jobs.c.id).where(jobs.c.workflow == "own")
+    said = house.database.read(lambda c: started_by(c, any_job(c, c.execute(own_job).scalar_one())))
+    assert said.endswith("; its delivery replayed by cli:test")
 
 
 @pytest.mark.parametrize(("on", "read_again"), [(True, False), (True, True), (False, False)])
@@ -107,21 +120,55 @@ def test_a_replay_of_what_others_took_keeps_the_mark_while_a_workflow_that_is_on
     def read(body: Mapping[str, Any]) -> Numbered:
         return Numbered(number=7)
 
-    registry = Registry([own(house, read) if read_again else own(house), house.workflow])
-    again = partial(
-        replay,
-        delivery=stored(house, told.delivery),
-        considered=registry.consider("github", "pull_request", house.delivery("one").document),
-        new_jobs=[house.ids("job"), house.ids("job")],
-        act=Act(audit_id=house.ids("aud"), by="cli:test", now=datetime.now(UTC)),
-    )
-    made = house.database.write(again).jobs
-    kept = house.database.read(lambda c: c.execute(select(deliveries.c.reason, deliveries.c.left_out)).one())
+    made = replay_by(house, told, own(house, read) if read_again else own(house), house.workflow).jobs
+    kept = kept_of(house)
     said = f"replayed by cli:test: {len(made)} job(s)"
     if on and not read_again:
-        assert (tuple(kept), failed(house)) == ((f"{said}; {NUMBER}", "misread"), [told.delivery])
+        assert (kept, failed(house)) == ((f"{said}; {NUMBER}", "misread"), [told.delivery])
     else:
-        assert (tuple(kept), failed(house)) == ((said, None), [])
+        assert (kept, failed(house)) == ((said, None), [])
+
+
+def test_a_replay_keeps_the_mark_for_a_workflow_that_reads_it_and_whose_configuration_does_not_fit(
+    house: House,
+) -> None:
+    class Chosen(BaseModel):
+        channel: str
+
+    turn_on(house, house.workflow.name, "own")
+    told = take(house, own(house), house.workflow)
+    house.database.write(lambda c: c.execute(update(jobs).values(state="dead")))
+    mended = replace(own(house, lambda body: Numbered(number=7)), config=Chosen)
+    replayed = replay_by(house, told, mended, house.workflow)
+    assert (len(replayed.jobs), replayed.unmarked) == (1, False)
+    (reason,) = [fate.reason for fate in replayed.fates if fate.workflow == "own"]
+    assert kept_of(house) == (f"replayed by cli:test: 1 job(s); {reason}", "misread")
+    assert failed(house) == [told.delivery]
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_a_replay_that_starts_nothing_takes_off_the_mark_once_no_workflow_that_is_on_lacks_its_job(
+    house: House, on: bool
+) -> None:
+    turn_on(house, house.workflow.name, "own")
+    told = take(house, own(house), house.workflow)
+    before = kept_of(house)
+    of_it = workflow_settings.c.workflow == "own"
+    house.database.write(lambda c: c.execute(update(workflow_settings).where(of_it).values(enabled=on)))
+    replayed = replay_by(house, told, own(house), house.workflow)
+    assert (replayed.jobs, replayed.unmarked) == ((), not on)
+    assert kept_of(house) == (before if on else ("replayed by cli:test: 0 job(s)", None))
+    assert failed(house) == ([told.delivery] if on else [])
+    assert not replay_by(house, told, own(house), house.workflow).unmarked
+
+
+def test_what_was_misread_is_listed_without_what_only_has_a_dead_job(house: House) -> None:
+    turn_on(house, house.workflow.name)
+    taken = take(house, house.workflow)
+    house.database.write(lambda c: c.execute(update(jobs).values(state="dead")))
+    assert (failed(house), failed(house, misread=True)) == ([taken.delivery], [])
+    house.database.write(lambda c: c.execute(update(deliveries).values(left_out="misread")))
+    assert failed(house, misread=True) == [taken.delivery]
 
 
 @pytest.mark.parametrize(

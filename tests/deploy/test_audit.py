@@ -159,7 +159,9 @@ def test_a_whole_verification_is_stated_and_the_next_one_goes_on_behind_it(recor
     assert "the chain holds: 1 record(s); records before 4 were verified at" in told
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deploy.cli.audit.verify", None)  # the chain is not walked for a statement that nobody can write
+        patch.setattr(
+            "deploy.cli.audit_chain.verify", None
+        )  # the chain is not walked for a statement that nobody can write
         for nowhere, why in ((said, "exists"), (str(tmp_path / "none" / "said"), "its directory is missing")):
             assert why in recorded.json("audit", "verify", "--statement", nowhere, code=1)["message"]
     assert "a checkpoint is none" in recorded.json("audit", "verify", "--since", str(kept), code=1)["message"]
@@ -177,7 +179,7 @@ def test_the_result_of_a_walk_is_told_even_if_its_statement_cannot_be_written(
         return ours(*given, **more)
 
     recorded("audit", "checkpoint")
-    monkeypatch.setattr("deploy.cli.audit.verify", walk)
+    monkeypatch.setattr("deploy.cli.audit_chain.verify", walk)
     assert recorded.json("audit", "verify", "--statement", str(said), code=1)["verified"]
     assert said.read_text() == "somebody else's"
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 from werkzeug.serving import make_server
 
 from deploy import fixtures
@@ -148,6 +148,21 @@ def test_what_failed_is_replayed_and_what_was_merely_ignored_is_not(acme: Cli, w
     assert (fate["delivery"], fate["workflow"], fate["would"]) == (failed["delivery"], "link_pull_request", "again")
     assert [job["state"] for job in acme.json("jobs", "list")] == ["queued", "queued"]
     assert "Nothing would be started" in acme("deliveries", "replay", "--failed", "--yes").output
+
+
+def test_one_that_no_workflow_misreads_any_more_leaves_the_list_though_nothing_starts(acme: Cli, web: str) -> None:
+    acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
+    taken = acme.json("trigger", "github", "pull_request.opened", "--url", web)["delivery"]
+    assert acme.json("deliveries", "list", "--misread") == []
+    with Installation.at(data_dir=acme.data_dir) as at:
+        at.ledger.write(lambda c: c.execute(update(deliveries).values(left_out="misread")))
+    assert [row["id"] for row in acme.json("deliveries", "list", "--misread")] == [taken]
+    acme.json("deliveries", "replay", "--misread", "--dry-run")
+    assert [row["id"] for row in acme.json("deliveries", "list", "--misread")] == [taken]
+    told = acme("deliveries", "replay", "--misread")
+    assert told.exit_code == 0
+    assert "1 deliveries are no longer marked as misread" in told.stderr
+    assert acme.json("deliveries", "list", "--misread") == []
 
 
 def test_of_no_delivery_nothing_would_be_started(acme: Cli) -> None:

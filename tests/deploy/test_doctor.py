@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, insert, update
@@ -28,8 +29,8 @@ from identity.tables import accounts, connection_secrets
 from pipeline.duties.reconcile import heartbeat
 from pipeline.intervals import RHYTHMS
 from pipeline.jobs.new_jobs import NewJob, insert_job
-from pipeline.revocation.tables import revocations
-from pipeline.tables import attempts, heartbeats, jobs, steps
+from pipeline.revocation.tables import revocations, signal_chunks
+from pipeline.tables import attempts, deliveries, heartbeats, jobs, steps
 from tests.deploy.conftest import Cli, told
 from tests.heartbeats import ticked
 from tests.identity.keys import pem
@@ -428,6 +429,21 @@ def test_a_revocation_that_does_not_come_to_its_receipt_is_found(acme: Cli, at: 
     assert (state, "`aswhom revocations list`" in says) == ("wrong", True)
     with Installation(load(data_dir=acme.data_dir, call_deadline=timedelta(hours=1))) as patient:
         assert [found for found in work.stuck(patient) if found.what == "revocations"] == []
+
+
+def test_a_signal_that_does_not_reach_everyone_is_found(acme: Cli, at: Installation) -> None:
+    def leave(connection: Connection, ago: timedelta) -> None:
+        came: dict[str, Any] = {"id": f"dlv-{ago}", "source": "slack", "connection_id": "github", "body": b""}
+        came |= {"delivery_id": f"{ago}", "body_sha256": "", "event": "gone", "outcome": "signal"}
+        connection.execute(insert(deliveries), [{**came, "received_at": at.now() - ago}])
+        chunk: dict[str, Any] = {"delivery_id": came["id"], "number": 1, "revocation_id": "rev", "signal": {}}
+        connection.execute(insert(signal_chunks), [{**chunk, "place": 0, "seen": False, "accounts": [], "became": {}}])
+
+    at.write(partial(leave, ago=timedelta(minutes=1)))
+    assert told(acme, "revocations") == []
+    at.write(partial(leave, ago=timedelta(minutes=5)))
+    ((state, says),) = told(acme, "revocations")
+    assert (state, "duty `signals`" in says) == ("wrong", True)
 
 
 def test_an_audit_that_nobody_seals_is_found(acme: Cli, at: Installation) -> None:

@@ -112,11 +112,23 @@ def test_a_rule_about_compensations_needs_two_people_to_spare(cli: Cli, file: st
     undoing = Path(file).read_text().replace('action = "linear.CreateIssue"', 'workflow = "*.compensation"')
     spare = undoing.replace('["bob"]', '["bob", "carol", "dave"]')
     assert cli.json("policy", "check", "acme", "-", input=spare)["quorums"] == []
-    for named, more in (('["bob"]', 2), ('["bob", "carol"]', 1)):
+    neither = "neither the person who asked for a job nor the person who revoked may approve its compensation, so it is"
+    for named, refused in (
+        ('["bob"]', "refused if either is among them: name 2 more"),
+        ('["bob", "carol"]', "refused if both are among them: name 1 more"),
+    ):
         text = undoing.replace('["bob"]', named)
         (told,) = cli.json("policy", "check", "acme", "-", input=text)["quorums"]
-        assert "neither the person who asked for a job nor the person who revoked may approve its compensation" in told
-        assert told.endswith(f"name {more} more")
+        assert told.endswith(f"{neither} {refused}")
+
+
+def test_a_rule_about_everything_without_a_spare_is_told_of_for_compensations_and_for_all_else(
+    cli: Cli, file: str
+) -> None:
+    text = Path(file).read_text().replace('action = "linear.CreateIssue"', 'agent = "*"')
+    undone, asked = cli.json("policy", "check", "acme", "-", input=text)["quorums"]
+    assert undone.endswith("refused if either is among them: name 2 more")
+    assert asked.endswith("so a step that one of them asks for is refused: name one more")
 
 
 def test_a_capability_where_none_is_taken_and_an_amount_where_none_is_stated_are_told_of(cli: Cli, file: str) -> None:

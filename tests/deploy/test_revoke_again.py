@@ -134,6 +134,28 @@ def test_a_list_in_which_nothing_is_newer_is_no_success(restored: tuple[Cli, Pat
         assert "Is it the newest list" in told.output
 
 
+@pytest.mark.parametrize(
+    ("told", "barred"),
+    [
+        ({"requested_by": "cli:eve", "barred": ["cli:eve"]}, {"cli:eve"}),
+        ({"requested_by": "api:acme.bot:key_1", "barred": ["acme.grace"]}, {"acme.grace"}),
+        ({"requested_by": "console:00u1 (Grace)"}, {"console:00u1 (Grace)", "console:00u1", "Grace"}),
+    ],
+    ids=["a person", "a key", "of an older version"],
+)
+def test_whoever_had_revoked_approves_no_compensation_of_what_is_revoked_again(
+    restored: tuple[Cli, Path], told: dict[str, object], barred: set[str]
+) -> None:
+    cli, kept = restored
+    cli.json("db", "restored", "--why", "the disk died", "--yes")
+    newest, *_ = json.loads(kept.read_text())
+    del newest["barred"]
+    kept.write_text(json.dumps([newest | told]))
+    (made,) = cli.json("revoke", "--from", str(kept), "--yes")["revoked"]
+    (row,) = (one for one in cli.json("revocations", "list") if one["id"] == made)
+    assert barred <= {*row["barred"]}
+
+
 def test_what_is_no_list_and_what_does_not_belong_beside_one_is_refused(
     restored: tuple[Cli, Path], tmp_path: Path
 ) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import time
+from pathlib import Path
 
+import pytest
 import yaml
 
 from deploy.prometheus import ALERTS, ON_CLUSTER, on_cluster
@@ -161,6 +166,39 @@ def test_what_a_cluster_keeps_it_keeps_by_commands_there_are() -> None:
     assert [[item["key"] for item in secret["items"]] for secret in secrets] == [["authority.pem"]]
     (dump,) = jobs["aswhom-dump"]["containers"]  # type: ignore[index]
     assert dump["image"] == COMPOSE["services"]["postgres"]["image"]
+
+
+def test_a_cron_job_that_hangs_ends_before_the_next_one_is_due() -> None:
+    """With `Forbid` it would keep all later ones from starting."""
+    jobs = {one["metadata"]["name"]: one["spec"] for one in KUBERNETES["backup"] if one["kind"] == "CronJob"}
+    assert {job["concurrencyPolicy"] for job in jobs.values()} == {"Forbid"}
+    within = {name: job["jobTemplate"]["spec"]["activeDeadlineSeconds"] for name, job in jobs.items()}
+    assert within["aswhom-kept"] < 3600
+    assert within["aswhom-dump"] < 24 * 3600
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["succeeds", "fails"])
+def test_old_dumps_go_once_a_new_one_is_there(tmp_path: Path, fails: bool) -> None:
+    (dump,) = (one for one in KUBERNETES["backup"] if one["metadata"]["name"] == "aswhom-dump")
+    script = pod_of(dump)["containers"][0]["command"][-1]  # type: ignore[index]
+    tools, dumps = tmp_path / "bin", tmp_path / "dumps"
+    tools.mkdir()
+    dumps.mkdir()
+    makes = "exit 1" if fails else 'while [ "$1" != --file ]; do shift; done; echo new > "$2"'
+    for name, does in (("pg_dump", makes), ("pg_restore", "exit 0")):
+        (tools / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tools / name).chmod(0o700)
+    for name, days in (("ledger-old.dump", 16), ("ledger-recent.dump", 2), ("ledger-ended.dump.part", 1)):
+        (dumps / name).write_text(name)
+        at = time.time() - days * 86400
+        os.utime(dumps / name, (at, at))
+    environment = {"PATH": f"{tools}:{os.environ['PATH']}", "ASWHOM_DATABASE_URL": "postgresql://"}
+    done = subprocess.run(["sh", "-euc", script], cwd=dumps, env=environment, check=False)
+    left = {one.name for one in dumps.iterdir()}
+    assert (done.returncode != 0) is fails
+    assert "ledger-recent.dump" in left
+    assert ("ledger-old.dump" in left) is fails
+    assert (len(left), any(name.endswith(".part") for name in left)) == (2, False)
 
 
 def test_a_namespace_that_enforces_the_restricted_standard_takes_every_pod() -> None:

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, func, insert, select, update
 from deploy.installation import Installation
 from deploy.settings import load
 from identity.errors import BadInput
-from identity.refresh.intents import OutOfDate, store_answer
+from identity.refresh.intents import store_answer
+from identity.refresh.out_of_date import OutOfDate
 from identity.refresh.tables import refresh_intents
 from identity.sealed.rewrap import SEALED
 from identity.tenant_deletion import shred

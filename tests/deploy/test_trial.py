@@ -85,8 +85,8 @@ def test_a_step_is_explained_that_ran_as_a_person_that_a_rule_decided_and_that_w
     assert issue["because"][-1] == "by version 1 of the tenant's policy"
     assert comment["decision"] == "refused"
     assert "the policy's rule 'freeze' forbids github.Comment: the books are closed" in comment["because"]
-    said = cli("policy", "explain", held.id, "3").output
-    assert said.startswith("step 3, github.Comment: refused\n  - the workflow declares the user for it\n")
+    said = cli("policy", "explain", held.id, "1002").output
+    assert said.startswith("step 1002, github.Comment: refused\n  - the workflow declares the user for it\n")
 
 
 def test_a_policy_is_tried_on_the_steps_of_the_last_days(trial: Trial, folder: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_policy_is_tried_on_the_steps_of_the_last_days(trial: Trial, folder: P
     (change,) = told["changes"]
     assert (change["workflow"], change["action"], change["steps"]) == ("link_pull_request", "github.Comment", 1)
     assert (change["before"], change["after"].partition(":")[0]) == ("as user, delegated", "refused")
-    assert change["example"] == f"job {job.id} step 3"
+    assert change["example"] == f"job {job.id} step 1002"
     said = cli("policy", "simulate", "acme", "-", input=RULES).output
     assert "1 of 5 step(s) of the last 7 day(s)" in said
 

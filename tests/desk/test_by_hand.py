@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from identity.audit import Act
 from identity.audit.tables import audit
@@ -18,8 +18,12 @@ from pipeline.approvals.requesters import requesters, unheld_key
 from pipeline.authoring.declared_workflow import Workflow
 from pipeline.desk import jobs as job_acts
 from pipeline.desk import workflows as acts
+from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.model import Bell
 from pipeline.replay import replay
+from pipeline.tables import jobs
+from pipeline.views.operator_queries import any_job
+from pipeline.views.wording import started_by
 from pipeline.workflow import SERVICE, Daily, Tick, workflow
 from tests.ledger.house import House, Say, say_it
 
@@ -62,6 +66,41 @@ def test_who_started_it_has_asked_for_it(house: House) -> None:
     house.database.write(partial(grace, now=datetime.now(UTC)))
     job = start(house, say_it, {"author": "1001"})
     assert house.database.read(lambda c: requesters(c, job, ["acme.ada", "acme.grace"])) == {"acme.ada", "acme.grace"}
+
+
+def test_it_is_told_who_started_it_and_who_had_it_accepted_anew(house: House) -> None:
+    job, now = start(house, say_it, {"author": "1001"}), datetime.now(UTC)
+
+    def told() -> str:
+        return house.database.read(lambda c: started_by(c, any_job(c, job)))
+
+    assert told() == "an operator, by cli:grace"
+    cancel = Act(audit_id=house.ids("aud"), by="cli:grace", now=now)
+    house.database.write(lambda c: job_acts.cancel(c, job, cancel))
+    house.database.write(lambda c: replay(c, job, by="cli:ada", at=now, why="the text was wrong"))
+    assert told() == "an operator, by cli:grace; replayed by cli:ada: the text was wrong"
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"request_id": "req_7"}, "request req_7 of the agent"),
+        ({"workflow": "triage.compensation"}, "a revocation, which wants compensated what another job did"),
+        ({}, "a schedule, an operator, or what became of another job"),
+    ],
+    ids=["tool", "compensation", "schedule"],
+)
+def test_whoever_may_not_approve_a_job_is_not_told_to_have_asked_for_it_and_who_replayed_it_is(
+    house: House, values: dict[str, str], says: str
+) -> None:
+    job, now = house.ids("job"), datetime.now(UTC)
+    config = {"prefix": "said: "}
+    barred = NewJob(id=job, tenant="acme", workflow=nightly, event={}, config=config, replayed_by=["acme.maker"])
+    house.database.write(lambda c: insert_job(c, barred, now=now))
+    house.database.write(lambda c: c.execute(update(jobs).values(state="dead", **values)))
+    house.database.write(lambda c: replay(c, job, by="cli:ada", at=now))
+    assert house.row(job).replayed_by == ["acme.maker", "cli:ada"]
+    assert house.database.read(lambda c: started_by(c, any_job(c, job))) == f"{says}; replayed by cli:ada"
 
 
 def test_a_key_by_which_it_was_accepted_anew_is_known_whatever_started_it(house: House) -> None:

@@ -8,11 +8,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from sqlalchemy import update
 
 from identity.audit import Act
+from identity.hold import HELD, release_hold, set_hold
 from identity.policy.ledger import apply_policy
+from identity.tables import provider_connections
 from pipeline.action import hash_of
 from pipeline.duties import reconcile
 from pipeline.run import ActionFailed, Run, StepSkipped
@@ -64,6 +68,10 @@ def _waits_in_vain(passing: Passing, job: str, before: Callable[[], object] = la
     passing.workers.work(job)
 
 
+def _act(**more: Any) -> Act:
+    return Act(audit_id=uuid4().hex, by="cli:test", now=datetime.now(UTC), **more)
+
+
 def _step_of(passing: Passing, job: str) -> Any:
     (step,) = [row for row in steps_of(passing.house) if row.job_id == job]
     return step
@@ -110,13 +118,39 @@ def test_a_step_whose_account_was_revoked_meanwhile_is_skipped(passing: Passing)
     assert _step_of(passing, job).state == StepState.SKIPPED
 
 
+def test_a_step_that_would_fail_while_it_is_held_waits_for_the_release(passing: Passing) -> None:
+    """A hold is often set because of the network, by which the calls of others fail."""
+    declare(passing.workers, _says_once)
+    house = passing.house
+    job = house.job()
+    _waits_in_vain(passing, job, before=lambda: house.database.write(partial(set_hold, act=_act(why="the network"))))
+    row = house.row(job)
+    assert (row.state, row.reason) == (JobState.QUEUED, HELD)
+    assert steps_of(house) == []
+    house.database.write(partial(release_hold, act=_act()))
+    passing.workers.shared["breakers"] = Away()
+    passing.workers.work(job)
+    assert house.row(job).state == JobState.DONE
+
+
+def test_a_step_whose_upstream_has_another_address_meanwhile_looks_again(passing: Passing) -> None:
+    """The host that was away for days is not the one that it would call by now."""
+    declare(passing.workers, _says_once)
+    house = passing.house
+    job = house.job()
+    moves = update(provider_connections).where(provider_connections.c.id == "gh").values(api_url="http://127.0.0.1:1")
+    _waits_in_vain(passing, job, before=lambda: house.database.write(lambda c: c.execute(moves).rowcount))
+    row = house.row(job)
+    assert (row.state, row.reason) == (JobState.QUEUED, "provider connection gh has another address: it looks again")
+    assert steps_of(house) == []
+
+
 def test_a_step_that_was_decided_under_an_older_policy_is_decided_anew(passing: Passing) -> None:
     declare(passing.workers, _says_once)
     house = passing.house
     job = house.job()
-    act = Act(audit_id="aud-policy", by="cli:test", now=datetime.now(UTC))
     denies = 'format = 1\n[[rule]]\nname = "no"\nwhen = { action = "linear.*" }\ndeny = "no"\n'
-    applying = partial(apply_policy, tenant="acme", text=denies, over=None, act=act)
+    applying = partial(apply_policy, tenant="acme", text=denies, over=None, act=_act())
     _waits_in_vain(passing, job, before=lambda: house.database.write(applying))
     assert house.row(job).state == JobState.QUEUED
     assert steps_of(house) == []

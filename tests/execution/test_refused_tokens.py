@@ -105,7 +105,7 @@ def test_a_job_whose_account_is_refused_waits_for_somebody_looks_again_and_is_gi
             assert "unauthorized_client" in row.reason
             assert row.due_at - datetime.now(UTC) < timedelta(minutes=10)
             assert first.setdefault(job, row.expires_at) == row.expires_at
-            look = partial(waits.end_wait, job=job, wait=Wait.CONSENT, expired=False, reason=None)
+            look = partial(waits.end_wait, job=job, fence=row.fence, wait=Wait.CONSENT, expired=False, reason=None)
             assert workers.house.database.write(look) == JobState.QUEUED
     workers.provider.answer = granted
     workers.house.database.write(lambda c: c.execute(update(refresh_intents).values(retry_at=None)))

@@ -15,7 +15,7 @@ import redis
 from identity.accounts.grants import REFRESH
 from identity.errors import GrantRevoked, ReauthRequired, Unavailable
 from identity.model import AccountState, Leased, Scope, ScopeKind
-from identity.refresh.intents import kept_answers
+from identity.refresh.late_answers import kept_answers
 from identity.token_endpoint.budget import RefreshBudget
 from pipeline.revocation import declaration
 from pipeline.states import JobState

@@ -7,6 +7,7 @@ once, and the named tests run against that copy in a process of their own.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from _pytest.mark.expression import Expression
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("deploy", "identity", "pipeline", "tasks", "webhooks", "tests")
 COLLECTED = pytest.StashKey[list[pytest.Item]]()  # the tests of this session, with those that are not to run
+BROKEN = re.compile(r"\b(?:ImportError|ModuleNotFoundError|NameError|SyntaxError): .*")  # the mutant does not even run
 FAILED = 1  # pytest's exit code when tests ran and some failed; anything else is no answer
 
 
@@ -81,6 +83,11 @@ class Control:
     def _lines(self) -> tuple[Line, ...]:
         return (Line(file=self.file, guard=self.guard, without=self.without), *self.also)
 
+    def imports(self) -> list[tuple[str, str]]:
+        """The modules that it imports where its guard is gone, each with one name that it takes from there."""
+        found = [one for line in self._lines() for one in re.findall(r"\bfrom ([\w.]+) import ([\w, ]+)", line.without)]
+        return [(module, name.split()[0]) for module, names in found for name in names.split(",")]
+
     @property
     def tests(self) -> Path:
         """The file of the test that must notice."""
@@ -114,7 +121,12 @@ class Control:
     def is_noticed(self, folder: Path) -> None:
         """Run the test without the guard: it must fail, and not just break on its way there."""
         self.copy(folder)
-        code, said = self.run(folder)
+        self.judge(*self.run(folder))
+
+    def judge(self, code: int, said: str) -> None:
+        """Raise AssertionError unless this is how a test fails that notices what is gone."""
         assert code == FAILED, said
         assert " failed" in said.strip().splitlines()[-1], said
         assert self.says in said, said
+        broken = BROKEN.findall(said)
+        assert not broken, f"what stands in the guard's place does not run: {broken[0]}\n{said}"

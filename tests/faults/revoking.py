@@ -28,10 +28,21 @@ _COMMAND = (sys.executable, "-c", "from deploy.cli import main; main()")
 
 def aswhom(system: System, *command: str) -> Any:
     """What an operator's command prints, which must succeed."""
-    run = (*_COMMAND, *command, "--json")
-    done = subprocess.run(run, env=system.environment, capture_output=True, text=True, timeout=120, check=False)
+    done = _run(system, *command)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def refused(system: System, *command: str) -> str:
+    """What an operator's command says when it fails, which it must."""
+    done = _run(system, *command)
+    assert done.returncode != 0, done.stdout
+    return str(json.loads(done.stdout)["message"])
+
+
+def _run(system: System, *command: str) -> subprocess.CompletedProcess[str]:
+    run = (*_COMMAND, *command, "--json")
+    return subprocess.run(run, env=system.environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 class Way(StrEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,24 @@ def test_a_control_names_a_test_that_there_is(request: pytest.FixtureRequest) ->
     assert [control.name for control in known if not control.selects(*collected[control.tests])] == []
 
 
+def test_what_a_control_imports_is_there() -> None:
+    """Else its mutant fails of that, whatever its test would notice."""
+    imported = [(control.name, *one) for control in CONTROLS for one in control.imports()]
+    assert imported, "no control imports anything, so nothing is looked for"
+    assert [one for one in imported if not hasattr(import_module(one[1]), one[2])] == []
+
+
 def test_no_two_controls_have_one_name() -> None:
     assert [name for name, times in Counter(control.name for control in CONTROLS).items() if times > 1] == []
+
+
+def test_a_mutant_that_does_not_run_is_a_failure() -> None:
+    """Its test fails of that, whatever it would notice."""
+    FENCE.judge(1, "E   AssertionError: Opened(...)\n1 failed, 3 deselected in 0.3s\n")
+    with pytest.raises(AssertionError, match="does not run: ImportError: cannot import name 'sequence'"):
+        FENCE.judge(
+            1, "E   ImportError: cannot import name 'sequence' from 'identity'\n1 failed, 3 deselected in 0.3s\n"
+        )
 
 
 def test_a_guard_that_moved_is_a_failure(tmp_path: Path) -> None:

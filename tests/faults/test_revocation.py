@@ -18,12 +18,13 @@ from pipeline.duties import reconcile
 from pipeline.revocation.tables import revocations
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.tables import attempts, deliveries, jobs
-from tests.faults.books import balance, requests
+from tests.faults.books import UPSTREAMS, balance, requests
 from tests.faults.conftest import IMPATIENT
 from tests.faults.gated import start_gated
 from tests.faults.order import Order, prove_order
 from tests.faults.pushing import transmitter
 from tests.faults.receipts import receipt_of
+from tests.faults.revoking import aswhom, refused
 from tests.system.rig import System
 
 
@@ -161,6 +162,9 @@ def test_an_issue_whose_job_was_stopped_is_told_of_by_the_platform(system: Syste
     assert (issue["operation"], said["operation"]) == ("issueCreate", "commentCreate")
     (attempt,) = [row for row in system.attempts() if row.job_id == notice.id]
     assert (said["attempt"], attempt.principal_id) == (attempt.id, "acme.service")
+    # What was said to have ended does not go on.
+    assert f"was compensated by job {notice.id}" in refused(system, "jobs", "replay", stopped.id, "--yes")
+    assert stopped in system.settled()
     balance(system)
 
 
@@ -258,4 +262,13 @@ def test_a_signal_without_a_broker_is_effective_cancels_and_gets_its_receipt(sys
     # Nothing but her own "who am I?" came with the revoked tokens.
     assert not [entry for entry in requests(system) if f"issues/{before['number']}/" in entry["path"]]
     assert system.count(deliveries, deliveries.c.outcome == "signal") == 2
+    # Her consent alone did not bring the first one back: a person does, and it writes each thing once.
+    assert first.id not in {row.job_id for row in system.attempts()}
+    aswhom(system, "jobs", "replay", first.id, "--yes")
+    again = system.settled()[-1]  # accepted anew
+    assert (again.id, again.state) == (first.id, JobState.DONE)
+    its = {row.id: row.opened for row in system.attempts() if row.job_id == first.id}
+    assert all(opened > again.accepted for opened in its.values())
+    wrote = [(service, entry) for service in UPSTREAMS for entry in system.effects(service) if entry["attempt"] in its]
+    assert [service for service, _ in wrote] == ["github", "linear", "slack"]
     balance(system)

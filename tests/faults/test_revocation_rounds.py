@@ -45,6 +45,7 @@ from tests.faults.order import Order, prove_order
 from tests.faults.receipts import receipt_of
 from tests.faults.revoker_points import REVOKER_POINTS
 from tests.faults.revoking import Way, ready, scopes
+from tests.faults.withdrawn import held_under, prove_withdrawn
 from tests.servers.process import Process
 from tests.system.rig import WORKFLOWS, System
 from tests.waiting import PATIENCE
@@ -193,6 +194,7 @@ def play(system: System, chance: random.Random, number: int, *, short: bool) -> 
         system.wait(
             lambda: _the_moment(system, plan, started) or not _moving(system) or time.monotonic() >= until, "the moment"
         )
+        held = held_under(system, plan.scope)
         answer = revoke()
         made = answer.id
         if plan.broker_dies is not None:
@@ -217,7 +219,9 @@ def play(system: System, chance: random.Random, number: int, *, short: bool) -> 
         system.processes["revocations"] = dying
         system.kill("revocations")
         system.start("revocations")
-    order = prove(system, plan, receipt_of(system, made), answer.returned, former)
+    receipt = receipt_of(system, made)
+    order = prove(system, plan, receipt, answer.returned, former)
+    prove_withdrawn(system, receipt, held)
     return Played(order=order, way=plan.way, died_at=died_at, broker_died=plan.broker_dies is not None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -25,9 +26,10 @@ from identity.connect_sessions.sessions import bind_browser, digest, use_up
 from identity.connect_sessions.tables import connect_sessions
 from identity.connections.registry import add_connection, rewrite_connection
 from identity.connections.secrets import CLIENT_SECRET, add_secret, rotate_secret, seal_secret
-from identity.errors import BadInput, PolicyDenied, Unavailable
+from identity.errors import BadInput, KeyMissing, PolicyDenied, Unavailable
 from identity.hold import release_hold, set_hold
 from identity.keys.signing import Signer
+from identity.keys.vault import Vault
 from identity.model import AccountKey, AccountState, Credential, Leased, PrincipalKind, Scope, ScopeKind
 from identity.people import name_people, taken_for
 from identity.principals import ensure_principal, ensure_tenant, resolve_alias
@@ -115,6 +117,21 @@ def test_while_it_is_held_nobody_is_sent_to_the_provider_and_the_link_stays_good
     store.write(lambda c: release_hold(c, replace(act, audit_id="aud_release")))
     assert isinstance(flow.finish(back), Connected)
     assert isinstance(flow.offer(link), ConnectOffer)
+
+
+def test_a_callback_that_lacks_the_vault_key_leaves_the_link_to_a_process_that_has_it(
+    flow: BrowserFlow, provider: PretendProvider
+) -> None:
+    """While a vault key is added, processes restart one after the other."""
+    old, new = flow.world.vault, Vault({1: bytes(32), 2: bytes([2]) * 32}, os.urandom)
+    flow.world.vault = new
+    back = {"code": "c", "state": flow.authorize(flow.start())["state"]}
+    flow.world.vault = old
+    with pytest.raises(KeyMissing):
+        flow.finish(back)
+    assert provider.forms == []
+    flow.world.vault = new
+    assert isinstance(flow.finish(back), Connected)
 
 
 def test_only_a_code_that_is_exchanged_counts_against_the_providers_pace(flow: BrowserFlow) -> None:

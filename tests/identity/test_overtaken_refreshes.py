@@ -10,7 +10,8 @@ import pytest
 from identity.accounts.inferred_death import infer_death
 from identity.errors import GrantRevoked
 from identity.model import AccountKey, AccountState, Scope, ScopeKind
-from identity.refresh.intents import kept_answers, store_answer
+from identity.refresh.intents import store_answer
+from identity.refresh.late_answers import kept_answers
 from identity.token_endpoint.gate import Gate
 from tests.identity.coordinators import ABANDONED_AFTER, MakeCoordinator, intents
 from tests.identity.providers import PretendProvider, reply

@@ -57,6 +57,8 @@ def refusal(reply: str) -> Exception:
 class Refuses:
     """A client whose scripts are refused as long as there is an error."""
 
+    connection_pool = redis.ConnectionPool()
+
     def __init__(self, error: Exception) -> None:
         self.error: Exception | None = error
         self.asked = 0

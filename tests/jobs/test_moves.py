@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Table, select, update
 
 from identity.sql.state_machine import IllegalMove, Moves
 from pipeline.db.database import Database
-from pipeline.jobs.moves import move_attempt, move_job, move_jobs, move_step
+from pipeline.jobs.moves import move_attempt, move_job, move_step, moving_job
 from pipeline.states import ATTEMPT_MOVES, JOB_MOVES, STEP_MOVES, AttemptState, JobState, StepState
 from pipeline.tables import attempts, jobs, steps
 from tests.ledger.acts import open_
@@ -76,7 +76,8 @@ def test_of_many_jobs_those_move_that_are_in_the_state_named(house: House) -> No
                 c.execute(update(jobs).where(jobs.c.id == job).values(state=state))
             before = dict(of)
             try:
-                went = move_jobs(c, list(of), to, source=source)
+                move = moving_job(jobs.c.id.in_(of), to, source=source).returning(jobs.c.id)
+                went = c.execute(move).scalars().all()
             except IllegalMove:
                 refused.add((source, to))
             else:

@@ -203,9 +203,11 @@ def test_who_waits_for_a_persons_word_that_never_came_is_dead(house: House) -> N
 def test_a_due_wait_of_a_job_that_was_cancelled_meanwhile_wakes_nothing(house: House, wait: Wait) -> None:
     job, hour = house.job(), timedelta(hours=1)
     park = partial(claims.park, wait=wait, waits_for=None, due_in=hour, expires_in=hour, reason="z")
-    house.database.write(partial(park, job=house.claim(job)))
+    claimed = house.claim(job)
+    house.database.write(partial(park, job=claimed))
     house.database.write(partial(move_job, job=job, to=JobState.CANCELLED))
-    assert house.database.write(partial(waits.end_wait, job=job, wait=wait, expired=False, reason="z")) is None
+    end = partial(waits.end_wait, job=job, fence=claimed.fence, wait=wait, expired=False, reason="z")
+    assert house.database.write(end) is None
     assert house.row(job).state == JobState.CANCELLED
 
 
@@ -224,9 +226,10 @@ def test_all_who_wait_for_one_thing_are_woken_at_once_and_nobody_else(house: Hou
 
 
 def test_a_wait_that_expires_as_its_job_goes_on_buries_nothing(house: House) -> None:
-    job = house.claim(house.job()).id
-    assert house.database.write(partial(waits.end_wait, job=job, wait=Wait.CONSENT, expired=True, reason="z")) is None
-    assert house.row(job).state == JobState.RUNNING
+    claimed = house.claim(house.job())
+    end = partial(waits.end_wait, job=claimed.id, fence=claimed.fence, wait=Wait.CONSENT, expired=True, reason="z")
+    assert house.database.write(end) is None
+    assert house.row(claimed.id).state == JobState.RUNNING
 
 
 def _many(house: House, *, due: int) -> None:
@@ -288,7 +291,8 @@ def test_the_calls_in_doubt_of_a_job_are_looked_up_by_its_steps_however_many_oth
     says = partial(says, job=asked.job.id, effect=False, result=None, calls=["another"])
 
     def look() -> None:
-        house.database.write(partial(waits.end_wait, job=asked.job.id, wait=Wait.UNKNOWN, expired=False, reason="z"))
+        end = partial(waits.end_wait, job=asked.job.id, fence=asked.job.fence, wait=Wait.UNKNOWN)
+        house.database.write(partial(end, expired=False, reason="z"))
         with pytest.raises(BadInput, match="another call"):
             house.database.write(says)
 

@@ -12,7 +12,7 @@ from identity.ids import Ids
 from identity.keys.signing import Signer
 from identity.sql.store import Store
 from pipeline.authoring.registry import Registry
-from pipeline.revocation.receipt import ProviderSide, ReadProviderSide
+from pipeline.revocation.receipt_content import ProviderSide, ReadProviderSide
 from pipeline.revoker.revoker import Revoker
 
 

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from pipeline.revocation.signals import Followed, ReceivedSignal, follow
+from pipeline.revocation.reaction import ReceivedSignal
+from pipeline.revocation.signals import Followed, follow
 from pipeline.signal import Asks, People, Signal, Whom
 from tests.ledger.house import House
 

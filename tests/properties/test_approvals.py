@@ -225,7 +225,8 @@ class Approvals(RuleBasedStateMachine):
         self.case.pass_time()
         for question in self.questions.values():
             question.late |= not question.used
-        end = partial(waits.end_wait, job=self.case.job.id, wait=Wait.APPROVAL, expired=True, reason=None)
+        job = self.case.job
+        end = partial(waits.end_wait, job=job.id, fence=job.fence, wait=Wait.APPROVAL, expired=True, reason=None)
         if self.state() == JobState.WAITING:
             self.database.write(end)
 

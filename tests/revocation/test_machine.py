@@ -46,7 +46,8 @@ from identity.connections.registry import add_connection, get_connection
 from identity.errors import Unavailable
 from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind, TokenAnswer, scopes_over
 from identity.refresh.endings import Settled
-from identity.refresh.intents import IntentState, RefreshIntent, kept_answers, store_answer
+from identity.refresh.intents import IntentState, RefreshIntent, store_answer
+from identity.refresh.late_answers import kept_answers
 from identity.refresh.opening import begin
 from identity.refresh.settlement import Settlement
 from identity.secret import Secret

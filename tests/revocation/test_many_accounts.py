@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import func, select, update
 
 from identity.model import AccountKey
@@ -17,6 +18,7 @@ from identity.tables import accounts
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import DatabaseSettings
 from pipeline.deliveries.intake import Intake
+from pipeline.duties import gauges
 from pipeline.model import Acceptance, DeliveryOutcome, LeftOut, SignedDelivery, Unfollowed
 from pipeline.revocation.signal_chunks import ACCOUNTS
 from pipeline.revocation.tables import revocations, signal_chunks
@@ -129,6 +131,33 @@ def test_housekeeping_goes_on_where_nobody_sends_it_again(house: House) -> None:
         _follower(house, ring).run()
     assert (_active(house), _waiting(house), len(_revoked_keys(house))) == (0, 0, number)
     assert len(ring.rung) == len(set(ring.rung)) == number - 2 * ACCOUNTS
+
+
+@pytest.mark.parametrize("by", ["housekeeping", "the same delivery"])
+def test_a_signal_that_its_request_could_not_finish_is_watched_and_timed_to_its_last_account(
+    house: House, by: str
+) -> None:
+    def measured(name: str) -> float:
+        gauges.measure(house.database)
+        return REGISTRY.get_sample_value(f"aswhom_{name}") or 0
+
+    crowd(house, 3 * ACCOUNTS)
+    delivery = uninstalled(house)
+    assert measured("signal_unreached_seconds") == 0
+    before = [measured(f"revocation_effective_seconds_{part}") for part in ("count", "sum")]
+    _cut_short(house, delivery)
+    ago = update(deliveries).values(received_at=datetime.now(UTC) - timedelta(hours=1))
+    house.database.write(lambda c: c.execute(ago).rowcount)
+    assert 3600 <= measured("signal_unreached_seconds") < 3660
+    for _ in range(2):
+        if by == "housekeeping":
+            _follower(house).run()
+        else:
+            _accept(_intake(house), delivery)
+    assert measured("signal_unreached_seconds") == 0
+    times, took = [measured(f"revocation_effective_seconds_{part}") for part in ("count", "sum")]
+    assert times == before[0] + 1
+    assert 3600 <= took - before[1] < 3660
 
 
 def test_whom_housekeeping_has_yet_to_reach_comes_before_whatever_waits_to_be_written(

@@ -36,12 +36,12 @@ from identity.providers.profile import Profile
 from identity.refresh.intents import (
     TOKEN_ANSWER,
     IntentState,
-    OutOfDate,
     RefreshIntent,
     open_intent,
     settle,
     store_answer,
 )
+from identity.refresh.out_of_date import OutOfDate
 from identity.refresh.stale_access import drop_access
 from identity.secret import Secret
 from identity.sql.sequence import lock_exclusive, next_number
@@ -60,7 +60,7 @@ from identity.withdrawals.withdrawer import WithdrawalTurn, Withdrawer
 from pipeline.duties.retention import Retention, prune
 from pipeline.model import SecurityEvent
 from pipeline.revocation import declaration
-from pipeline.revocation.receipt import ProviderAnswer
+from pipeline.revocation.receipt_content import ProviderAnswer
 from pipeline.revocation.security_events import accept as accept_event
 from pipeline.revocation.tables import revocations
 from pipeline.revoker.due_withdrawals import measure_withdrawals

@@ -13,7 +13,8 @@ from identity.keys.signing import Signer
 from identity.keys.trusted_keys import HANDOVER, TrustedKeys
 from identity.model import Scope, ScopeKind
 from pipeline.revocation import declaration
-from pipeline.revocation.receipt import ProviderAnswer, ProviderSide, issue, outdate
+from pipeline.revocation.receipt import issue, outdate
+from pipeline.revocation.receipt_content import ProviderAnswer, ProviderSide
 from pipeline.revocation.tables import revocations
 from pipeline.revoker.proof import disproof, holds
 from tests.ledger.acts import revoke

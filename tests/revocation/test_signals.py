@@ -29,6 +29,8 @@ from identity.oauth.token_digests import double
 from identity.tables import accounts, grants, installations, provider_connections
 from pipeline.jobs import claims as ledger_jobs
 from pipeline.jobs.intents import Ended, Opened
+from pipeline.revocation import signals
+from pipeline.revocation.reaction import Became
 from pipeline.revocation.tables import revocations
 from pipeline.signal import Asks, Bots, Holders, Installation, Nobody, People, Workspaces
 from pipeline.states import JobState, Wait
@@ -347,6 +349,31 @@ def test_people_of_a_tenant_without_a_listing_may_have_connected_in_the_workspac
     assert [state(house, key) for key in (ADA, theirs)] == [AccountState.REVOKED] * 2
 
 
+@pytest.mark.parametrize(
+    ("where", "within"), [("installation-acme", None), ("T9", "installation-acme")], ids=["workspace", "organization"]
+)
+def test_people_of_a_listed_place_whom_no_account_knows_may_be_known_there_by_another_id(
+    house: House, where: str, within: str | None
+) -> None:
+    """Slack gives the people of a workspace that joins an organization a second id."""
+    place = partial(People, workspaces=frozenset({where}), within=within)
+    missed = say(house, signal(Asks.REVOKE, place(ids=frozenset({"U7", "W7"})), at=datetime.now(UTC)))
+    assert (missed.nobodys, missed.strangers, missed.revocations) == (True, True, ())
+    assert f"no account is of U7, W7 in {where}: " in missed.reason
+    assert "`aswhom revoke account`" in missed.reason
+    assert not say(house, signal(Asks.NOTE, place(ids=frozenset({"U7"})))).nobodys, "it asks for no end"
+    known = signal(Asks.REVOKE, place(ids=frozenset({"1001", "U7"})), at=datetime.now(UTC))
+    assert [say(house, known).nobodys for _ in range(2)] == [False] * 2, "whether the account still lives or not"
+
+
+def test_a_workspace_that_nobody_has_is_worse_than_people_whom_nobody_knows(house: House) -> None:
+    house.database.write(lambda c: note_places(c, "gh", ("T9",)))
+    unknown = People(ids=frozenset({"U7"}), workspaces=frozenset({"installation-acme"}))
+    ended = say(house, signal(Asks.REVOKE, unknown, Workspaces(ids=frozenset({"T9"})), at=datetime.now(UTC)))
+    assert (ended.nobodys, ended.strangers) == (True, False)
+    assert "no tenant has T9" in ended.reason
+
+
 def test_another_client_registration_is_not_ours(house: House) -> None:
     other = signal(Asks.REVOKE, person(), client="another")
     assert "another client registration" in say(house, other).reason
@@ -462,9 +489,34 @@ def test_a_token_is_renewed_however_often_it_is_told_before_the_next_step(house:
 
 def test_a_token_that_nothing_could_renew_is_kept(house: House) -> None:
     house.database.write(lambda c: c.execute(update(grants).values(refresh_sealed=None)).rowcount)
-    assert "kept" in say(house, signal(Asks.RENEW, person())).reason
+    told = say(house, signal(Asks.RENEW, person()))
+    assert (told.became, told.reason) == (
+        {Became.KEPT: 1},
+        "1 account(s) kept, since nothing could renew it",
+    )
+    outcome = select(audit.c.outcome).where(audit.c.kind == "account.renew")
+    assert house.database.read(lambda c: c.execute(outcome).scalar_one()) == Became.KEPT
     asked = intent(house, house.claim(house.job()))
     assert isinstance(open_(house, asked), Opened)
+
+
+def test_outcomes_are_codes_and_a_chunk_that_was_stored_in_words_is_still_told() -> None:
+    counts = {str(one): 1 for one in Became}
+    told = signals.said({**counts, "active already": 2}, signal(Asks.SUSPEND))
+    assert not [one for one in Became if not one.replace("_", "").isalpha()]
+    assert "_" not in told
+    assert "1 account(s) revoked already; " in told
+    assert "2 account(s) active already" in told
+    assert [one for one in Became if one.declares] == [Became.REVOKED, Became.NARROWED]
+
+
+@pytest.mark.parametrize("to", [AccountState.SUSPENDED, AccountState.NEEDS_RECONNECT, AccountState.REVOKED])
+def test_a_suspension_says_in_which_state_it_found_the_account(house: House, to: AccountState) -> None:
+    install(house)
+    is_robot = accounts.c.principal_id == ROBOT.principal
+    house.database.write(lambda c: c.execute(update(accounts).where(is_robot).values(state=to)).rowcount)
+    told = say(house, signal(Asks.SUSPEND, Installation(id="9001"), at=datetime.now(UTC)))
+    assert told.became == {Became(f"{to}_already"): 1}
 
 
 def test_a_refresh_token_is_found_by_its_digest_and_by_that_of_its_prefix(house: House) -> None:

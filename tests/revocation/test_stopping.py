@@ -15,11 +15,13 @@ import pytest
 from sqlalchemy import Connection, func, select, text
 
 from deploy.trial.trial import NoRing
+from identity.agents.api_keys import Role, add_key
 from identity.audit.tables import audit
 from identity.console.sessions import Person, Via
 from identity.errors import BadInput
 from identity.model import PrincipalKind, Scope, ScopeKind
 from identity.principals import ensure_principal, link_alias
+from identity.secret import Secret
 from pipeline.approvals.requesters import requesters, unheld_key
 from pipeline.authoring.declared_workflow import Undone, Workflow
 from pipeline.authoring.registry import Registry
@@ -160,13 +162,18 @@ def test_a_step_that_may_have_taken_effect_is_not_skipped(skipping: House) -> No
     assert not isinstance(open_(skipping, intent(skipping, other, may_skip=True)), Skipped)  # it waits for consent
 
 
-def test_a_job_that_waits_for_the_consent_that_was_revoked_is_woken_to_go_on(skipping: House) -> None:
+@pytest.mark.parametrize(
+    "scope",
+    [account_scope(), Scope(kind=ScopeKind.USER, key="acme.ada"), Scope(kind=ScopeKind.CONNECTION, key="gh")],
+    ids=lambda scope: str(scope.kind),
+)
+def test_a_job_that_waits_for_the_consent_that_was_revoked_is_woken_to_go_on(skipping: House, scope: Scope) -> None:
     first = revoke(skipping, account_scope())
     assert _revoker(skipping).advance(first)
     job = skipping.claim(skipping.job())
     open_(skipping, intent(skipping, job))
     assert skipping.row(job.id).wait == Wait.CONSENT
-    second = revoke(skipping, account_scope())
+    second = revoke(skipping, scope)
     assert _revoker(skipping).advance(second)
     assert skipping.row(job.id).state == JobState.QUEUED
 
@@ -258,6 +265,22 @@ def test_whoever_revoked_does_not_approve_the_compensation(
     def revoked(id: str) -> None:
         act = partial(revoke_once, id=id, scope=account_scope(), tenant="acme", source="console", reason="left")
         compensating.database.write(partial(act, by=person.by, subject=person.known_by, now=datetime.now(UTC)))
+
+    assert _barred(compensating, revoked) == {"acme.ada", "acme.grace"}
+
+
+@pytest.mark.parametrize("by", ["console:00u1 (Grace)", "api:acme.bot:key_1"])
+def test_a_revocation_without_stored_names_bars_those_that_its_own_name_tells(compensating: House, by: str) -> None:
+    """As made by a version that did not store them."""
+    _grace(compensating, "console", "00u1", None)
+    now = datetime.now(UTC)
+    named = partial(add_key, id="key_1", tenant="acme", agent="acme.bot", name="key", held_by="acme.grace")
+    may = partial(named, secret=Secret("awk_x"), role=Role.ADMIN, tools=None, users=None)
+    compensating.database.write(partial(may, by="cli:root", expires_at=None, now=now))
+
+    def revoked(id: str) -> None:
+        act = partial(declaration.declare, id=id, scope=account_scope(), tenant="acme", source="console", by=by)
+        compensating.database.write(partial(act, reason="left", now=now))
 
     assert _barred(compensating, revoked) == {"acme.ada", "acme.grace"}
 

@@ -20,7 +20,7 @@ from pipeline.jobs.intents import Adopted, Ended, Intent, Opened
 from pipeline.ledger.clock import ledger_now
 from pipeline.replay import replay
 from pipeline.states import AttemptState, JobState, StepState, Wait
-from pipeline.steps import refusals
+from pipeline.steps import failures, refusals
 from pipeline.steps.resolution import resolve_by_hand
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import steps
@@ -214,7 +214,7 @@ def test_a_read_that_fails_without_another_call_leaves_nobody_to_be_asked_about_
     read = intent_of(house, house.claim(house.job()), reads=True)
     open_(house, read)
     settle(house, read)
-    fail = partial(refusals.fail, intent=replace(read, attempt=house.ids("att"), again=True), reason="it is away")
+    fail = partial(failures.fail, intent=replace(read, attempt=house.ids("att"), again=True), reason="it is away")
     assert house.database.write(fail) is None
     assert (step_state(house, read.step), attempt_states(house)) == (StepState.FAILED, [AttemptState.NO_EFFECT])
     assert unanswered_calls(_steps(house, read.job.id)) == []
@@ -241,7 +241,8 @@ def test_a_word_about_a_read_leaves_its_job_waiting_for_the_other_one(house: Hou
 
 def test_a_job_that_asks_goes_on_by_a_late_answer_whatever_is_on_record_of_a_read(house: House) -> None:
     _, said = _asks_beside_a_read(house)
-    look = partial(waits.end_wait, job=said.job.id, wait=Wait.UNKNOWN, expired=False, reason=None)
+    job = said.job
+    look = partial(waits.end_wait, job=job.id, fence=job.fence, wait=Wait.UNKNOWN, expired=False, reason=None)
     assert house.database.write(look) is None
     done(house, said)
     assert house.database.write(look) == JobState.QUEUED

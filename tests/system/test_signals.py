@@ -9,20 +9,28 @@ import pytest
 from sqlalchemy import Connection, select
 
 from deploy.demo import people
-from deploy.demo.provision import SLACK, linear_of
-from identity.accounts.grants import seal_answer
+from deploy.demo.provision import GITHUB, SLACK, linear_of
+from identity.accounts.grants import REFRESH, get_grant, seal_answer, token_binding
+from identity.accounts.states import find_account
 from identity.audit.tables import audit
 from identity.connect.consent_ledger import Consent, store_consent
 from identity.connections.installations import add_installation, remove_installation
 from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind, TokenAnswer
+from identity.oauth.token_digests import double
 from identity.secret import Secret
 from identity.sql.sequence import next_number
 from identity.tables import accounts
 from pipeline.revocation.tables import NARROWING, revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import deliveries
+from tests.faults.pushing import transmitters
+from tests.faults.revoking import aswhom
 from tests.system.rig import System
 from tests.system.senders import event_until_taken
+from tests.webhooks.events import ISSUER, RISC
+
+_SECEVENT = "https://schemas.openid.net/secevent"
+SSF, OAUTH = (f"{_SECEVENT}/{family}/event-type/" for family in ("ssf", "oauth"))
 
 
 def state(system: System, principal: str, connection: str = "github") -> str:
@@ -60,6 +68,48 @@ def consent_at_slack(system: System, tenant: str, login: str) -> None:
 def noted(system: System, kind: str) -> list[str]:
     """What a signal that revokes nothing came to, by the audit."""
     return [str(row.outcome) for row in system.rows(select(audit.c.outcome).where(audit.c.kind == kind))]
+
+
+def refresh_token(system: System, account: AccountKey) -> str:
+    grant = system.runtime.database.read(
+        lambda c: get_grant(c, found.id) if (found := find_account(c, account)) else None
+    )
+    assert grant is not None
+    assert grant.refresh_sealed is not None
+    binding = token_binding(account.tenant, grant.account, "github", REFRESH, grant.generation)
+    return system.runtime.vault.open(grant.refresh_sealed, binding).reveal()
+
+
+def security_events(system: System) -> None:
+    """Events of the kinds that are not about a session, pushed to the running web process."""
+    keys = [AccountKey(tenant="acme", connection=GITHUB, principal=f"acme.{who}") for who in ("ada", "grace")]
+    for key, login in zip(keys, ("ada", "grace"), strict=True):
+        people.connect(system.runtime, key, web=system.web, login=login, now=datetime.now(UTC))
+    system.order("github", "authorizations/echoes", hold=True)  # that grace's end is carried out would be a signal too
+    before = system.count(revocations)
+    with transmitters(system) as idp:
+        # The stream: it works, and then it pauses.
+        assert idp.push("j-1", f"{SSF}verification", {"state": "s"}).status_code == 202
+        assert idp.push("j-2", f"{SSF}stream-updated", {"status": "paused"}).status_code == 202
+        streams = {row["id"]: row["stream_status"] for row in aswhom(system, "transmitters", "list")}
+        assert streams == {"google": None, "idp": "paused"}
+        assert system.count(revocations) == before
+
+        # A person of the tenant's.
+        grace = {"format": "iss_sub", "iss": ISSUER, "sub": "u-2"}
+        assert idp.push("j-3", f"{RISC}account-disabled", sub_id=grace).status_code == 202
+        made = newest(system)
+        assert (made.source, made.kind, made.key) == ("risc.account-disabled", ScopeKind.USER, "acme.grace")
+
+        # One token of an account's, by its hash.
+        token = double(refresh_token(system, keys[0]))
+        named = {"token_type": "refresh_token", "token_identifier_alg": "hash_base64_sha512_sha512", "token": token}
+        event = {"subject": {"subject_type": "oauth_token", **named}}
+        assert idp.push("j-4", f"{OAUTH}token-revoked", event, to="google", sub_id=None).status_code == 202
+        made = newest(system)
+        assert (made.source, made.kind, made.key) == ("oauth.token-revoked", ScopeKind.ACCOUNT, str(keys[0]))
+        assert [state(system, key.principal) for key in keys] == [AccountState.REVOKED, AccountState.ACTIVE]
+    assert system.count(revocations) == before + 2
 
 
 @pytest.mark.timeout(600)
@@ -170,4 +220,5 @@ def test_a_suspension_parks_a_replay_and_an_echo_are_told_and_what_came_after_a_
     ]
     system.order("linear", "authorizations/revoke", **of_acme)
     assert {state(system, who, "linear-acme") for who in ("acme.ada", "acme.service")} == {AccountState.REVOKED}
+    security_events(system)
     assert system.count(deliveries, deliveries.c.outcome == "unrecognised") == 0

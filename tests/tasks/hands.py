@@ -14,13 +14,15 @@ import httpx
 from sqlalchemy import Row, select, update
 
 from deploy.demo.provision import SALESFORCE, linear_of, standard_of
+from identity.audit import Act
 from identity.model import AccountKey, Scope, ScopeKind
 from pipeline.accounts.connecting import Done
 from pipeline.authoring.registry import Registry
+from pipeline.desk.jobs import replay_all
 from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery
 from pipeline.revocation import declaration
 from pipeline.runtime import Runtime
-from pipeline.states import AttemptState
+from pipeline.states import AttemptState, JobState
 from pipeline.steps.resolution import resolve_by_hand
 from pipeline.tables import attempts, jobs, schedules, steps
 from tests.sandbox.driver import Form, Sandbox
@@ -131,6 +133,13 @@ class Hands:
         )
         self.runtime.database.write(declare)
         return made
+
+    def replay_the_dead(self) -> None:
+        """An operator has mended what the dead jobs died of, and has them tried again."""
+        dead = [job.id for job in self.jobs() if job.state == JobState.DEAD]
+        act = Act(audit_id=self.runtime.ids("aud"), by="cli:test", now=datetime.now(UTC))
+        replay = partial(replay_all, ids=dead, act=act, workflows=self.registry)
+        assert self.runtime.database.write(replay).refused == ()
 
     def look_and_say(self) -> None:
         """An operator looks at Slack and says of the call in doubt what became of it."""

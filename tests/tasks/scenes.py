@@ -114,10 +114,18 @@ def _move(as_: str) -> Step:
     return Step(action="linear.MoveIssue", endpoint="issueUpdate", as_=as_, repeatable=True, holds_up=0)
 
 
-def _filed(login: str, *, as_: str, holds_up: int | None = None) -> tuple[Step, ...]:
-    """What follows a label for whom the comment is *login*'s, and the issue *as_*'s."""
-    issue = Step(action="linear.CreateIssue", endpoint="issueCreate", as_=as_, holds_up=holds_up)
-    return (issue, _comment(login), NOTICE)
+def _filed(login: str, *, as_: str, merged: bool = False) -> tuple[Step, ...]:
+    """What follows a label for whom the comment is *login*'s, and the issue *as_*'s.
+
+    In the end it looks whether the pull request is *merged* by now, which then has an issue to finish.
+    """
+    look = (GET_PULL, replace(FIND, as_=as_), _move(as_)) if merged else (GET_PULL,)
+    steps = (Step(action="linear.CreateIssue", endpoint="issueCreate", as_=as_), _comment(login), NOTICE, *look)
+    # A refusal keeps back what depends on it, of this label alone.
+    return tuple(
+        replace(step, holds_up=len(steps) - 1 - place) if step.holds_up is None else step
+        for place, step in enumerate(steps)
+    )
 
 
 def _labelled(*labels: str, author: str = "ada", merged: bool = False) -> Callable[[Hands], None]:
@@ -145,21 +153,22 @@ def _commanded(label: str, *, merged: bool = False) -> Callable[[Hands], None]:
     return start
 
 
-def _merged(by: str) -> Callable[[Hands], None]:
-    return lambda system: _merge(system, by)
+def _merged(by: str, *labels: str) -> Callable[[Hands], None]:
+    return lambda system: _merge(system, by, labels)
 
 
-def _merge(system: Hands, by: str) -> None:
-    """The issue was filed by another job, whose ledger is not this one."""
+def _merge(system: Hands, by: str, labels: tuple[str, ...]) -> None:
+    """The issues were filed by other jobs, whose ledger is not this one."""
     system.connect_engineer(TENANT, "ada")
-    opened = system.sandbox.open_pull(REPO, "ada", labels=["bug"], hold=True)
+    opened = system.sandbox.open_pull(REPO, "ada", labels=list(labels), hold=True)
     number = opened["number"]
     (team, *_) = system.sandbox.world["linear"]["organizations"][0]["teams"]
     link = f"[{REPO}#{number}](https://github.com/{REPO}/pull/{number})"
-    fields = {"teamId": team["id"], "title": f"{REPO}#{number}: bug", "description": f"Pull request {link}"}
     token = system.sandbox.app_token(TENANT)
     create = "mutation($input: IssueCreateInput!) { issueCreate(input: $input) { success } }"
-    assert "errors" not in system.sandbox.linear(token, create, input=fields).json()
+    for label in labels:
+        fields = {"teamId": team["id"], "title": f"{REPO}#{number}: {label}", "description": f"Pull request {link}"}
+        assert "errors" not in system.sandbox.linear(token, create, input=fields).json()
     system.told(REPO, number, "merge", by=by)
 
 
@@ -247,41 +256,42 @@ def _answered(system: Hands) -> None:
     system.runtime.database.write(insert)
 
 
-def _closing(as_: str) -> tuple[Step, ...]:
-    return (FIND, _move(as_), NOTICE)
-
-
-def _looked(as_: str) -> tuple[Step, ...]:
-    """The look again after filing, at a pull request that is merged."""
-    return (GET_PULL, replace(FIND, as_=as_), _move(as_))
+def _closing(as_: str, issues: int = 1) -> tuple[Step, ...]:
+    return (FIND, *[_move(as_)] * issues, NOTICE)
 
 
 # The rule of `bug` files as the person, that of `infra` as the workspace, and `docs` has none.
 SCENES = (
-    Scene(workflow="link_pull_request", start=_labelled("bug"), steps=(GET_PULL, *_filed("ada", as_="ada"), GET_PULL)),
+    Scene(workflow="link_pull_request", start=_labelled("bug"), steps=(GET_PULL, *_filed("ada", as_="ada"))),
     Scene(
         workflow="link_pull_request",
         case="service-rule",
         start=_labelled("infra"),
-        steps=(GET_PULL, *_filed("ada", as_="service"), GET_PULL),
+        steps=(GET_PULL, *_filed("ada", as_="service")),
     ),
     Scene(
         workflow="link_pull_request",
         case="merged",
         start=_labelled("bug", merged=True),
-        steps=(GET_PULL, *_filed("ada", as_="ada"), *_looked("ada")),
+        steps=(GET_PULL, *_filed("ada", as_="ada", merged=True)),
     ),
     Scene(
         workflow="link_pull_request",
         case="service-rule-merged",
         start=_labelled("infra", merged=True),
-        steps=(GET_PULL, *_filed("ada", as_="service"), *_looked("service")),
+        steps=(GET_PULL, *_filed("ada", as_="service", merged=True)),
     ),
     Scene(
         workflow="link_pull_request",
         case="two-labels",
         start=_labelled("bug", "infra"),
-        steps=(GET_PULL, *_filed("ada", as_="ada", holds_up=2), *_filed("ada", as_="service"), GET_PULL),
+        steps=(GET_PULL, *_filed("ada", as_="ada"), *_filed("ada", as_="service")),
+    ),
+    Scene(
+        workflow="link_pull_request",
+        case="two-labels-merged",
+        start=_labelled("bug", "infra", merged=True),
+        steps=(GET_PULL, *_filed("ada", as_="ada", merged=True), *_filed("ada", as_="service", merged=True)),
     ),
     Scene(
         workflow="link_pull_request",
@@ -289,26 +299,24 @@ SCENES = (
         start=_labelled("bug", author="stranger"),
         steps=(GET_PULL, Step(action="linear.CreateIssue", endpoint="issueCreate"), NOTICE, GET_PULL),
     ),
-    Scene(
-        workflow="link_on_command", start=_commanded("bug"), steps=(GET_PULL, *_filed("grace", as_="grace"), GET_PULL)
-    ),
+    Scene(workflow="link_on_command", start=_commanded("bug"), steps=(GET_PULL, *_filed("grace", as_="grace"))),
     Scene(
         workflow="link_on_command",
         case="service-rule",
         start=_commanded("infra"),
-        steps=(GET_PULL, *_filed("grace", as_="service"), GET_PULL),
+        steps=(GET_PULL, *_filed("grace", as_="service")),
     ),
     Scene(
         workflow="link_on_command",
         case="merged",
         start=_commanded("bug", merged=True),
-        steps=(GET_PULL, *_filed("grace", as_="grace"), *_looked("grace")),
+        steps=(GET_PULL, *_filed("grace", as_="grace", merged=True)),
     ),
     Scene(
         workflow="link_on_command",
         case="service-rule-merged",
         start=_commanded("infra", merged=True),
-        steps=(GET_PULL, *_filed("grace", as_="service"), *_looked("service")),
+        steps=(GET_PULL, *_filed("grace", as_="service", merged=True)),
     ),
     Scene(
         workflow="link_on_command",
@@ -316,8 +324,14 @@ SCENES = (
         start=_commanded("docs"),
         steps=(GET_PULL, _comment("grace")),
     ),
-    Scene(workflow="close_issues", start=_merged("ada"), steps=_closing("ada")),
-    Scene(workflow="close_issues", case="stranger", start=_merged("stranger"), steps=_closing("service")),
+    Scene(workflow="close_issues", start=_merged("ada", "bug"), steps=_closing("ada")),
+    Scene(
+        workflow="close_issues",
+        case="two-issues",
+        start=_merged("ada", "bug", "infra"),
+        steps=_closing("ada", issues=2),
+    ),
+    Scene(workflow="close_issues", case="stranger", start=_merged("stranger", "bug"), steps=_closing("service")),
     Scene(workflow="announce_review", start=_review, steps=(NOTICE,)),
     Scene(
         workflow="file_from_slack",

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from sqlalchemy import func, select, update
 
-from identity.audit import Act
 from identity.principals import link_alias
-from pipeline.desk.jobs import replay_all
 from pipeline.states import JobState, StepState
 from pipeline.tables import jobs, workflow_settings
 from tests.tasks.faults import REFUSALS
@@ -59,8 +56,7 @@ def test_a_merge_finishes_the_issues_as_whoever_merged(system: InProcessSystem) 
     system.told(REPO, number, "merge", by="grace")
     settled(system)
     assert system.authors() == [COMMENT, ISSUE, ("linear", "grace", "user"), bot(system), bot(system)]
-    assert messages(system)[-1].endswith("> done")
-    assert f"{REPO}#{number}> was merged by grace" in messages(system)[-1]
+    assert f"{REPO}#{number}> was merged by grace, which closes <" in messages(system)[-1]
     (look,) = [step for step in system.steps() if step.action == "linear.FindIssuesOfPull"]
     assert [issue["done"] for issue in look.result["issues"]] == [False]
 
@@ -135,11 +131,26 @@ def test_a_rule_that_is_mended_files_the_issue_of_the_job_that_died_of_it(system
     dead = [job for job in system.settle() if job.state == JobState.DEAD]
     assert [job.workflow for job in dead] == ["link_pull_request"]
     configure(right.config)
-    act = Act(audit_id=system.runtime.ids("aud"), by="cli:test", now=datetime.now(UTC))
-    replay = partial(replay_all, ids=[job.id for job in dead], act=act, workflows=system.registry)
-    assert system.runtime.database.write(replay).refused == ()
+    system.replay_the_dead()
     settled(system)
     assert len(columns(system, number)) == 1
+
+
+def test_a_label_that_is_refused_until_after_the_merge_is_filed_and_finished_by_the_replay(
+    system: InProcessSystem,
+) -> None:
+    system.connect_engineer("acme", "ada")
+    system.sandbox.order("linear", "faults", endpoint="issueCreate", **REFUSALS["linear"])
+    opened = system.sandbox.open_pull(REPO, "ada", labels=["bug", "infra"], hold=True)
+    system.github("pull_request", opened["deliveries"][0])
+    (job,) = system.settle()
+    assert (job.state, columns(system, opened["number"])) == (JobState.DEAD, ["backlog"])
+    system.told(REPO, opened["number"], "merge", by="ada")
+    assert [job.state for job in system.settle()] == [JobState.DEAD, JobState.DONE]
+    system.replay_the_dead()
+    settled(system)
+    assert columns(system, opened["number"]) == ["completed"] * 2
+    assert len(messages(system)) == 3  # of each issue, and of the merge
 
 
 def test_an_issue_that_cannot_be_moved_keeps_no_other_from_it_and_the_channel_is_told(system: InProcessSystem) -> None:
@@ -153,7 +164,12 @@ def test_an_issue_that_cannot_be_moved_keeps_no_other_from_it_and_the_channel_is
     assert (job.workflow, job.state) == ("close_issues", JobState.DEAD)
     moves = [step.state for step in system.steps() if step.action == "linear.MoveIssue"]
     assert moves == [StepState.FAILED, StepState.DONE]
-    assert messages(system)[-1].endswith("> done")
+    told = messages(system)
+    assert " was merged by ada, which closes <" in told[-1]
+    system.replay_the_dead()
+    settled(system)
+    assert columns(system, number) == ["completed"] * 2
+    assert messages(system) == told
 
 
 def test_a_review_request_is_announced_once(system: InProcessSystem) -> None:

@@ -300,6 +300,8 @@ def test_a_redis_that_hangs_costs_a_step_one_timeout_however_many_ask_it() -> No
     asked: list[str] = []
 
     class Hangs:
+        connection_pool = redis.ConnectionPool()
+
         def register_script(self, script: str) -> Callable[..., int]:
             def run(**_: Any) -> int:
                 asked.append(script)

@@ -94,6 +94,20 @@ ALERTS: Mapping[str, Alert] = {
         says="381.5MiB are free where the data directory of a:1 lies",
         good={f"aswhom_data_free_bytes{{{A}}}": "600000000x10"},
     ),
+    "AswhomBackupOld": Alert(
+        after=200,
+        bad={
+            'kube_cronjob_created{cronjob="aswhom-kept"}': "0x210",
+            'kube_cronjob_status_last_successful_time{cronjob="aswhom-dump"}': "0x210",
+        },
+        labels={"cronjob": "aswhom-kept"},
+        says="aswhom-kept has not succeeded for 3h 20m 0s",
+        good={
+            'kube_cronjob_created{cronjob="aswhom-kept"}': "0x210",
+            'kube_cronjob_status_last_successful_time{cronjob="aswhom-kept"}': "0x59 3600x59 7200x100",
+            'kube_cronjob_created{cronjob="other"}': "0x210",
+        },
+    ),
     "AswhomRetentionBehind": Alert(
         after=12,
         bad={'aswhom_retention_behind_seconds{what="audit"}': "90000x15"},
@@ -314,6 +328,23 @@ ALERTS: Mapping[str, Alert] = {
         says="hybrid jobs died",
         good={'aswhom_dead_letters_total{pattern="hybrid"}': "1x5"},
     ),
+    "AswhomJobsDie": Alert(
+        after=5,
+        bad={
+            'aswhom_dead_letters_total{pattern="hybrid"}': "0+6x10",
+            'aswhom_jobs_finished_total{pattern="hybrid",outcome="dead"}': "0+6x10",
+            'aswhom_jobs_finished_total{pattern="hybrid",outcome="done"}': "0+6x10",
+        },
+        labels={"pattern": "hybrid"},
+        says="50% of hybrid jobs that end are dead",
+        good={
+            'aswhom_dead_letters_total{pattern="hybrid"}': "0+6x10",
+            'aswhom_jobs_finished_total{pattern="hybrid",outcome="dead"}': "0+6x10",
+            'aswhom_jobs_finished_total{pattern="hybrid",outcome="done"}': "0+60x10",
+            'aswhom_dead_letters_total{pattern="service"}': "0 2 4 6x10",
+            'aswhom_jobs_finished_total{pattern="service",outcome="dead"}': "0 2 4 6x10",
+        },
+    ),
     "AswhomRunsMisconfigured": Alert(
         after=18,
         bad={'aswhom_misconfigured_runs_total{pattern="hybrid"}': "0+1x20"},
@@ -351,11 +382,12 @@ ALERTS: Mapping[str, Alert] = {
         says="2 schedules cannot be kept",
         good={"aswhom_schedules_faulty": "0x10"},
     ),
-    "AswhomBudgetUnwatched": Alert(
-        after=10,
-        bad={'aswhom_budget_requests_total{outcome="unwatched"}': "0+6x20"},
-        says="the Redis to count rate limits in is away; each worker finds them out alone",
-        good={'aswhom_budget_requests_total{outcome="unconfigured"}': "0+6x20"},
+    "AswhomRedisAway": Alert(
+        after=15,
+        bad={f"aswhom_redis_failures_total{{{A}}}": "0+6x20"},
+        labels={"instance": "a:1"},
+        says="a:1 does without the shared Redis: it keeps rate limits and paces by itself",
+        good={f"aswhom_redis_failures_total{{{A}}}": "0 6 12 12x20"},
     ),
     "AswhomUpstreamAway": Alert(
         after=25,
@@ -456,6 +488,12 @@ ALERTS: Mapping[str, Alert] = {
             'aswhom_revocation_effective_seconds_bucket{le="0.05"}': "0+60x20",
             'aswhom_revocation_effective_seconds_bucket{le="+Inf"}': "0+60x20",
         },
+    ),
+    "AswhomSignalUnreached": Alert(
+        after=6,
+        bad={"aswhom_signal_unreached_seconds": "300x10"},
+        says="a signal came 5m 0s ago, and agents still act for people whom it revokes",
+        good={"aswhom_signal_unreached_seconds": "60 120 180 0x10"},
     ),
     "AswhomRevocationInFlight": Alert(
         after=10,

@@ -94,6 +94,17 @@ def test_two_lone_failures_of_a_quiet_installation_page_nobody(promtool: Path, t
     assert judged([expect("AswhomRequestsFail", alert, lone, fires=False)], tmp_path, promtool) == ""
 
 
+def test_one_revocation_of_very_many_people_that_was_slow_wakes_nobody(promtool: Path, tmp_path: Path) -> None:
+    slow = {
+        'aswhom_revocation_effective_seconds_bucket{le="1.0"}': "0x20",
+        'aswhom_revocation_effective_seconds_bucket{le="2.5"}': "0x5 1x15",
+        'aswhom_revocation_effective_seconds_bucket{le="+Inf"}': "0x5 1x15",
+    }
+    name = "AswhomRevocationSlow"
+    tests = [expect(name, replace(ALERTS[name], after=after), slow, fires=False) for after in (8, 12, 16)]
+    assert judged(tests, tmp_path, promtool) == ""
+
+
 def expect(name: str, alert: Alert, series: Mapping[str, str], *, fires: bool) -> dict[str, Any]:
     labels = {**(alert.labels or {}), **DECLARED[name]["labels"]}
     links = {

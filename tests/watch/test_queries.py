@@ -23,8 +23,8 @@ EXPOSED = {
     for metric in metrics_of(module)
     for suffix in SUFFIXES[str(metric._type)]
 }
-#: What Prometheus and its client library add.
-THEIRS = {"job", "instance", "process"}
+#: What Prometheus, its client library and kube-state-metrics add.
+THEIRS = {"job", "instance", "process", "__name__", "cronjob"}
 
 
 def queries() -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from identity.connect.reasons import Why
-from identity.errors import BadInput, GrantRevoked, Misconfigured, Unavailable
+from identity.errors import BadInput, GrantRevoked, KeyMissing, Misconfigured, Unavailable
 from identity.model import AccountState, Effect
 from identity.sql.store import CommitUnknown
 from pipeline.accounts.abilities import Ability
@@ -299,6 +299,7 @@ def test_the_last_page_leads_back_with_how_it_ended(
         (BadInput("no connect session is known by this link"), 400, "No connect session is known by this link."),
         (GrantRevoked("the user was revoked after the link was made"), 403, "Ask whether you may connect again"),
         (Misconfigured("there is no provider connection canary-77"), 500, "A setting of this installation is wrong."),
+        (KeyMissing("canary-77 needs vault key 2"), 503, "Wait a minute, then reload this page;"),
         (Unavailable("busy"), 503, "Wait a minute"),
         (CommitUnknown("canary-77"), 503, "Wait a minute"),
         (RuntimeError("canary-77"), 500, "Something failed on our side"),

@@ -19,7 +19,7 @@ from identity.tenants import Tenants
 from pipeline.approvals.shown import letters
 from pipeline.approvals.views import ApprovalView, approval, approvals_page, tenants_that_ask
 from pipeline.approvals.votes import Channel, Link, NotCounted, Vote
-from pipeline.ledger.paging import STRETCH, Turn
+from pipeline.ledger.paging import STRETCH, Record, Turn
 from pipeline.states import ApprovalState
 from pipeline.views import tenant_views
 from pipeline.views.wording import started_by
@@ -63,9 +63,7 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/approvals/<id>", endpoint="approval")
     def show(id: str) -> BaseResponse:
         view = desk.read(lambda c: _found(c, id))
-        job = desk.read(lambda c: tenant_views.job(c, Tenants.of(view.tenant), view.job))
-        if job is None:
-            raise NotThere
+        job, started = desk.read(lambda c: _job_of(c, view))
         link = _link(visitor().person)
         me = None if link is None else desk.read(lambda c: link.holder(c, view.tenant))
         said = next((one for one in view.answers if one.principal == me), None)
@@ -73,7 +71,7 @@ def approval_pages(pages: Blueprint, desk: Desk) -> None:
             "console/approval.html",
             view=view,
             parameters=letters(view.shown),
-            started_by=started_by(job),
+            started_by=started,
             accepted=job["created_at"],
             me=me,
             said=said,
@@ -116,6 +114,14 @@ def _found(c: Connection, id: str) -> ApprovalView:
         raise NotThere
     check(view.tenant)
     return view
+
+
+def _job_of(c: Connection, view: ApprovalView) -> tuple[Record, str]:
+    """Return the approval's job, and who or what started it. Raises NotThere."""
+    job = tenant_views.job(c, Tenants.of(view.tenant), view.job)
+    if job is None:
+        raise NotThere
+    return job, started_by(c, job)
 
 
 def _awaited(c: Connection) -> frozenset[str]:

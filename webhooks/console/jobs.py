@@ -62,12 +62,12 @@ def job_pages(pages: Blueprint, desk: Desk) -> None:
 def job_page(desk: Desk, id: str, status: int = 200, wrong: str | None = None) -> BaseResponse:
     """Render a job's page; *wrong*: the error of a submitted form, which is shown again as it was filled in."""
 
-    def read(c: Connection) -> tuple[Record, list[Record], list[Record], Account | None]:
+    def read(c: Connection) -> tuple[Record, str, list[Record], list[Record], Account | None]:
         found = found_job(c, id)
         records = audit_queries.found(c, Search(tenants=Tenants.of(found["tenant_id"]), job=id), limit=RECORDS + 1)
-        return found, records, operator_queries.compensation_of(c, id), _consents(c, found)
+        return found, started_by(c, found), records, operator_queries.compensation_of(c, id), _consents(c, found)
 
-    found, records, compensations, consents = desk.read(read)
+    found, started, records, compensations, consents = desk.read(read)
     return page(
         "console/job.html",
         status,
@@ -75,9 +75,9 @@ def job_page(desk: Desk, id: str, status: int = 200, wrong: str | None = None) -
         wrong=wrong,
         sent=request.form.getlist("call"),
         written=request.form,
-        started_by=started_by(found),
+        started_by=started,
         consents=consents,
-        moments=timeline(found, records[:RECORDS], compensations),
+        moments=timeline(found, started, records[:RECORDS], compensations),
         left_out=len(records) > RECORDS and RECORDS,
         in_doubt=_in_doubt(found),
         may_cancel=found["state"] not in ENDED | {JobState.STOPPING},

@@ -15,7 +15,7 @@ from identity.model import AccountKey, ScopeKind
 from identity.withdrawals.stuck_leftovers import StuckLeftover, stuck_leftovers
 from pipeline.desk import revocations as acts
 from pipeline.ledger.paging import Page, Record
-from pipeline.revocation.receipt import ProviderAnswer
+from pipeline.revocation.receipt_content import ProviderAnswer
 from pipeline.revoker.inquiry import SAYS
 from pipeline.revoker.proof import disproof
 from pipeline.revoker.unasked import why_not_asked

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from pipeline.ledger.paging import Record
 from pipeline.states import JobState
-from pipeline.views.wording import as_whom, started_by
+from pipeline.views.wording import as_whom
 
 #: Titles of the audit records that a job's steps and attempts do not already show.
 _RECORDS: Mapping[str, str] = {
@@ -44,10 +44,10 @@ class Moment:
     whom: str = ""
 
 
-def timeline(job: Record, records: Sequence[Record], compensations: Sequence[Record]) -> list[Moment]:
+def timeline(job: Record, started_by: str, records: Sequence[Record], compensations: Sequence[Record]) -> list[Moment]:
     """Return everything about *job*, oldest first."""
     moments = [
-        _accepted(job),
+        _accepted(job, started_by),
         *map(_step, job["steps"]),
         *_record_moments(records),
         *_compensated(compensations),
@@ -56,9 +56,9 @@ def timeline(job: Record, records: Sequence[Record], compensations: Sequence[Rec
     return sorted(moments, key=lambda moment: moment.at)
 
 
-def _accepted(job: Record) -> Moment:
+def _accepted(job: Record, started_by: str) -> Moment:
     meant = f"; the user it means is {job['user_id']}" if job["user_id"] else ""
-    detail = f"Started by {started_by(job)}, for agent {job['agent_id']}{meant}"
+    detail = f"Started by {started_by}, for agent {job['agent_id']}{meant}"
     return Moment(at=job["created_at"], kind="accepted", title="Accepted", detail=detail)
 
 

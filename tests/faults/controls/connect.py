@@ -17,6 +17,13 @@ CONTROLS = (
         test=f"{TEST}::test_a_callback_in_another_browser and sqlite",
     ),
     Control(
+        name="a vault key that is not there yet spends no link",
+        file="identity/connect/callback.py",
+        guard="_, verifier = open_verifier(self.vault, session, arrival.owner.provider)",
+        without="self._use_up(arrival); _, verifier = open_verifier(self.vault, session, arrival.owner.provider)",
+        test=f"{TEST}::test_a_callback_that_lacks_the_vault_key and sqlite",
+    ),
+    Control(
         name="the account that is awaited",
         file="identity/connect/consent_ledger.py",
         guard="if awaited is not None and consent.external_id not in awaited.ids:",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from tests.faults.control import Control
 
 OPENINGS, LEDGER = "pipeline/steps/openings.py", "tests/steps/test_openings.py"
-SIGNALS = "pipeline/revocation/signals.py"
+OVERTAKEN = "tests/jobs/test_overtaken_housekeeping.py"
+REACTION = "pipeline/revocation/reaction.py"
 DELIVERIES, ACCEPTS = "pipeline/deliveries/acceptance.py", "tests/deliveries/test_deliveries.py"
 
 CONTROLS = (
@@ -54,9 +55,9 @@ CONTROLS = (
     ),
     Control(
         name="the once key",
-        file=OPENINGS,
-        guard="if intent.once is not None and intent.purpose is Purpose.CALL:",
-        without="if False:",
+        file="pipeline/steps/before.py",
+        guard="if intent.once is None or intent.purpose is not Purpose.CALL:",
+        without="if True:",
         test=f"{LEDGER}::test_of_two_jobs_with_one_once_key and sqlite",
     ),
     Control(
@@ -132,10 +133,17 @@ CONTROLS = (
     ),
     Control(
         name="no opening while it is held",
-        file="pipeline/steps/openings.py",
-        guard="if held.is_held:  # due at once: no worker claims it before the release",
+        file="pipeline/steps/before.py",
+        guard="if present.is_held:  # due at once: no worker claims it before the release",
         without="if False:",
         test="tests/ledger/test_hold.py::test_an_opening_beside_the_hold and sqlite",
+    ),
+    Control(
+        name="no step fails while it is held",
+        file="pipeline/steps/before.py",
+        guard="if present.is_held:  # due at once: no worker claims it before the release",
+        without="if False:",
+        test="tests/execution/test_fails_by_others.py::test_a_step_that_would_fail_while_it_is_held and sqlite",
     ),
     Control(
         name="no token while it is held",
@@ -175,10 +183,31 @@ CONTROLS = (
         test="tests/jobs/test_jobs.py::test_a_stale_fence and sqlite",
     ),
     Control(
+        name="housekeeping ends no wait that it did not look at",
+        file="pipeline/jobs/waits.py",
+        guard="return to if move_job(connection, job, to, fence=fence, source=JobState.WAITING, **values) else None",
+        without="return to if move_job(connection, job, to, source=JobState.WAITING, **values) else None",
+        test=f"{OVERTAKEN}::test_a_wait_that_began and sqlite and consent",
+    ),
+    Control(
+        name="housekeeping puts off no wait that it did not look at",
+        file="pipeline/jobs/waits.py",
+        guard="this = (jobs.c.id == job) & (jobs.c.fence == fence) & (jobs.c.state == JobState.WAITING)",
+        without="this = (jobs.c.id == job) & (jobs.c.state == JobState.WAITING)",
+        test=f"{OVERTAKEN}::test_a_wait_that_began and sqlite and unknown",
+    ),
+    Control(
+        name="housekeeping takes no claim that was extended",
+        file="pipeline/jobs/claims.py",
+        guard="held &= jobs.c.claimed_until < database_now()",
+        without="pass",
+        test=f"{OVERTAKEN}::test_a_claim_that_was_extended and sqlite",
+    ),
+    Control(
         name="a stale fence refuses no step",
-        file="pipeline/steps/refusals.py",
-        guard="return None if lock_claim(connection, intent.job) else claim_lost(connection, intent.job)",
-        without="return None",
+        file="pipeline/jobs/intents.py",
+        guard="if not lock_claim(connection, intent.job):",
+        without="if False:",
         test="tests/jobs/test_lost_claims.py::test_a_worker_that_lost_its_job_refuses and sqlite",
     ),
     Control(
@@ -198,8 +227,8 @@ CONTROLS = (
     Control(
         name="a call on the wire overtakes the next attempt",
         file=OPENINGS,
-        guard="if intent.again and _is_overtaken(connection, intent, now):",
-        without="if False:",
+        guard="acted = intent.again and _is_overtaken(connection, intent, now)",
+        without="acted = False",
         test=f"{LEDGER}::test_a_second_attempt_does_not_open_while_the_first_may_yet and sqlite",
     ),
     Control(
@@ -445,38 +474,37 @@ CONTROLS = (
     ),
     Control(
         name="a signal's time and the consent's",
-        file=SIGNALS,
-        guard="if at is not None and grant is not None and "
-        "_precedes(at + signal.precision, grant.consented_at, or_equals=True):",
+        file=REACTION,
+        guard="if at and grant and _precedes(at + signal.precision, grant.consented_at, or_equals=True):",
         without="if False:",
         test="tests/revocation/test_signals.py::test_an_older_word_than_the_consent and sqlite",
     ),
     Control(
         name="the provider's order of suspensions",
-        file=SIGNALS,
+        file=REACTION,
         guard="case Asks.SUSPEND if _precedes(at, account.suspension_said_at, or_equals=True):",
         without="case Asks.SUSPEND if False:",
         test="tests/revocation/test_signals.py::test_suspensions_count_in_the_providers_order and sqlite",
     ),
     Control(
         name="the time of a suspension that finds it suspended",
-        file=SIGNALS,
+        file=REACTION,
         guard="if signal.asks in _OF_SUSPENSION:",
         without="if signal.asks is Asks.RESUME or account.state is AccountState.ACTIVE:",
         test="tests/revocation/test_suspensions.py::test_in_every_order_the_newest_word and sqlite",
     ),
     Control(
         name="the echo of what was revoked above the account",
-        file=SIGNALS,
+        file=REACTION,
         guard="from_above = grant is not None and grant.consented <= ended and signal.asks not in _OF_SUSPENSION",
         without="from_above = False",
         test="tests/revocation/test_signals.py::test_the_echo_of_what_was_asked and sqlite",
     ),
     Control(
         name="a doubt of what was revoked by any scope",
-        file=SIGNALS,
-        guard="over = {scope for key in (account.key, *map(AccountKey.of, same)) for scope in key.scopes}",
-        without="over = {key.scope for key in (account.key, *map(AccountKey.of, same))}",
+        file=REACTION,
+        guard="over = {scope for key in keys for scope in key.scopes}",
+        without="over = {key.scope for key in keys}",
         test="tests/revocation/test_signals.py::test_the_echo_of_what_was_asked and sqlite and tenant",
     ),
     Control(

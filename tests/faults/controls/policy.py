@@ -83,8 +83,8 @@ CONTROLS = (
     ),
     Control(
         name="the version in force",
-        file="pipeline/steps/openings.py",
-        guard="if held.policy != intent.decision.policy:",
+        file="pipeline/steps/before.py",
+        guard="if present.policy != intent.decision.policy:",
         without="if False:",
         test="tests/ledger/test_policies.py::test_an_opening_decided_under_an_older_policy and sqlite",
     ),
@@ -104,16 +104,16 @@ CONTROLS = (
     ),
     Control(
         name="nothing opens through a connection that was removed",
-        file="pipeline/steps/openings.py",
-        guard="case _ if held.api_url != intent.api_url:",
-        without="case _ if False:",
+        file="pipeline/steps/before.py",
+        guard="if present.api_url != intent.api_url:",
+        without="if False:",
         test="tests/capability/test_openings.py::test_a_job_whose_connection_was_removed and sqlite",
     ),
     Control(
         name="nothing is sent to where a connection of that id led before",
-        file="pipeline/steps/openings.py",
-        guard="case _ if held.api_url != intent.api_url:",
-        without="case _ if held.api_url is None:",
+        file="pipeline/steps/before.py",
+        guard="if present.api_url != intent.api_url:",
+        without="if present.api_url is None:",
         test="tests/desk/test_removals.py::test_a_run_sends_no_token_to_where_a_connection_led and sqlite",
     ),
     Control(
@@ -133,8 +133,8 @@ CONTROLS = (
     Control(
         name="whoever asked does not approve",
         file=APPROVERS,
-        guard="asked = requesters(connection, job, people)",
-        without="asked: frozenset[str] = frozenset()",
+        guard="why = dict.fromkeys(requesters(connection, job, people), asked)",
+        without="why: dict[str, str] = {}",
         test=f"{WHO}::test_whose_answer_does_not_count and sqlite",
     ),
     Control(
@@ -191,8 +191,9 @@ CONTROLS = (
     Control(
         name="an approval is used when its step opens, and not before",
         file="pipeline/steps/openings.py",
-        guard="outcome = _examined(connection, intent)",
-        without="mark_used(connection, intent, now=now); outcome = _examined(connection, intent)",
+        guard="outcome = go_on(connection, intent, held, partial(_examined, connection, intent, now))",
+        without="mark_used(connection, intent, now=now); "
+        "outcome = go_on(connection, intent, held, partial(_examined, connection, intent, now))",
         test=f"{USE}::test_a_yes_that_is_taken_back and sqlite",
     ),
     Control(

@@ -6,6 +6,7 @@ from tests.faults.control import Control
 
 STEPS = "tests/steps/test_stricter_steps.py"
 TAKING = "tests/revocation/test_collecting.py"
+MEANWHILE = "tests/revocation/test_jobs_meanwhile.py"
 NARROWINGS = "tests/revocation/test_narrowing_receipts.py"
 
 CONTROLS = (
@@ -87,10 +88,38 @@ CONTROLS = (
         test="tests/deploy/test_tenant_deletion.py::test_what_its_revocation_has_not_taken_yet",
     ),
     Control(
+        name="a job cancelled after the compensations keeps the receipt back",
+        file="pipeline/revoker/progress.py",
+        guard="if row.receipt is None and page_numbers(connection, revocation) - compensated:",
+        without="if False:",
+        test=f"{MEANWHILE}::test_a_job_cancelled_between_the_compensations_and_the_receipt and sqlite",
+    ),
+    Control(
+        name="a job that was cancelled and accepted again did not finish by itself",
+        file="pipeline/revocation/job_ends.py",
+        guard="by_itself = (jobs.c.state == JobState.DONE) & (jobs.c.accepted < before)",
+        without="by_itself = jobs.c.state != JobState.CANCELLED",
+        test=f"{MEANWHILE}::test_a_job_replayed_before_the_receipt and sqlite",
+    ),
+    Control(
+        name="a revocation ends no wait for another consent",
+        file="pipeline/revoker/cancelling.py",
+        guard="revoked = [one for one in awaited if (key := consenting(one)) is not None and scope in key.scopes]",
+        without="revoked = [*awaited]",
+        test=f"{MEANWHILE}::test_a_wait_for_another_consent and sqlite",
+    ),
+    Control(
+        name="a revocation looks for jobs once more before it drains",
+        file="pipeline/revoker/revoker.py",
+        guard="for then in (*OnRevoke, OnRevoke.STOP):",
+        without="for then in OnRevoke:",
+        test=f"{MEANWHILE}::test_a_job_committed_after_its_set_was_passed and sqlite",
+    ),
+    Control(
         name="a revision that is outdated before it is written is composed anew",
         file="pipeline/revocation/receipt.py",
-        guard="connection.execute(update(revocations).where(told).values(open_ends=revocations.c.open_ends + 1))",
-        without="connection.execute(update(revocations).where(told).values(open_ends=1))",
+        guard="connection.execute(update(revocations).where(issued).values(open_ends=revocations.c.open_ends + 1))",
+        without="connection.execute(update(revocations).where(issued).values(open_ends=1))",
         test="tests/revocation/test_receipts.py::test_what_changes_while_a_revision_is_composed and sqlite",
     ),
     Control(
@@ -123,7 +152,7 @@ CONTROLS = (
     ),
     Control(
         name="what a narrowing took is signed",
-        file="pipeline/revocation/receipt.py",
+        file="pipeline/revocation/receipt_content.py",
         guard='**({} if row.narrowing is None else {"narrowing": row.narrowing}),',
         without="",
         test=f"{NARROWINGS}::test_it_holds_by_its_signature_alone and sqlite",

@@ -13,6 +13,20 @@ CONTROLS = (
         test="tests/webhooks/test_rates.py::test_a_signal_comes_in_whatever_was_sent_before",
     ),
     Control(
+        name="a demoted node of Redis is left",
+        file="identity/shared_by_redis.py",
+        guard="self._client.connection_pool.disconnect(inuse_connections=False)",
+        without="pass",
+        test="tests/identity/test_redis_failover.py::test_scripts_go_to_the_new_primary",
+    ),
+    Control(
+        name="a demoted node of Redis is left by quotas",
+        file="webhooks/quota.py",
+        guard="self._pool.disconnect(inuse_connections=False)",
+        without="pass",
+        test="tests/identity/test_redis_failover.py::test_quotas_are_counted_at_the_new_primary",
+    ),
+    Control(
         name="strangers use up nobody's rate",
         file="webhooks/quota.py",
         guard="return self.nobodys.refusal(connection) is None",
