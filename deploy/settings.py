@@ -94,7 +94,7 @@ class Settings(Variables):
 
         connections = None if process is None else most_connections(self, process)
         given = _given(turn_timeout=self.turn_timeout, connections=connections)
-        return DatabaseSettings(url=self.ledger_url(), **given)
+        return DatabaseSettings(url=self.ledger_url(), own_statement_timeout=process is None, **given)
 
     def broker(self) -> BrokerSettings:
         """Return the broker settings."""

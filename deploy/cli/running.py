@@ -131,15 +131,20 @@ def upgrade(at: Installation, out: Output, while_others_run: bool, check: bool) 
 
 def _rehearse(at: Installation, out: Output) -> int:
     from deploy.rehearsal import in_the_way
-    from pipeline.ledger.revision import newest, revision_of
+    from pipeline.ledger.revision import newest, of_a_newer_version, revision_of
+    from pipeline.migrations.touched import touched
 
     at.ledger_file  # noqa: B018 - raises if there is no file, which opening would create
     before, faults = revision_of(at.unchecked_ledger), in_the_way(at)
     told = "\n".join(f"- {fault}" for fault in faults) or "nothing is in the way with this host's settings and keys"
-    sentence = (
-        f"{told}\nNothing was changed: the tables are at {before or 'nothing'}, and this version's are {newest()}"
-    )
-    out.done(sentence, {"before": before, "after": newest(), "faults": faults})
+    told += f"\nNothing was changed: the tables are at {before or 'nothing'}, and this version's are {newest()}"
+    due = {} if before is None or of_a_newer_version(before) else touched(before)
+    if due:
+        told += "\ntables: change. Stop every process before the upgrade. What takes longer the larger it is:"
+        told += "".join(f"\n- {name}: {', '.join(tables) or 'nothing'}" for name, tables in due.items())
+    elif before == newest():
+        told += "\ntables: unchanged. The changelog says whether to restart one process after the other, or to stop all"
+    out.done(told, {"before": before, "after": newest(), "faults": faults, "revisions": due})
     return PROBLEM if faults else DONE
 
 

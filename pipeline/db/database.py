@@ -63,6 +63,7 @@ class DatabaseSettings:
     connections: int | None = None  # PostgreSQL: the most to open; None: one per thread
     writes_at_once: int | None = None  # PostgreSQL: the most concurrent write transactions; None: no limit
     turn_timeout: timedelta = timedelta(seconds=5)
+    own_statement_timeout: bool = False  # PostgreSQL: a statement_timeout of the URL takes precedence over ours
 
 
 @dataclass(frozen=True)
@@ -113,5 +114,6 @@ def open_database(settings: DatabaseSettings) -> Database:
             connections=settings.connections,
             turn_timeout=settings.turn_timeout,
             writes_at_once=settings.writes_at_once,
+            own_statement_timeout=settings.own_statement_timeout,
         )
     raise Misconfigured(f"the database URL names {backend!r}: use sqlite:///path or postgresql+psycopg://host/name")

@@ -60,8 +60,9 @@ _WORDS = 400  # characters of the server's own message, enough to identify it
 _STOPPED = "-c idle_in_transaction_session_timeout=2s"
 # The server must also notice in minutes that a host vanished: its pinned session would block a restore for two hours.
 _PROBED = "-c tcp_keepalives_idle=60 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=6"
-# After the URL's own options: the last one wins.
-_OPTIONS = f"-c timezone=UTC {_STOPPED} {_PROBED} -c statement_timeout=30s"
+# After the URL's own options: the last one wins. For a command the timeout of statements comes before them.
+_OPTIONS = f"-c timezone=UTC {_STOPPED} {_PROBED}"
+_STATEMENTS = "-c statement_timeout=30s"
 
 # A standby that has the primary's address takes connections, and a pool would keep them after the address moved on.
 _WRITABLE = {"target_session_attrs": "read-write"}
@@ -89,15 +90,18 @@ class PostgresqlDatabase:
         connections: int | None = None,
         turn_timeout: timedelta = timedelta(seconds=5),
         writes_at_once: int | None = None,
+        own_statement_timeout: bool = False,
         gives_way_after: timedelta = timedelta(seconds=0.5),
         idle_after: timedelta = timedelta(seconds=1),
         given_back_after: timedelta = timedelta(minutes=5),
     ) -> None:
         """Set up the pool; connections are opened on demand.
 
-        *connections* is the most to open; None: one for each of *threads*. *gives_way_after* is how long a write waits
-        for a lock before it gives up its place under *writes_at_once*. *idle_after* is how long an unused connection is
-        trusted to be alive. *given_back_after* is how long one may idle before the server ends it.
+        *connections* is the most to open; None: one for each of *threads*. With *own_statement_timeout* the one in the
+        URL's options is kept, for a report that takes longer than any statement of a process may. *gives_way_after* is
+        how long a write waits for a lock before it gives up its place under *writes_at_once*. *idle_after* is how long
+        an unused connection is trusted to be alive. *given_back_after* is how long one may idle before the server ends
+        it.
         """
         self._timeout = turn_timeout.total_seconds()
         self._lock_timeout = _LOCK_TIMEOUT if writes_at_once is None else gives_way_after.total_seconds()
@@ -115,6 +119,7 @@ class PostgresqlDatabase:
         asked = {name: value for name, value in (_NOTICED | _WRITABLE).items() if name not in said}
         theirs = said.get("options", ())
         options = [theirs] if isinstance(theirs, str) else [*theirs]
+        options.insert(0 if own_statement_timeout else len(options), _STATEMENTS)
         given_back = given_back_after.total_seconds()
         options += [_OPTIONS, f"-c lock_timeout={self._lock_timeout * 1000:.0f}"]
         options += [f"-c idle_session_timeout={given_back * 1000:.0f}"]

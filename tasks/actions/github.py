@@ -7,9 +7,9 @@ installation's permissions, never with the token response.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.action import (
     Action,
@@ -97,6 +97,14 @@ class Made(Result):
 
 class IssueMade(Made):
     number: int
+
+
+class IssueUpdated(Result):
+    id: int
+    number: int
+    html_url: str
+    title: str
+    state: str
 
 
 class LabelNames(Result):
@@ -285,6 +293,46 @@ class CreateIssue(GitHubAction[IssueMade]):
         return None
 
     def external_id(self, result: IssueMade) -> str:
+        return str(result.id)
+
+
+class UpdateIssue(GitHubAction[IssueUpdated]):
+    """Change an issue's title or body, close it or reopen it. What is not given stays; repeating it changes nothing."""
+
+    facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.IDEMPOTENT)
+
+    repo: Repo
+    number: Number
+    title: Title | None = Field(default=None, description="the new title")
+    body: Body | None = Field(default=None, description="the new text, which replaces the former one")
+    state: Literal["open", "closed"] | None = Field(default=None, description="closed: close it; open: reopen it")
+    state_reason: Literal["completed", "not_planned"] | None = Field(
+        default=None, description="why it is closed: only together with the state closed"
+    )
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.title is None and self.body is None and self.state is None:
+            raise ValueError("give a title, a body or a state")
+        if self.state_reason is not None and self.state != "closed":
+            raise ValueError("state_reason is only for the state closed")
+        return self
+
+    def confined_to(self) -> str:
+        return self.repo
+
+    def request(self, call: Call) -> Request:
+        changes = self.model_dump(include={"title", "body", "state", "state_reason"}, exclude_none=True)
+        path = f"/repos/{self.repo}/issues/{self.number}"
+        return Request(method="PATCH", path=path, json=changes, headers=HEADERS)
+
+    def read(self, response: Response) -> IssueUpdated:
+        issue = parse(response, answers.WholeIssue)
+        return IssueUpdated(
+            id=issue.id, number=issue.number, html_url=issue.html_url, title=issue.title, state=issue.state
+        )
+
+    def external_id(self, result: IssueUpdated) -> str:
         return str(result.id)
 
 

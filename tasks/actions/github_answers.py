@@ -77,6 +77,11 @@ class Issue(BaseModel):
     created_at: datetime
 
 
+class WholeIssue(Issue):
+    title: str
+    state: str
+
+
 class _Fault(BaseModel):
     resource: str = ""
     field: str = ""

@@ -58,6 +58,7 @@ def test_a_tool_has_no_parameter_of_which_nothing_is_said(name: str) -> None:
 def test_what_overwrites_is_said_to_and_what_adds_alone_is_not() -> None:
     hints = {name: tools.for_mcp(action)["annotations"]["destructiveHint"] for name, action in TOOLS.items()}
     assert {name for name, destroys in hints.items() if destroys} == {
+        "github.UpdateIssue",
         "invoices.PayInvoice",
         "invoices.RefundInvoice",
         "linear.AttachUrl",

@@ -21,6 +21,7 @@ from pipeline.ledger.revision import newest, revision_of
 from pipeline.migrations import upgrade, upgrade_at
 from pipeline.migrations.declared import metadata
 from pipeline.migrations.shape import lacks, triggers, triggers_there
+from pipeline.migrations.touched import touched
 from tests.ledgers import open_ledger
 from tests.waiting import eventually
 
@@ -69,6 +70,15 @@ def test_upgrading_twice_is_once(ledger_url: str) -> None:
     upgrade(database)
     assert revision_of(database) == newest()
     database.close()
+
+
+def test_the_tables_that_an_upgrade_goes_through_are_foretold_and_those_it_makes_or_only_adds_to_are_not() -> None:
+    due = touched("0065")
+    assert list(due)[-1] == newest()
+    assert due["0068"] == ["accounts", "attempts", "deliveries", "jobs", "refresh_intents"]  # their rows are rewritten
+    assert due["0071"] == ["attempts"]  # for a new index
+    assert due["0073"] == []  # a column that may be empty
+    assert touched(newest()) == {}
 
 
 def test_a_ledger_of_a_newer_version_is_neither_upgraded_nor_ready_and_both_say_why(ledger_url: str) -> None:

@@ -16,15 +16,17 @@ from statistics import median
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Connection, literal, select, text
 
 from deploy.environment import name_connections
+from deploy.settings import Settings
 from identity.errors import TookTooLong, Unavailable
 from identity.model import Scope, ScopeKind
 from identity.sql.prepared import Prepared
 from identity.sql.sequence import lock_exclusive, lock_shared
 from identity.tables import tenants
-from pipeline.db.database import Database, WithTurn
+from pipeline.db.database import Database, WithTurn, open_database
 from pipeline.db.postgresql import PostgresqlDatabase
 from tests.ledger.writes import inserts, names_in, select_one
 from tests.ledgers import open_ledger
@@ -314,6 +316,22 @@ def test_the_options_of_the_url_are_kept_beside_ours(ledger_url: str) -> None:
             "statement_timeout": "30000",
             "lock_timeout": "2000",
         }
+
+
+@pytest.mark.parametrize(
+    ("of_the_url", "told"), [("", "30s"), ("&options=-cstatement_timeout%3D10min%20-clock_timeout%3D0", "10min")]
+)
+def test_a_command_may_take_longer_for_a_statement_by_the_url_but_not_for_a_lock(
+    ledger_url: str, of_the_url: str, told: str
+) -> None:
+    command = Settings(database_url=SecretStr(ledger_url + of_the_url)).database()
+    with closing(open_database(command)) as database:
+        shown = database.read(lambda c: [c.execute(text(f"show {name}")).scalar_one() for name in _TIMEOUTS])
+    assert shown == [told, "2s"]
+    assert not Settings(database_url=SecretStr(ledger_url)).database("worker").own_statement_timeout
+
+
+_TIMEOUTS = ("statement_timeout", "lock_timeout")
 
 
 @pytest.mark.parametrize(

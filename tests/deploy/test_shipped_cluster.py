@@ -229,6 +229,26 @@ def test_on_a_cluster_nothing_is_written_but_what_is_mounted_and_nothing_has_a_k
             assert {"/var/lib/aswhom", "/tmp"} <= {mount["mountPath"] for mount in one["volumeMounts"]}
 
 
+def test_no_password_of_ours_is_in_an_environment_that_workflows_pass_on() -> None:
+    (settings,) = (document["data"] for document in CLUSTER if document["kind"] == "ConfigMap")
+    named = {name: path for name, path in settings.items() if name.endswith("_URL_FILE")}
+    assert named.keys() == {"ASWHOM_DATABASE_URL_FILE", "ASWHOM_BROKER_URL_FILE"}
+    for pod in ours():
+        (secret,) = (volume["secret"] for volume in pod["volumes"] if volume["name"] == "addresses")
+        assert (secret["secretName"], secret["defaultMode"] & 0o007) == ("aswhom-addresses", 0)
+        for one in within(pod):
+            assert one["envFrom"] == [{"configMapRef": {"name": "aswhom"}}]
+            (folder,) = (mount["mountPath"] for mount in one["volumeMounts"] if mount["name"] == "addresses")
+            assert named == {name: f"{folder}/{name.removesuffix('_FILE')}" for name in named}
+
+
+def test_a_process_that_leaks_is_ended_before_its_node_is_out_of_memory() -> None:
+    limits = {name: one["resources"]["limits"]["memory"] for name, one, _ in containers()}
+    assert limits == {name: "1Gi" if name == "web" else "512Mi" for name in PROCESSES}
+    for name in PROCESSES:
+        assert (COMPOSE["services"][name]["mem_limit"]) == ("1g" if name == "web" else "512m"), name
+
+
 def test_a_cluster_is_told_what_each_container_takes() -> None:
     """One that says nothing is refused where a ResourceQuota is."""
     for pod in pods():

@@ -69,8 +69,16 @@ def test_a_unit_may_write_its_data_directory_and_no_more(path: Path) -> None:
     assert service["ReadWritePaths"] == service["WorkingDirectory"] == "/var/lib/aswhom"
 
 
-def test_a_worker_that_is_killed_for_its_memory_does_not_stop_what_its_own_supervisor_keeps() -> None:
-    assert read(ROOT / "deploy/systemd/aswhom-up.service")["Service"]["OOMPolicy"] == "continue"
+def test_a_process_that_is_killed_for_its_memory_does_not_stop_what_its_own_supervisor_keeps() -> None:
+    for name in ("up", "web"):
+        assert read(ROOT / f"deploy/systemd/aswhom-{name}.service")["Service"]["OOMPolicy"] == "continue"
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_a_unit_takes_no_host_with_it_and_a_web_may_open_what_it_accepts(path: Path) -> None:
+    service = read(path)["Service"]
+    limits = {"aswhom-up": ("80%", "65536"), "aswhom-web": ("1G", "65536")}
+    assert (service["MemoryMax"], service.get("LimitNOFILE")) == limits.get(path.stem, ("512M", None))
 
 
 def test_the_processes_of_a_host_stop_together() -> None:

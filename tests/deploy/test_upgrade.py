@@ -94,6 +94,8 @@ def test_a_check_tells_every_fault_beside_what_runs_and_changes_nothing(
         (old.data_dir / "keys/vault").chmod(0o600)
         monkeypatch.setenv("REMAP_SIGTERM", "SIGQUIT")  # which `aswhom up` hands on to nobody
         said = old("db", "upgrade", "--check")
+        assert "tables: change" in said.output
+        assert old.json("db", "upgrade", "--check")["revisions"].keys() >= {"0068", "0074"}
     assert (said.exit_code, "nothing is in the way" in said.output, _revision(old)) == (0, True, OLD)
 
 

@@ -43,6 +43,15 @@ def test_every_pin_is_exact_and_hashed_and_has_no_address(lock: str) -> None:
         assert "://" not in entry
 
 
+def test_the_heading_of_each_release_says_whether_it_changes_tables() -> None:
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings
+    for heading in headings:
+        assert re.fullmatch(r"\[(Unreleased\]|[\d.]+\] - \d{4}-\d\d-\d\d) - tables: (change|unchanged)", heading), (
+            heading
+        )
+
+
 def test_the_locks_hold_what_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]

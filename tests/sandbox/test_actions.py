@@ -42,6 +42,11 @@ def test_github_serves_its_actions(sandbox: Sandbox) -> None:
     assert number in [row.number for row in do(sandbox, github.ListPulls(repo="acme/shop"), ada).pulls]
     labels = do(sandbox, github.AddLabels(repo="acme/shop", number=number, labels=("late",)), app)
     assert labels.names == ("bug", "late")
+    issue = do(sandbox, github.CreateIssue(repo="acme/shop", title="Broken", body="b"), ada).number
+    close = github.UpdateIssue(repo="acme/shop", number=issue, title="Mended", state="closed")
+    closed = do(sandbox, close, ada)
+    assert (closed.title, closed.state) == ("Mended", "closed")
+    assert do(sandbox, close, ada) == closed
     for action in (
         github.Comment(repo="acme/shop", number=number, body="Tracked"),
         github.CreateIssue(repo="acme/shop", title="t", body="b"),

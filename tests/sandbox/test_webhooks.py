@@ -119,6 +119,24 @@ def test_pull_request_payloads_are_as_published(sandbox: Sandbox, labelled: list
     validator("pull_request$labeled").validate(labeled)
 
 
+def test_an_updated_issue_is_announced_once_and_as_published(sandbox: Sandbox) -> None:
+    validator, token = github_webhooks(), sandbox.connect("github", "ada")["access_token"]
+    made = sandbox.github("POST", "/repos/acme/shop/issues", token, json={"title": "Broken", "body": None}).json()
+    issue = f"/repos/acme/shop/issues/{made['number']}"
+    sandbox.receiver.take()
+    for changes, actions in (
+        ({"title": "Mended", "body": "Why", "state": "closed"}, ["edited", "closed"]),
+        ({"title": "Mended", "state": "closed"}, []),
+        ({"state": "open"}, ["reopened"]),
+    ):
+        assert sandbox.github("PATCH", issue, token, json=changes).status_code == 200
+        sent = list(map(payload_of, sandbox.receiver.take()))
+        assert [payload["action"] for payload in sent] == actions
+        for payload in sent:
+            assert (payload["sender"]["login"], payload["issue"]["number"]) == ("ada", made["number"])
+            validator(f"issues${payload['action']}").validate(payload)
+
+
 @pytest.mark.parametrize("asked", [{"reviewer": "grace"}, {"team": "Back End"}])
 def test_review_requests_are_as_published(sandbox: Sandbox, asked: dict[str, str]) -> None:
     number = sandbox.open_pull()["number"]

@@ -10,12 +10,12 @@ from identity.agents.api_keys import Role
 from tests.docs import logs
 from tests.system.agent import Agent
 from tests.system.conftest import Start
-from tests.system.rig import System
+from tests.system.rig import WORKFLOWS, System
 
 
 @pytest.fixture
 def sqlite_system(start_system: Start) -> System:
-    system = start_system()
+    system = start_system(ASWHOM_WORKFLOWS=",".join((*WORKFLOWS, "tasks.actions.github")))
     system.start("web", "worker", "revocations", "housekeeping")
     return system
 
@@ -40,6 +40,24 @@ def test_a_tool_runs_as_whom_its_identifier_says(sqlite_system: System) -> None:
     refused = agent.execute("github.Comment", "acme", repo="acme/shop", number=pull["number"], body="As nobody")
     assert (refused.status_code, refused.json()["outcome"]) == (200, "refused"), refused.text
     assert "attributable" in refused.json()["reason"]
+
+
+def test_an_issue_is_updated_as_the_user_and_its_event_comes_back(sqlite_system: System) -> None:
+    system = sqlite_system
+    system.connect("acme", "ada")
+    agent = Agent(system, Role.AGENT)
+    filed = agent.execute("github.CreateIssue", "ada", repo="acme/shop", title="Broken", body="It broke.").json()
+    assert filed.get("outcome") == "done", filed
+    number = filed["result"]["number"]
+    updated = agent.execute(
+        "github.UpdateIssue", "ada", repo="acme/shop", number=number, title="Mended", state="closed"
+    ).json()
+    assert (updated["outcome"], updated["job"]["pattern"]) == ("done", "delegated"), updated
+    assert (updated["result"]["title"], updated["result"]["state"]) == ("Mended", "closed")
+    (effect,) = system.effects("github", method="PATCH")
+    assert (effect["actor"], effect["token_kind"]) == ("ada", "user")
+    told = [(row["event"], row["action"], row["statuses"]) for row in system.sandbox("github", "deliveries")]
+    assert told == [("issues", "edited", [202]), ("issues", "closed", [202])]
 
 
 def is_followed_through_the_logs(system: System, answer: Any) -> None:

@@ -24,6 +24,7 @@ ACTIONS: list[type[Action[Any]]] = [
     github.ListPulls,
     github.Comment,
     github.CreateIssue,
+    github.UpdateIssue,
     github.AddLabels,
     linear.CreateIssue,
     linear.FindByAttachmentUrl,
@@ -162,7 +163,7 @@ def test_every_action_has_a_result_and_can_be_recovered_without_repeating_a_writ
         assert action.facts.recovery is Recovery.IDEMPOTENT
     elif action.facts.recovery is Recovery.IDEMPOTENT:
         # Twice is once: by name, by URL, by the column, by the value, by the words.
-        once = (github.AddLabels, linear.AttachUrl, linear.MoveIssue, salesforce.UpdateOpportunity)
+        once = (github.AddLabels, github.UpdateIssue, linear.AttachUrl, linear.MoveIssue, salesforce.UpdateOpportunity)
         assert action in (*once, slack.EndQuestion)
     else:
         assert action.facts.recovery.searches or action.facts.recovery in (Recovery.KEYED, Recovery.ASK)

@@ -25,7 +25,8 @@ PULLS = github.ListPulls(repo="acme/shop")
 COMMENT = github.Comment(repo="acme/shop", number=42, body="Tracked as ENG-7")
 ISSUE = github.CreateIssue(repo="acme/shop", title="Broken", body="It broke.", labels=("bug",))
 LABELS = github.AddLabels(repo="acme/shop", number=42, labels=("bug", "ui"))
-ALL: list[Action[Any]] = [PULL, PULLS, COMMENT, ISSUE, LABELS]
+UPDATE = github.UpdateIssue(repo="acme/shop", number=42, title="Mended", state="closed", state_reason="completed")
+ALL: list[Action[Any]] = [PULL, PULLS, COMMENT, ISSUE, UPDATE, LABELS]
 PROBED: list[Action[Any]] = [COMMENT, ISSUE]
 
 
@@ -97,6 +98,22 @@ def test_what_was_made_is_read_from_the_documented_answers(answer: Answer, githu
     assert COMMENT.external_id(COMMENT.read(answer(said, status=201))) == "1"
     labels = github_document.example("post", "/repos/{owner}/{repo}/issues/{issue_number}/labels", "200")
     assert LABELS.read(answer(labels)).names == ("bug", "enhancement")
+    updated = UPDATE.read(
+        answer(github_document.example("patch", "/repos/{owner}/{repo}/issues/{issue_number}", "200"))
+    )
+    assert (updated.number, updated.title, updated.state) == (1347, "Found a bug", "open")
+    assert UPDATE.external_id(updated) == "1"
+
+
+def test_an_update_sends_what_is_given_and_nothing_else(call: Call) -> None:
+    assert UPDATE.request(call).json == {"title": "Mended", "state": "closed", "state_reason": "completed"}
+    assert github.UpdateIssue(repo="acme/shop", number=42, body="Why").request(call).json == {"body": "Why"}
+
+
+@pytest.mark.parametrize("changes", [{}, {"state_reason": "completed"}, {"state": "open", "state_reason": "completed"}])
+def test_an_update_that_changes_nothing_or_gives_a_reason_for_no_closing_is_refused(changes: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        github.UpdateIssue.model_validate({"repo": "acme/shop", "number": 42, **changes})
 
 
 @pytest.mark.parametrize("action", ALL, ids=lambda action: action.action_name())

@@ -100,6 +100,16 @@ def test_what_a_person_did_at_slack_is_accepted_and_answered_with_words_for_them
     assert ledger.deliveries[0].document["text"] == "main"
 
 
+@pytest.mark.parametrize(("body", "kind", "status"), [(b'{"type":7}', JSON, 202), (b"payload=%7B%7D", FORM, 200)])
+def test_what_slack_signed_is_kept_although_it_cannot_be_read_and_is_no_failure_to_slack(
+    client: FlaskClient, ledger: MemoryLedger, body: bytes, kind: str, status: int
+) -> None:
+    response = client.post("/webhooks/slack/sl", data=body, headers=slack_headers(body), content_type=kind)
+    assert response.status_code == status, response.data
+    ((kept, acceptance),) = ledger.accepted
+    assert (kept.event, kept.body, acceptance.outcome) == ("unreadable", body, DeliveryOutcome.UNRECOGNISED)
+
+
 def test_that_a_sender_left_out_events_is_counted_and_logged(
     client: FlaskClient, ledger: MemoryLedger, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -114,12 +114,12 @@ def test_a_challenge_is_answered_only_if_it_is_signed() -> None:
     body = b'{"type":"url_verification","challenge":"3eZbrw1a","token":"x"}'
     assert _read(body) == Challenge(answer="3eZbrw1a")
     assert fault_of(read(lower(slack_headers(body, secret="guess")), body, KEYS, NOW)) is Fault.SIGNATURE
-    assert fault_of(_read(b'{"type":"url_verification"}')) is Fault.MALFORMED
+    assert _received(b'{"type":"url_verification"}').unrecognised
 
 
 def test_a_check_of_the_certificate_is_answered_and_is_no_command() -> None:
     assert _read(b"ssl_check=1&token=x", content_type=FORM) == Challenge(answer=None)
-    assert fault_of(_read(b"token=x&team_id=T1", content_type=FORM)) is Fault.MALFORMED
+    assert _received(b"token=x&team_id=T1", content_type=FORM).unrecognised
 
 
 def test_a_press_of_a_button_is_known_by_its_trigger_and_belongs_to_its_workspace_or_organization() -> None:
@@ -314,10 +314,22 @@ def test_a_revocation_of_another_shape_is_unrecognised(event: dict[str, object],
 
 
 @pytest.mark.parametrize(
-    "body", [b"{}", b'{"type":7}', b'{"type":"event_callback"}', b'{"type":"a b"}', b"[]", b"\xff"]
+    "body", [b"{}", b'{"type":7}', b'{"type":"event_callback"}', b'{"type":"a b"}', b"[]", b"\xff", b'{"a":1,"a":2}']
 )
-def test_what_has_no_type_is_malformed(body: bytes) -> None:
-    assert fault_of(_read(body)) is Fault.MALFORMED
+def test_what_has_no_type_is_kept_and_not_recognised(body: bytes) -> None:
+    reading = _received(body)
+    assert (reading.event, reading.signal, reading.answer) == ("unreadable", None, None)
+    assert reading.unrecognised
+    assert fault_of(_read(body, content_type=FORM)) is Fault.MALFORMED, "that header is not signed"
+
+
+def test_what_cannot_be_read_is_still_its_workspaces() -> None:
+    body = json.dumps({**EVENT, "event": {"type": "of another shape"}}).encode()
+    reading = _received(body)
+    assert (reading.installation, reading.document) == ("T1", json.loads(body))
+    assert content(body) == _content(reading)
+    form = _received(b"payload=%7B%7D", content_type=FORM)
+    assert form.answered_with_nothing, "Slack would show it to the person"
 
 
 def test_a_button_of_an_approval_is_an_answer_and_one_that_cannot_be_read_is_looked_at() -> None:

@@ -1,9 +1,9 @@
 """Slack's requests: Events API, interactivity and slash commands, all signed alike.
 
-Every validly signed request is answered with 2xx, whichever workspace it is for: Slack disables an app's events when
-too many fail. Retries are not dropped as such, since a retry may be the only copy; the event id decides. A button or
-dialog gets an empty response. The outcome of a command is in the response, which Slack shows to the person who typed
-it; the outcome of one of our buttons goes to the `response_url` that came with it.
+Every validly signed request is answered with 2xx, whichever workspace it is for and even if it cannot be read: Slack
+disables an app's events when too many fail. Retries are not dropped as such, since a retry may be the only copy; the
+event id decides. A button or dialog gets an empty response. The outcome of a command is in the response, which Slack
+shows to the person who typed it; the outcome of one of our buttons goes to the `response_url` that came with it.
 https://docs.slack.dev/authentication/verifying-requests-from-slack
 https://docs.slack.dev/interactivity/implementing-slash-commands
 https://docs.slack.dev/interactivity/handling-user-interaction
@@ -54,15 +54,19 @@ def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now
         )
     if refusal := stale(now, int(stamp), TOLERANCE):
         return refusal
+    form = is_form(body, _FIELDS)
     try:
-        return _read(headers.get("content-type", ""), body, stamp)
-    except Malformed as error:
+        check_content_type(headers.get("content-type", ""), form=form)
+    except Malformed as error:  # not stored: the header is unsigned, so anybody could take the real one's id with it
         return unreadable(str(error))
+    try:
+        return _read(body, stamp)
+    except Malformed as error:
+        return _unrecognised(body, stamp, str(error), by_a_person=form)
 
 
-def _read(content_type: str, body: bytes, stamp: str) -> Reading:
+def _read(body: bytes, stamp: str) -> Reading:
     fields = _fields(body)
-    check_content_type(content_type, form=fields is not None)
     if fields is not None and "payload" not in fields:
         return _command(fields, body, stamp)
     document = _document(fields, body)
@@ -147,6 +151,23 @@ def _interaction(document: dict[str, Any], body: bytes, stamp: str, *, by_a_pers
         unrecognised=unrecognised,
         answered_with_nothing=by_a_person,
         telling=Telling(says=slack_words.of_press, at=url) if ours and isinstance(url, str) else None,
+    )
+
+
+def _unrecognised(body: bytes, stamp: str, why: str, *, by_a_person: bool) -> Received:
+    try:
+        found = content(body)
+    except Malformed:
+        found = Content(document={}, installation=None)
+    return Received(
+        event="unreadable",
+        delivery_id=_made_key(body, stamp),
+        installation=found.installation,
+        workspace=found.workspace,
+        document=found.document,
+        dedupe_by_body=False,
+        unrecognised=why,
+        answered_with_nothing=by_a_person,
     )
 
 

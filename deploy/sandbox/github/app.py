@@ -10,6 +10,7 @@ from deploy.sandbox.github.authorizations import authorizations
 from deploy.sandbox.github.bearer import NOT_FOUND, Gate, Refused
 from deploy.sandbox.github.control import control
 from deploy.sandbox.github.deliveries import Deliveries
+from deploy.sandbox.github.events import Events
 from deploy.sandbox.github.installations import installations
 from deploy.sandbox.github.limits import LIMIT, SECONDS, count
 from deploy.sandbox.github.repositories import repositories
@@ -28,15 +29,16 @@ def create_github(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
     store = Store(github, clock=clock)
     shapes = Shapes(github)
     deliveries = Deliveries(github, journal=journal, clock=clock)
+    events = Events(store, shapes, deliveries)
     windows = Windows(clock=clock, limit=LIMIT, seconds=SECONDS)
     gate = Gate(github, store, introspection, count=partial(count, windows=windows))
 
     equip(app, journal=journal)
-    app.register_blueprint(repositories(gate, store, shapes))
+    app.register_blueprint(repositories(gate, store, shapes, events, deliveries))
     app.register_blueprint(installations(gate, store, shapes, deliveries))
     app.register_blueprint(authorizations(github, store, shapes, deliveries, introspection))
     limit(app, requests=windows)
-    app.register_blueprint(control(store, shapes, deliveries, introspection))
+    app.register_blueprint(control(store, shapes, events, deliveries, introspection))
 
     @app.errorhandler(Refused)
     def refused(error: Refused) -> tuple[Response, int]:

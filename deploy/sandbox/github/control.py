@@ -5,15 +5,18 @@ from flask import Blueprint, Response, jsonify
 from deploy.sandbox.github.control_installations import installation_orders
 from deploy.sandbox.github.control_pulls import pull_orders
 from deploy.sandbox.github.deliveries import Deliveries
+from deploy.sandbox.github.events import Events
 from deploy.sandbox.github.shapes import Shapes
 from deploy.sandbox.github.store import Store
 from deploy.sandbox.introspection import Introspection
 from deploy.sandbox.surface import BadControl, json_body
 
 
-def control(store: Store, shapes: Shapes, deliveries: Deliveries, introspection: Introspection) -> Blueprint:
+def control(
+    store: Store, shapes: Shapes, events: Events, deliveries: Deliveries, introspection: Introspection
+) -> Blueprint:
     routes = Blueprint("control", __name__)
-    pull_orders(routes, store, shapes, deliveries)
+    pull_orders(routes, store, shapes, events, deliveries)
     installation_orders(routes, store, shapes, deliveries, introspection)
 
     @routes.get("/_sandbox/deliveries/<reference>")

@@ -13,9 +13,9 @@ Row = TypeVar("Row", Item, Comment)
 
 
 def ordered(items: Iterable[Item]) -> list[Item]:
-    """Sort by `state` (everything here is open), `sort` and `direction`, newest first by default."""
-    if request.args.get("state", "open") == "closed":
-        return []
+    """Select by `state`, open by default, and sort by `sort` and `direction`, newest first by default."""
+    state = request.args.get("state", "open")
+    items = [item for item in items if state in (item.state, "all")]
     sort = request.args.get("sort", "created")
     backwards = request.args.get("direction", "desc") == "desc"
     if sort == "updated":

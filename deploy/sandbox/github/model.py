@@ -67,10 +67,16 @@ class Item:
     comments: list["Comment"] = field(default_factory=list)
     merged_by: Actor | None = None
     merged_at: datetime | None = None
+    closed_at: datetime | None = None
+    state_reason: str | None = None  # of an issue that was closed or reopened
 
     @property
     def key(self) -> str:
         return f"{self.repository.full_name}#{self.number}"
+
+    @property
+    def state(self) -> str:
+        return "closed" if self.closed_at else "open"
 
 
 @dataclass(kw_only=True, eq=False)

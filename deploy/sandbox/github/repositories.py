@@ -1,8 +1,12 @@
 """Pull requests, issues, comments, labels and search, for user and installation tokens."""
 
+from collections.abc import Callable
+
 from flask import Blueprint, Response, jsonify, request
 
 from deploy.sandbox.github.bearer import NOT_ACCESSIBLE, NOT_FOUND, Bearer, Gate, Refused
+from deploy.sandbox.github.deliveries import Deliveries
+from deploy.sandbox.github.events import Events
 from deploy.sandbox.github.lists import ordered, since
 from deploy.sandbox.github.model import Item, Repository
 from deploy.sandbox.github.pages import listed, page_of
@@ -14,7 +18,7 @@ from deploy.sandbox.surface import touched
 ISSUE = "/repos/<owner>/<repo>/issues/<int:number>"
 
 
-def repositories(gate: Gate, store: Store, shapes: Shapes) -> Blueprint:
+def repositories(gate: Gate, store: Store, shapes: Shapes, events: Events, deliveries: Deliveries) -> Blueprint:
     routes = Blueprint("repositories", __name__)
 
     def enter(owner: str, repo: str, **any_of: str) -> tuple[Bearer, Repository]:
@@ -90,6 +94,28 @@ def repositories(gate: Gate, store: Store, shapes: Shapes) -> Blueprint:
         with store.lock:
             return jsonify(shapes.issue(item_of(repository, number)))
 
+    @routes.patch(ISSUE)
+    def update_issue(owner: str, repo: str, number: int) -> Response:
+        """Change title, body or state; what stays as it was makes no event."""
+        bearer, repository = enter(owner, repo, issues="write", pull_requests="write")
+        body = _json()
+        if not all(valid(body[name]) for name, valid in _UPDATES.items() if name in body):
+            raise Refused(422, "Validation Failed")
+        with store.lock:
+            item = item_of(repository, number)
+            before = store.update(item, body)
+            made = []
+            if changes := {name: {"from": before[name] or ""} for name in ("title", "body") if name in before}:
+                made.append(events.of_item("edited", item, bearer.author, changes=changes))
+            if "state" in before:
+                action = "closed" if item.closed_at else "reopened"
+                made.append(events.of_item(action, item, bearer.author))
+            if made:
+                touched(item.key)
+            answer = jsonify(shapes.issue(item))
+        deliveries.give(made, hold=False)
+        return answer
+
     @routes.get(f"{ISSUE}/comments")
     def list_comments(owner: str, repo: str, number: int) -> Response:
         _, repository = enter(owner, repo, issues="read", pull_requests="read")
@@ -161,6 +187,14 @@ def repositories(gate: Gate, store: Store, shapes: Shapes) -> Blueprint:
         return answer
 
     return routes
+
+
+_UPDATES: dict[str, Callable[[object], bool]] = {
+    "title": lambda value: isinstance(value, str) and value != "",
+    "body": lambda value: isinstance(value, str | None),
+    "state": lambda value: value in ("open", "closed"),
+    "state_reason": lambda value: value in ("completed", "not_planned", "duplicate", "reopened", None),
+}
 
 
 def _json() -> dict[str, object]:

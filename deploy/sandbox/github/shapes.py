@@ -25,6 +25,8 @@ PULL_ONLY = {  # fields of a single pull request that lists omit
     "changed_files": 2,
 }
 
+REACTIONS = ("+1", "-1", "laugh", "confused", "heart", "hooray", "eyes", "rocket")
+
 
 class Shapes:
     """Shapes that depend on the API's URL and the app's identity."""
@@ -152,14 +154,15 @@ class Shapes:
             "issue_url": issue,
             **{f"{name}_url": links[name] for name in links if name not in ("self", "html", "issue")},
             "number": item.number,
-            "state": "closed" if item.merged_at else "open",
+            "state": item.state,
             "locked": False,
             "title": item.title,
             "user": self.user(item.author),
             "body": item.body,
             "created_at": stamp(item.created_at),
             "updated_at": stamp(item.updated_at),
-            **dict.fromkeys(("closed_at", "merged_at"), stamp(item.merged_at) if item.merged_at else None),
+            "closed_at": stamp(item.closed_at) if item.closed_at else None,
+            "merged_at": stamp(item.merged_at) if item.merged_at else None,
             **dict.fromkeys(("merge_commit_sha", "assignee", "milestone")),
             **dict.fromkeys(("auto_merge", "active_lock_reason")),
             "assignees": [],
@@ -194,19 +197,23 @@ class Shapes:
             "title": item.title,
             "user": self.user(item.author),
             "labels": self.labels(item),
-            "state": "open",
+            "state": item.state,
+            "state_reason": item.state_reason,
+            "closed_at": stamp(item.closed_at) if item.closed_at else None,
             "locked": False,
-            **dict.fromkeys(("assignee", "milestone", "closed_at", "active_lock_reason", "state_reason")),
+            **dict.fromkeys(("assignee", "milestone", "active_lock_reason")),
             "assignees": [],
             "comments": len(item.comments),
             "created_at": stamp(item.created_at),
             "updated_at": stamp(item.updated_at),
             "author_association": "NONE" if item.author.type == "Bot" else "MEMBER",
             "body": item.body,
-            "performed_via_github_app": self.integration(item.created_at) if item.via_app else None,
+            "reactions": {"url": f"{here}/reactions", "total_count": 0} | dict.fromkeys(REACTIONS, 0),
+            "performed_via_github_app": self._app_of(item),
         }
         if item.is_pull:
-            pull = {"url": f"{repo}/pulls/{item.number}", "html_url": page, "merged_at": None}
+            merged = stamp(item.merged_at) if item.merged_at else None
+            pull = {"url": f"{repo}/pulls/{item.number}", "html_url": page, "merged_at": merged}
             issue["pull_request"] = pull | {"diff_url": f"{page}.diff", "patch_url": f"{page}.patch"}
         return issue
 
@@ -225,7 +232,7 @@ class Shapes:
             "updated_at": stamp(comment.created_at),
             "author_association": "NONE" if comment.author.type == "Bot" else "MEMBER",
             "body": comment.body,
-            "performed_via_github_app": self.integration(comment.created_at) if comment.via_app else None,
+            "performed_via_github_app": self._app_of(comment),
         }
 
     def installation(self, installation: Installation) -> Json:
@@ -268,6 +275,13 @@ class Shapes:
             "permissions": self._github["installations"][0]["permissions"],
             "events": ["pull_request"],
         }
+
+    def _app_of(self, made: Item | Comment) -> Json | None:
+        if not made.via_app:
+            return None
+        app = self.integration(made.created_at)
+        del app["client_id"]  # the webhook schemas forbid it
+        return app
 
     def _branch(self, item: Item, ref: str, sha: str) -> Json:
         owner = item.repository.owner

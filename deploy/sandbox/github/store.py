@@ -3,7 +3,7 @@
 import itertools
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -113,6 +113,22 @@ class Store:
             item.labels.append(name)
         item.updated_at = self._moment()
         return added
+
+    def update(self, item: Item, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Set those of title, body and state that are given. Return the former values of those that changed."""
+        now = self._moment()
+        before = {
+            name: getattr(item, name)
+            for name in ("title", "body", "state")
+            if name in wanted and getattr(item, name) != wanted[name]
+        }
+        item.title, item.body = wanted.get("title", item.title), wanted.get("body", item.body)
+        if "state" in before:  # GitHub ignores a reason without a change of state
+            item.closed_at = now if wanted["state"] == "closed" else None
+            item.state_reason = wanted.get("state_reason") or ("completed" if item.closed_at else "reopened")
+        if before:
+            item.updated_at = now
+        return before
 
     def comment(self, item: Item, *, author: Actor, via_app: bool, body: str) -> Comment:
         comment = Comment(
