@@ -21,6 +21,7 @@ def test_a_labelled_pull_request_becomes_work_in_the_right_names(system: System)
         ("linear.CreateIssue", "delegated", StepState.DONE),
         ("github.Comment", "delegated", StepState.DONE),
         ("slack.PostMessage", "service", StepState.DONE),
+        ("github.GetPull", "service", StepState.DONE),
         ("linear.CreateIssue", "service", StepState.DONE),
         ("github.Comment", "delegated", StepState.DONE),
         ("slack.PostMessage", "service", StepState.DONE),
