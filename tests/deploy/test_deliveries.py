@@ -189,12 +189,6 @@ def test_one_that_slack_signed_and_could_not_be_read_starts_by_a_version_that_re
     assert (shown["outcome"], len(shown["jobs"])) == ("accepted", 1)
 
 
-def test_an_event_that_its_sender_calls_unreadable_is_replayed_as_what_it_is(acme: Cli, web: str) -> None:
-    sent = acme.json("trigger", "standard", "x", "--body", "-", "--url", web, input='{"type":"unreadable","data":{}}')
-    assert acme.json("deliveries", "show", sent["delivery"])["event"] == "unreadable"
-    assert acme.json("deliveries", "explain", sent["delivery"]) == []
-
-
 def test_of_no_delivery_nothing_would_be_started(acme: Cli) -> None:
     told = acme("deliveries", "replay", "--since", "2020-01-01", "--until", "2020-01-02", "--dry-run").output
     assert told == "Nothing would be started: there is no such delivery\n"
