@@ -92,7 +92,9 @@ def _said(value: object) -> str:
         case timedelta():
             return _duration(value)
         case frozenset():
-            return ", ".join(f"`{one}`" for one in sorted(value))
+            return _said(tuple(sorted(value)))
+        case tuple():
+            return ", ".join(f"`{one}`" for one in value)
         case Mapping():
             return "; ".join(f"`{name}` {_said(one)}" for name, one in value.items())
         case Assertion() | Revocation():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import timedelta
@@ -18,7 +19,7 @@ from pipeline.duties.retention import Retention
 from pipeline.execution.services import StepSettings
 from pipeline.execution.worker import WorkerSettings
 from pipeline.runtime_settings import RuntimeSettings
-from tests.docs.pages import named, page, rows
+from tests.docs.pages import documents, named, page, rows
 from webhooks.settings import WebSettings
 
 DOCUMENT = page("reference/settings.md")
@@ -87,6 +88,11 @@ IN_WORDS = {
     "console_roles_claim",
     "console_label",
 }
+#: A whole name, not a family of them such as `ASWHOM_KEEP_…`.
+_NAMED = re.compile(rf"{PREFIX}[A-Z_]*[A-Z]\b")
+#: What the changelog says to unset.
+_FORMER = {"ASWHOM_AUDIT_KEY_FILE", "ASWHOM_VISIBILITY_TIMEOUT"}
+_OF_THE_TESTS = {"ASWHOM_SHARED_DATA"}
 
 
 def _defaults() -> Iterator[tuple[str, object]]:
@@ -100,6 +106,13 @@ def _defaults() -> Iterator[tuple[str, object]]:
 
 def test_every_setting_is_listed_and_no_other() -> None:
     assert sorted(named(DOCUMENT)) == sorted(PREFIX + name.upper() for name in Settings.model_fields)
+
+
+def test_no_document_names_a_setting_that_does_not_exist() -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | _OF_THE_TESTS
+    found = {path.name: set(_NAMED.findall(path.read_text(encoding="utf-8"))) - known for path in documents()}
+    assert found.pop("CHANGELOG.md") == _FORMER
+    assert {name: unknown for name, unknown in found.items() if unknown} == {}
 
 
 @pytest.mark.parametrize(
