@@ -33,6 +33,7 @@ def names_of_revoker(by: str, barred: Sequence[str] | None) -> tuple[str, ...]:
     if key_of_operator(by) is not None:
         return tuple(barred or ())
     if barred is None and by.startswith("console:") and by.endswith(")"):  # from before the names were stored
-        subject, _, given = by.removesuffix(")").rpartition(" (")
-        return (by, subject, given)
+        named = by.removesuffix(")")
+        # The subject or the name may contain a bracket. Both splits count: a name too many is safer than a missing one.
+        return tuple(dict.fromkeys((by, *named.partition(" (")[::2], *named.rpartition(" (")[::2])))
     return (by, *(barred or ()))

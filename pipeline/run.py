@@ -148,6 +148,9 @@ class Run(Generic[C]):
         or StepRefused, or another `with` around it does, a replay of the job can do the refused step and what follows
         it in the block. The number of parts and their order must not depend on how steps in other parts end.
 
+        A step that the block does instead of a refused one stands in the way: a replay may do the refused step as well,
+        and then ends the job as diverged. With the same parameters and once key for both, nothing is done twice.
+
         Raises BadInput, and ends the run, for a part within a part and for one after more than 999 steps.
         """
         self._guarded(self._begin_part)

@@ -12,6 +12,7 @@ from pipeline.authoring.registry import Registry
 from pipeline.deliveries.replay import Stored
 from webhooks.sources import SOURCES
 from webhooks.sources.document import Malformed
+from webhooks.sources.reading import UNREADABLE, Content
 
 
 def reconsider(row: dict[str, Any], owner: ProviderConnection, workflows: Registry) -> tuple[Stored, list[Considered]]:
@@ -31,4 +32,18 @@ def reconsider(row: dict[str, Any], owner: ProviderConnection, workflows: Regist
         installation=content.installation,
         workspace=content.workspace,
     )
-    return stored, workflows.consider(row["source"], row["event"], content.document)
+    return stored, workflows.consider(row["source"], _event(row, content), content.document)
+
+
+def _event(row: dict[str, Any], content: Content) -> str:
+    """Return the event of *row*, read anew if its source could not read it on arrival. Raises BadInput."""
+    if row["event"] != UNREADABLE or content.event is None:
+        return str(row["event"])
+    if content.event == UNREADABLE:
+        raise BadInput(f"{row['id']} cannot be read by this version either: do by hand what it meant")
+    if content.acts:
+        raise BadInput(
+            f"{row['id']} is a signal or an answer to an approval, and a replay carries out neither: withdraw by hand "
+            "with `aswhom revoke`, or let the person answer again"
+        )
+    return content.event

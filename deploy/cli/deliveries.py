@@ -16,10 +16,10 @@ from deploy.installation import Installation
 from identity.connections.registry import get_connection
 from identity.errors import BadInput
 from pipeline.authoring.matching import Considered
-from pipeline.deliveries.replay import Does, Fate, Replayed, Stored, weigh
+from pipeline.deliveries.replay import Does, Fate, Replayed, Stored, unmarks, weigh
 from pipeline.deliveries.replay import replay as replay_delivery
 from pipeline.ledger.paging import Record, Turn
-from pipeline.model import DeliveryOutcome, LeftOut
+from pipeline.model import DeliveryOutcome
 from pipeline.views import operator_queries, tenant_views
 from webhooks.stored_deliveries import reconsider
 
@@ -97,8 +97,7 @@ def explain(at: Installation, out: Output, id: str) -> None:
     fates = at.read(lambda c: weigh(c, stored, considered))
     told = [_told(id, fate) for fate in fates]
     out.sentence(f"{id}: {row['source']} {row['event']} by {row['connection_id']}, {row['outcome']}: {row['reason']}")
-    nobody = f"No workflow listens to {row['source']} {row['event']}"
-    out.rows(told, ("workflow", "would", "reason", "job", "config"), empty=nobody)
+    out.rows(told, ("workflow", "would", "reason", "job", "config"), empty="No workflow listens to it")
 
 
 @command(deliveries)
@@ -122,9 +121,9 @@ def replay(
 
     It can be repeated: a workflow gets no second job for a delivery, and a dead job is accepted again. Cancelled jobs
     stay cancelled without --cancelled. Signals are not replayed. In a range, deliveries whose body can no longer be
-    read are skipped and named.
+    read are skipped and named. A delivery that no workflow misreads any more is taken off the list of the misread.
     """
-    weighed, told = [], []
+    weighed, told, unmarking = [], [], 0
     rows = _rows(at, ids, limit, chosen)
     for row in rows:
         try:
@@ -136,7 +135,9 @@ def replay(
             continue
         fates = at.read(partial(weigh, delivery=stored, considered=considered, cancelled=cancelled))
         told += [_told(row["id"], fate) for fate in fates]
-        if row["left_out"] == LeftOut.MISREAD or any(fate.does is not Does.NOTHING for fate in fates):
+        off = at.read(partial(unmarks, delivery=stored, considered=considered, fates=fates))
+        unmarking += off
+        if off or any(fate.does is not Does.NOTHING for fate in fates):
             weighed.append((stored, considered))
     wanted = [one for one in told if one["would"] != Does.NOTHING]
     columns = ("delivery", "workflow", "would", "reason", "job")
@@ -144,9 +145,14 @@ def replay(
         why = "no workflow listens to these" if rows else "there is no such delivery"
         out.rows(told, columns, empty=f"Nothing would be started: {why}")
     if dry_run:
+        if unmarking:
+            why = "no workflow that is on lacks its job"
+            out.note(f"{unmarking} deliveries would no longer be marked as misread: {why}")
         return
-    if wanted:
-        confirm(f"Start {len(wanted)} job(s) of {len({one['delivery'] for one in wanted})} deliveries?", yes=yes)
+    starts = f"start {len(wanted)} job(s) of {len({one['delivery'] for one in wanted})} deliveries" if wanted else ""
+    takes = f"take {unmarking} deliveries off the list of the misread" if unmarking else ""
+    if asked := " and ".join(filter(None, (starts, takes))):
+        confirm(f"{asked.capitalize()}?", yes=yes)
     done: list[Row] = []
     unmarked = 0
     with out.progress(len(weighed), what="replaying") as bar:

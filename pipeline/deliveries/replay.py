@@ -113,6 +113,22 @@ def weigh(
     )
 
 
+def unmarks(connection: Connection, delivery: Stored, considered: Sequence[Considered], fates: Sequence[Fate]) -> bool:
+    """True if a replay that does *fates* removes the delivery's mark as misread."""
+    left_out = connection.execute(select(deliveries.c.left_out).where(deliveries.c.id == delivery.id)).scalar_one()
+    tenant, _ = _whose(connection, delivery)
+    return left_out == LeftOut.MISREAD and tenant is not None and not _misread(considered, fates)
+
+
+def _misread(considered: Sequence[Considered], fates: Sequence[Fate]) -> list[str]:
+    """Return why workflows that are on still cannot start: such a delivery stays marked until a later replay."""
+    return [
+        fate.reason
+        for one, fate in zip(considered, fates, strict=True)
+        if (one.misfit or one.match) and fate.does is Does.NOTHING and fate.job is None and fate.config is not None
+    ]
+
+
 def replay(
     connection: Connection,
     delivery: Stored,
@@ -131,7 +147,6 @@ def replay(
     this = deliveries.c.id == delivery.id
     if connection.execute(update(deliveries).where(this).values(outcome=deliveries.c.outcome)).rowcount == 0:
         raise no_delivery(connection, delivery.id)
-    marked = connection.execute(select(deliveries.c.left_out).where(this)).scalar_one() == LeftOut.MISREAD
     # Its jobs are locked as well: none is pruned, compensated or accepted again between the decision and the action.
     of_it = select(jobs.c.id).where(jobs.c.delivery_id == delivery.id)
     connection.execute(of_it.order_by(jobs.c.id).with_for_update())
@@ -147,13 +162,8 @@ def replay(
         for one, fate in zip(considered, fates, strict=True)
         if fate.does is Does.AGAIN and fate.job
     ]
-    # A workflow that is on and still cannot start keeps the delivery marked until a later replay starts it.
-    misread = [
-        fate.reason
-        for one, fate in zip(considered, fates, strict=True)
-        if (one.misfit or one.match) and fate.does is Does.NOTHING and fate.job is None and fate.config is not None
-    ]
-    unmarked = marked and not misread
+    misread = _misread(considered, fates)
+    unmarked = unmarks(connection, delivery, considered, fates)
     if tenant is None or not (starting or again or unmarked):
         return Replayed(fates=fates)
     if starting:

@@ -26,7 +26,8 @@ _COUNT = Prepared(
         stopped_jobs=revocations.c.stopped_jobs + bindparam("more_stopped"),
     )
 )
-# Any number of transactions may hold this lock together, and with `_COUNT`; it excludes only the writing of a receipt.
+# Any number of transactions may hold this lock together, and with `_COUNT`. It excludes only the start of draining,
+# which counts the jobs on the pages, and the writing of a receipt.
 _IS_OPEN = Prepared(
     select(revocations.c.id)
     .where(revocations.c.id == bindparam("revocation"), revocations.c.state != Stage.QUIESCED)

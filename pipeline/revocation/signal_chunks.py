@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, delete, exists, insert, select, update
 from identity.model import AccountKey
 from pipeline.batches import in_batches
 from pipeline.revocation import signals
-from pipeline.revocation.reaction import ReceivedSignal
+from pipeline.revocation.reaction import Became, ReceivedSignal
 from pipeline.revocation.tables import signal_chunks
 from pipeline.signal import Nobody, Signal
 from pipeline.tables import deliveries
@@ -35,7 +35,8 @@ class Progress:
     revocations: tuple[str, ...] = ()
     left: bool  # accounts remain to be reached
     reason: str = ""  # of the whole signal, once none remains
-    received_at: datetime | None = None  # of the delivery, if this transaction reached the last of its accounts
+    # Of the delivery, if this transaction reached the last of its accounts and a revocation or narrowing was declared.
+    received_at: datetime | None = None
 
 
 def leave(connection: Connection, received: ReceivedSignal, followed: signals.Followed) -> None:
@@ -95,8 +96,8 @@ def follow_next(connection: Connection, delivery: str, *, now: datetime) -> Prog
     connection.execute(done.values(became=dict(became)))
     if len(chunks) > 1:
         return Progress(revocations=made, left=True)
-    reason = _conclude(connection, delivery, received.signal)
-    return Progress(revocations=made, left=False, reason=reason, received_at=of.received_at)
+    reason, declared = _conclude(connection, delivery, received.signal)
+    return Progress(revocations=made, left=False, reason=reason, received_at=of.received_at if declared else None)
 
 
 def _signal_of(chunk: Row[Any], *, by: str, now: datetime) -> ReceivedSignal:
@@ -110,7 +111,8 @@ def _signal_of(chunk: Row[Any], *, by: str, now: datetime) -> ReceivedSignal:
     )
 
 
-def _conclude(connection: Connection, delivery: str, signal: Signal) -> str:
+def _conclude(connection: Connection, delivery: str, signal: Signal) -> tuple[str, bool]:
+    """Record the signal's summary with its delivery. Return it, and True if a revocation or narrowing was declared."""
     columns = signal_chunks.c
     became: Counter[str] = Counter()
     for few in connection.execute(select(columns.became).where(columns.delivery_id == delivery)).scalars():
@@ -118,7 +120,7 @@ def _conclude(connection: Connection, delivery: str, signal: Signal) -> str:
     reason = signals.said(became, signal)
     connection.execute(update(deliveries).where(deliveries.c.id == delivery).values(reason=reason))
     connection.execute(delete(signal_chunks).where(columns.delivery_id == delivery))
-    return reason
+    return reason, any(outcome in became for outcome in Became if outcome.declares)
 
 
 def _reason(connection: Connection, delivery: str) -> str:

@@ -100,7 +100,7 @@ class Revoker:
                 self._store.write(partial(narrowing.find_calls, revocation=revocation, workflows=self._workflows))
             else:
                 self._cancel(revocation, onward)
-        if state != Stage.QUIESCED and not self._store.write(lambda c: progress.drained(c, revocation)):
+        if state != Stage.QUIESCED and not self._store.write(partial(progress.drained, revocation=revocation)):
             return False
         if narrows:
             self._issue_receipt(revocation)
@@ -116,6 +116,9 @@ class Revoker:
         onward()
         self._reached("before_receipt")
         while not self._issue_receipt(revocation, compensated=compensated):
+            # A late page may also name jobs that were told to stop and still run.
+            if not self._store.write(partial(progress.drained, revocation=revocation)):
+                return False
             compensated |= self._compensate_pages(revocation, onward, apart_from=compensated)
         return True
 

@@ -53,7 +53,7 @@ def follow_on(
 
 
 def measure(done: Progress, *, now: datetime) -> None:
-    """Observe the time from a delivery until its signal had reached everyone, if that was not in its own request."""
+    """Observe the time from a delivery until its signal had revoked everything, if that was not in its own request."""
     if done.received_at is not None:
         REVOCATION_EFFECTIVE_SECONDS.observe((now - done.received_at).total_seconds())
 

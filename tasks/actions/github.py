@@ -297,14 +297,18 @@ class CreateIssue(GitHubAction[IssueMade]):
 
 
 class UpdateIssue(GitHubAction[IssueUpdated]):
-    """Change an issue's title or body, close it or reopen it. What is not given stays; repeating it changes nothing."""
+    """Rename, close or reopen an issue or a pull request, which GitHub counts among the issues.
 
+    What is not given stays. It cannot replace the text. After a lost response the change is sent again, over what a
+    person changed meanwhile.
+    """
+
+    # No `body`: it would replace the text that ends in the marker, and `CreateIssue` would file its issue again.
     facts = _facts(Effect.WRITE, "issues:write", recovery=Recovery.IDEMPOTENT)
 
     repo: Repo
     number: Number
     title: Title | None = Field(default=None, description="the new title")
-    body: Body | None = Field(default=None, description="the new text, which replaces the former one")
     state: Literal["open", "closed"] | None = Field(default=None, description="closed: close it; open: reopen it")
     state_reason: Literal["completed", "not_planned"] | None = Field(
         default=None, description="why it is closed: only together with the state closed"
@@ -312,8 +316,8 @@ class UpdateIssue(GitHubAction[IssueUpdated]):
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
-        if self.title is None and self.body is None and self.state is None:
-            raise ValueError("give a title, a body or a state")
+        if self.title is None and self.state is None:
+            raise ValueError("give a title or a state")
         if self.state_reason is not None and self.state != "closed":
             raise ValueError("state_reason is only for the state closed")
         return self
@@ -322,7 +326,7 @@ class UpdateIssue(GitHubAction[IssueUpdated]):
         return self.repo
 
     def request(self, call: Call) -> Request:
-        changes = self.model_dump(include={"title", "body", "state", "state_reason"}, exclude_none=True)
+        changes = self.model_dump(include={"title", "state", "state_reason"}, exclude_none=True)
         path = f"/repos/{self.repo}/issues/{self.number}"
         return Request(method="PATCH", path=path, json=changes, headers=HEADERS)
 

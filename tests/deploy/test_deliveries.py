@@ -157,12 +157,36 @@ def test_one_that_no_workflow_misreads_any_more_leaves_the_list_though_nothing_s
     with Installation.at(data_dir=acme.data_dir) as at:
         at.ledger.write(lambda c: c.execute(update(deliveries).values(left_out="misread")))
     assert [row["id"] for row in acme.json("deliveries", "list", "--misread")] == [taken]
-    acme.json("deliveries", "replay", "--misread", "--dry-run")
+    looked = acme("deliveries", "replay", "--misread", "--dry-run")
+    assert "1 deliveries would no longer be marked as misread" in looked.stderr
+    unasked = acme("deliveries", "replay", "--misread")
+    assert unasked.exit_code == 2
+    assert "Take 1 deliveries off the list of the misread? Say so with --yes." in unasked.stderr
     assert [row["id"] for row in acme.json("deliveries", "list", "--misread")] == [taken]
-    told = acme("deliveries", "replay", "--misread")
+    told = acme("deliveries", "replay", "--misread", "--yes")
     assert told.exit_code == 0
     assert "1 deliveries are no longer marked as misread" in told.stderr
     assert acme.json("deliveries", "list", "--misread") == []
+
+
+def test_one_that_slack_signed_and_could_not_be_read_starts_by_a_version_that_reads_it(acme: Cli, web: str) -> None:
+    send = partial(acme.json, "trigger", "slack", "app_mention", "--url", web)
+    whole = {"type": "event_callback", "team_id": "T0000000007", "event_time": 1}
+    events = {"odd": {"type": 7}, "gone": {"type": "app_uninstalled"}}
+    mention = send()["delivery"]
+    ids = {
+        name: send("--body", "-", input=json.dumps({**whole, "event": event}))["delivery"]
+        for name, event in events.items()
+    }
+    with Installation.at(data_dir=acme.data_dir) as at:  # as left by a version that could not read them
+        at.write(lambda c: c.execute(update(deliveries).values(event="unreadable", outcome="unrecognised")))
+    acme.json("workflows", "enable", "answer_mention", "--tenant", "acme")
+    told = acme("deliveries", "replay", "--misread", "--yes")
+    assert told.exit_code == 0, told.output
+    assert f"left out: {ids['odd']} cannot be read by this version either" in told.stderr
+    assert f"left out: {ids['gone']} is a signal" in told.stderr
+    shown = acme.json("deliveries", "show", mention)
+    assert (shown["outcome"], len(shown["jobs"])) == ("accepted", 1)
 
 
 def test_of_no_delivery_nothing_would_be_started(acme: Cli) -> None:

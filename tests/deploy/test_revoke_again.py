@@ -140,8 +140,10 @@ def test_a_list_in_which_nothing_is_newer_is_no_success(restored: tuple[Cli, Pat
         ({"requested_by": "cli:eve", "barred": ["cli:eve"]}, {"cli:eve"}),
         ({"requested_by": "api:acme.bot:key_1", "barred": ["acme.grace"]}, {"acme.grace"}),
         ({"requested_by": "console:00u1 (Grace)"}, {"console:00u1 (Grace)", "console:00u1", "Grace"}),
+        ({"requested_by": "console:00u1 (Grace (Ops))"}, {"console:00u1", "Grace (Ops)"}),
+        ({"requested_by": "console:CN=Grace (Ops) (Grace)"}, {"console:CN=Grace (Ops)", "Grace"}),
     ],
-    ids=["a person", "a key", "of an older version"],
+    ids=["a person", "a key", "of an older version", "with a bracket in the name", "with a bracket in the subject"],
 )
 def test_whoever_had_revoked_approves_no_compensation_of_what_is_revoked_again(
     restored: tuple[Cli, Path], told: dict[str, object], barred: set[str]

@@ -12,10 +12,10 @@ import pytest
 
 from identity.errors import BadInput
 from pipeline.replay import replay
-from pipeline.run import LONGEST_PART, Run, StepSpec
+from pipeline.run import LONGEST_PART, ActionFailed, Run, StepSpec
 from pipeline.states import JobState, StepState
 from tasks.refusals import Postponed
-from tests.identity.providers import reply
+from tests.identity.providers import Reply, reply
 from tests.ledger.acts import steps_of
 from tests.ledger.house import House, Say
 from tests.ledger.workers import Workers, declare
@@ -82,6 +82,41 @@ def test_a_done_step_that_a_part_leaves_out_is_noticed_before_the_next_step(work
         "Diverged: step 1002 was github.Say as user, and now the workflow goes on without it: "
     )
     assert said(house)[2] == (3001, "b", StepState.OPEN)
+
+
+def test_a_replay_does_nothing_twice_if_what_was_done_instead_has_the_same_once_key(workers: Workers) -> None:
+    """It diverges all the same: the step that was done instead is left out."""
+    house = workers.house
+
+    def function(run: Run[Any], event: Any) -> None:
+        refusals = Postponed()
+        with run.part():
+            try:
+                run.do(Say(text="a"), as_=run.user, once="a")
+            except ActionFailed:
+                run.do(Say(text="a"), as_=run.service, once="a")
+        with refusals, run.part():
+            run.do(Say(text="b"), as_=run.user)
+        refusals.raise_first()
+
+    declare(workers, function)
+    refuses(workers, 1, 3)
+    job = house.job()
+    workers.work(job)
+    done, failed = StepState.DONE, StepState.FAILED
+    assert said(house) == [(1001, "a", failed), (1002, "a", done), (3001, "b", failed)]
+    calls: list[str] = []
+
+    def call(token: str) -> Reply:
+        calls.append(token)
+        return reply({"id": "8"})
+
+    workers.provider.call = call
+    replay_it(house, job)
+    workers.work(job)
+    assert calls == []
+    assert said(house)[:2] == [(1001, "a", done), (1002, "a", done)]
+    assert house.row(job).reason.startswith("Diverged: step 1002 was github.Say as service, ")
 
 
 class Positions:

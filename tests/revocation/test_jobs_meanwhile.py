@@ -20,7 +20,9 @@ from pipeline.db.database import Database
 from pipeline.jobs.claims import ClaimedJob, finish
 from pipeline.jobs.intents import Ended, Intent
 from pipeline.replay import replay
+from pipeline.revocation.declaration import load
 from pipeline.revocation.pages import write_page
+from pipeline.revocation.statements import reach_jobs
 from pipeline.revocation.tables import revocations
 from pipeline.revoker.cancelling import begin_draining, end_waits
 from pipeline.states import JobState, Wait
@@ -106,6 +108,34 @@ def test_a_job_cancelled_between_the_compensations_and_the_receipt_is_compensate
     compensated = [(one["job"], one["action"], one["outcome"]) for one in receipt["compensations"]]
     assert compensated == [(job.id, "github.Say", "pending") for job in (first, second)]
     assert [asking.row(job.id).state for job in (first, second)] == [JobState.CANCELLED] * 2
+
+
+def test_a_job_told_to_stop_before_the_receipt_delays_it_and_is_compensated(asking: House) -> None:
+    """Another process told it to, which had read the revocation's state before draining began."""
+    number = asking.database.write(next_number)
+    made = revoke(asking, account_scope())
+    effective = asking.database.read(lambda c: load(c, made))
+    late = list[ClaimedJob]()
+
+    def reach(c: Connection, job: str) -> None:
+        c.execute(update(jobs).where(jobs.c.id == job).values(accepted=number))
+        digest = c.execute(select(jobs.c.scopes_sha256).where(jobs.c.id == job)).scalar_one()
+        reached = reach_jobs(c, effective, digest, since=0, limit=1, waits=False)
+        assert [(one.id, one.state) for one in reached] == [(job, JobState.STOPPING)]
+        assert write_page(c, made, [], [job])
+
+    def stop_late(point: str) -> None:
+        if point == "before_receipt" and not late:
+            late.append(_has_said(asking))
+            asking.database.write(partial(reach, job=late[0].id))
+
+    revoker = quiet_revoker(asking.database, SIGNER, Registry([asking.workflow]), ids=asking.ids, reached=stop_late)
+    assert not revoker.advance(made), "the job still runs"
+    assert isinstance(open_(asking, _needs_ada(asking, late[0])), Ended)
+    assert revoker.advance(made)
+    receipt = receipt_of(asking, made)
+    assert (receipt["revision"], receipt["cancelled_jobs"]) == (1, [late[0].id])
+    assert [one["job"] for one in receipt["compensations"]] == [late[0].id]
 
 
 @pytest.mark.parametrize("ends", [False, True], ids=["and is queued", "and is done"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
@@ -158,6 +159,28 @@ def test_a_signal_that_its_request_could_not_finish_is_watched_and_timed_to_its_
     times, took = [measured(f"revocation_effective_seconds_{part}") for part in ("count", "sum")]
     assert times == before[0] + 1
     assert 3600 <= took - before[1] < 3660
+
+
+@pytest.mark.parametrize("before", [None, Asks.REVOKE], ids=["a suspension", "all are revoked already"])
+@pytest.mark.parametrize("by", ["housekeeping", "the same delivery"])
+def test_a_signal_that_revokes_nothing_is_not_timed(house: House, before: Asks | None, by: str) -> None:
+    """Its seconds would page somebody because of a slow revocation."""
+    crowd(house, 3 * ACCOUNTS)
+    delivery = uninstalled(house)
+    assert delivery.signal is not None
+    if before is None:
+        delivery = replace(delivery, signal=replace(delivery.signal, asks=Asks.SUSPEND))
+    else:
+        _accept(_intake(house), uninstalled(house, "first"))
+    timed = partial(REGISTRY.get_sample_value, "aswhom_revocation_effective_seconds_count")
+    times = timed()
+    assert not _cut_short(house, delivery).revocations
+    for _ in range(2):
+        if by == "housekeeping":
+            _follower(house).run()
+        else:
+            _accept(_intake(house), delivery)
+    assert (_waiting(house), timed()) == (0, times)
 
 
 def test_whom_housekeeping_has_yet_to_reach_comes_before_whatever_waits_to_be_written(

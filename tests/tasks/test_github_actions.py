@@ -107,7 +107,16 @@ def test_what_was_made_is_read_from_the_documented_answers(answer: Answer, githu
 
 def test_an_update_sends_what_is_given_and_nothing_else(call: Call) -> None:
     assert UPDATE.request(call).json == {"title": "Mended", "state": "closed", "state_reason": "completed"}
-    assert github.UpdateIssue(repo="acme/shop", number=42, body="Why").request(call).json == {"body": "Why"}
+    assert github.UpdateIssue(repo="acme/shop", number=42, title="Why").request(call).json == {"title": "Why"}
+
+
+def test_an_update_cannot_replace_the_text_that_carries_the_marker() -> None:
+    with pytest.raises(ValidationError, match="body"):
+        github.UpdateIssue.model_validate({"repo": "acme/shop", "number": 42, "title": "Mended", "body": "Why"})
+
+
+def test_an_update_says_that_it_also_reaches_pull_requests() -> None:
+    assert "pull request" in github.UpdateIssue.model_json_schema()["description"]
 
 
 @pytest.mark.parametrize("changes", [{}, {"state_reason": "completed"}, {"state": "open", "state_reason": "completed"}])

@@ -52,7 +52,13 @@ def test_the_documented_signature_is_accepted_at_its_time_only() -> None:
 
 
 def _content(reading: Received) -> Content:
-    return Content(document=reading.document, installation=reading.installation, workspace=reading.workspace)
+    return Content(
+        document=reading.document,
+        installation=reading.installation,
+        workspace=reading.workspace,
+        event=reading.event,
+        acts=reading.signal is not None or reading.answer is not None,
+    )
 
 
 @pytest.mark.parametrize("path", published.slack(), ids=lambda path: path.name)

@@ -13,6 +13,9 @@ from pipeline.model import Acceptance, SignedDelivery
 from pipeline.signal import Signal
 from pipeline.signed_answer import SignedAnswer
 
+#: The event of a delivery that is stored although its source could not read it.
+UNREADABLE = "unreadable"
+
 
 class Fault(StrEnum):
     """Reasons for refusing a request."""
@@ -99,6 +102,8 @@ class Content:
     document: Mapping[str, Any]
     installation: str | None
     workspace: str | None = None  # a workspace of that organization
+    event: str | None = None  # for sources that store what they cannot read: the event, or UNREADABLE
+    acts: bool = False  # a signal, or an answer to an approval
 
 
 def _any_text(_: Secret) -> str | None:

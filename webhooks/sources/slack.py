@@ -24,7 +24,18 @@ from identity.secret import Secret
 from webhooks.sources import slack_answers, slack_signals, slack_words
 from webhooks.sources.document import FORM, JSON, Malformed, check_content_type, from_form, from_json, is_form
 from webhooks.sources.freshness import stale
-from webhooks.sources.reading import Challenge, Content, Fault, Reading, Received, Refusal, Source, Telling, unreadable
+from webhooks.sources.reading import (
+    UNREADABLE,
+    Challenge,
+    Content,
+    Fault,
+    Reading,
+    Received,
+    Refusal,
+    Source,
+    Telling,
+    unreadable,
+)
 from webhooks.sources.signature import signed_by_any
 from webhooks.sources.slack_installation import installed
 
@@ -161,7 +172,7 @@ def _unrecognised(body: bytes, stamp: str, why: str, *, by_a_person: bool) -> Re
     except Malformed:
         found = Content(document={}, installation=None)
     return Received(
-        event="unreadable",
+        event=UNREADABLE,
         delivery_id=_made_key(body, stamp),
         installation=found.installation,
         workspace=found.workspace,
@@ -173,10 +184,20 @@ def _unrecognised(body: bytes, stamp: str, why: str, *, by_a_person: bool) -> Re
 
 
 def content(body: bytes) -> Content:
-    """Return the content of a body that was verified before. Raises Malformed."""
+    """Return the content of a body that was verified before. Raises Malformed.
+
+    A body that cannot be read as a request still has the document and the installation it names.
+    """
     document = _document(_fields(body), body)
     where = installed(document)
-    return Content(document=document, installation=where.installation, workspace=where.workspace)
+    found = Content(document=document, installation=where.installation, workspace=where.workspace, event=UNREADABLE)
+    try:
+        reading = _read(body, stamp="")
+    except Malformed:
+        return found
+    if not isinstance(reading, Received):
+        return found
+    return replace(found, event=reading.event, acts=reading.signal is not None or reading.answer is not None)
 
 
 def _made_key(body: bytes, stamp: str) -> str:
