@@ -40,6 +40,8 @@ MISCONFIGURED = Counter(
     ["pattern"],
 )
 for _pattern in AccessPattern:  # Prometheus sees no increase when a series first appears at one
+    for _state in ENDED:
+        JOBS.labels(str(_pattern), str(_state))
     DEAD.labels(str(_pattern))
     MISCONFIGURED.labels(str(_pattern))
 REVOCATION_EFFECTIVE_SECONDS = Histogram(

@@ -86,6 +86,9 @@ class SharedCounts:
         try:
             spent = _count(self._limiter, item, of, key, stated=stated)
         except StorageError as error:
+            # As SharedByRedis does: only a new connection leaves a node that a planned failover has demoted. A slow
+            # reply keeps its connection: a probe over a new one, with its handshakes, could be slow each time.
+            self._pool.disconnect(inuse_connections=False)
             self._fail(turn, type(error.storage_error).__name__)
             return None
         slow, before = self._monotonic() - began > PATIENCE, self._slow
@@ -98,8 +101,6 @@ class SharedCounts:
 
     def _fail(self, turn: Turn, why: str) -> None:
         REDIS_FAILURES.inc()
-        # As SharedByRedis does: only a new connection leaves a node that a planned failover has demoted.
-        self._pool.disconnect(inuse_connections=False)
         self._slow = True  # so that a slow trial does not end the outage
         if self._cooldown.failed(turn):
             log.warning("quotas are counted by each process alone", extra={"action": "quota.alone", "error": why})

@@ -9,6 +9,9 @@ from pipeline.authoring.declared_workflow import COMPENSATION
 from pipeline.ledger.paging import Record
 from pipeline.states import StepState
 
+_NEWEST = 3  # replays that are told. A question in Slack has buttons only if all of it fits into 3,000 characters
+_LONGEST_REASON = 120  # characters
+
 
 def as_whom(step: Record) -> str:
     """Return whom a step ran as. A sleep has no principal."""
@@ -20,21 +23,23 @@ def as_whom(step: Record) -> str:
 
 
 def started_by(connection: Connection, job: Record) -> str:
-    """Return who or what started a job, and everybody who replayed it or its delivery."""
+    """Return who or what started a job, who replayed it or its delivery lately, and how many did before."""
     # Read from the audit: `jobs.replayed_by` also names people who asked for nothing, such as the maker of a key.
     acts = select(audit.c.kind, audit.c.reason).where(
         audit.c.job_id == job["id"], audit.c.kind.in_(("job.started", "job.replayed"))
     )
-    told = [""]
+    started, replays = "", []
     for act in connection.execute(acts.order_by(audit.c.number)):
+        reason = act.reason if len(act.reason) <= _LONGEST_REASON else f"{act.reason[:_LONGEST_REASON]}…"
         if act.kind == "job.replayed":
-            told.append(f"replayed {act.reason}")
+            replays.append(f"replayed {reason}")
         elif job["delivery_id"]:
-            told.append(f"its delivery replayed {act.reason}")
+            replays.append(f"its delivery replayed {reason}")
         else:
-            told[0] = f"an operator, {act.reason}"
-    told[0] = told[0] or _trigger(job)
-    return "; ".join(told)
+            started = f"an operator, {reason}"
+    older = len(replays) - _NEWEST
+    more = [f"replayed {older} more time{'s' * (older > 1)} before"] if older > 0 else []
+    return "; ".join([started or _trigger(job), *more, *replays[-_NEWEST:]])
 
 
 def _trigger(job: Record) -> str:

@@ -81,6 +81,22 @@ def test_it_is_told_who_started_it_and_who_had_it_accepted_anew(house: House) ->
     assert told() == "an operator, by cli:grace; replayed by cli:ada: the text was wrong"
 
 
+def test_of_many_replays_the_newest_are_told_and_how_many_more_so_that_a_question_is_short(house: House) -> None:
+    job, now = start(house, say_it, {"author": "1001"}), datetime.now(UTC)
+    told = []
+    for number in range(6):
+        house.database.write(lambda c: c.execute(update(jobs).values(state="dead")))
+        why = f"{number}{'y' * 500}"
+        house.database.write(partial(replay, job=job, by="cli:ada", at=now, why=why))
+        told.append(house.database.read(lambda c: started_by(c, any_job(c, job))))
+    assert [len(said.split("; ")) for said in told] == [2, 3, 4, 5, 5, 5]
+    assert told[3].split("; ")[1] == "replayed 1 more time before"
+    start_of_it, more, *newest = told[5].split("; ")
+    assert (start_of_it, more) == ("an operator, by cli:grace", "replayed 3 more times before")
+    assert [said[:23] for said in newest] == [f"replayed by cli:ada: {n}y" for n in (3, 4, 5)]
+    assert len(told[5]) < 600
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, update
 from identity.capability.issuer import Issuer
 from identity.errors import Misconfigured
 from identity.minting.confined import Confiner
+from identity.model import AccessPattern
 from identity.refresh.coordinator import Coordinator
 from pipeline.authoring.registry import Registry
 from pipeline.duties import reconcile
@@ -77,6 +78,14 @@ def work(house: House, function: Callable[[Run[Any], Any], None], job: str) -> N
     )
     workflows = Registry([replace(house.workflow, function=function)])
     Worker(services, workflows, MemoryRing(), SETTINGS).handle(job)
+
+
+def test_ends_are_exposed_before_the_first_so_that_a_share_of_them_is_right_after_a_restart() -> None:
+    """Prometheus sees no increase from nothing to what was counted before its first scrape."""
+    for pattern in AccessPattern:
+        for outcome in ("done", "cancelled", "dead"):
+            labels = {"pattern": str(pattern), "outcome": outcome}
+            assert REGISTRY.get_sample_value("aswhom_jobs_finished_total", labels) is not None, labels
 
 
 def test_a_claim_that_lapses_into_death_in_housekeeping_is_counted(house: House) -> None:

@@ -97,11 +97,12 @@ ALERTS: Mapping[str, Alert] = {
     "AswhomBackupOld": Alert(
         after=200,
         bad={
-            'kube_cronjob_created{cronjob="aswhom-kept"}': "0x210",
-            'kube_cronjob_status_last_successful_time{cronjob="aswhom-dump"}': "0x210",
+            'kube_cronjob_created{namespace="live",cronjob="aswhom-kept"}': "0x210",
+            'kube_cronjob_status_last_successful_time{namespace="live",cronjob="aswhom-dump"}': "0x210",
+            'kube_cronjob_status_last_successful_time{namespace="trial",cronjob="aswhom-kept"}': "0+60x210",
         },
-        labels={"cronjob": "aswhom-kept"},
-        says="aswhom-kept has not succeeded for 3h 20m 0s",
+        labels={"namespace": "live", "cronjob": "aswhom-kept"},
+        says="aswhom-kept of live has not succeeded for 3h 20m 0s",
         good={
             'kube_cronjob_created{cronjob="aswhom-kept"}': "0x210",
             'kube_cronjob_status_last_successful_time{cronjob="aswhom-kept"}': "0x59 3600x59 7200x100",

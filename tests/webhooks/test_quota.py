@@ -183,6 +183,26 @@ def test_a_slow_trial_does_not_end_an_outage(
     assert [record.error for record in caplog.records] == ["ConnectionError"]  # type: ignore[attr-defined]
 
 
+def test_a_redis_that_is_slow_over_new_connections_only_is_shared_again(own_valkey: Valkey) -> None:
+    """A handshake takes several round trips, so the first count over a connection can be slow each time."""
+    times = [0.0]
+
+    def slowly(connection: Any) -> None:
+        times[0] += 2 * PATIENCE
+        connection.on_connect()
+
+    with redis.Redis.from_url(own_valkey.socket_url, redis_connect_func=slowly) as client:
+        shared = SharedCounts(client, prefix="t:", monotonic=lambda: times[0])
+        own_valkey.kill()
+        assert spend(shared) is None
+        own_valkey.start()
+        told = []
+        for _ in range(2):
+            times[0] += AWAY
+            told += [spend(shared) is not None for _ in range(2)]
+    assert told == [True, False, True, True], "the second probe is over the first one's connection"
+
+
 def _taking(ask: Callable[..., Any], times: list[float], takes: list[float]) -> Callable[..., Any]:
     """*ask*, after which so much time has passed."""
 

@@ -1,8 +1,9 @@
 """Slack's requests: Events API, interactivity and slash commands, all signed alike.
 
 Every validly signed request is answered with 2xx, whichever workspace it is for and even if it cannot be read: Slack
-disables an app's events when too many fail. Retries are not dropped as such, since a retry may be the only copy; the
-event id decides. A button or dialog gets an empty response. The outcome of a command is in the response, which Slack
+disables an app's events when too many fail. Only a content type that contradicts the body is refused, as that of a form
+would be whose first field is unknown. Retries are not dropped as such, since a retry may be the only copy; the event id
+decides. A button or dialog gets an empty response. The outcome of a command is in the response, which Slack
 shows to the person who typed it; the outcome of one of our buttons goes to the `response_url` that came with it.
 https://docs.slack.dev/authentication/verifying-requests-from-slack
 https://docs.slack.dev/interactivity/implementing-slash-commands
