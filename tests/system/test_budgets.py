@@ -57,9 +57,10 @@ def test_three_workers_never_ask_more_than_the_upstream_allows_and_all_is_done(s
         pytest.param("slack", "chat_post_message", 429, id="Slack's", marks=pytest.mark.slow),
     ],
 )
-def test_a_job_that_is_told_to_come_back_in_an_hour_leaves_the_only_slot_to_others(
+def test_a_job_that_is_told_to_come_back_in_an_hour_leaves_the_only_slot_to_others_and_holds_back_other_workers(
     start_system: Start, upstream: str, endpoint: str, status: int
 ) -> None:
+    """The upstream refuses once only, so a call that another worker made meanwhile would succeed."""
     system = start_system()
     system.concurrency = 1
     system.start("web", "housekeeping", "worker")
@@ -69,6 +70,9 @@ def test_a_job_that_is_told_to_come_back_in_an_hour_leaves_the_only_slot_to_othe
     headers = {"Retry-After": "3600"}
     system.order(upstream, "faults", mode="status", status=status, endpoint=endpoint, headers=headers)
 
+    def calls() -> int:
+        return sum(entry["attempt"] is not None for entry in system.sandbox(upstream, "log"))
+
     system.pull("acme/shop", "ada", "bug")
     away = jobs.c.due_at > datetime.now(UTC) + timedelta(minutes=50)
     waits = (jobs.c.tenant_id == "acme", jobs.c.state == JobState.QUEUED, away, jobs.c.claimed_until.is_(None))
@@ -77,6 +81,14 @@ def test_a_job_that_is_told_to_come_back_in_an_hour_leaves_the_only_slot_to_othe
     done = (jobs.c.tenant_id == "globex", jobs.c.state == JobState.DONE)
     system.wait(lambda: system.count(jobs, *done), "globex's job in the only slot")
     assert system.count(jobs, *waits), "acme's job did not wait"
+
+    # This worker has seen no refusal: all it can know of the pause is in Redis.
+    system.stop("worker")
+    system.start("worker-2")
+    asked = calls()
+    system.pull("acme/shop", "ada", "bug")
+    system.wait(lambda: system.count(jobs, *waits) == 2, "that acme's second job waits too")
+    assert calls() == asked, "another worker asked within the pause"
 
     system.runtime.database.write(time_passes)
     with system.broker.client() as redis:

@@ -129,8 +129,11 @@ class InProcessSystem(Hands):
             except Killed:
                 return
 
-    def settle(self, *, until: Callable[[], bool] = lambda: False) -> list[Row[Any]]:
-        """Let time pass and work be done until every job has ended, or waits for a person; the jobs."""
+    def settle(self, *, until: Callable[[], bool] = lambda: False, pauses_end: bool = True) -> list[Row[Any]]:
+        """Let time pass and work be done until every job has ended, or waits for a person; the jobs.
+
+        *pauses_end*: time passes for the budgets too.
+        """
         duties = {duty.name: duty for duty in self.runtime.duties()}
         for _ in range(ROUNDS):
             if until():
@@ -138,14 +141,15 @@ class InProcessSystem(Hands):
             self.work_once()
             if all(job.state in ENDED or job.wait in FOR_A_PERSON for job in self.jobs()):
                 break
-            self._time_passes()
+            self.runtime.database.write(time_passes)
+            if pauses_end:
+                self._end_pauses()
             for name in ("reclaim", "settle-attempts", "wake"):
                 duties[name].run()
         return self.jobs()
 
-    def _time_passes(self) -> None:
-        """In the ledger, and for the budgets: their windows and pauses are over."""
-        self.runtime.database.write(time_passes)
+    def _end_pauses(self) -> None:
+        """End the windows and pauses of all budgets."""
         if self.runtime.redis is not None:
             for key in self.runtime.redis.scan_iter(f"{self.runtime.settings.key_prefix}budget:*"):
                 self.runtime.redis.delete(key)

@@ -173,6 +173,25 @@ def test_a_step_whose_budget_is_empty_is_not_opened_and_waits_in_the_ledger(
     assert written(system, scene)
 
 
+def test_a_question_is_ended_while_slack_pauses_new_messages(system_with_budgets: InProcessSystem) -> None:
+    """`chat.update` has a budget of its own, which a Retry-After of `chat.postMessage` does not touch."""
+    system = system_with_budgets
+    (asks,) = (scene for scene in SCENES if scene.workflow == "ask_in_slack")
+    (mention,) = (scene for scene in SCENES if scene.workflow == "answer_mention")
+    asks.start(system)
+    system.when("after_commit", 2, system.kill)  # the question and its outcome are posted, the buttons still there
+    system.work_once()
+    paused = {"endpoint": "chat_post_message", "status": 429, "headers": {"Retry-After": "3600"}}
+    system.sandbox.order("slack", "faults", mode="status", **paused)
+    mention.start(system)
+    system.work_once()
+    system.settle(until=lambda: system.jobs()[0].state == JobState.DONE, pauses_end=False)
+    states = {job.workflow: job.state for job in system.jobs()}
+    assert states == {"ask_in_slack": JobState.DONE, "answer_mention": JobState.QUEUED}
+    assert Counter(system.authors()) == Counter(asks.authors(system))
+    assert len(system.attempts()) == len(asks.steps) + 1  # the mention's answer was not tried again
+
+
 @every_step
 def test_a_step_whose_account_is_revoked_is_not_made(system: InProcessSystem, scene: Scene, number: int) -> None:
     step = scene.steps[number]
