@@ -9,16 +9,19 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 from sqlalchemy import Connection, update
 from werkzeug.serving import make_server
 
 from deploy import fixtures
+from deploy.fixtures.signing import signature
 from deploy.installation import Installation
 from deploy.process import open_runtime
 from deploy.settings import load
 from identity.audit import AsWhom, record
 from identity.audit.sealer import Sealer
+from identity.secret import Secret
 from pipeline.tables import deliveries
 from tests.deploy.conftest import Cli
 from tests.identity.audits import as_owner, edit
@@ -84,6 +87,32 @@ def test_a_body_of_ones_own_is_sent_signed(acme: Cli, web: str) -> None:
     assert "no fixture" in acme.json("trigger", "github", "nothing", "--url", web, code=1)["message"]
     gone = acme.json("trigger", "github", "ping", "--url", "http://127.0.0.1:9", code=1)
     assert "aswhom up" in gone["message"]
+
+
+def test_a_webhook_secret_is_rotated_and_the_old_one_retired_beside_a_running_web(
+    acme: Cli, web: str, tmp_path: Path
+) -> None:
+    made = tmp_path / "new"
+
+    def answers() -> list[int]:
+        """To a delivery under the old secret, and to one under the new."""
+        now = datetime.now(UTC)
+        body, content_type = fixtures.encoded("github", "ping", fixtures.fixture("github", "ping", now=now))
+        statuses = []
+        for secret in ("hunter2-hunter2", made.read_text().strip()):
+            headers = {"Content-Type": content_type, **signature("github", "ping", body, Secret(secret), now=now)}
+            answer = httpx.post(f"{web}/webhooks/github/github", content=body, headers=headers, trust_env=False)
+            statuses.append(answer.status_code)
+        return statuses
+
+    made.write_text("not-yet-known-here")
+    assert answers() == [202, 401]
+    made.unlink()
+    rotate = ("connections", "rotate-webhook-secret", "github", "--generate", str(made), "--yes")
+    (old,) = acme.json(*rotate)["ending"]
+    assert answers() == [202, 202]
+    acme.json("connections", "retire-secret", old, "--yes")
+    assert answers() == [401, 202]
 
 
 def test_a_delivery_says_which_workflows_it_would_start_and_is_replayed_once(acme: Cli, web: str) -> None:
