@@ -24,12 +24,12 @@ from tests.payments.scenes import PAYMENTS
 from tests.tasks.aftermaths import AFTERMATHS
 from tests.tasks.faults import LIMITS, POINTS, REFUSALS
 from tests.tasks.in_process_system import InProcessSystem
-from tests.tasks.scenes import SCENES, TENANT, Scene
+from tests.tasks.scenes import CONNECTIONS, SCENES, TENANT, Scene
 
 every_scene = pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
 
 
-def _each_step(*quick: str) -> pytest.MarkDecorator:
+def _each_step(*quick: str, only_persons: bool = False) -> pytest.MarkDecorator:
     """Those of the scenes *quick* are tried with every change; the rest with the slow tests."""
     return pytest.mark.parametrize(
         ("scene", "number"),
@@ -42,6 +42,7 @@ def _each_step(*quick: str) -> pytest.MarkDecorator:
             )
             for scene in SCENES
             for number, step in enumerate(scene.steps)
+            if not (only_persons and step.as_ == "service")
         ],
     )
 
@@ -202,6 +203,27 @@ def test_a_step_whose_account_is_revoked_is_not_made(system: InProcessSystem, sc
     assert len(system.attempts()) == number
     before = [one.author(system) for one in scene.steps[:number] if one.writes]
     assert Counter(system.authors()) == Counter(before)
+
+
+@_each_step("link_pull_request", "update_opportunity", only_persons=True)
+def test_a_step_whose_consent_was_withdrawn_at_the_provider_waits_for_a_new_one_and_is_done_once(
+    system: InProcessSystem, scene: Scene, number: int
+) -> None:
+    """The provider does not report the withdrawal, so it is first seen as a refused token at this step."""
+    step = scene.steps[number]
+    scene.start(system)
+    withdrawn = {"provider": step.upstream, "user": step.as_}
+    system.when("after_commit", number, lambda: system.sandbox.order("auth", "revoke", **withdrawn))
+    system.settle()
+    assert (the_job(system).state, the_job(system).wait) == (JobState.WAITING, Wait.CONSENT)
+    states = [attempt.state for attempt in system.attempts()]
+    assert states == [AttemptState.EFFECT] * number + [AttemptState.NO_EFFECT]
+    before = [one.author(system) for one in scene.steps[:number] if one.writes]
+    assert Counter(system.authors()) == Counter(before)
+    system.connect(TENANT, step.as_, CONNECTIONS[step.upstream])
+    system.settle()
+    assert (the_job(system).state, the_job(system).reason) == (JobState.DONE, None)
+    assert written(system, scene)
 
 
 @pytest.mark.parametrize("point", POINTS)
