@@ -221,9 +221,8 @@ class Trial:
 
         def declare(c: Connection) -> None:
             scope, whose = named_scope(c, self.runtime.workflows, ScopeKind(kind), key, tenant=tenant)
-            declaration.declare(
-                c, id=id, scope=scope, tenant=whose, source="cli", by="admin:trial", reason="the trial's", now=now
-            )
+            cause = declaration.Cause(source="cli", by="admin:trial", reason="the trial's")
+            declaration.declare(c, scope, cause, id=id, tenant=whose, now=now)
 
         self.runtime.database.write(declare)
         return id

@@ -187,8 +187,9 @@ class AgentsApi:
 
     def revoke(self, scope: Scope, tenant: str = "acme") -> str:
         id = self.house.ids("rev")
-        declare = partial(declaration.declare, id=id, scope=scope, tenant=tenant, source="test", by="test", reason="no")
-        self.database.write(partial(declare, now=datetime.now(UTC)))
+        cause = declaration.Cause(source="test", by="test", reason="no")
+        declare = partial(declaration.declare, scope=scope, cause=cause, id=id, tenant=tenant, now=datetime.now(UTC))
+        self.database.write(declare)
         return id
 
     def stop(self, scope: Scope, *, stopped: bool = True) -> None:
