@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, func, select, text
 
 from deploy.trial.trial import NoRing
-from identity.agents.api_keys import Role, add_key
+from identity.agents.api_keys import NewApiKey, Role, add_key
 from identity.audit.tables import audit
 from identity.console.sessions import Person, Via
 from identity.errors import BadInput
@@ -277,9 +277,9 @@ def test_a_revocation_without_stored_names_bars_those_that_its_own_name_tells(co
     """As made by a version that did not store them."""
     _grace(compensating, "console", "00u1", None)
     now = datetime.now(UTC)
-    named = partial(add_key, id="key_1", tenant="acme", agent="acme.bot", name="key", held_by="acme.grace")
-    may = partial(named, secret=Secret("awk_x"), role=Role.ADMIN, tools=None, users=None)
-    compensating.database.write(partial(may, by="cli:root", expires_at=None, now=now))
+    whose = partial(NewApiKey, tenant="acme", agent="acme.bot", role=Role.ADMIN, held_by="acme.grace")
+    new = whose(id="key_1", tools=None, users=None, expires_at=None)
+    compensating.database.write(partial(add_key, secret=Secret("awk_x"), new=new, by="cli:root", now=now))
 
     def revoked(id: str) -> None:
         cause = declaration.Cause(source="console", by=by, reason="left")
