@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, update
 
 from identity.connections.installations import note_organization
 from identity.sql.prepared import Prepared
 from identity.sql.rows import insert_for
 from pipeline.approvals import signed_answers
 from pipeline.authoring.matching import Considered, Match
+from pipeline.deliveries import duplicates
 from pipeline.deliveries.redeliveries import was_asked
 from pipeline.deliveries.tenant import DeliveryTenant, record_trespass, whose_delivery
 from pipeline.jobs.bells import first_bells
@@ -25,9 +26,7 @@ from pipeline.model import Acceptance, Bell, DeliveryOutcome, LeftOut, SignedDel
 from pipeline.revocation import signal_chunks, signals
 from pipeline.revocation.reaction import ReceivedSignal
 from pipeline.signal import Asks, Signal
-from pipeline.tables import deliveries, delivery_bodies, jobs
-
-BODY_WINDOW = timedelta(days=3)  # as long as GitHub redelivers
+from pipeline.tables import deliveries
 
 # Prepared once, because building the statement takes longer than running it.
 _CONCLUDE = Prepared(update(deliveries).where(deliveries.c.id == bindparam("delivery")))
@@ -97,10 +96,10 @@ def accept(
         "received_at": now,
     }
     if _insert_delivery(connection.dialect.name).run(connection, row).rowcount == 0:
-        return _duplicate(connection, deliveries.c.delivery_id == delivery.delivery_id, delivery.connection)
+        return duplicates.same_id(connection, delivery)
     by_body = delivery.dedupe_by_body and delivery.signal is None
-    if by_body and not _remember_body(connection, delivery, ids.delivery, digest, now):
-        return _duplicate_by_body(connection, delivery, ids.delivery, digest)
+    if by_body and not duplicates.remember_body(connection, delivery, ids.delivery, digest, now):
+        return duplicates.same_body(connection, delivery, ids.delivery, digest)
 
     if whose.trespassed is not None:
         record_trespass(connection, delivery, whose, id=ids.delivery, now=now)
@@ -164,7 +163,7 @@ def _follow(
     connection: Connection, delivery: SignedDelivery, signal: Signal, ids: NewIds, digest: str, now: datetime
 ) -> Acceptance:
     # Remembered separately from the deliveries, because a signal is never refused as a duplicate.
-    first = _remember_body(connection, delivery, ids.delivery, digest, now)
+    first = duplicates.remember_body(connection, delivery, ids.delivery, digest, now)
     # A revocation without a time that we asked to have redelivered may be days old. Signals that report a state are
     # always followed.
     timeless = signal.asks is Asks.REVOKE and signal.happened_at is None
@@ -242,52 +241,10 @@ def start_jobs(
     return tuple(bell for bell in rung if bell is not None)
 
 
-def _remember_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str, now: datetime) -> bool:
-    """Remember this body. True if it is the first within the window."""
-    row = {"connection_id": delivery.connection, "body_sha256": digest, "delivery_id": id, "seen_at": now}
-    taken = _take_body(connection.dialect.name).run(connection, {**row, "window": now - BODY_WINDOW})
-    return taken.one_or_none() is not None
-
-
 @cache
 def _insert_delivery(dialect: str) -> Prepared:
     statement = insert_for(dialect, deliveries)
     return Prepared(statement.on_conflict_do_nothing(index_elements=["connection_id", "delivery_id"]))
-
-
-@cache
-def _take_body(dialect: str) -> Prepared:
-    """Insert the guard row, or take over one older than `window`. Returns no row if a newer one exists."""
-    statement = insert_for(dialect, delivery_bodies)
-    taken = statement.on_conflict_do_update(
-        index_elements=["connection_id", "body_sha256"],
-        set_={"delivery_id": statement.excluded.delivery_id, "seen_at": statement.excluded.seen_at},
-        where=delivery_bodies.c.seen_at < bindparam("window"),
-    )
-    return Prepared(taken.returning(delivery_bodies.c.delivery_id))
-
-
-def _duplicate_by_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str) -> Acceptance:
-    """Delete the row just stored, and answer with the first delivery that had this body."""
-    connection.execute(delete(deliveries).where(deliveries.c.id == id))
-    first = select(delivery_bodies.c.delivery_id).where(
-        delivery_bodies.c.connection_id == delivery.connection, delivery_bodies.c.body_sha256 == digest
-    )
-    return _duplicate(connection, deliveries.c.id == first.scalar_subquery(), delivery.connection)
-
-
-def _duplicate(connection: Connection, which: Any, through: str) -> Acceptance:
-    first = connection.execute(
-        select(deliveries.c.id).where(deliveries.c.connection_id == through, which)
-    ).scalar_one_or_none()
-    started = connection.scalars(select(jobs.c.id).where(jobs.c.delivery_id == first).order_by(jobs.c.id)).all()
-    return Acceptance(
-        delivery=first or "",
-        outcome=DeliveryOutcome.DUPLICATE,
-        reason="this delivery was accepted before",
-        jobs=tuple(started),
-        unfollowed=first is not None and signal_chunks.is_unfollowed(connection, first),
-    )
 
 
 def _conclude(

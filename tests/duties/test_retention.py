@@ -31,7 +31,7 @@ from identity.refresh.intents import IntentState
 from identity.refresh.tables import refresh_intents
 from identity.retention import Bookmark, look_at_intents, prune_intents, prune_sessions
 from identity.secret import Secret
-from pipeline.deliveries.acceptance import BODY_WINDOW
+from pipeline.deliveries.duplicates import BODY_WINDOW
 from pipeline.duties.forgetting import Course, Kind, forget_in_turn
 from pipeline.duties.retention import Retention, look_at_jobs, prune, prune_bodies, prune_hashes, prune_steps
 from pipeline.replay import replay
