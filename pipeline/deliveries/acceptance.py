@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from hashlib import sha256
-from typing import Any
 
 from sqlalchemy import Connection, bindparam, update
 
@@ -17,6 +16,7 @@ from identity.sql.rows import insert_for
 from pipeline.approvals import signed_answers
 from pipeline.authoring.matching import Considered, Match
 from pipeline.deliveries import duplicates
+from pipeline.deliveries.plan import Start, plan
 from pipeline.deliveries.redeliveries import was_asked
 from pipeline.deliveries.tenant import DeliveryTenant, record_trespass, whose_delivery
 from pipeline.jobs.bells import first_bells
@@ -39,16 +39,6 @@ class NewIds:
     delivery: str
     jobs: tuple[str, ...]
     revocation: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """A job that a delivery starts."""
-
-    job: str
-    match: Match
-    config: Mapping[str, Any]
-    replayed_by: tuple[str, ...] = ()  # every name of the person who had the delivery replayed
 
 
 def accept(
@@ -74,13 +64,7 @@ def accept(
     if whose.tenant is not None and (matches or misfits):
         also = [one.workflow for one in misfits]
         here = setup_for(connection, whose.tenant, delivery.connection, matches, also=also)
-    misread = {one.workflow.name: one.refusal for one in misfits if here and one.workflow.name in here.configs}
-    if misfits and here is None:
-        reason = whose.refusal
-    if delivery.answer is not None and whose.tenant is None:
-        outcome, reason = DeliveryOutcome.REFUSED, whose.refusal
-    starts, outcome, reason = _plan(whose, here, ids.jobs, matches, misread=misread, outcome=outcome, reason=reason)
-    left_out = LeftOut.MISREAD if starts and misread else None
+    planned = plan(delivery, whose, here, matches, misfits, ids.jobs, idle=(outcome, reason))
     row = {
         "id": ids.delivery,
         "source": delivery.source,
@@ -89,9 +73,9 @@ def accept(
         "delivery_id": delivery.delivery_id,
         "body_sha256": digest,
         "event": delivery.event,
-        "outcome": outcome,
-        "reason": reason,
-        "left_out": LeftOut.UNLISTED if matches and whose.shown_to is not None else left_out,
+        "outcome": planned.outcome,
+        "reason": planned.reason,
+        "left_out": planned.left_out,
         "body": delivery.body,
         "received_at": now,
     }
@@ -114,14 +98,18 @@ def accept(
         concluded = _conclude(connection, ids.delivery, counted.outcome, counted.reason)
         return replace(concluded, told=counted.told)
     accepted = Acceptance(
-        delivery=ids.delivery, outcome=outcome, reason=reason, nobodys=whose.tenant is None, misread=misread
+        delivery=ids.delivery,
+        outcome=planned.outcome,
+        reason=planned.reason,
+        nobodys=whose.tenant is None,
+        misread=planned.misread,
     )
-    if here is None or not starts:
+    if here is None or not planned.starts:
         return accepted
-    bells = _start(connection, here, delivery.connection, ids.delivery, starts, now)
-    users = [start.match.user for start in starts if start.match.user is not None]
+    bells = _start(connection, here, delivery.connection, ids.delivery, planned.starts, now)
+    users = [start.match.user for start in planned.starts if start.match.user is not None]
     unknown = any(here.principal(user) is None for user in users)
-    return replace(accepted, jobs=tuple(start.job for start in starts), bells=bells, unknown_user=unknown)
+    return replace(accepted, jobs=tuple(start.job for start in planned.starts), bells=bells, unknown_user=unknown)
 
 
 def _whose(connection: Connection, delivery: SignedDelivery) -> DeliveryTenant:
@@ -134,29 +122,6 @@ def _whose(connection: Connection, delivery: SignedDelivery) -> DeliveryTenant:
     if delivery.answer is not None and whose.shown_to is not None:
         return DeliveryTenant(tenant=whose.shown_to)
     return whose
-
-
-def _plan(
-    whose: DeliveryTenant,
-    here: TenantSetup | None,
-    ids: Sequence[str],
-    matches: Sequence[Match],
-    *,
-    misread: Mapping[str, str],
-    outcome: DeliveryOutcome,
-    reason: str,
-) -> tuple[Sequence[Start], DeliveryOutcome, str]:
-    """Return the jobs to start, the outcome and its reason. Signals and answers are concluded later."""
-    if whose.trespassed is not None:
-        return (), DeliveryOutcome.REFUSED, whose.refusal
-    if matches and here is None:
-        return (), DeliveryOutcome.IGNORED, whose.refusal
-    starts, reasons = ([], []) if here is None else switched_on(here, ids, matches)
-    if starts:
-        return starts, DeliveryOutcome.ACCEPTED, "; ".join((f"{len(starts)} job(s)", *misread.values()))
-    if misread:
-        return (), DeliveryOutcome.UNRECOGNISED, "; ".join(misread.values())
-    return (), DeliveryOutcome.IGNORED if reasons else outcome, "; ".join(reasons) or reason
 
 
 def _follow(
@@ -197,19 +162,6 @@ def _start(
     with_bell = {bell.job for bell in rung}
     without = (start.match.workflow for start in starts if start.job not in with_bell)
     return (*rung, *first_bells(connection, here.tenant, without))
-
-
-def switched_on(here: TenantSetup, ids: Sequence[str], matches: Sequence[Match]) -> tuple[list[Start], list[str]]:
-    """Return a start for each match whose workflow the tenant has enabled, and the reasons for the rest."""
-    starts: list[Start] = []
-    reasons: list[str] = []
-    for job, match in zip(ids, matches, strict=True):
-        config = here.configs.get(match.workflow.name)
-        if config is None:
-            reasons.append(f"workflow {match.workflow.name} is not switched on for tenant {here.tenant}")
-        else:
-            starts.append(Start(job=job, match=match, config=config))
-    return starts, reasons
 
 
 def start_jobs(

@@ -20,7 +20,8 @@ from sqlalchemy import Connection, Row, select, update
 from identity import audit
 from identity.audit import Act, AsWhom, Work
 from pipeline.authoring.matching import Considered, Match
-from pipeline.deliveries.acceptance import Start, start_jobs
+from pipeline.deliveries.acceptance import start_jobs
+from pipeline.deliveries.plan import Start
 from pipeline.deliveries.tenant import whose_delivery
 from pipeline.events import ExternalUser
 from pipeline.jobs import pins
