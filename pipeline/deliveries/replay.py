@@ -31,9 +31,8 @@ from pipeline.jobs.tenant_setup import setup_for
 from pipeline.ledger.forgotten import no_delivery
 from pipeline.model import Bell, DeliveryOutcome, LeftOut
 from pipeline.operators import names_of
-from pipeline.replay import compensated_by
-from pipeline.replay import replay as replay_job
 from pipeline.states import CUT_SHORT, JobState
+from pipeline.steps.replay import compensated_by, replay_job
 from pipeline.tables import deliveries, jobs
 
 _OF_JOB = (

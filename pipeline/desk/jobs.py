@@ -17,8 +17,8 @@ from pipeline.jobs import bells
 from pipeline.jobs.moves import move_job
 from pipeline.ledger.forgotten import no_job
 from pipeline.model import Bell
-from pipeline.replay import replay
 from pipeline.states import ENDED, JobState
+from pipeline.steps.replay import replay_job
 from pipeline.steps.resolution import resolve_by_hand
 from pipeline.tables import jobs
 from pipeline.views import operator_queries
@@ -26,7 +26,7 @@ from pipeline.views.unanswered import UnansweredStep
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replayed:
+class ReplayedJobs:
     """The result of replaying jobs."""
 
     jobs: tuple[str, ...]
@@ -145,13 +145,13 @@ def replay_one(
     job = operator_queries.any_job(connection, id)
     declared = workflows.find(job["workflow"])
     reads = declared.reads if declared is not None else ()
-    replay(connection, id, by=act.by, why=act.why, at=act.now, subject=subject, people=people, reads=reads)
+    replay_job(connection, id, by=act.by, why=act.why, at=act.now, subject=subject, people=people, reads=reads)
     return bells.ring_due(connection, job["tenant_id"], job["pattern"])
 
 
 def replay_all(
     connection: Connection, ids: Sequence[str], act: Act, *, workflows: Registry, subject: str | None = None
-) -> Replayed:
+) -> ReplayedJobs:
     """Replay each of these jobs; one that moved meanwhile is reported and does not stop the rest."""
     done: list[str] = []
     refused: list[str] = []
@@ -163,4 +163,4 @@ def replay_all(
             refused.append(str(error))
         else:
             done.append(id)
-    return Replayed(jobs=tuple(done), refused=tuple(refused), bells=tuple(rung))
+    return ReplayedJobs(jobs=tuple(done), refused=tuple(refused), bells=tuple(rung))

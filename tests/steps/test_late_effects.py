@@ -18,9 +18,9 @@ from pipeline.desk.unanswered import asked_about, unanswered_calls
 from pipeline.jobs import claims, waits
 from pipeline.jobs.intents import Adopted, Ended, Intent, Opened
 from pipeline.ledger.clock import ledger_now
-from pipeline.replay import replay
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.steps import failures, refusals
+from pipeline.steps.replay import replay_job
 from pipeline.steps.resolution import resolve_by_hand
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import steps
@@ -65,7 +65,7 @@ def test_an_operator_who_says_that_a_failed_step_had_its_effect_is_heard(house: 
     _resolve(house, first.job.id, {"id": "9"}, calls=[first.attempt])
     row = _step(house, first.step)
     assert (row.state, row.result, row.error) == (StepState.DONE, {"id": "9"}, None)
-    house.database.write(partial(replay, job=first.job.id, by="ops", at=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=first.job.id, by="ops", at=datetime.now(UTC)))
     assert step_state(house, first.step) == StepState.DONE  # the replay returns it, and makes no other call
 
 
@@ -186,7 +186,7 @@ def test_an_effect_whose_result_was_not_kept_ends_the_job_that_is_replayed(house
     lost = update(steps).where(steps.c.id == first.step).values(state=ended, result=None)
     house.database.write(lambda c: c.execute(lost).rowcount)
     house.database.write(partial(claims.bury, job=first.job, reason="400"))
-    house.database.write(partial(replay, job=first.job.id, by="ops", at=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=first.job.id, by="ops", at=datetime.now(UTC)))
     again = intent_of(house, house.claim(first.job.id), step=first.step, again=True, repeats_unknown=True)
     assert isinstance(open_(house, again), Ended)
     row = house.row(first.job.id)

@@ -23,10 +23,10 @@ from pipeline.duties import reconcile
 from pipeline.jobs import awaited, claims
 from pipeline.jobs.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
 from pipeline.jobs.moves import move_job
-from pipeline.replay import replay
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.steps import refusals
 from pipeline.steps import stored as ledger_steps
+from pipeline.steps.replay import replay_job
 from pipeline.steps.resolution import resolve_by_hand
 from pipeline.tables import attempts, once_keys, steps
 from pipeline.tables import jobs as jobs_table
@@ -284,7 +284,7 @@ def test_a_replay_opens_what_was_refused_or_failed_and_leaves_what_was_done(hous
     now = datetime.now(UTC)
     house.database.write(partial(refusals.refuse, intent=asked[3], reason="policy"))
     house.database.write(partial(claims.bury, job=claimed, reason="a step was refused"))
-    house.database.write(partial(replay, job=job, by="ada", at=now))
+    house.database.write(partial(replay_job, job=job, by="ada", at=now))
     states = {position: step_state(house, asked[position].step) for position in ends}
     assert states == {1: StepState.DONE, 2: StepState.OPEN, 3: StepState.OPEN}
 
