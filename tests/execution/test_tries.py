@@ -19,19 +19,18 @@ from identity.keys.vault import Vault
 from identity.model import Effect
 from identity.policy.ledger import apply_policy
 from pipeline.action import Facts, Judgement, Recovery, Response, UnreadableAnswer, Verdict
-from pipeline.authoring.registry import Registry
 from pipeline.duties.reconcile import settle_attempts
 from pipeline.execution.services import StepSettings
 from pipeline.run import ActionFailed, Run, StepRefused
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.steps import stored as ledger_steps
 from pipeline.steps.replay import replay_job
-from pipeline.steps.resolution import resolve_by_hand
 from pipeline.tables import attempts
 from pipeline.workflow import USER
 from tests.identity.providers import reply
 from tests.ledger.acts import attempt_states, attempts_of, steps_of
 from tests.ledger.house import Said, Say
+from tests.ledger.resolutions import resolve
 from tests.ledger.tries import Found, Named, answers, fallible, says, time_passes
 from tests.ledger.workers import Workers, declare
 
@@ -245,10 +244,9 @@ def test_a_failure_after_a_call_in_doubt_is_none_until_a_person_says_what_became
         time_passes(workers)
     row, (step,) = workers.house.row(job), steps_of(workers.house)
     assert (row.state, row.wait, step.state) == (JobState.WAITING, Wait.UNKNOWN, StepState.UNKNOWN)
-    told = partial(resolve_by_hand, workflows=Registry([workers.house.workflow]), by="ops", now=datetime.now(UTC))
     lost = select(attempts.c.id).where(attempts.c.state == AttemptState.UNKNOWN)
     calls = workers.house.database.read(lambda c: c.execute(lost).scalars().all())
-    workers.house.database.write(partial(told, job=job, effect=False, result=None, calls=calls))
+    resolve(workers.house, job, calls)
     workers.work(job, settings)
     (step,) = steps_of(workers.house)
     assert (workers.house.row(job).state, step.state) == (JobState.DONE, StepState.FAILED)

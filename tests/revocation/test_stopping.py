@@ -41,7 +41,6 @@ from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.steps.replay import replay_job
-from pipeline.steps.resolution import resolve_by_hand
 from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import SERVICE, SKIP, USER, compensate, workflow
 from tests.faults.revoker_points import REVOKER_POINTS
@@ -51,6 +50,7 @@ from tests.ledger.house import House, Said, Say, account_scope, say_it
 from tests.ledger.house import Opened as Happened
 from tests.ledger.house import intent_of as intent
 from tests.ledger.replays import replayed, stored
+from tests.ledger.resolutions import resolve
 from tests.ledger.revokers import quiet_revoker
 from tests.ledgers import MOSTLY_SQLITE, TURN, open_ledger
 
@@ -422,11 +422,7 @@ def test_an_unknown_call_of_a_cancelled_job_is_resolved_by_hand_and_the_receipt_
     assert _revoker(compensating).advance(made)
     first = receipt_of(compensating, made)
     assert [(call["ended"], call["outcome"]) for call in first["in_flight"]] == [("presumed ended", "unknown")]
-    workflows = Registry([compensating.workflow])
-    resolve = partial(resolve_by_hand, job=job.id, workflows=workflows, by="ops", now=datetime.now(UTC))
-    resolve = partial(resolve, calls=[asked.attempt])
-    told = compensating.database.write(lambda c: resolve(c, effect=True, result={"id": "9"}))
-    assert told == [made]
+    assert resolve(compensating, job.id, [asked.attempt], {"id": "9"}) == [made]
     assert compensating.row(job.id).state == JobState.CANCELLED
     assert _revoker(compensating).advance(made)
     second = receipt_of(compensating, made)
@@ -435,7 +431,7 @@ def test_an_unknown_call_of_a_cancelled_job_is_resolved_by_hand_and_the_receipt_
     # It took effect after all, so it is compensated, too.
     assert [one["outcome"] for one in second["compensations"]] == ["pending"]
     with pytest.raises(BadInput, match="does not wait"):
-        compensating.database.write(lambda c: resolve(c, effect=False, result=None))
+        resolve(compensating, job.id, [asked.attempt])
 
 
 def test_an_effect_that_is_told_after_its_step_was_refused_is_compensated(compensating: House) -> None:
@@ -462,8 +458,7 @@ def test_a_replay_does_not_change_what_the_receipt_said_of_the_jobs(house: House
     assert revoker.advance(made)
     before = receipt_of(house, made)
     house.database.write(partial(replay_job, job=job, by="ops", at=datetime.now(UTC)))
-    resolve = partial(resolve_by_hand, job=asked.job.id, effect=False, result=None, workflows=Registry([say_it]))
-    house.database.write(partial(resolve, calls=[asked.attempt], by="ops", now=datetime.now(UTC)))
+    resolve(house, asked.job.id, [asked.attempt])
     assert revoker.advance(made)
     after = receipt_of(house, made)
     assert after["revision"] == 2

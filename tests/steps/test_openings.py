@@ -18,7 +18,6 @@ from identity.model import (
     ScopeKind,
 )
 from identity.tables import accounts, grants
-from pipeline.authoring.registry import Registry
 from pipeline.duties import reconcile
 from pipeline.jobs import awaited, claims
 from pipeline.jobs.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
@@ -27,12 +26,12 @@ from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.steps import refusals
 from pipeline.steps import stored as ledger_steps
 from pipeline.steps.replay import replay_job
-from pipeline.steps.resolution import resolve_by_hand
 from pipeline.tables import attempts, once_keys, steps
 from pipeline.tables import jobs as jobs_table
 from tests.ledger.acts import attempt_states, audit_kinds, close, done, listening, open_, revoke, step_state
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
+from tests.ledger.resolutions import resolve
 from tests.ledgers import open_ledger
 
 
@@ -366,9 +365,7 @@ def test_a_once_key_that_a_later_opening_takes_is_on_its_step_and_a_word_about_t
     house.database.write(partial(claims.bury, job=first.job, reason="nobody knows"))
     second = intent(house, house.claim(house.job()), once="pull#1")
     assert isinstance(open_(house, second), Ended)
-    resolve = partial(resolve_by_hand, effect=True, result={"id": "9"}, workflows=Registry([house.workflow]))
-    calls = [again.attempt, third.attempt]
-    house.database.write(partial(resolve, job=first.job.id, by="ops", now=datetime.now(UTC), calls=calls))
+    resolve(house, first.job.id, [again.attempt, third.attempt], {"id": "9"})
     assert house.row(second.job.id).state == JobState.QUEUED
 
 
