@@ -8,7 +8,7 @@ list as in flight.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger, Processes
 from tests.bench.queued import queue
 from tests.bench.revoke import declare, effective
-from tests.bench.upstream import Upstream
+from tests.bench.upstream import SeenCall, Upstream
 from tests.ledger.house import account_scope
 from tests.servers.process import free_port
 
@@ -111,7 +111,7 @@ def _ours(ledger: Ledger, processes: Processes, sheet: Sheet) -> None:
     row = ledger.database.read(lambda c: declaration.load(c, made))
     _wait(lambda: not ledger.database.read(_without_receipt), "the receipts of the others")
     assert not ledger.database.read(_unfinished), "jobs of revoked grants that have not ended, and could still run"
-    busy, anyway = _ran_anyway(ledger, upstream, answered)
+    busy, anyway = ran_anyway(upstream.calls(), answered, in_flight=_in_flight(ledger, answered))
     for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1)):
         sheet.add(f"{kind}: revocation effective, {name}", percentile(took, share) * 1000, "ms")
     for name, share in (("p50", 0.5), ("max", 1)):
@@ -179,18 +179,21 @@ class Answered:
     at: float  # the clock, in seconds, as in the upstream's calls
 
 
-def _ran_anyway(ledger: Ledger, upstream: Upstream, answered: Mapping[str, Answered]) -> tuple[int, int]:
+def _in_flight(ledger: Ledger, answered: Mapping[str, Answered]) -> frozenset[str]:
+    """The attempts that the receipts list as in flight."""
+    loads = [partial(declaration.load, revocation=one.revocation) for one in answered.values()]
+    return frozenset(call["attempt"] for load in loads for call in ledger.database.read(load).receipt["in_flight"])
+
+
+def ran_anyway(
+    calls: Iterable[SeenCall], answered: Mapping[str, Answered], *, in_flight: Collection[str]
+) -> tuple[int, int]:
     """Count the grants that called before they were revoked, and the calls that should not have come afterwards.
 
-    *answered*: the revocations by the grant's principal.
+    *answered*: the revocations by the grant's principal. *in_flight*: the attempts that their receipts list.
     """
-    in_flight = {
-        call["attempt"]
-        for one in answered.values()
-        for call in ledger.database.read(partial(declaration.load, revocation=one.revocation)).receipt["in_flight"]
-    }
     before, late = set(), 0
-    for call in upstream.calls():
+    for call in calls:
         principal = call.credential.partition("token-")[2].rpartition("-")[0]
         if (one := answered.get(principal)) is None:  # no call of a step
             continue
