@@ -20,7 +20,8 @@ from sqlalchemy import Connection, Row, select, update
 from identity import audit
 from identity.audit import Act, AsWhom, Work
 from pipeline.authoring.matching import Considered, Match
-from pipeline.deliveries.acceptance import Start, start_jobs
+from pipeline.deliveries.acceptance import start_jobs
+from pipeline.deliveries.plan import Start
 from pipeline.deliveries.tenant import whose_delivery
 from pipeline.events import ExternalUser
 from pipeline.jobs import pins
@@ -30,9 +31,8 @@ from pipeline.jobs.tenant_setup import setup_for
 from pipeline.ledger.forgotten import no_delivery
 from pipeline.model import Bell, DeliveryOutcome, LeftOut
 from pipeline.operators import names_of
-from pipeline.replay import compensated_by
-from pipeline.replay import replay as replay_job
 from pipeline.states import CUT_SHORT, JobState
+from pipeline.steps.replay import compensated_by, replay_job
 from pipeline.tables import deliveries, jobs
 
 _OF_JOB = (

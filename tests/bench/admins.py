@@ -10,7 +10,7 @@ from functools import partial
 
 import httpx
 
-from identity.agents.api_keys import Role, add_key, new_key
+from identity.agents.api_keys import NewApiKey, Role, add_key, new_key
 from identity.model import Scope
 from tests.bench.ground import Ledger, Processes, listed
 from tests.servers.process import free_port
@@ -29,13 +29,13 @@ class Admins:
 
     def _key(self, ledger: Ledger, tenant: str) -> str:
         secret = new_key(secrets.token_urlsafe(32))
-        add = partial(add_key, secret=secret, id=ledger.house.ids("key"), tenant=tenant, agent=f"{tenant}.admin")
-        who = {"role": Role.ADMIN, "tools": None, "users": None, "name": "", "expires_at": None, "by": "bench"}
-        ledger.write(partial(add, **who, now=datetime.now(UTC)))
+        whose = partial(NewApiKey, tenant=tenant, agent=f"{tenant}.admin", role=Role.ADMIN)
+        new = whose(id=ledger.house.ids("key"), tools=None, users=None, expires_at=None)
+        ledger.write(partial(add_key, secret=secret, new=new, by="bench", now=datetime.now(UTC)))
         return secret.reveal()
 
-    def revoke(self, scope: Scope, tenant: str) -> float:
-        """Seconds from the request to its answer."""
+    def revoke(self, scope: Scope, tenant: str) -> tuple[float, str]:
+        """Seconds from the request to its answer, and the revocation."""
         body = {"kind": scope.kind, "key": scope.key, "reason": "bench"}
         began = time.perf_counter()
         answer = self._client.post(
@@ -43,7 +43,7 @@ class Admins:
         )
         seconds = time.perf_counter() - began
         assert answer.status_code == 201, answer.text
-        return seconds
+        return seconds, str(answer.json()["id"])
 
     def close(self) -> None:
         self._client.close()

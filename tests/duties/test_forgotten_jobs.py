@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Table, func, insert, select, update
 
-from identity.agents.api_keys import Role, add_key
+from identity.agents.api_keys import NewApiKey, Role, add_key
 from identity.audit import AsWhom, Work, record
 from identity.errors import BadInput
 from identity.keys.signing import Signer
@@ -24,10 +24,10 @@ from pipeline.duties.forgotten_jobs import look_at_deliveries, look_at_whole_job
 from pipeline.duties.retention import Retention, prune
 from pipeline.ledger.paging import Turn
 from pipeline.model import DeliveryOutcome
-from pipeline.replay import replay
 from pipeline.revocation.declaration import Stage
 from pipeline.revocation.tables import revocations
 from pipeline.states import ApprovalState, AttemptState, JobState, StepState
+from pipeline.steps.replay import replay_job
 from pipeline.tables import attempts, deliveries, forgotten, idempotency_keys, jobs, steps
 from pipeline.views import operator_queries, tenant_views
 from tests.ledger.house import House
@@ -108,10 +108,8 @@ def has_a_key(house: House, job: str) -> None:
     now = NOW
 
     def write(c: Connection) -> None:
-        add_key(
-            c, Secret("awk_x"), id="key", tenant="acme", agent="bot", role=Role.AGENT, tools=None, users=None,
-            name="key", expires_at=None, by="eve", now=now,
-        )  # fmt: skip
+        new = NewApiKey(id="key", tenant="acme", agent="bot", role=Role.AGENT, tools=None, users=None, expires_at=None)
+        add_key(c, Secret("awk_x"), new, by="eve", now=now)
         row = {"tenant_id": "acme", "agent_id": "bot", "key": "k", "request_hash": "", "made_id": job, "made_at": now}
         c.execute(insert(idempotency_keys), row)
 
@@ -227,7 +225,7 @@ def test_whoever_asks_for_a_forgotten_job_is_told_that_and_since_when(house: Hou
     with pytest.raises(BadInput, match=rf"there is no job {unknown}.* It may have been forgotten: {told}"):
         read(lambda c: operator_queries.any_job(c, unknown))
     with pytest.raises(BadInput, match="was forgotten by retention"):
-        house.database.write(partial(replay, job=known, by="eve", at=NOW))
+        house.database.write(partial(replay_job, job=known, by="eve", at=NOW))
     with pytest.raises(
         BadInput, match=r"It may have been forgotten: deliveries that came before .*ASWHOM_KEEP_DELIVERIES"
     ):

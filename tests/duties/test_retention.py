@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import Connection, Table, func, insert, select, text, update
 
-from identity.agents.api_keys import NoCaller, Role, add_key, find_caller, revoke_key
+from identity.agents.api_keys import NewApiKey, NoCaller, Role, add_key, find_caller, revoke_key
 from identity.agents.tables import api_keys, workloads
 from identity.agents.workloads import Workload, add_workload
 from identity.audit import AsWhom, record
@@ -31,11 +31,11 @@ from identity.refresh.intents import IntentState
 from identity.refresh.tables import refresh_intents
 from identity.retention import Bookmark, look_at_intents, prune_intents, prune_sessions
 from identity.secret import Secret
-from pipeline.deliveries.acceptance import BODY_WINDOW
+from pipeline.deliveries.duplicates import BODY_WINDOW
 from pipeline.duties.forgetting import Course, Kind, forget_in_turn
 from pipeline.duties.retention import Retention, look_at_jobs, prune, prune_bodies, prune_hashes, prune_steps
-from pipeline.replay import replay
 from pipeline.states import AttemptState, JobState, StepState
+from pipeline.steps.replay import replay_job
 from pipeline.tables import attempts, deliveries, delivery_bodies, idempotency_keys, jobs, schedules, slots, steps
 from tests.ledger.house import House
 from tests.ledger.plans import kept_plans, plans
@@ -91,7 +91,7 @@ def test_steps_of_an_ended_job_go_and_it_cannot_be_replayed(house: House) -> Non
     assert forget(house, 91)["steps"] == 1
     assert (count(house, steps), count(house, attempts), house.row(job).event) == (0, 0, {})
     with pytest.raises(BadInput, match="was pruned"):
-        house.database.write(partial(replay, job=job, by="eve", at=NOW))
+        house.database.write(partial(replay_job, job=job, by="eve", at=NOW))
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
@@ -101,7 +101,7 @@ def test_a_replay_that_comes_as_its_job_is_pruned_is_refused(house: House) -> No
 
     def ask() -> None:
         with pytest.raises(BadInput) as refusal:
-            house.database.write(partial(replay, job=job, by="eve", at=NOW))
+            house.database.write(partial(replay_job, job=job, by="eve", at=NOW))
         said.append(str(refusal.value))
 
     late = threading.Thread(target=ask)
@@ -376,10 +376,8 @@ def test_expired_connect_sessions_go(house: House) -> None:
 
 
 def add_api_key(c: Connection, id: str, *, expires_at: datetime | None = None) -> None:
-    add_key(
-        c, Secret(f"awk_{id}"), id=id, tenant="acme", agent="bot", role=Role.AGENT, tools=None, users=None,
-        name=id, expires_at=expires_at, by="eve", now=NOW,
-    )  # fmt: skip
+    new = NewApiKey(id=id, tenant="acme", agent="bot", role=Role.AGENT, tools=None, users=None, expires_at=expires_at)
+    add_key(c, Secret(f"awk_{id}"), new, by="eve", now=NOW)
 
 
 def test_keys_that_ended_go_with_their_workloads_and_let_nobody_in_as_before(house: House) -> None:

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, func, select, text
 
 from deploy.trial.trial import NoRing
-from identity.agents.api_keys import Role, add_key
+from identity.agents.api_keys import NewApiKey, Role, add_key
 from identity.audit.tables import audit
 from identity.console.sessions import Person, Via
 from identity.errors import BadInput
@@ -30,18 +30,19 @@ from pipeline.deliveries.replay import Does
 from pipeline.desk.revocations import revoke_once
 from pipeline.jobs import claims as ledger_jobs
 from pipeline.jobs.intents import Adopted, Ended, Opened, Skipped
-from pipeline.replay import replay
+from pipeline.operators import names_of
 from pipeline.revocation import declaration
 from pipeline.revocation.compensation import compensable, compensate_step
 from pipeline.revocation.tables import compensations, revocations
-from pipeline.revoker.cancelling import Chunk, ChunkSize, Cursor, cancel_chunk, end_waits
+from pipeline.revoker import cancelling
+from pipeline.revoker.cancelling import Chunk, ChunkSize, Cursor, cancel_chunk
 from pipeline.revoker.preview import preview
 from pipeline.revoker.revoker import Revoker
 from pipeline.run import StepSkipped
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
-from pipeline.steps.resolution import resolve_by_hand
+from pipeline.steps.replay import replay_job
 from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import SERVICE, SKIP, USER, compensate, workflow
 from tests.faults.revoker_points import REVOKER_POINTS
@@ -51,6 +52,7 @@ from tests.ledger.house import House, Said, Say, account_scope, say_it
 from tests.ledger.house import Opened as Happened
 from tests.ledger.house import intent_of as intent
 from tests.ledger.replays import replayed, stored
+from tests.ledger.resolutions import resolve
 from tests.ledger.revokers import quiet_revoker
 from tests.ledgers import MOSTLY_SQLITE, TURN, open_ledger
 
@@ -136,7 +138,7 @@ def test_a_skip_that_the_workflow_does_not_catch_cancels_the_job(database: Datab
     runtime.worker.handle(job)
     runtime.close()
     assert house.row(job).state == JobState.CANCELLED
-    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=job, by="ops", at=datetime.now(UTC)))
     states = house.database.read(lambda c: c.execute(select(steps.c.state)).scalars().all())
     assert states == [StepState.OPEN]  # accepted anew, it is asked for anew
 
@@ -178,17 +180,17 @@ def test_a_job_that_waits_for_the_consent_that_was_revoked_is_woken_to_go_on(ski
     assert skipping.row(job.id).state == JobState.QUEUED
 
 
-def test_very_many_waits_are_ended_in_several_transactions(skipping: House) -> None:
+def test_very_many_waits_are_ended_in_several_transactions(skipping: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cancelling, "WAITS", 2)
     assert _revoker(skipping).advance(revoke(skipping, account_scope()))
     waiting = [skipping.claim(skipping.job(text=str(n))) for n in range(3)]
     for job in waiting:
         open_(skipping, intent(skipping, job))
     made = revoke(skipping, account_scope())
-    (digest,) = {skipping.row(job.id).scopes_sha256 for job in waiting}
-    end = partial(end_waits, revocation=made, sets=[digest], limit=2)
-    left, states = skipping.database.write(end), [skipping.row(job.id).state for job in waiting]
-    assert (left, states) == ([digest], [JobState.QUEUED, JobState.QUEUED, JobState.WAITING])
-    assert not skipping.database.write(end)
+    woken = partial(skipping.row, waiting[0].id)
+    assert not _revoker(skipping, stopping=lambda: woken().state == JobState.QUEUED).advance(made), "after the first"
+    assert [skipping.row(job.id).state for job in waiting] == [JobState.QUEUED, JobState.QUEUED, JobState.WAITING]
+    assert _revoker(skipping).advance(made)
     assert {skipping.row(job.id).state for job in waiting} == {JobState.QUEUED}
 
 
@@ -226,7 +228,7 @@ def test_what_a_cancelled_job_did_is_compensated_by_a_service_job_of_the_platfor
     ]
     row = compensating.row(one["by_job"])
     with pytest.raises(BadInput, match=f"{job} was compensated by job {row.id}: .*new delivery"):
-        compensating.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+        compensating.database.write(partial(replay_job, job=job, by="ops", at=datetime.now(UTC)))
     (fate,) = replayed(compensating, stored(compensating, compensating.row(job).delivery_id), cancelled=True).fates
     assert (fate.does, f"compensated by job {row.id}" in fate.reason) == (Does.NOTHING, True)
     assert compensating.row(job).state == JobState.CANCELLED
@@ -263,8 +265,10 @@ def test_whoever_revoked_does_not_approve_the_compensation(
     _grace(compensating, *link)
 
     def revoked(id: str) -> None:
-        act = partial(revoke_once, id=id, scope=account_scope(), tenant="acme", source="console", reason="left")
-        compensating.database.write(partial(act, by=person.by, subject=person.known_by, now=datetime.now(UTC)))
+        barred = names_of(person.by, person.known_by)
+        cause = declaration.Cause(source="console", by=person.by, reason="left", barred=barred)
+        act = partial(revoke_once, scope=account_scope(), cause=cause, id=id, tenant="acme", now=datetime.now(UTC))
+        compensating.database.write(act)
 
     assert _barred(compensating, revoked) == {"acme.ada", "acme.grace"}
 
@@ -274,13 +278,14 @@ def test_a_revocation_without_stored_names_bars_those_that_its_own_name_tells(co
     """As made by a version that did not store them."""
     _grace(compensating, "console", "00u1", None)
     now = datetime.now(UTC)
-    named = partial(add_key, id="key_1", tenant="acme", agent="acme.bot", name="key", held_by="acme.grace")
-    may = partial(named, secret=Secret("awk_x"), role=Role.ADMIN, tools=None, users=None)
-    compensating.database.write(partial(may, by="cli:root", expires_at=None, now=now))
+    whose = partial(NewApiKey, tenant="acme", agent="acme.bot", role=Role.ADMIN, held_by="acme.grace")
+    new = whose(id="key_1", tools=None, users=None, expires_at=None)
+    compensating.database.write(partial(add_key, secret=Secret("awk_x"), new=new, by="cli:root", now=now))
 
     def revoked(id: str) -> None:
-        act = partial(declaration.declare, id=id, scope=account_scope(), tenant="acme", source="console", by=by)
-        compensating.database.write(partial(act, reason="left", now=now))
+        cause = declaration.Cause(source="console", by=by, reason="left")
+        act = partial(declaration.declare, scope=account_scope(), cause=cause, id=id, tenant="acme", now=now)
+        compensating.database.write(act)
 
     assert _barred(compensating, revoked) == {"acme.ada", "acme.grace"}
 
@@ -289,8 +294,9 @@ def test_a_key_that_revokes_bars_its_holder_and_is_no_key_that_asked_for_a_step(
     _grace(compensating, "github", "7", None)
 
     def revoked(id: str) -> None:
-        by = partial(declaration.declare, by="api:acme.bot:key_of_nobody", barred=("cli:root", "acme.grace"))
-        act = partial(by, id=id, scope=account_scope(), tenant="acme", source="api", reason="left")
+        barred = ("cli:root", "acme.grace")
+        cause = declaration.Cause(source="api", by="api:acme.bot:key_of_nobody", reason="left", barred=barred)
+        act = partial(declaration.declare, scope=account_scope(), cause=cause, id=id, tenant="acme")
         compensating.database.write(partial(act, now=datetime.now(UTC)))
 
     assert _barred(compensating, revoked) == {"acme.ada", "acme.grace"}
@@ -403,7 +409,7 @@ def test_what_a_replay_wants_again_is_not_undone_after_it(compensating: House) -
     job, made = _interrupted(compensating)
     workflows, database = Registry([compensating.workflow]), compensating.database
     (step,) = database.read(partial(compensable, among=[job], workflows=workflows))
-    database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    database.write(partial(replay_job, job=job, by="ops", at=datetime.now(UTC)))
     undo = partial(compensate_step, revocation=made, workflows=workflows, audit_id="aud-1", now=datetime.now(UTC))
     assert database.write(partial(undo, step=step, job=compensating.ids("job"))) is False
     assert database.read(lambda c: c.execute(select(compensations)).all()) == []
@@ -422,11 +428,7 @@ def test_an_unknown_call_of_a_cancelled_job_is_resolved_by_hand_and_the_receipt_
     assert _revoker(compensating).advance(made)
     first = receipt_of(compensating, made)
     assert [(call["ended"], call["outcome"]) for call in first["in_flight"]] == [("presumed ended", "unknown")]
-    workflows = Registry([compensating.workflow])
-    resolve = partial(resolve_by_hand, job=job.id, workflows=workflows, by="ops", now=datetime.now(UTC))
-    resolve = partial(resolve, calls=[asked.attempt])
-    told = compensating.database.write(lambda c: resolve(c, effect=True, result={"id": "9"}))
-    assert told == [made]
+    assert resolve(compensating, job.id, [asked.attempt], {"id": "9"}) == [made]
     assert compensating.row(job.id).state == JobState.CANCELLED
     assert _revoker(compensating).advance(made)
     second = receipt_of(compensating, made)
@@ -435,7 +437,7 @@ def test_an_unknown_call_of_a_cancelled_job_is_resolved_by_hand_and_the_receipt_
     # It took effect after all, so it is compensated, too.
     assert [one["outcome"] for one in second["compensations"]] == ["pending"]
     with pytest.raises(BadInput, match="does not wait"):
-        compensating.database.write(lambda c: resolve(c, effect=False, result=None))
+        resolve(compensating, job.id, [asked.attempt])
 
 
 def test_an_effect_that_is_told_after_its_step_was_refused_is_compensated(compensating: House) -> None:
@@ -461,9 +463,8 @@ def test_a_replay_does_not_change_what_the_receipt_said_of_the_jobs(house: House
     revoker = quiet_revoker(house.database, SIGNER)
     assert revoker.advance(made)
     before = receipt_of(house, made)
-    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
-    resolve = partial(resolve_by_hand, job=asked.job.id, effect=False, result=None, workflows=Registry([say_it]))
-    house.database.write(partial(resolve, calls=[asked.attempt], by="ops", now=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=job, by="ops", at=datetime.now(UTC)))
+    resolve(house, asked.job.id, [asked.attempt])
     assert revoker.advance(made)
     after = receipt_of(house, made)
     assert after["revision"] == 2
