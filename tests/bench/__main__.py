@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -68,6 +69,8 @@ def main() -> int:
         parser.error("--jobs must be at least 5000")
     if asked.rounds < 1:
         parser.error("--rounds must be at least 1")
+    logging.basicConfig(format="%(message)s")  # to stderr, so that --json stays a document
+    logging.getLogger("tests.bench").setLevel(logging.INFO)
     began = time.monotonic()
     asked_kinds = [kinds[asked.ledger]] if asked.ledger else KINDS
     with prepared(kinds=asked_kinds, pending=asked.pending, jobs=asked.jobs) as ground:

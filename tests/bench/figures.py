@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -29,6 +32,7 @@ class Sheet:
     def add(self, what: str, value: float, unit: str, *, peer: str | None = None) -> None:
         """Note a sample; *peer* is the name of the series of the same unit that it is compared with."""
         self._series.setdefault((what, unit), Series(what=what, unit=unit, peer=peer)).samples.append(value)
+        _log.info("%s: %s %s", what, _short(value), unit)  # a run of an hour shows how far it is, and can be ended
 
     def rows(self) -> list[dict[str, Any]]:
         """A row a series: median, least and greatest, and the median of its ratios to its peer."""

@@ -94,6 +94,16 @@ def test_two_lone_failures_of_a_quiet_installation_page_nobody(promtool: Path, t
     assert judged([expect("AswhomRequestsFail", alert, lone, fires=False)], tmp_path, promtool) == ""
 
 
+def test_an_old_backup_is_missed_in_its_own_namespace_if_the_scrape_renames_it(promtool: Path, tmp_path: Path) -> None:
+    """Without `honor_labels`, `namespace` is that of kube-state-metrics, for the cron jobs of every namespace."""
+    alert = ALERTS["AswhomBackupOld"]
+    theirs = '{namespace="metrics",exported_namespace='
+    renamed = {series.replace("{namespace=", theirs): values for series, values in alert.bad.items()}
+    labels = {"namespace": "metrics", "exported_namespace": "live", "cronjob": "aswhom-kept"}
+    tests = [expect("AswhomBackupOld", replace(alert, labels=labels), renamed, fires=True)]
+    assert judged(tests, tmp_path, promtool) == ""
+
+
 def test_one_revocation_of_very_many_people_that_was_slow_wakes_nobody(promtool: Path, tmp_path: Path) -> None:
     slow = {
         'aswhom_revocation_effective_seconds_bucket{le="1.0"}': "0x20",

@@ -24,7 +24,7 @@ EXPOSED = {
     for suffix in SUFFIXES[str(metric._type)]
 }
 #: What Prometheus, its client library and kube-state-metrics add.
-THEIRS = {"job", "instance", "process", "__name__", "namespace", "cronjob"}
+THEIRS = {"job", "instance", "process", "__name__", "namespace", "exported_namespace", "cronjob"}
 
 
 def queries() -> Iterator[tuple[str, str]]:
