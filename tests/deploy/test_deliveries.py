@@ -190,6 +190,22 @@ def test_one_that_slack_signed_and_could_not_be_read_starts_by_a_version_that_re
     assert {row["id"] for row in acme.json("deliveries", "list", "--misread")} == {ids["odd"], ids["gone"]}
 
 
+def test_one_that_slack_sent_again_and_was_read_then_is_settled_and_starts_nothing(acme: Cli, web: str) -> None:
+    first = acme.json("trigger", "slack", "app_mention", "--url", web)["delivery"]
+    with Installation.at(data_dir=acme.data_dir) as at:  # as left by a version that could not read it
+        left = {"event": "unreadable", "outcome": "unrecognised", "delivery_id": "1599616881.aa"}
+        at.write(lambda c: c.execute(update(deliveries).values(left)))
+    acme.json("workflows", "enable", "answer_mention", "--tenant", "acme")
+    body = acme("deliveries", "show", first, "--body").stdout
+    again = acme.json("trigger", "slack", "app_mention", "--body", "-", "--url", web, input=body)
+    assert len(again["jobs"]) == 1
+    (told,) = acme.json("deliveries", "replay", "--misread", "--yes")
+    assert (told["delivery"], told["would"]) == (first, "settle")
+    assert again["delivery"] in told["reason"]
+    assert [job["id"] for job in acme.json("jobs", "list")] == again["jobs"]
+    assert acme.json("deliveries", "show", first)["outcome"] == "ignored"
+
+
 def test_one_of_many_that_cannot_be_read_keeps_no_other_from_being_replayed(acme: Cli, web: str) -> None:
     odd = '{"action":"deleted","installation":{}}'
     bad = acme.json("trigger", "github", "installation", "--body", "-", "--url", web, input=odd)["delivery"]
