@@ -13,6 +13,7 @@ from deploy import disk_space, process
 from deploy.shared_redis import keeping_the_mark, tell_of_another
 from identity.errors import Misconfigured
 from pipeline.duties.housekeeping import PATIENCE, Housekeeping
+from pipeline.upkeep import duties_of
 
 
 def main() -> int:
@@ -28,7 +29,7 @@ def main() -> int:
     tell_of_another(settings, runtime)
     process.spare_what_is_loaded()
     begun.set()
-    duties = [*runtime.duties(), keeping_the_mark(settings, runtime)]
+    duties = [*duties_of(runtime), keeping_the_mark(settings, runtime)]
     keep(Housekeeping(duties, runtime.heartbeat, stopping=runtime.stopping), runtime.close)
     return 0
 

@@ -11,7 +11,6 @@ from functools import partial
 import redis
 
 from identity.agents.workloads import Workloads
-from identity.audit.sealer import Sealer
 from identity.capability.authority import Authority
 from identity.capability.issuer import Issuer
 from identity.connect.flow import ConnectFlow
@@ -27,42 +26,30 @@ from identity.oauth.jwks import KeyRing
 from identity.providers import PROFILES
 from identity.redis_cooldown import RedisCooldown
 from identity.refresh.coordinator import Coordinator
-from identity.refresh.keepalive import Keepalive, paced_by
-from identity.refresh.keepalive_ledger import Due
 from identity.refresh.lock import RefreshLock
 from identity.refresh.parts import RefreshParts
 from identity.sealed.proven_keys import proves
 from identity.secret import Secret
 from identity.token_endpoint.endpoint import TokenEndpoint
-from identity.token_endpoint.gate import AHEAD_KEEPS, Gate
-from identity.token_endpoint.measured_lines import measure_lines
+from identity.token_endpoint.gate import Gate
 from identity.withdrawals.withdrawer import Withdrawer
 from pipeline.accounts.connecting import Connecting, wake_waiting
 from pipeline.accounts.invitations import Invitations
 from pipeline.agents_api.callers import Requests
 from pipeline.approvals.approving import Approving
-from pipeline.approvals.news import tell_of_approvals
 from pipeline.authoring.registry import Registry
-from pipeline.broker.doorbells import Doorbells, measure_lying
+from pipeline.broker.doorbells import Doorbells
 from pipeline.db.database import Database, WithTurn, open_database
 from pipeline.deliveries.intake import Intake
 from pipeline.deliveries.security_event_intake import SecurityEventIntake
-from pipeline.duties import gauges, reconcile
-from pipeline.duties.catch_up import CatchUp
-from pipeline.duties.forgetting import Course
-from pipeline.duties.housekeeping import Duty
-from pipeline.duties.retention import prune
+from pipeline.duties import reconcile
 from pipeline.execution.services import Services
 from pipeline.execution.worker import Worker
-from pipeline.ledger.clock import ledger_now
 from pipeline.model import Ring
-from pipeline.revoker.due_withdrawals import measure_withdrawals
 from pipeline.revoker.inquiry import Inquirer
 from pipeline.revoker.provider_side import ProviderAsker, provider_side
 from pipeline.revoker.revoker import Revoker
-from pipeline.revoker.signal_following import SignalFollower
 from pipeline.runtime_settings import RuntimeSettings
-from pipeline.schedules import punctuality
 from pipeline.schedules.slots import SlotFirer
 from pipeline.throttle.breaker import Breakers
 from pipeline.throttle.breaker_state import HostBreaker
@@ -134,19 +121,6 @@ class Runtime:
         self.approving = Approving(
             self.database, self.signer, base_url=settings.base_url, lifetime=settings.approval_lifetime
         )
-
-        # For housekeeping only.
-        self._pruned_to = Course()
-        self.keepalive = Keepalive(
-            self.database,
-            self._refresh_ahead,
-            PROFILES,
-            pacing=paced_by(self.gate),
-            clock=clock,
-            stopping=self.stopping.is_set,
-        )
-        self.catch_up = CatchUp(self.database, self.vault, self.http, clock=clock)
-        self.sealer = Sealer(self.database, self.signer)
 
     def _coordinator(self) -> Coordinator:
         settings = self.settings
@@ -257,41 +231,6 @@ class Runtime:
     def wind_down(self) -> None:
         """Note that the process was told to stop: its runs go back to the queue at their next step."""
         self.stopping.set()
-
-    def duties(self) -> list[Duty]:
-        """Return the duties of housekeeping."""
-        store, ring = self.database, self.ring
-        what: Mapping[str, Callable[[], object]] = {
-            "dispatch": partial(reconcile.dispatch, store, ring, window=self.settings.window),
-            "reclaim": partial(reconcile.reclaim, store, self.settings.jobs),
-            "wake": partial(reconcile.wake_due, store),
-            "settle-attempts": partial(reconcile.settle_attempts, store),
-            "settle-refreshes": self.coordinator.settle_abandoned,
-            "keep-alive": self.keepalive.run,
-            "revocations": partial(reconcile.advance_revocations, self.revoker, idle=timedelta(seconds=5)),
-            "signals": SignalFollower(WithTurn(store, ahead=True), ring, clock=self.clock).run,
-            "catch-up": self.catch_up.run,
-            "withdrawals": partial(reconcile.advance_withdrawals, self.revoker, self.asker.due),
-            "leftovers": self.asker.ask_leftovers,
-            "end-approvals": partial(reconcile.end_approvals, store),
-            "tell-approvals": lambda: tell_of_approvals(store, self.workflows, ring, now=self.clock()),
-            "seal-audit": lambda: self.sealer.run(now=self.clock()),
-            "prune": self._prune,
-            "measure": partial(gauges.measure, store),
-            "measure-bells": partial(measure_lying, ring),
-            "measure-lines": partial(measure_lines, store, self.gate, PROFILES),
-            "measure-withdrawals": partial(measure_withdrawals, store),
-            "measure-schedules": partial(punctuality.measure, store),
-        }
-        return [reconcile.in_rhythm(store, name, run) for name, run in what.items()]
-
-    def _prune(self) -> None:
-        now = self.database.read(ledger_now)  # forgetting is irreversible, so it never uses a host's clock
-        kept, within = self.settings.retention, timedelta(seconds=10)
-        prune(self.database, kept, self.signer, now=now, within=within, course=self._pruned_to)
-
-    def _refresh_ahead(self, due: Due) -> int:
-        return self.coordinator.refresh(due.account, after_generation=due.generation, keep=AHEAD_KEEPS)
 
     def heartbeat(self, duty: str, error: str | None) -> None:
         """Store a duty's heartbeat."""

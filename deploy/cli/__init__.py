@@ -5,91 +5,80 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import click
 
 from deploy.cli import tree
 
-#: Name → (modules below deploy.cli, the command's attribute in the first module, its line in `--help`). The other
-#: modules add subcommands to it.
-COMMANDS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
-    "init": (("running",), "init", "Make a data directory, keys and a ledger."),
-    "up": (("running",), "up", "Run everything on this machine until Ctrl-C."),
-    "demo": (("running",), "demo", "Watch the DevOps assistant at work against the sandbox."),
-    "doctor": (("doctor",), "doctor", "Report what is wrong and how to fix it."),
-    "db": (
-        ("running", "ledger_file", "ledger_import", "ledger_wait", "restored"),
-        "db",
-        "The ledger: migrations, backup, integrity check.",
-    ),
-    "hold": (("hold",), "hold", "Pause all outgoing work."),
-    "keys": (("keys",), "keys", "The installation's own keys."),
-    "tenants": (("tenants", "tenant_deletion"), "tenants", "The customers that agents work for."),
-    "users": (("users",), "users", "The people for whom agents act."),
-    "aliases": (("tenants",), "aliases", "Links between people and their provider accounts."),
-    "connections": (
-        ("connections", "connection_secrets", "senders"),
-        "connections",
-        "Client registrations with providers.",
-    ),
-    "installations": (
-        ("installations",),
-        "installations",
-        "Which tenant owns which installation of the platform's app.",
-    ),
-    "transmitters": (("transmitters",), "transmitters", "Services that may report revocations as security events."),
-    "accounts": (
-        ("accounts", "narrowing", "account_scopes", "services"),
-        "accounts",
-        "Connected accounts, and services' credentials.",
-    ),
-    "connect": (("connect",), "connect", "Connect links, and the URLs they may return to."),
-    "agents": (("agents",), "agents", "The software that acts."),
-    "api-keys": (("api_keys",), "api_keys", "Credentials that agents call the API with."),
-    "workflows": (("workflows",), "workflows", "What agents may do, switched on per tenant."),
-    "new": (("new",), "new", "Create a package for your own workflow."),
-    "schedules": (("schedules",), "schedules", "Times at which workflows start by themselves."),
-    "policy": (
-        ("policy", "policy_risk", "policy_files"),
-        "policy",
-        "A tenant's rules, and the reasons for a decision.",
-    ),
-    "capability": (
-        ("capability",),
-        "capability",
-        "Tokens for a single action, and the services that accept them.",
-    ),
-    "approvals": (("approvals",), "approvals", "Steps that wait for a person's approval."),
-    "jobs": (("jobs", "job_replays", "job_resolutions"), "jobs", "What agents did, as whom, and why."),
-    "tail": (("tail",), "tail", "Follow jobs as they change state."),
-    "deliveries": (("deliveries",), "deliveries", "Webhook deliveries, and the jobs they start."),
-    "trigger": (("trigger",), "trigger", "Send a signed delivery to the running web."),
-    "revoke": (("revoke",), "revoke", "Withdraw authority immediately."),
-    "revocations": (("revocations",), "revocations", "Receipts of what revocations stopped."),
-    "audit": (("audit", "audit_chain"), "audit", "Who did what as whom, in a sealed chain."),
-    "console": (("console",), "console", "Console roles, sessions and sign-in links."),
-    "sandbox": (("sandbox", "sandbox_github"), "sandbox", "Stand-ins for providers, on this machine alone."),
-    "completion": (("completion",), "completion", "Print the completion script for your shell."),
-}
+
+class Listed(NamedTuple):
+    """A command as listed in `aswhom --help`."""
+
+    line: str
+    modules: tuple[str, ...]  # below deploy.cli; the first has the command, the others add subcommands to it
+
 
 #: The sections of `aswhom --help`, in the order in which a new installation needs them.
-SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "Run it": ("up", "doctor", "demo", "init", "db", "hold", "keys"),
-    "Say who may act": (
-        *("tenants", "users", "connections", "installations", "connect", "accounts", "aliases", "agents", "api-keys"),
-        *("policy", "approvals", "capability", "console"),
-    ),
-    "Start work and follow it": ("workflows", "schedules", "trigger", "jobs", "tail", "deliveries"),
-    "Withdraw authority, and prove it": ("revoke", "revocations", "transmitters", "audit"),
-    "Build on it": ("new", "sandbox", "completion"),
+SECTIONS: Mapping[str, Mapping[str, Listed]] = {
+    "Run it": {
+        "up": Listed("Run everything on this machine until Ctrl-C.", ("running",)),
+        "doctor": Listed("Report what is wrong and how to fix it.", ("doctor",)),
+        "demo": Listed("Watch the DevOps assistant at work against the sandbox.", ("running",)),
+        "init": Listed("Make a data directory, keys and a ledger.", ("running",)),
+        "db": Listed(
+            "The ledger: migrations, backup, integrity check.",
+            ("running", "ledger_file", "ledger_import", "ledger_wait", "restored"),
+        ),
+        "hold": Listed("Pause all outgoing work.", ("hold",)),
+        "keys": Listed("The installation's own keys.", ("keys",)),
+    },
+    "Say who may act": {
+        "tenants": Listed("The customers that agents work for.", ("tenants", "tenant_deletion")),
+        "users": Listed("The people for whom agents act.", ("users",)),
+        "connections": Listed("Client registrations with providers.", ("connections", "connection_secrets", "senders")),
+        "installations": Listed("Which tenant owns which installation of the platform's app.", ("installations",)),
+        "connect": Listed("Connect links, and the URLs they may return to.", ("connect",)),
+        "accounts": Listed(
+            "Connected accounts, and services' credentials.", ("accounts", "narrowing", "account_scopes", "services")
+        ),
+        "aliases": Listed("Links between people and their provider accounts.", ("tenants",)),
+        "agents": Listed("The software that acts.", ("agents",)),
+        "api-keys": Listed("Credentials that agents call the API with.", ("api_keys",)),
+        "policy": Listed(
+            "A tenant's rules, and the reasons for a decision.", ("policy", "policy_risk", "policy_files")
+        ),
+        "approvals": Listed("Steps that wait for a person's approval.", ("approvals",)),
+        "capability": Listed("Tokens for a single action, and the services that accept them.", ("capability",)),
+        "console": Listed("Console roles, sessions and sign-in links.", ("console",)),
+    },
+    "Start work and follow it": {
+        "workflows": Listed("What agents may do, switched on per tenant.", ("workflows",)),
+        "schedules": Listed("Times at which workflows start by themselves.", ("schedules",)),
+        "trigger": Listed("Send a signed delivery to the running web.", ("trigger",)),
+        "jobs": Listed("What agents did, as whom, and why.", ("jobs", "job_replays", "job_resolutions")),
+        "tail": Listed("Follow jobs as they change state.", ("tail",)),
+        "deliveries": Listed("Webhook deliveries, and the jobs they start.", ("deliveries",)),
+    },
+    "Withdraw authority, and prove it": {
+        "revoke": Listed("Withdraw authority immediately.", ("revoke",)),
+        "revocations": Listed("Receipts of what revocations stopped.", ("revocations",)),
+        "transmitters": Listed("Services that may report revocations as security events.", ("transmitters",)),
+        "audit": Listed("Who did what as whom, in a sealed chain.", ("audit", "audit_chain")),
+    },
+    "Build on it": {
+        "new": Listed("Create a package for your own workflow.", ("new",)),
+        "sandbox": Listed("Stand-ins for providers, on this machine alone.", ("sandbox", "sandbox_github")),
+        "completion": Listed("Print the completion script for your shell.", ("completion",)),
+    },
 }
+COMMANDS: Mapping[str, Listed] = {name: one for names in SECTIONS.values() for name, one in names.items()}
 
 
 def real(name: str) -> click.Command:
     """Import a command's modules and return the command."""
-    modules, attribute, _ = COMMANDS[name]
-    first, *_ = [importlib.import_module(f"deploy.cli.{module}") for module in modules]
-    command: click.Command = getattr(first, attribute)
+    first, *_ = [importlib.import_module(f"deploy.cli.{module}") for module in COMMANDS[name].modules]
+    command: click.Command = getattr(first, name.replace("-", "_"))
     return command
 
 
@@ -97,7 +86,7 @@ class Lazily(click.Group):
     """A click group that imports a command only when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for names in SECTIONS.values() for name in names]
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
@@ -109,7 +98,7 @@ class Lazily(click.Group):
         longest = max(map(len, COMMANDS))
         for title, names in SECTIONS.items():
             with formatter.section(title):
-                formatter.write_dl([(name.ljust(longest), COMMANDS[name][2]) for name in names])
+                formatter.write_dl([(name.ljust(longest), one.line) for name, one in names.items()])
 
 
 def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:

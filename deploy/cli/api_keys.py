@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Callable
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from functools import partial
+from typing import Any
 
 import click
 from sqlalchemy import Connection, select
@@ -16,7 +17,7 @@ from deploy.cli.output import Output
 from deploy.cli.rates import limit_command
 from deploy.installation import Installation
 from deploy.local_times import local_time
-from identity.agents.api_keys import Role, add_key, new_key, revoke_key
+from identity.agents.api_keys import NewApiKey, Role, add_key, new_key, revoke_key
 from identity.agents.tables import api_keys as table
 from identity.agents.tables import workloads
 from identity.agents.workloads import Workload, add_workload
@@ -48,7 +49,41 @@ def api_keys() -> None:
 
 
 def described(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that describe a key, shared by both ways of recognising its holder."""
+    """Add the options that describe a key, and call *function* with the key to add as `new`, and its end as `until`.
+
+    Both ways of recognising a key's holder share them.
+    """
+
+    @functools.wraps(function)
+    def with_key(
+        at: Installation,
+        out: Output,
+        *,
+        tenant: str,
+        agent: str,
+        role: str,
+        tools: tuple[str, ...] | None,
+        users: tuple[str, ...] | None,
+        held_by: str | None,
+        name: str,
+        days: int,
+        **more: Any,
+    ) -> None:
+        _there_are(at, tools)
+        expires_at = at.now() + timedelta(days=days)
+        new = NewApiKey(
+            id=at.ids("key"),
+            tenant=tenant,
+            agent=in_full(tenant, agent),
+            role=Role(role),
+            tools=tools,
+            users=_names(tenant, users),
+            held_by=None if held_by is None else in_full(tenant, held_by),
+            name=name,
+            expires_at=expires_at,
+        )
+        function(at, out, new=new, until=local_time(expires_at), **more)
+
     for option in (
         click.option(
             "--days", default=90, show_default=True, type=click.IntRange(1, 3650), help="Days until it expires."
@@ -75,32 +110,19 @@ def described(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--agent", required=True, help="The calling agent, one of the tenant's own. Created if new."),
         click.option("--tenant", required=True),
     ):
-        function = option(function)
-    return function
+        with_key = option(with_key)
+    return with_key
 
 
 @command(api_keys)
 @described
-def add(
-    at: Installation,
-    out: Output,
-    tenant: str,
-    agent: str,
-    role: str,
-    tools: tuple[str, ...] | None,
-    users: tuple[str, ...] | None,
-    held_by: str | None,
-    name: str,
-    days: int,
-) -> None:
+def add(at: Installation, out: Output, new: NewApiKey, until: str) -> None:
     """Make a key and print it. It is not stored, and cannot be shown again."""
-    _there_are(at, tools)
-    holder = None if held_by is None else in_full(tenant, held_by)
-    made = _Made(at, in_full(tenant, agent), days, tools=tools, users=_names(tenant, users), held_by=holder)
-    at.write(partial(made.add, tenant=tenant, role=Role(role), name=name))
-    key = made.secret.reveal()
-    out.note(f"{made.id}, for {made.agent} as {role}, until {local_time(made.expires_at)}. It is shown this once:")
-    out.done(key, {"id": made.id, "key": key, "agent": made.agent, "role": role, "expires_at": made.expires_at})
+    secret, now = new_key(secrets.token_urlsafe(32)), at.now()
+    at.write(lambda c: add_key(c, secret, new, by=at.operator, now=now))
+    key = secret.reveal()
+    out.note(f"{new.id}, for {new.agent} as {new.role}, until {until}. It is shown this once:")
+    out.done(key, {"id": new.id, "key": key, "agent": new.agent, "role": new.role, "expires_at": new.expires_at})
 
 
 @command(api_keys)
@@ -109,35 +131,21 @@ def add(
 @click.option("--audience", required=True, help="What their aud must be or contain: the issuer's name for us.")
 @click.option("--subject", required=True, help="Their sub, which identifies the workload.")
 @click.option("--jwks-url", required=True, help="Where the issuer's public keys are.")
-def trust(
-    at: Installation,
-    out: Output,
-    tenant: str,
-    agent: str,
-    role: str,
-    tools: tuple[str, ...] | None,
-    users: tuple[str, ...] | None,
-    held_by: str | None,
-    name: str,
-    days: int,
-    **whose: str,
-) -> None:
+def trust(at: Installation, out: Output, new: NewApiKey, until: str, **whose: str) -> None:
     """Let an agent call with tokens of its platform instead of a key, so that there is no secret to keep.
 
     Kubernetes, cloud platforms and CI systems give each workload signed tokens. `revoke` ends the trust as it ends a
     key.
     """
-    _there_are(at, tools)
-    holder, now = None if held_by is None else in_full(tenant, held_by), at.now()
-    made = _Made(at, in_full(tenant, agent), days, tools=tools, users=_names(tenant, users), held_by=holder)
+    unused, now = new_key(secrets.token_urlsafe(32)), at.now()  # every row has a secret, which nobody learns here
 
     def write(c: Connection) -> None:
-        made.add(c, tenant=tenant, role=Role(role), name=name)
-        add_workload(c, made.id, Workload(**whose), by=at.operator, now=now)
+        add_key(c, unused, new, by=at.operator, now=now)
+        add_workload(c, new.id, Workload(**whose), by=at.operator, now=now)
 
     at.write(write)
-    said = f"{made.id}: tokens of {whose['subject']} are {made.agent}'s, as {role}, until {local_time(made.expires_at)}"
-    out.done(said, {"id": made.id, "agent": made.agent, "role": role, "expires_at": made.expires_at, **whose})
+    said = f"{new.id}: tokens of {whose['subject']} are {new.agent}'s, as {new.role}, until {until}"
+    out.done(said, {"id": new.id, "agent": new.agent, "role": new.role, "expires_at": new.expires_at, **whose})
 
 
 def _there_are(at: Installation, patterns: tuple[str, ...] | None) -> None:
@@ -151,45 +159,6 @@ def _there_are(at: Installation, patterns: tuple[str, ...] | None) -> None:
 def _names(tenant: str, patterns: tuple[str, ...] | None) -> tuple[str, ...] | None:
     """Strip the tenant prefix: users are named within their tenant, and `acme.ada` is `ada`."""
     return None if patterns is None else tuple(pattern.removeprefix(f"{tenant}.") for pattern in patterns)
-
-
-class _Made:
-    """A key being made. Its secret exists nowhere else until it is printed."""
-
-    def __init__(
-        self,
-        at: Installation,
-        agent: str,
-        days: int,
-        *,
-        tools: tuple[str, ...] | None,
-        users: tuple[str, ...] | None,
-        held_by: str | None,
-    ) -> None:
-        self.id = at.ids("key")
-        self.agent = agent
-        self._tools, self._users, self._held_by = tools, users, held_by
-        self.secret = new_key(secrets.token_urlsafe(32))
-        self.expires_at = at.now() + timedelta(days=days)
-        self._by, self._now = at.operator, at.now()
-
-    def add(self, connection: Connection, *, tenant: str, role: Role, name: str) -> None:
-        """Store the key. Raise BadInput."""
-        add_key(
-            connection,
-            self.secret,
-            id=self.id,
-            tenant=tenant,
-            agent=self.agent,
-            role=role,
-            tools=self._tools,
-            users=self._users,
-            held_by=self._held_by,
-            name=name,
-            expires_at=self.expires_at,
-            by=self._by,
-            now=self._now,
-        )
 
 
 @command(api_keys, "list")

@@ -91,10 +91,11 @@ def revoke(
         return None
     if not yes:
         confirm(f"Revoke {scope}? {what_depends(at, scope)}", yes=False)
-    id, now, reason = at.ids("rev"), at.now(), reason or _REASON
+    id, now = at.ids("rev"), at.now()
+    cause = declaration.Cause(source="cli", by=at.operator, reason=reason or _REASON)
 
     def write(c: Connection) -> Row[Any]:
-        declaration.declare(c, id=id, scope=scope, tenant=whose, source="cli", by=at.operator, reason=reason, now=now)
+        declaration.declare(c, scope, cause, id=id, tenant=whose, now=now)
         return declaration.load_without_receipt(c, id)
 
     made = at.write(write, ahead=True)

@@ -116,21 +116,12 @@ def _some(names: list[str]) -> str:
 
 
 def _declare(at: Installation, one: Due) -> str:
-    id, now = at.ids("rev"), at.now()
-    reason = f"{one.listed.reason} (again, since a restore had forgotten {one.listed.id})"
+    id, now, listed = at.ids("rev"), at.now(), one.listed
+    reason = f"{listed.reason} (again, since a restore had forgotten {listed.id})"
+    cause = declaration.Cause(source="cli", by=at.operator, reason=reason, barred=listed.people)
 
     def write(c: Connection) -> int:
-        return declaration.declare(
-            c,
-            id=id,
-            scope=one.listed.scope,
-            tenant=one.tenant,
-            source="cli",
-            by=at.operator,
-            reason=reason,
-            now=now,
-            barred=one.listed.people,
-        )
+        return declaration.declare(c, listed.scope, cause, id=id, tenant=one.tenant, now=now)
 
     at.write(write, ahead=True)
     return id

@@ -88,8 +88,8 @@ def _revoked(at: Installation, scope: Scope) -> str:
     def write(c: Connection) -> tuple[str, bool]:
         if known := _in_force(c, scope):
             return known, False
-        by, reason, now = act.by, "the tenant is deleted", act.now
-        declaration.declare(c, id=new, scope=scope, tenant=scope.key, source=_SOURCE, by=by, reason=reason, now=now)
+        cause = declaration.Cause(source=_SOURCE, by=act.by, reason="the tenant is deleted")
+        declaration.declare(c, scope, cause, id=new, tenant=scope.key, now=act.now)
         set_stopped(c, scope, act, stopped=True, tenant=scope.key)
         return new, True
 

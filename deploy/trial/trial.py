@@ -49,6 +49,7 @@ from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import attempts
 from pipeline.throttle.breaker_state import HostBreaker
+from pipeline.upkeep import duties_of
 
 BASE_URL = "http://127.0.0.1:1"  # nothing listens there: callbacks are read from the redirect
 ROUNDS = 80  # at most, in `settle`
@@ -221,9 +222,8 @@ class Trial:
 
         def declare(c: Connection) -> None:
             scope, whose = named_scope(c, self.runtime.workflows, ScopeKind(kind), key, tenant=tenant)
-            declaration.declare(
-                c, id=id, scope=scope, tenant=whose, source="cli", by="admin:trial", reason="the trial's", now=now
-            )
+            cause = declaration.Cause(source="cli", by="admin:trial", reason="the trial's")
+            declaration.declare(c, scope, cause, id=id, tenant=whose, now=now)
 
         self.runtime.database.write(declare)
         return id
@@ -265,7 +265,7 @@ class Trial:
 
         Raise Unavailable if some are still moving after *rounds*.
         """
-        duties = {duty.name: duty for duty in self.runtime.duties()}
+        duties = {duty.name: duty for duty in duties_of(self.runtime)}
         for _ in range(rounds):
             advance_revocations(self.runtime.revoker, idle=timedelta())
             found = self.work(workflow)

@@ -91,29 +91,32 @@ def new_key(token: str) -> Secret:
     return Secret(PREFIX + token)
 
 
-def add_key(
-    connection: Connection,
-    secret: Secret,
-    *,
-    id: str,
-    tenant: str,
-    agent: str,
-    role: Role,
-    tools: Sequence[str] | None,
-    users: Sequence[str] | None,
-    held_by: str | None = None,
-    name: str,
-    expires_at: datetime | None,
-    by: str,
-    now: datetime,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class NewApiKey:
+    """A key to add; its fields have the meanings of `Caller`'s."""
+
+    id: str
+    tenant: str
+    agent: str
+    role: Role
+    tools: Sequence[str] | None
+    users: Sequence[str] | None
+    expires_at: datetime | None  # None: never
+    held_by: str | None = None
+    name: str = ""  # a note for people
+
+
+def add_key(connection: Connection, secret: Secret, new: NewApiKey, *, by: str, now: datetime) -> None:
     """Store the digest of *secret*, and its agent if it is new. Raises BadInput."""
-    if users is not None and role not in (Role.AGENT, Role.PRODUCT):
-        raise BadInput(f"users limit whom a key acts as and invites: a key of role {role} is of all of its tenant's")
+    tenant, agent = new.tenant, new.agent
+    if new.users is not None and new.role not in (Role.AGENT, Role.PRODUCT):
+        raise BadInput(
+            f"users limit whom a key acts as and invites: a key of role {new.role} is of all of its tenant's"
+        )
     if connection.execute(select(tenants.c.id).where(tenants.c.id == tenant)).first() is None:
         raise BadInput(f"there is no tenant {tenant}: `aswhom tenants list` shows them")
-    if held_by is not None:
-        _check_holder(connection, tenant, held_by)
+    if new.held_by is not None:
+        _check_holder(connection, tenant, new.held_by)
     ensure_agent(connection, id=agent, tenant=tenant, name=agent, now=now)
     owner = connection.execute(select(agents.c.tenant_id).where(agents.c.id == agent)).scalar_one()
     if owner != tenant:
@@ -122,28 +125,32 @@ def add_key(
         connection,
         "api_key.created",
         AsWhom(tenant=tenant, agent=agent),
-        Act(audit_id=f"{id}.created", by=by, now=now),
+        Act(audit_id=f"{new.id}.created", by=by, now=now),
         outcome="created",
-        detail={"key": id, "role": str(role), "tools": list(tools) if tools is not None else None}
-        | ({} if users is None else {"users": list(users)})
-        | ({} if held_by is None else {"held_by": held_by}),
+        detail={"key": new.id, "role": str(new.role), "tools": _listed(new.tools)}
+        | ({} if new.users is None else {"users": list(new.users)})
+        | ({} if new.held_by is None else {"held_by": new.held_by}),
     )
     row = {
-        "id": id,
+        "id": new.id,
         "tenant_id": tenant,
         "agent_id": agent,
-        "role": role,
-        "tools": None if tools is None else list(tools),
-        "users": None if users is None else list(users),
-        "name": name,
+        "role": new.role,
+        "tools": _listed(new.tools),
+        "users": _listed(new.users),
+        "name": new.name,
         "secret_sha256": secret.fingerprint(),
         "issued": number,
         "made_by": by,
-        "held_by": held_by,
+        "held_by": new.held_by,
         "created_at": now,
-        "expires_at": expires_at,
+        "expires_at": new.expires_at,
     }
     connection.execute(insert(api_keys), row)
+
+
+def _listed(patterns: Sequence[str] | None) -> list[str] | None:
+    return None if patterns is None else list(patterns)
 
 
 def _check_holder(connection: Connection, tenant: str, held_by: str) -> None:

@@ -84,17 +84,9 @@ def accept_revocation(connection: Connection, asked: Asked, scope: Scope, *, rea
     """Revoke, effective with this transaction. Raises NotLetIn or KeyReused."""
 
     def make() -> tuple[Bell, ...]:
-        declaration.declare(
-            connection,
-            id=asked.id,
-            scope=scope,
-            tenant=asked.caller.tenant,
-            source="api",
-            by=api_operator(asked.caller),
-            reason=reason,
-            now=asked.now,
-            barred=asked.caller.people,
-        )
+        caller = asked.caller
+        cause = declaration.Cause(source="api", by=api_operator(caller), reason=reason, barred=caller.people)
+        declaration.declare(connection, scope, cause, id=asked.id, tenant=caller.tenant, now=asked.now)
         return ()
 
     return once(connection, asked, make, exists=revocations.c.id, look=tenant_views.revocation)

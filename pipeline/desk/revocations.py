@@ -13,7 +13,6 @@ from identity.sql.sequence import lock_exclusive
 from identity.withdrawals.stuck_leftovers import ask_leftover_again, give_up_leftover, tenant_of_leftover
 from identity.withdrawals.withdrawal import ask_again
 from pipeline.desk.changes import record_change
-from pipeline.operators import names_of
 from pipeline.revocation import declaration
 from pipeline.revocation.receipt import outdate
 from pipeline.revocation.tables import revocations
@@ -23,39 +22,19 @@ _TWICE = timedelta(minutes=1)  # the same form sent again within this time is th
 
 
 def revoke_once(
-    connection: Connection,
-    *,
-    id: str,
-    scope: Scope,
-    tenant: str | None,
-    source: str,
-    by: str,
-    reason: str,
-    now: datetime,
-    subject: str | None = None,
+    connection: Connection, scope: Scope, cause: declaration.Cause, *, id: str, tenant: str | None, now: datetime
 ) -> bool:
     """Revoke, unless this id was just used: a form sent twice revokes once. True if it revoked.
 
     Raises BadInput if the id belongs to a revocation of something else, or to an old one: the sender then means the
-    present state. *subject*: the revoker's sign-in at the console, if any; under none of their names may they approve
-    a compensation.
+    present state.
     """
     lock_exclusive(connection, scope)  # before the look: a concurrent request with the same id has written by then
     found = connection.execute(
         select(revocations.c.kind, revocations.c.key, revocations.c.effective_at).where(revocations.c.id == id)
     ).one_or_none()
     if found is None:
-        declaration.declare(
-            connection,
-            id=id,
-            scope=scope,
-            tenant=tenant,
-            source=source,
-            by=by,
-            reason=reason,
-            now=now,
-            barred=names_of(by, subject),
-        )
+        declaration.declare(connection, scope, cause, id=id, tenant=tenant, now=now)
         return True
     if (found.kind, found.key) != (scope.kind, scope.key):
         raise BadInput(f"revocation {id} is of {found.kind} {found.key}: look again at what you mean to revoke")

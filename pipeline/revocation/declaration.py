@@ -6,7 +6,7 @@ No step under the scope opens after the commit of `declare`, by the ledger's own
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -47,45 +47,50 @@ class Stage(StrEnum):
 REACHING = (Stage.EFFECTIVE, Stage.CANCELLING)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """The cause of a revocation or a narrowing: the channel it came by, the requester, and the reason given."""
+
+    source: str
+    by: str
+    reason: str
+    signal: str | None = None  # the signal that asked for it: a delivery, or the `jti` of a security event
+    barred: tuple[str, ...] = ()  # further names of the people behind *by*; none may approve a compensation
+
+
 def declare(
     connection: Connection,
+    scope: Scope,
+    cause: Cause,
     *,
     id: str,
-    scope: Scope,
     tenant: str | None,
-    source: str,
-    by: str,
-    reason: str,
     now: datetime,
-    signal: str | None = None,
     doubt: str | None = None,
-    barred: Sequence[str] = (),
 ) -> int:
     """Make a revocation effective in the caller's transaction, and return its ledger number. O(1), whatever is queued.
 
     Its time is read after taking its lock, from the clock that calls are opened by. *now* is earlier, and would make
-    the receipt list calls opened after the revocation. *signal*: the id of the signal that asked for it, which is a
-    delivery or the `jti` of a security event. *doubt* "open": the signal may be a replay, so the provider is asked
-    before a receipt is issued (`pipeline.revoker.inquiry`). *barred*: further names of the people behind *by*, none of
-    whom may approve a compensation.
+    the receipt list calls opened after the revocation. *doubt* "open": the signal may be a replay, so the provider is
+    asked before a receipt is issued (`pipeline.revoker.inquiry`).
     """
     number, effective_at = lock_exclusive_number_and_time(connection, scope)
-    revoke_scope(connection, scope, number, reason=reason, now=now)
+    revoke_scope(connection, scope, number, reason=cause.reason, now=now)
     row = {
         "id": id,
         "number": number,
         "kind": scope.kind,
         "key": scope.key,
         "tenant_id": tenant,
-        "source": source,
-        "signal_id": signal,
-        "requested_by": by,
-        "reason": reason,
+        "source": cause.source,
+        "signal_id": cause.signal,
+        "requested_by": cause.by,
+        "reason": cause.reason,
         "state": Stage.EFFECTIVE,
         "effective_at": effective_at,
         "moved_at": effective_at,
         "doubt": doubt,
-        "barred": list(barred) or None,
+        "barred": list(cause.barred) or None,
     }
     _INSERT.run(connection, row)
     audit.record(
@@ -96,8 +101,8 @@ def declare(
         at=effective_at,
         number=number,
         outcome="effective",
-        reason=reason,
-        detail={"revocation": id, "scope": str(scope), "source": source, "signal": signal, "by": by},
+        reason=cause.reason,
+        detail={"revocation": id, "scope": str(scope), "source": cause.source, "signal": cause.signal, "by": cause.by},
     )
     return number
 

@@ -22,7 +22,7 @@ from identity.sql.columns import database_now, is_one
 from pipeline.action import Action
 from pipeline.authoring.registry import Registry
 from pipeline.batches import in_batches
-from pipeline.revocation.declaration import Stage, flying, load_without_receipt, under
+from pipeline.revocation.declaration import Cause, Stage, flying, load_without_receipt, under
 from pipeline.revocation.tables import NARROWING, revocations
 from pipeline.states import AttemptState
 from pipeline.tables import IS_OPEN, attempts, job_scopes, jobs, steps
@@ -35,21 +35,11 @@ def narrow_account(
 ) -> Narrowed:
     """Let an account keep only these scopes, effective with this transaction. Raises BadInput as `narrow` does."""
     narrowed = narrow(connection, account, replace(act, why=reason), keep=keep)
-    declare_narrowing(connection, account.key, narrowed, id=id, source=source, by=act.by, reason=reason)
+    declare_narrowing(connection, account.key, narrowed, Cause(source=source, by=act.by, reason=reason), id=id)
     return narrowed
 
 
-def declare_narrowing(
-    connection: Connection,
-    key: AccountKey,
-    narrowed: Narrowed,
-    *,
-    id: str,
-    source: str,
-    by: str,
-    reason: str,
-    signal: str | None = None,
-) -> None:
+def declare_narrowing(connection: Connection, key: AccountKey, narrowed: Narrowed, cause: Cause, *, id: str) -> None:
     """Record a narrowing, so that a receipt is made of it. O(1); `Revoker.advance` does the rest."""
     row = {
         "id": id,
@@ -57,10 +47,10 @@ def declare_narrowing(
         "kind": NARROWING,
         "key": str(key),
         "tenant_id": key.tenant,
-        "source": source,
-        "signal_id": signal,
-        "requested_by": by,
-        "reason": reason,
+        "source": cause.source,
+        "signal_id": cause.signal,
+        "requested_by": cause.by,
+        "reason": cause.reason,
         "state": Stage.EFFECTIVE,
         "effective_at": narrowed.at,
         "moved_at": narrowed.at,

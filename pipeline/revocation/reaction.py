@@ -46,6 +46,12 @@ class ReceivedSignal:
     seen: bool  # the same bytes came before, or it names no time and we had it sent again
     now: datetime
 
+    @property
+    def cause(self) -> declaration.Cause:
+        """The cause of the revocation or narrowing, if one results."""
+        signal = self.signal
+        return declaration.Cause(source=signal.source, by=self.by, reason=signal.reason, signal=self.signal_id)
+
 
 class Became(StrEnum):
     """Effect of a signal on one account, stored per chunk and in the audit; `in_words` is for people."""
@@ -181,13 +187,10 @@ class Reaction:
         doubtful = signal.happened_at is None and of_person and (received.seen or self._may_be_echo())
         declaration.declare(
             self.connection,
+            key.scope,
+            received.cause,
             id=received.id,
-            scope=key.scope,
             tenant=key.tenant,
-            source=signal.source,
-            by=received.by,
-            reason=signal.reason,
-            signal=received.signal_id,
             now=received.now,
             doubt="open" if doubtful else None,
         )
@@ -236,16 +239,7 @@ class Reaction:
         wake(connection, consent_of(account.key))
         if narrowed is None:
             return self._record(Became.RESCOPED)
-        declare_narrowing(
-            connection,
-            account.key,
-            narrowed,
-            id=received.id,
-            source=signal.source,
-            by=received.by,
-            reason=signal.reason,
-            signal=received.signal_id,
-        )
+        declare_narrowing(connection, account.key, narrowed, received.cause, id=received.id)
         return self._record(Became.NARROWED, number=narrowed.number)
 
     def _move(self, to: AccountState, *, reason: str | None = None, cause: ReconnectCause | None = None) -> None:

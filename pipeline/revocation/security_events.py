@@ -193,13 +193,10 @@ def _apply(
         return (), "connected again since"
     declaration.declare(
         connection,
+        scope,
+        received.cause,
         id=received.id,
-        scope=scope,
         tenant=transmitter.tenant or "",
-        source=signal.source,
-        by=received.by,
-        reason=signal.reason,
-        signal=received.signal_id,
         now=received.now,
     )
     return (received.id,), "revoked"

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Connection, select
 
 from identity.accounts.stops import set_stopped
-from identity.agents.api_keys import Caller, Role, add_key, new_key
+from identity.agents.api_keys import Caller, NewApiKey, Role, add_key, new_key
 from identity.agents.workloads import Workloads
 from identity.audit import Act
 from identity.audit.tables import audit
@@ -130,11 +130,17 @@ class AgentsApi:
         users: list[str] | None = None,
     ) -> Secret:
         """A new key; *whole*: the agent's id is as it is given."""
-        secret, id = new_key(secrets.token_urlsafe(32)), self.house.ids("key")
-        now = datetime.now(UTC)
-        whose = agent if whole else f"{tenant}.{agent}"
-        add = partial(add_key, secret=secret, id=id, tenant=tenant, agent=whose, role=role, tools=tools, users=users)
-        self.database.write(partial(add, name="", expires_at=now + timedelta(days=1), by="test", now=now))
+        secret, now = new_key(secrets.token_urlsafe(32)), datetime.now(UTC)
+        new = NewApiKey(
+            id=self.house.ids("key"),
+            tenant=tenant,
+            agent=agent if whole else f"{tenant}.{agent}",
+            role=role,
+            tools=tools,
+            users=users,
+            expires_at=now + timedelta(days=1),
+        )
+        self.database.write(partial(add_key, secret=secret, new=new, by="test", now=now))
         return secret
 
     def service(self) -> str:
@@ -187,8 +193,9 @@ class AgentsApi:
 
     def revoke(self, scope: Scope, tenant: str = "acme") -> str:
         id = self.house.ids("rev")
-        declare = partial(declaration.declare, id=id, scope=scope, tenant=tenant, source="test", by="test", reason="no")
-        self.database.write(partial(declare, now=datetime.now(UTC)))
+        cause = declaration.Cause(source="test", by="test", reason="no")
+        declare = partial(declaration.declare, scope=scope, cause=cause, id=id, tenant=tenant, now=datetime.now(UTC))
+        self.database.write(declare)
         return id
 
     def stop(self, scope: Scope, *, stopped: bool = True) -> None:

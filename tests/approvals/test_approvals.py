@@ -260,9 +260,9 @@ def test_an_opening_beside_the_revocation_of_who_approved_waits_and_reads_what_t
     case.again()
     given, outcomes = case.ask(), list[Any]()
     opening = threading.Thread(target=lambda: outcomes.append(case.open(approval=given)))
-    declare = partial(declaration.declare, source="test", by="test", reason="left", now=datetime.now(UTC))
-    bob = Scope(kind=ScopeKind.USER, key="acme.bob")
-    until_awaited(case.house.database, partial(declare, id="rev-slow", scope=bob, tenant="acme"), by=opening)
+    bob, cause = Scope(kind=ScopeKind.USER, key="acme.bob"), declaration.Cause(source="test", by="test", reason="left")
+    declare = partial(declaration.declare, scope=bob, cause=cause, id="rev-slow", tenant="acme", now=datetime.now(UTC))
+    until_awaited(case.house.database, declare, by=opening)
     assert outcomes == [ApprovalMoved()]
 
 

@@ -10,7 +10,7 @@ from functools import partial
 
 import httpx
 
-from identity.agents.api_keys import Role, add_key, new_key
+from identity.agents.api_keys import NewApiKey, Role, add_key, new_key
 from identity.model import Scope
 from tests.bench.ground import Ledger, Processes, listed
 from tests.servers.process import free_port
@@ -29,9 +29,9 @@ class Admins:
 
     def _key(self, ledger: Ledger, tenant: str) -> str:
         secret = new_key(secrets.token_urlsafe(32))
-        add = partial(add_key, secret=secret, id=ledger.house.ids("key"), tenant=tenant, agent=f"{tenant}.admin")
-        who = {"role": Role.ADMIN, "tools": None, "users": None, "name": "", "expires_at": None, "by": "bench"}
-        ledger.write(partial(add, **who, now=datetime.now(UTC)))
+        whose = partial(NewApiKey, tenant=tenant, agent=f"{tenant}.admin", role=Role.ADMIN)
+        new = whose(id=ledger.house.ids("key"), tools=None, users=None, expires_at=None)
+        ledger.write(partial(add_key, secret=secret, new=new, by="bench", now=datetime.now(UTC)))
         return secret.reveal()
 
     def revoke(self, scope: Scope, tenant: str) -> float:

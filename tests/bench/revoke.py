@@ -228,6 +228,7 @@ class _Timed:
 def declare(ledger: Ledger, scope: Scope, *, tenant: str) -> str:
     """Revoke *scope*; the revocation's id."""
     made = ledger.house.ids("rev")
-    act = partial(declaration.declare, id=made, scope=scope, tenant=tenant, source="bench", by="bench", reason="bench")
-    ledger.database.write(partial(act, now=datetime.now(UTC)), ahead=True)
+    cause = declaration.Cause(source="bench", by="bench", reason="bench")
+    act = partial(declaration.declare, scope=scope, cause=cause, id=made, tenant=tenant, now=datetime.now(UTC))
+    ledger.database.write(act, ahead=True)
     return made

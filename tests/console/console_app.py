@@ -217,8 +217,9 @@ class ConsoleApp:
     def revoke(self, scope: Scope, tenant: str | None) -> str:
         """A revocation that has its receipt."""
         id = self.house.ids("rev")
-        declare = partial(declaration.declare, id=id, scope=scope, tenant=tenant, source="test", by="test", reason="no")
-        self.database.write(partial(declare, now=datetime.now(UTC)))
+        cause = declaration.Cause(source="test", by="test", reason="no")
+        declare = partial(declaration.declare, scope=scope, cause=cause, id=id, tenant=tenant, now=datetime.now(UTC))
+        self.database.write(declare)
         quiet_revoker(self.database, self.signer, self.workflows).advance(id)
         return id
 

@@ -24,6 +24,7 @@ from identity.tenants import Tenants
 from pipeline.accounts import facts
 from pipeline.desk.revocations import revoke_once
 from pipeline.ledger.paging import EVERY
+from pipeline.revocation.declaration import Cause
 from pipeline.revocation.tables import revocations
 from pipeline.states import JobState
 from pipeline.tables import attempts, deliveries, jobs, schedules
@@ -381,7 +382,8 @@ def test_revoking_shows_first_what_it_would_stop_and_wants_to_be_meant(console: 
         assert refused.status_code == 422
     assert len(console.rows(select(revocations))) == 1
     scope, late = Scope(kind=ScopeKind.USER, key="acme.ada"), row.effective_at + timedelta(minutes=2)
-    once_more = partial(revoke_once, id=id, scope=scope, tenant="acme", source="console", by=BY, reason="", now=late)
+    cause = Cause(source="console", by=BY, reason="")
+    once_more = partial(revoke_once, scope=scope, cause=cause, id=id, tenant="acme", now=late)
     with pytest.raises(BadInput, match="open it again to revoke anew"):  # she may have consented since
         console.database.write(once_more)
 

@@ -63,8 +63,9 @@ def test_an_opening_is_done_again_whose_session_ends_between_any_two_statements(
 
 def test_a_revocation_is_declared_again_whose_session_ends_between_any_two_statements(house: House) -> None:
     def declaring() -> Callable[[Connection], Any]:
-        declare = partial(declaration.declare, id=house.ids("rev"), scope=account_scope(), tenant="acme", source="test")
-        return partial(declare, by="test", reason="test", now=datetime.now(UTC))
+        declare = partial(declaration.declare, scope=account_scope(), id=house.ids("rev"), tenant="acme")
+        cause = declaration.Cause(source="test", by="test", reason="test")
+        return partial(declare, cause=cause, now=datetime.now(UTC))
 
     statements = _stands_still(house, declaring(), after=0)
     assert statements > 3

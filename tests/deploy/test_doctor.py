@@ -31,6 +31,7 @@ from pipeline.intervals import RHYTHMS
 from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.revocation.tables import revocations, signal_chunks
 from pipeline.tables import attempts, deliveries, heartbeats, jobs, steps
+from pipeline.upkeep import duties_of
 from tests.deploy.conftest import Cli, told
 from tests.heartbeats import ticked
 from tests.identity.keys import pem
@@ -251,7 +252,7 @@ def test_a_duty_that_fails_on_one_host_is_not_hidden_by_another_that_does_it(acm
 
 def test_every_duty_has_its_rhythm_and_every_rhythm_its_duty(at: Installation) -> None:
     mark = keeping_the_mark(at.settings, at.runtime)
-    assert {duty.name for duty in (*at.runtime.duties(), mark)} == set(RHYTHMS)
+    assert {duty.name for duty in (*duties_of(at.runtime), mark)} == set(RHYTHMS)
 
 
 def test_a_connection_without_webhook_secret_or_whose_last_ends_is_found(acme: Cli, at: Installation) -> None:

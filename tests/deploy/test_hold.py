@@ -25,7 +25,7 @@ from identity.sql.metadata import ledger_numbers
 from pipeline.desk.restored import GAP
 from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.model import BEAT
-from pipeline.revocation.declaration import declare
+from pipeline.revocation.declaration import Cause, declare
 from pipeline.revoker.inquiry import SignalDoubt
 from pipeline.tables import jobs, schedules
 from tests.deploy.conftest import Cli, told
@@ -63,7 +63,8 @@ def test_a_signal_that_may_be_a_replay_is_told_of_before_the_release(cli: Cli) -
     cli.json("tenants", "add", "acme")
     scope = Scope(kind=ScopeKind.TENANT, key="acme")
     with Installation(load(data_dir=cli.data_dir)) as at:
-        made = partial(declare, scope=scope, tenant="acme", source="x", by="github", reason="signal", now=at.now())
+        cause = Cause(source="x", by="github", reason="signal")
+        made = partial(declare, scope=scope, cause=cause, tenant="acme", now=at.now())
         for id, doubt in (("rev-1", None), ("rev-2", SignalDoubt.OPEN)):
             at.write(partial(made, id=id, doubt=doubt))
     cli.json("hold", "set", "--why", "a drill")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Table, func, insert, select, update
 
-from identity.agents.api_keys import Role, add_key
+from identity.agents.api_keys import NewApiKey, Role, add_key
 from identity.audit import AsWhom, Work, record
 from identity.errors import BadInput
 from identity.keys.signing import Signer
@@ -108,10 +108,8 @@ def has_a_key(house: House, job: str) -> None:
     now = NOW
 
     def write(c: Connection) -> None:
-        add_key(
-            c, Secret("awk_x"), id="key", tenant="acme", agent="bot", role=Role.AGENT, tools=None, users=None,
-            name="key", expires_at=None, by="eve", now=now,
-        )  # fmt: skip
+        new = NewApiKey(id="key", tenant="acme", agent="bot", role=Role.AGENT, tools=None, users=None, expires_at=None)
+        add_key(c, Secret("awk_x"), new, by="eve", now=now)
         row = {"tenant_id": "acme", "agent_id": "bot", "key": "k", "request_hash": "", "made_id": job, "made_at": now}
         c.execute(insert(idempotency_keys), row)
 

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import Connection, Table, func, insert, select, text, update
 
-from identity.agents.api_keys import NoCaller, Role, add_key, find_caller, revoke_key
+from identity.agents.api_keys import NewApiKey, NoCaller, Role, add_key, find_caller, revoke_key
 from identity.agents.tables import api_keys, workloads
 from identity.agents.workloads import Workload, add_workload
 from identity.audit import AsWhom, record
@@ -376,10 +376,8 @@ def test_expired_connect_sessions_go(house: House) -> None:
 
 
 def add_api_key(c: Connection, id: str, *, expires_at: datetime | None = None) -> None:
-    add_key(
-        c, Secret(f"awk_{id}"), id=id, tenant="acme", agent="bot", role=Role.AGENT, tools=None, users=None,
-        name=id, expires_at=expires_at, by="eve", now=NOW,
-    )  # fmt: skip
+    new = NewApiKey(id=id, tenant="acme", agent="bot", role=Role.AGENT, tools=None, users=None, expires_at=expires_at)
+    add_key(c, Secret(f"awk_{id}"), new, by="eve", now=NOW)
 
 
 def test_keys_that_ended_go_with_their_workloads_and_let_nobody_in_as_before(house: House) -> None:

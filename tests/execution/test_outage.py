@@ -140,12 +140,10 @@ def test_a_revocation_ends_the_wait_for_an_upstream(passing: Passing) -> None:
     scope = Scope(kind=ScopeKind.ACCOUNT, key="acme/gh/acme.ada")
     declared = partial(
         declaration.declare,
-        id="rev-1",
         scope=scope,
+        cause=declaration.Cause(source="test", by="test", reason=""),
+        id="rev-1",
         tenant="acme",
-        source="test",
-        by="test",
-        reason="",
         now=datetime.now(UTC),
     )
     passing.house.database.write(declared)

@@ -104,9 +104,13 @@ def test_case_03_a_database_lock_is_held_across_the_request(rig: Rig, locks: red
     account = rig.consent()
     scope = Scope(kind=ScopeKind.ACCOUNT, key=str(ADA))
     revoke = partial(
-        declaration.declare, id="rev-1", scope=scope, tenant="acme", source="test", by="eve", reason="gone",
+        declaration.declare,
+        scope=scope,
+        cause=declaration.Cause(source="test", by="eve", reason="gone"),
+        id="rev-1",
+        tenant="acme",
         now=datetime.now(UTC),
-    )  # fmt: skip
+    )
     with ThreadPoolExecutor(1) as pool:
         first = in_flight(rig, pool, account, locks)
         rig.do(revoke)

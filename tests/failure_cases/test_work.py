@@ -183,12 +183,10 @@ def test_case_29_a_revoke_that_no_worker_heard(rig: Rig) -> None:
     rig.do(
         partial(
             declaration.declare,
-            id="rev-1",
             scope=scope,
+            cause=declaration.Cause(source="test", by="eve", reason="she left"),
+            id="rev-1",
             tenant="acme",
-            source="test",
-            by="eve",
-            reason="she left",
             now=datetime.now(UTC),
         )
     )

@@ -85,12 +85,10 @@ def revoke(house: House, scope: Scope) -> str:
     made = house.ids("rev")
     declare = partial(
         declaration.declare,
-        id=made,
         scope=scope,
+        cause=declaration.Cause(source="test", by="test", reason="test"),
+        id=made,
         tenant="acme",
-        source="test",
-        by="test",
-        reason="test",
         now=datetime.now(UTC),
     )
     house.database.write(declare)

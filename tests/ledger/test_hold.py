@@ -38,6 +38,7 @@ from pipeline.schedules.changes import NewSchedule, add_schedule
 from pipeline.states import JobState
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import schedules, workflow_settings
+from pipeline.upkeep import duties_of
 from pipeline.views.calls_out import CallsOut, calls_out
 from pipeline.views.overview import overview
 from pipeline.workflow import SERVICE, Tick, workflow
@@ -87,7 +88,7 @@ def runtime(workers: Workers, ledger_url: str) -> Iterator[Runtime]:
 
 def tick(runtime: Runtime) -> None:
     """Each duty of housekeeping once, as if it had its turn."""
-    for duty in runtime.duties():
+    for duty in duties_of(runtime):
         duty.run()
 
 

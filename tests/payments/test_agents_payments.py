@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
-from identity.agents.api_keys import Role, add_key, new_key
+from identity.agents.api_keys import NewApiKey, Role, add_key, new_key
 from identity.agents.tables import api_keys
 from identity.secret import Secret
 from pipeline.states import JobState
@@ -68,9 +68,10 @@ class Asking:
 
     def key(self, *, held_by: str | None = None, made_by: str = "cli:root", role: Role = Role.AGENT) -> Secret:
         secret, now = new_key(secrets.token_urlsafe(32)), datetime.now(UTC)
-        add = partial(add_key, secret=secret, id=self.system.runtime.ids("key"), tenant="acme", agent="acme.bot")
-        add = partial(add, role=role, tools=None, users=None, held_by=held_by, name="", by=made_by)
-        self.system.runtime.database.write(partial(add, expires_at=now + timedelta(days=1), now=now))
+        id, end = self.system.runtime.ids("key"), now + timedelta(days=1)
+        whose = partial(NewApiKey, tenant="acme", agent="acme.bot", role=role, tools=None, users=None, held_by=held_by)
+        new = whose(id=id, expires_at=end)
+        self.system.runtime.database.write(partial(add_key, secret=secret, new=new, by=made_by, now=now))
         return secret
 
     def pay(self, invoice: str, amount: object, currency: str = "EUR", *, key: Secret | None = None) -> Any:

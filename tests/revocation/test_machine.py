@@ -64,7 +64,7 @@ from pipeline.jobs.claims import ClaimedJob
 from pipeline.jobs.intents import Intent, Opened
 from pipeline.model import SecurityEvent
 from pipeline.replay import replay
-from pipeline.revocation.declaration import declare, load
+from pipeline.revocation.declaration import Cause, declare, load
 from pipeline.revocation.narrowing import narrow_account
 from pipeline.revocation.security_events import accept as accept_event
 from pipeline.revocation.tables import revocations
@@ -272,10 +272,8 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(scope=st.sampled_from(SCOPES))
     def revoke(self, scope: Scope) -> None:
-        id, now = self.house.ids("rev"), datetime.now(UTC)
-        self.revoked[scope] = self.database.write(
-            partial(declare, id=id, scope=scope, tenant="acme", source="t", by="t", reason="t", now=now)
-        )
+        id, now, cause = self.house.ids("rev"), datetime.now(UTC), Cause(source="t", by="t", reason="t")
+        self.revoked[scope] = self.database.write(lambda c: declare(c, scope, cause, id=id, tenant="acme", now=now))
         self.left += [datetime.now(UTC)] if scope == USER else []
         self.moments.append(datetime.now(UTC))
 

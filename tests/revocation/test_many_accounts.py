@@ -28,6 +28,7 @@ from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.signal import Asks, Signal, Workspaces
 from pipeline.tables import deliveries
+from pipeline.upkeep import duties_of
 from tests.ledger.acts import listening, revoke
 from tests.ledger.crowd import crowd, uninstalled
 from tests.ledger.house import House, account_scope, begin_connecting
@@ -195,7 +196,7 @@ def test_whom_housekeeping_has_yet_to_reach_comes_before_whatever_waits_to_be_wr
         base_url="http://127.0.0.1:1",
     )
     with closing(Runtime(settings, Registry([house.workflow]), MemoryRing())) as runtime:
-        (duty,) = [duty for duty in runtime.duties() if duty.name == "signals"]
+        (duty,) = [duty for duty in duties_of(runtime) if duty.name == "signals"]
         with turn_taken(house.database):
             duty.run()
     assert (_active(house), _waiting(house)) == (0, 0)

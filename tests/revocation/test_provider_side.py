@@ -115,12 +115,8 @@ class Side:
         self.revoker = quiet_revoker(house.database, SIGNER, provider_side=provider_side, withdraw=self.asker.advance)
 
     def declare(self, scope: Scope = ACCOUNT) -> str:
-        made = self.house.ids("rev")
-        self.house.database.write(
-            lambda c: declaration.declare(
-                c, id=made, scope=scope, tenant="acme", source="cli", by="op", reason="left", now=self.now
-            )
-        )
+        made, cause = self.house.ids("rev"), declaration.Cause(source="cli", by="op", reason="left")
+        self.house.database.write(lambda c: declaration.declare(c, scope, cause, id=made, tenant="acme", now=self.now))
         return made
 
     def doubt(self) -> str:

@@ -29,6 +29,8 @@ from tests.ledger.house import intent_of as intent
 from tests.ledger.revokers import quiet_revoker
 from tests.ledgers import MOSTLY_SQLITE, open_ledger
 
+LEFT = declaration.Cause(source="test", by="test", reason="left")
+
 
 def test_what_is_queued_or_waits_is_cancelled_and_what_runs_stops_at_its_next_step(house: House) -> None:
     queued, running = house.job(), house.job()
@@ -50,8 +52,8 @@ def test_a_call_that_opened_while_the_revocation_waited_was_opened_before_it_was
     asked_at = datetime.now(UTC) - timedelta(seconds=5)
     asked = intent(house, house.claim(house.job()))
     assert isinstance(open_(house, asked), Opened)
-    declaring = partial(declaration.declare, source="test", by="test", reason="left", now=asked_at)
-    house.database.write(partial(declaring, id="rev-waited", scope=account_scope(), tenant="acme"))
+    declaring = partial(declaration.declare, scope=account_scope(), cause=LEFT, now=asked_at)
+    house.database.write(partial(declaring, id="rev-waited", tenant="acme"))
     done(house, asked)
     quiet_revoker(house.database, SIGNER).advance("rev-waited")
     open_(house, intent(house, asked.job))
@@ -208,8 +210,7 @@ def test_an_opening_that_waited_for_a_revocation_reads_what_that_committed(house
     waiting = text("select count(*) from pg_locks where locktype = 'advisory' and not granted")
 
     def revoke_slowly(c: Connection) -> None:
-        declaring = partial(declaration.declare, source="test", by="test", reason="left", now=datetime.now(UTC))
-        declaring(c, id="rev-slow", scope=account_scope(), tenant="acme")
+        declaration.declare(c, account_scope(), LEFT, id="rev-slow", tenant="acme", now=datetime.now(UTC))
         opener.start()
         while opener.is_alive() and not c.execute(waiting).scalar_one():
             opener.join(0.01)

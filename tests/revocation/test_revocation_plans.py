@@ -159,8 +159,8 @@ def _commit(house: House, scope: Scope) -> list[str]:
     """The statements that make a revocation of *scope* effective. It is taken back, so that the next is the first."""
 
     def declare(connection: Connection) -> None:
-        make = partial(declaration.declare, connection, tenant="acme", source="test", by="test", reason="test")
-        make(id="rev", scope=scope, now=NOW)
+        cause = declaration.Cause(source="test", by="test", reason="test")
+        declaration.declare(connection, scope, cause, id="rev", tenant="acme", now=NOW)
         raise _TakenBack
 
     def attempt() -> None:

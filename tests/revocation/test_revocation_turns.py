@@ -19,6 +19,7 @@ from pipeline.revocation.declaration import Stage, load
 from pipeline.revocation.tables import revocations
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
+from pipeline.upkeep import duties_of
 from tests.ledger.acts import SIGNER, revoke
 from tests.ledger.house import House, account_scope
 from tests.ledger.revokers import quiet_revoker
@@ -57,7 +58,7 @@ def test_housekeeping_goes_on_with_what_has_not_moved_for_five_seconds(house: Ho
         base_url="http://127.0.0.1:1",
     )
     runtime = Runtime(settings, Registry([house.workflow]), NoRing())
-    (duty,) = [duty for duty in runtime.duties() if duty.name == "revocations"]
+    (duty,) = [duty for duty in duties_of(runtime) if duty.name == "revocations"]
     made = {seconds: revoke(house, account_scope()) for seconds in (6, 0)}
     for seconds, revocation in made.items():
         _move(house, revocation, moved_at=datetime.now(UTC) - timedelta(seconds=seconds))

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, func, select, text
 
 from deploy.trial.trial import NoRing
-from identity.agents.api_keys import Role, add_key
+from identity.agents.api_keys import NewApiKey, Role, add_key
 from identity.audit.tables import audit
 from identity.console.sessions import Person, Via
 from identity.errors import BadInput
@@ -30,6 +30,7 @@ from pipeline.deliveries.weighing import Does
 from pipeline.desk.revocations import revoke_once
 from pipeline.jobs import claims as ledger_jobs
 from pipeline.jobs.intents import Adopted, Ended, Opened, Skipped
+from pipeline.operators import names_of
 from pipeline.replay import replay
 from pipeline.revocation import declaration
 from pipeline.revocation.compensation import compensable, compensate_step
@@ -263,8 +264,10 @@ def test_whoever_revoked_does_not_approve_the_compensation(
     _grace(compensating, *link)
 
     def revoked(id: str) -> None:
-        act = partial(revoke_once, id=id, scope=account_scope(), tenant="acme", source="console", reason="left")
-        compensating.database.write(partial(act, by=person.by, subject=person.known_by, now=datetime.now(UTC)))
+        barred = names_of(person.by, person.known_by)
+        cause = declaration.Cause(source="console", by=person.by, reason="left", barred=barred)
+        act = partial(revoke_once, scope=account_scope(), cause=cause, id=id, tenant="acme", now=datetime.now(UTC))
+        compensating.database.write(act)
 
     assert _barred(compensating, revoked) == {"acme.ada", "acme.grace"}
 
@@ -274,13 +277,14 @@ def test_a_revocation_without_stored_names_bars_those_that_its_own_name_tells(co
     """As made by a version that did not store them."""
     _grace(compensating, "console", "00u1", None)
     now = datetime.now(UTC)
-    named = partial(add_key, id="key_1", tenant="acme", agent="acme.bot", name="key", held_by="acme.grace")
-    may = partial(named, secret=Secret("awk_x"), role=Role.ADMIN, tools=None, users=None)
-    compensating.database.write(partial(may, by="cli:root", expires_at=None, now=now))
+    whose = partial(NewApiKey, tenant="acme", agent="acme.bot", role=Role.ADMIN, held_by="acme.grace")
+    new = whose(id="key_1", tools=None, users=None, expires_at=None)
+    compensating.database.write(partial(add_key, secret=Secret("awk_x"), new=new, by="cli:root", now=now))
 
     def revoked(id: str) -> None:
-        act = partial(declaration.declare, id=id, scope=account_scope(), tenant="acme", source="console", by=by)
-        compensating.database.write(partial(act, reason="left", now=now))
+        cause = declaration.Cause(source="console", by=by, reason="left")
+        act = partial(declaration.declare, scope=account_scope(), cause=cause, id=id, tenant="acme", now=now)
+        compensating.database.write(act)
 
     assert _barred(compensating, revoked) == {"acme.ada", "acme.grace"}
 
@@ -289,8 +293,9 @@ def test_a_key_that_revokes_bars_its_holder_and_is_no_key_that_asked_for_a_step(
     _grace(compensating, "github", "7", None)
 
     def revoked(id: str) -> None:
-        by = partial(declaration.declare, by="api:acme.bot:key_of_nobody", barred=("cli:root", "acme.grace"))
-        act = partial(by, id=id, scope=account_scope(), tenant="acme", source="api", reason="left")
+        barred = ("cli:root", "acme.grace")
+        cause = declaration.Cause(source="api", by="api:acme.bot:key_of_nobody", reason="left", barred=barred)
+        act = partial(declaration.declare, scope=account_scope(), cause=cause, id=id, tenant="acme")
         compensating.database.write(partial(act, now=datetime.now(UTC)))
 
     assert _barred(compensating, revoked) == {"acme.ada", "acme.grace"}

@@ -257,16 +257,8 @@ def test_a_token_that_was_minted_while_a_revocation_was_being_declared_is_named(
         lock_exclusive(c, account_scope())
         holding.start()
         eventually(lambda: c.execute(AWAITED).scalar_one(), what="it waits for the account's lock")
-        declaration.declare(
-            c,
-            id=made,
-            scope=account_scope(),
-            tenant="acme",
-            source="test",
-            by="test",
-            reason="test",
-            now=datetime.now(UTC),
-        )
+        cause = declaration.Cause(source="test", by="test", reason="test")
+        declaration.declare(c, account_scope(), cause, id=made, tenant="acme", now=datetime.now(UTC))
 
     house.database.write(declare)
     holding.join()

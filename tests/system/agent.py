@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from identity.agents.api_keys import Role, add_key, new_key
+from identity.agents.api_keys import NewApiKey, Role, add_key, new_key
 from tests.system.rig import System
 
 
@@ -17,9 +17,10 @@ class Agent:
     def __init__(self, system: System, role: Role, name: str = "bot") -> None:
         self._system = system
         secret, now = new_key(secrets.token_urlsafe(32)), datetime.now(UTC)
-        add = partial(add_key, secret=secret, id=system.ids("key"), tenant="acme", agent=f"acme.{name}", role=role)
-        end = now + timedelta(hours=1)
-        system.runtime.database.write(partial(add, tools=None, users=None, name="", expires_at=end, by="test", now=now))
+        id, end = system.ids("key"), now + timedelta(hours=1)
+        agent = f"acme.{name}"
+        new = NewApiKey(id=id, tenant="acme", agent=agent, role=role, tools=None, users=None, expires_at=end)
+        system.runtime.database.write(partial(add_key, secret=secret, new=new, by="test", now=now))
         self.headers = {"Authorization": f"Bearer {secret.reveal()}"}
 
     def ask(self, method: str, path: str, **more: Any) -> Any:

@@ -287,8 +287,9 @@ class System:
 
     def revoke(self, scope: Scope, tenant: str) -> str:
         made = self.ids("rev")
-        declare = partial(declaration.declare, source="test", by="test", reason="test", now=datetime.now(UTC))
-        self.runtime.database.write(partial(declare, id=made, scope=scope, tenant=tenant))
+        cause = declaration.Cause(source="test", by="test", reason="test")
+        declare = partial(declaration.declare, scope=scope, cause=cause, id=made, tenant=tenant, now=datetime.now(UTC))
+        self.runtime.database.write(declare)
         return made
 
     def revoke_and_ring(self, scope: Scope, tenant: str) -> str:

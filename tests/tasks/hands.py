@@ -123,12 +123,10 @@ class Hands:
         made = self.runtime.ids("rev")
         declare = partial(
             declaration.declare,
-            id=made,
             scope=Scope(kind=kind, key=key),
+            cause=declaration.Cause(source="test", by="test", reason="test"),
+            id=made,
             tenant=tenant,
-            source="test",
-            by="test",
-            reason="test",
             now=datetime.now(UTC),
         )
         self.runtime.database.write(declare)

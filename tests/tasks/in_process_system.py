@@ -25,6 +25,7 @@ from pipeline.states import ENDED, FOR_A_PERSON, JobState
 from pipeline.tables import jobs
 from pipeline.throttle.budget import Budget, Budgets
 from pipeline.throttle.limits import Left, Limits
+from pipeline.upkeep import duties_of
 from tests.killed import Killed
 from tests.ledgers import TURN
 from tests.sandbox.driver import Sandbox
@@ -131,7 +132,7 @@ class InProcessSystem(Hands):
 
     def settle(self, *, until: Callable[[], bool] = lambda: False) -> list[Row[Any]]:
         """Let time pass and work be done until every job has ended, or waits for a person; the jobs."""
-        duties = {duty.name: duty for duty in self.runtime.duties()}
+        duties = {duty.name: duty for duty in duties_of(self.runtime)}
         for _ in range(ROUNDS):
             if until():
                 break

@@ -23,6 +23,7 @@ from pipeline.jobs.moves import move_job
 from pipeline.replay import replay
 from pipeline.states import ApprovalState, JobState
 from pipeline.tables import deliveries, workflow_settings
+from pipeline.upkeep import duties_of
 from tests.tasks.approvals import apply, asked, say
 from tests.tasks.in_process_system import InProcessSystem
 from tests.webhooks.parts import FORM, MemoryRing, slack_headers
@@ -77,7 +78,7 @@ class Chat:
 
     def tell(self) -> None:
         """Housekeeping tells the news, and the jobs it starts are done."""
-        duties = {duty.name: duty for duty in self.system.runtime.duties()}
+        duties = {duty.name: duty for duty in duties_of(self.system.runtime)}
         duties["tell-approvals"].run()
         self.system.work_once()
 
@@ -176,7 +177,7 @@ def test_the_thread_says_that_the_job_has_ended_though_questions_go_to_another_c
     runtime.database.write(lambda c: c.execute(elsewhere).rowcount)
     (job,) = [one for one in chat.system.jobs() if one.wait == "approval"]
     runtime.database.write(partial(move_job, job=job.id, to=JobState.CANCELLED))
-    {duty.name: duty for duty in runtime.duties()}["end-approvals"].run()
+    {duty.name: duty for duty in duties_of(runtime)}["end-approvals"].run()
     assert (view(chat).state, view(chat).reason) == (ApprovalState.VOID, "its job has ended")
     chat.tell()
     question, answer = chat.messages()
@@ -189,7 +190,7 @@ def test_a_job_that_was_to_answer_and_is_replayed_answers_where_was_asked(chat: 
     moved = update(workflow_settings).values(config={"channel": chat.workspace["channels"][1]["id"]})
     write(lambda c: c.execute(moved.where(workflow_settings.c.workflow == "ask_in_slack")).rowcount)
     assert chat.press(CAROL, chat.buttons()["aswhom.deny"]).outcome == "accepted"
-    {duty.name: duty for duty in runtime.duties()}["tell-approvals"].run()
+    {duty.name: duty for duty in duties_of(runtime)}["tell-approvals"].run()
     (told,) = [one for one in chat.system.jobs() if one.workflow == "ask_in_slack" and one.state == JobState.QUEUED]
     write(partial(move_job, job=told.id, to=JobState.CANCELLED))  # as a stop of its agent does
     write(partial(replay, job=told.id, by="admin:test", at=datetime.now(UTC)))

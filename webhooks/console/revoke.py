@@ -12,6 +12,8 @@ from identity.errors import BadInput, Unavailable
 from identity.model import Scope, ScopeKind
 from pipeline.desk import revocations as acts
 from pipeline.desk.scopes import named_scope
+from pipeline.operators import names_of
+from pipeline.revocation.declaration import Cause
 from pipeline.revoker.preview import preview
 from webhooks import metrics
 from webhooks.console.access import as_not_there, check, visitor
@@ -40,18 +42,11 @@ def revoke_pages(pages: Blueprint, desk: Desk) -> None:
         if request.form.get("typed", "").strip() != scope.key:
             return _form(desk, scope, id=id, mistyped=True)
 
+        barred = names_of(person.by, person.known_by)
+        cause = Cause(source="console", by=person.by, reason=reason, barred=barred)
+
         def write(c: Connection) -> bool:
-            return acts.revoke_once(
-                c,
-                id=id,
-                scope=scope,
-                tenant=owner,
-                source="console",
-                by=person.by,
-                reason=reason,
-                now=now,
-                subject=person.known_by,
-            )
+            return acts.revoke_once(c, scope, cause, id=id, tenant=owner, now=now)
 
         response = redirect(url_for("console.revocation", id=id, done="revoked"), 303)
         if desk.ahead.write(write):

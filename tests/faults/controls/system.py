@@ -116,7 +116,7 @@ CONTROLS = (
     Control(
         name="a revocation is effective in its own commit",
         file="pipeline/revocation/declaration.py",
-        guard="revoke_scope(connection, scope, number, reason=reason, now=now)",
+        guard="revoke_scope(connection, scope, number, reason=cause.reason, now=now)",
         without="pass",
         test="tests/faults/test_revocation.py::test_a_revocation_under_load and sqlite",
     ),
