@@ -20,8 +20,7 @@ from identity.people import all_taken_for
 from identity.providers import PROFILES
 from identity.refresh.requests import in_words
 from identity.refresh.story import refused_accounts
-from pipeline import connection_facts
-from pipeline.views import operator_queries
+from pipeline.views import connection_facts, operator_queries
 from webhooks.sources import SOURCES
 
 _WITHIN = timedelta(seconds=5)

@@ -20,10 +20,9 @@ from identity.model import Scope, ScopeKind
 from identity.providers import PROFILES, profile_of
 from identity.providers.profile import ClientAuth
 from identity.secret import Secret
-from pipeline import connection_facts
 from pipeline.desk import connection_secrets
 from pipeline.desk import connections as acts
-from pipeline.views import operator_queries
+from pipeline.views import connection_facts, operator_queries
 from webhooks.sources import SOURCES
 
 

@@ -21,6 +21,7 @@ from pipeline.desk import jobs as acts
 from pipeline.desk.unanswered import asked_about, unanswered_calls
 from pipeline.ledger.paging import Record
 from pipeline.states import ENDED, JobState
+from pipeline.steps.resolution import Resolution
 from pipeline.views import operator_queries, tenant_views
 from pipeline.views.unanswered import Window, in_steps, unanswered_in
 
@@ -111,10 +112,10 @@ def _resolve_one(
         named = "; ".join(f"{one.step['action']} (call {one.attempt['id']})" for one in asked)
         confirm(f"Record that {named} {said}? This cannot be undone.", yes=yes)
     shown = calls or [one.attempt["id"] for one in asked]
-    act = at.act()
+    found_out, act = Resolution(calls=shown, effect=effect, result=result), at.act()
 
     def write(c: Connection) -> tuple[Record, acts.Resolved]:
-        resolved = acts.resolve(c, id, act, effect=effect, result=result, workflows=at.workflows, calls=shown)
+        resolved = acts.resolve(c, id, found_out, act, workflows=at.workflows)
         return operator_queries.any_job(c, id), resolved
 
     job, resolved = at.write(write)

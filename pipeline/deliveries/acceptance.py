@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from hashlib import sha256
-from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, update
 
 from identity.connections.installations import note_organization
 from identity.sql.prepared import Prepared
 from identity.sql.rows import insert_for
 from pipeline.approvals import signed_answers
 from pipeline.authoring.matching import Considered, Match
+from pipeline.deliveries import duplicates
+from pipeline.deliveries.plan import Start, plan
 from pipeline.deliveries.redeliveries import was_asked
 from pipeline.deliveries.tenant import DeliveryTenant, record_trespass, whose_delivery
 from pipeline.jobs.bells import first_bells
@@ -25,9 +26,7 @@ from pipeline.model import Acceptance, Bell, DeliveryOutcome, LeftOut, SignedDel
 from pipeline.revocation import signal_chunks, signals
 from pipeline.revocation.reaction import ReceivedSignal
 from pipeline.signal import Asks, Signal
-from pipeline.tables import deliveries, delivery_bodies, jobs
-
-BODY_WINDOW = timedelta(days=3)  # as long as GitHub redelivers
+from pipeline.tables import deliveries
 
 # Prepared once, because building the statement takes longer than running it.
 _CONCLUDE = Prepared(update(deliveries).where(deliveries.c.id == bindparam("delivery")))
@@ -40,16 +39,6 @@ class NewIds:
     delivery: str
     jobs: tuple[str, ...]
     revocation: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """A job that a delivery starts."""
-
-    job: str
-    match: Match
-    config: Mapping[str, Any]
-    replayed_by: tuple[str, ...] = ()  # every name of the person who had the delivery replayed
 
 
 def accept(
@@ -75,13 +64,7 @@ def accept(
     if whose.tenant is not None and (matches or misfits):
         also = [one.workflow for one in misfits]
         here = setup_for(connection, whose.tenant, delivery.connection, matches, also=also)
-    misread = {one.workflow.name: one.refusal for one in misfits if here and one.workflow.name in here.configs}
-    if misfits and here is None:
-        reason = whose.refusal
-    if delivery.answer is not None and whose.tenant is None:
-        outcome, reason = DeliveryOutcome.REFUSED, whose.refusal
-    starts, outcome, reason = _plan(whose, here, ids.jobs, matches, misread=misread, outcome=outcome, reason=reason)
-    left_out = LeftOut.MISREAD if starts and misread else None
+    planned = plan(delivery, whose, here, matches, misfits, ids.jobs, idle=(outcome, reason))
     row = {
         "id": ids.delivery,
         "source": delivery.source,
@@ -90,17 +73,17 @@ def accept(
         "delivery_id": delivery.delivery_id,
         "body_sha256": digest,
         "event": delivery.event,
-        "outcome": outcome,
-        "reason": reason,
-        "left_out": LeftOut.UNLISTED if matches and whose.shown_to is not None else left_out,
+        "outcome": planned.outcome,
+        "reason": planned.reason,
+        "left_out": planned.left_out,
         "body": delivery.body,
         "received_at": now,
     }
     if _insert_delivery(connection.dialect.name).run(connection, row).rowcount == 0:
-        return _duplicate(connection, deliveries.c.delivery_id == delivery.delivery_id, delivery.connection)
+        return duplicates.same_id(connection, delivery)
     by_body = delivery.dedupe_by_body and delivery.signal is None
-    if by_body and not _remember_body(connection, delivery, ids.delivery, digest, now):
-        return _duplicate_by_body(connection, delivery, ids.delivery, digest)
+    if by_body and not duplicates.remember_body(connection, delivery, ids.delivery, digest, now):
+        return duplicates.same_body(connection, delivery, ids.delivery, digest)
 
     if whose.trespassed is not None:
         record_trespass(connection, delivery, whose, id=ids.delivery, now=now)
@@ -115,14 +98,18 @@ def accept(
         concluded = _conclude(connection, ids.delivery, counted.outcome, counted.reason)
         return replace(concluded, told=counted.told)
     accepted = Acceptance(
-        delivery=ids.delivery, outcome=outcome, reason=reason, nobodys=whose.tenant is None, misread=misread
+        delivery=ids.delivery,
+        outcome=planned.outcome,
+        reason=planned.reason,
+        nobodys=whose.tenant is None,
+        misread=planned.misread,
     )
-    if here is None or not starts:
+    if here is None or not planned.starts:
         return accepted
-    bells = _start(connection, here, delivery.connection, ids.delivery, starts, now)
-    users = [start.match.user for start in starts if start.match.user is not None]
+    bells = _start(connection, here, delivery.connection, ids.delivery, planned.starts, now)
+    users = [start.match.user for start in planned.starts if start.match.user is not None]
     unknown = any(here.principal(user) is None for user in users)
-    return replace(accepted, jobs=tuple(start.job for start in starts), bells=bells, unknown_user=unknown)
+    return replace(accepted, jobs=tuple(start.job for start in planned.starts), bells=bells, unknown_user=unknown)
 
 
 def _whose(connection: Connection, delivery: SignedDelivery) -> DeliveryTenant:
@@ -137,34 +124,11 @@ def _whose(connection: Connection, delivery: SignedDelivery) -> DeliveryTenant:
     return whose
 
 
-def _plan(
-    whose: DeliveryTenant,
-    here: TenantSetup | None,
-    ids: Sequence[str],
-    matches: Sequence[Match],
-    *,
-    misread: Mapping[str, str],
-    outcome: DeliveryOutcome,
-    reason: str,
-) -> tuple[Sequence[Start], DeliveryOutcome, str]:
-    """Return the jobs to start, the outcome and its reason. Signals and answers are concluded later."""
-    if whose.trespassed is not None:
-        return (), DeliveryOutcome.REFUSED, whose.refusal
-    if matches and here is None:
-        return (), DeliveryOutcome.IGNORED, whose.refusal
-    starts, reasons = ([], []) if here is None else switched_on(here, ids, matches)
-    if starts:
-        return starts, DeliveryOutcome.ACCEPTED, "; ".join((f"{len(starts)} job(s)", *misread.values()))
-    if misread:
-        return (), DeliveryOutcome.UNRECOGNISED, "; ".join(misread.values())
-    return (), DeliveryOutcome.IGNORED if reasons else outcome, "; ".join(reasons) or reason
-
-
 def _follow(
     connection: Connection, delivery: SignedDelivery, signal: Signal, ids: NewIds, digest: str, now: datetime
 ) -> Acceptance:
     # Remembered separately from the deliveries, because a signal is never refused as a duplicate.
-    first = _remember_body(connection, delivery, ids.delivery, digest, now)
+    first = duplicates.remember_body(connection, delivery, ids.delivery, digest, now)
     # A revocation without a time that we asked to have redelivered may be days old. Signals that report a state are
     # always followed.
     timeless = signal.asks is Asks.REVOKE and signal.happened_at is None
@@ -200,19 +164,6 @@ def _start(
     return (*rung, *first_bells(connection, here.tenant, without))
 
 
-def switched_on(here: TenantSetup, ids: Sequence[str], matches: Sequence[Match]) -> tuple[list[Start], list[str]]:
-    """Return a start for each match whose workflow the tenant has enabled, and the reasons for the rest."""
-    starts: list[Start] = []
-    reasons: list[str] = []
-    for job, match in zip(ids, matches, strict=True):
-        config = here.configs.get(match.workflow.name)
-        if config is None:
-            reasons.append(f"workflow {match.workflow.name} is not switched on for tenant {here.tenant}")
-        else:
-            starts.append(Start(job=job, match=match, config=config))
-    return starts, reasons
-
-
 def start_jobs(
     connection: Connection,
     here: TenantSetup,
@@ -242,52 +193,10 @@ def start_jobs(
     return tuple(bell for bell in rung if bell is not None)
 
 
-def _remember_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str, now: datetime) -> bool:
-    """Remember this body. True if it is the first within the window."""
-    row = {"connection_id": delivery.connection, "body_sha256": digest, "delivery_id": id, "seen_at": now}
-    taken = _take_body(connection.dialect.name).run(connection, {**row, "window": now - BODY_WINDOW})
-    return taken.one_or_none() is not None
-
-
 @cache
 def _insert_delivery(dialect: str) -> Prepared:
     statement = insert_for(dialect, deliveries)
     return Prepared(statement.on_conflict_do_nothing(index_elements=["connection_id", "delivery_id"]))
-
-
-@cache
-def _take_body(dialect: str) -> Prepared:
-    """Insert the guard row, or take over one older than `window`. Returns no row if a newer one exists."""
-    statement = insert_for(dialect, delivery_bodies)
-    taken = statement.on_conflict_do_update(
-        index_elements=["connection_id", "body_sha256"],
-        set_={"delivery_id": statement.excluded.delivery_id, "seen_at": statement.excluded.seen_at},
-        where=delivery_bodies.c.seen_at < bindparam("window"),
-    )
-    return Prepared(taken.returning(delivery_bodies.c.delivery_id))
-
-
-def _duplicate_by_body(connection: Connection, delivery: SignedDelivery, id: str, digest: str) -> Acceptance:
-    """Delete the row just stored, and answer with the first delivery that had this body."""
-    connection.execute(delete(deliveries).where(deliveries.c.id == id))
-    first = select(delivery_bodies.c.delivery_id).where(
-        delivery_bodies.c.connection_id == delivery.connection, delivery_bodies.c.body_sha256 == digest
-    )
-    return _duplicate(connection, deliveries.c.id == first.scalar_subquery(), delivery.connection)
-
-
-def _duplicate(connection: Connection, which: Any, through: str) -> Acceptance:
-    first = connection.execute(
-        select(deliveries.c.id).where(deliveries.c.connection_id == through, which)
-    ).scalar_one_or_none()
-    started = connection.scalars(select(jobs.c.id).where(jobs.c.delivery_id == first).order_by(jobs.c.id)).all()
-    return Acceptance(
-        delivery=first or "",
-        outcome=DeliveryOutcome.DUPLICATE,
-        reason="this delivery was accepted before",
-        jobs=tuple(started),
-        unfollowed=first is not None and signal_chunks.is_unfollowed(connection, first),
-    )
 
 
 def _conclude(

@@ -22,13 +22,14 @@ from identity import audit
 from identity.audit import Act, AsWhom, Work
 from identity.errors import BadInput
 from pipeline.authoring.matching import Considered
-from pipeline.deliveries.acceptance import Start, start_jobs
+from pipeline.deliveries.acceptance import start_jobs
+from pipeline.deliveries.plan import Start
 from pipeline.deliveries.weighing import Does, Fate, Stored, Weighed, weigh
 from pipeline.jobs.bells import first_bells
 from pipeline.jobs.tenant_setup import setup_for
 from pipeline.model import Bell, DeliveryOutcome, LeftOut
 from pipeline.operators import names_of
-from pipeline.replay import replay as replay_job
+from pipeline.steps.replay import replay_job
 from pipeline.tables import deliveries, jobs
 
 

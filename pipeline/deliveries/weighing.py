@@ -18,8 +18,8 @@ from pipeline.jobs.configurations import refusal
 from pipeline.jobs.tenant_setup import setup_for
 from pipeline.ledger.forgotten import no_delivery
 from pipeline.model import DeliveryOutcome, LeftOut
-from pipeline.replay import compensated_by
 from pipeline.states import CUT_SHORT, JobState
+from pipeline.steps.replay import compensated_by
 from pipeline.tables import deliveries, jobs
 
 _OF_JOB = (

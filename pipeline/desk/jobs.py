@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -17,16 +15,16 @@ from pipeline.jobs import bells
 from pipeline.jobs.moves import move_job
 from pipeline.ledger.forgotten import no_job
 from pipeline.model import Bell
-from pipeline.replay import replay
 from pipeline.states import ENDED, JobState
-from pipeline.steps.resolution import resolve_by_hand
+from pipeline.steps.replay import replay_job
+from pipeline.steps.resolution import Resolution, resolve_by_hand
 from pipeline.tables import jobs
 from pipeline.views import operator_queries
 from pipeline.views.unanswered import UnansweredStep
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replayed:
+class ReplayedJobs:
     """The result of replaying jobs."""
 
     jobs: tuple[str, ...]
@@ -77,31 +75,12 @@ def cancel(connection: Connection, id: str, act: Act, *, though_it_runs: bool = 
     return to
 
 
-def resolve(
-    connection: Connection,
-    id: str,
-    act: Act,
-    *,
-    effect: bool,
-    result: Mapping[str, Any] | None,
-    workflows: Registry,
-    calls: Collection[str],
-) -> Resolved:
+def resolve(connection: Connection, id: str, found_out: Resolution, act: Act, *, workflows: Registry) -> Resolved:
     """Settle a job's calls of unknown outcome as a person says, by the rules of `resolve_by_hand`. Raises BadInput.
 
     Each call has its own audit record, with the call's id rather than the act's.
     """
-    revocations = resolve_by_hand(
-        connection,
-        id,
-        effect=effect,
-        result=result,
-        workflows=workflows,
-        by=act.by,
-        why=act.why,
-        now=act.now,
-        calls=calls,
-    )
+    revocations = resolve_by_hand(connection, id, found_out, act, workflows)
     job = operator_queries.any_job(connection, id)
     rung = bells.ring_due(connection, job["tenant_id"], job["pattern"])
     return Resolved(bells=tuple(rung), revocations=tuple(revocations))
@@ -116,9 +95,9 @@ def resolve_all(
     rung: list[Bell] = []
     revocations: dict[str, None] = {}
     for step in steps:
-        word = partial(resolve, effect=False, result=None, workflows=workflows)
+        found_out = Resolution(calls=step.calls, effect=False)
         try:
-            resolved = word(connection, step.job, act, calls=step.calls)
+            resolved = resolve(connection, step.job, found_out, act, workflows=workflows)
         except BadInput as error:
             refused.append(str(error))
         else:
@@ -145,13 +124,13 @@ def replay_one(
     job = operator_queries.any_job(connection, id)
     declared = workflows.find(job["workflow"])
     reads = declared.reads if declared is not None else ()
-    replay(connection, id, by=act.by, why=act.why, at=act.now, subject=subject, people=people, reads=reads)
+    replay_job(connection, id, by=act.by, why=act.why, at=act.now, subject=subject, people=people, reads=reads)
     return bells.ring_due(connection, job["tenant_id"], job["pattern"])
 
 
 def replay_all(
     connection: Connection, ids: Sequence[str], act: Act, *, workflows: Registry, subject: str | None = None
-) -> Replayed:
+) -> ReplayedJobs:
     """Replay each of these jobs; one that moved meanwhile is reported and does not stop the rest."""
     done: list[str] = []
     refused: list[str] = []
@@ -163,4 +142,4 @@ def replay_all(
             refused.append(str(error))
         else:
             done.append(id)
-    return Replayed(jobs=tuple(done), refused=tuple(refused), bells=tuple(rung))
+    return ReplayedJobs(jobs=tuple(done), refused=tuple(refused), bells=tuple(rung))

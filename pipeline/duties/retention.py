@@ -21,7 +21,7 @@ from identity.minting.mints import prune_mints
 from identity.retention import Bookmark, Looked, look, look_at_intents, prune_api_keys, prune_intents, prune_sessions
 from identity.sql.columns import database_now
 from identity.sql.store import Store
-from pipeline.deliveries.acceptance import BODY_WINDOW
+from pipeline.deliveries.duplicates import BODY_WINDOW
 from pipeline.duties.forgetting import CHUNK, Course, Kind, LookedThrough, Progress, forget_in_turn
 from pipeline.duties.forgotten_jobs import look_at_deliveries, look_at_whole_jobs, prune_deliveries, prune_jobs
 from pipeline.intervals import RHYTHMS

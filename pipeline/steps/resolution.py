@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, Row, Text, cast, false, or_, select
 
 from identity import audit
+from identity.audit import Act
 from identity.capability import issued
 from identity.capability.model import Outcome
 from identity.errors import BadInput
@@ -29,23 +31,21 @@ from pipeline.steps.once import once_name
 from pipeline.tables import attempts, jobs, steps
 
 
-def resolve_by_hand(
-    connection: Connection,
-    job: str,
-    *,
-    effect: bool,
-    result: Mapping[str, Any] | None,
-    workflows: Registry,
-    by: str,
-    now: datetime,
-    calls: Collection[str],
-    why: str | None = None,
-) -> list[str]:
-    """Close calls of unknown outcome as the operator *by* states, and requeue the job unless another call is in doubt.
+@dataclass(frozen=True, kw_only=True)
+class Resolution:
+    """A person's finding about the calls of one step."""
 
-    *result* becomes the step's result; it must fit the action's result type. A job that has ended stays ended. *calls*
-    are the attempts of one step that *by* was asked about; if further attempts of that step are unknown by now, none is
-    closed.
+    calls: Collection[str]  # the attempts that they were asked about
+    effect: bool
+    result: Mapping[str, Any] | None = None  # of the step, if the call had its effect; must fit the action's type
+
+
+def resolve_by_hand(
+    connection: Connection, job: str, found_out: Resolution, act: Act, workflows: Registry
+) -> list[str]:
+    """Close calls of unknown outcome as a person says, and requeue the job unless another call is in doubt.
+
+    A job that has ended stays ended. If further attempts of the step are unknown by now, none is closed.
 
     Returns the revocations whose receipts call these attempts unknown; `advance` then issues better ones. Raises
     BadInput.
@@ -60,9 +60,9 @@ def resolve_by_hand(
     waits = row.state == JobState.WAITING and row.wait == Wait.UNKNOWN
     if not found or not (waits or row.state in ENDED):
         raise BadInput(f"job {job} does not wait for anyone's word about a call: see `aswhom jobs show {job}`")
-    said_of = {attempt.step_id for attempt in found if attempt.id in calls}
+    said_of = {attempt.step_id for attempt in found if attempt.id in found_out.calls}
     closing = [attempt for attempt in found if attempt.step_id in said_of]
-    if not closing or set(calls) != {attempt.id for attempt in closing}:
+    if not closing or set(found_out.calls) != {attempt.id for attempt in closing}:
         raise BadInput(
             f"job {job} asks about another call by now than the one you were shown, or about more than you named: "
             f"{_by_step(found)}. Look at the job again, and at the provider for each; say it of one step at a time"
@@ -70,11 +70,13 @@ def resolve_by_hand(
     if len(said_of) > 1:
         raise BadInput(f"one word is about the calls of one step, and you named those of more: {_by_step(found)}")
     for attempt in closing:
-        returned = _returned(workflows.get(row.workflow), attempt.action, result) if effect else None
-        _close(connection, attempt, returned, said=audit.said_by(by, why), now=now)
+        returned = None
+        if found_out.effect:
+            returned = _returned(workflows.get(row.workflow), attempt.action, found_out.result)
+        _close(connection, attempt, returned, said=audit.said_by(act.by, act.why), now=act.now)
     # An unknown attempt of a step that has ended, such as a refused read, does not hold the job.
     if waits and not any(attempt.step_state == StepState.UNKNOWN for attempt in found if attempt not in closing):
-        reason = f"resolved by {by}"
+        reason = f"resolved by {act.by}"
         move_job(connection, job, JobState.QUEUED, source=JobState.WAITING, due_at=database_now(), reason=reason)
     return _receipts_of(connection, {attempt.id for attempt in closing})
 

@@ -6,10 +6,9 @@ installation's permissions, never with the token response.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from pipeline.action import (
     Action,
@@ -23,92 +22,44 @@ from pipeline.action import (
     Recovery,
     Request,
     Response,
-    Result,
     UnreadableAnswer,
     judge_status,
 )
 from pipeline.reading import parse
-from pipeline.workflow import ExternalUser
 from tasks.actions import github_answers as answers
+from tasks.actions.github_fields import Body, Label, Number, Repo, Title
 from tasks.actions.github_marker import PAGE, marked, since, stamp
+from tasks.actions.github_results import IssueMade, IssueUpdated, LabelNames, Made, PullRequest, Pulls, PullSummary
+
+# Authors find an action's fields and results beside it.
+__all__ = [
+    "CORE",
+    "HEADERS",
+    "AddLabels",
+    "Body",
+    "Comment",
+    "CreateIssue",
+    "GetPull",
+    "GitHubAction",
+    "IssueMade",
+    "IssueUpdated",
+    "Label",
+    "LabelNames",
+    "ListPulls",
+    "Made",
+    "Number",
+    "PullRequest",
+    "PullSummary",
+    "Pulls",
+    "Repo",
+    "Title",
+    "UpdateIssue",
+]
 
 # Everything except search, GraphQL and a few others; limited per user, and per installation.
 CORE = EndpointClass(name="core")
 
 HEADERS = {"accept": "application/vnd.github+json", "x-github-api-version": "2022-11-28"}
-
-
-def _stays_below_repos(value: str) -> str:
-    # It becomes part of a path: `acme/..` must not escape /repos.
-    if value.partition("/")[2] in (".", ".."):
-        raise ValueError("names no repository")
-    return value
-
-
-Repo = Annotated[
-    str,
-    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}/[A-Za-z0-9._-]{1,100}$", description="owner/name, as in acme/shop"),
-    AfterValidator(_stays_below_repos),
-]
-Number = Annotated[int, Field(ge=1, description="of the issue or pull request in its repository: 42 of #42")]
-Title = Annotated[str, Field(min_length=1, max_length=256, description="one line of plain text")]
-# GitHub accepts 65,536 characters: the rest is for the marker.
-Body = Annotated[str, Field(min_length=1, max_length=65_000, description="GitHub's Markdown")]
-Label = Annotated[str, Field(min_length=1, max_length=50)]
-
-
-class PullRequest(Result):
-    repo: str
-    number: int
-    title: str
-    html_url: str
-    state: str
-    draft: bool
-    merged: bool
-    author: ExternalUser | None  # None: a deleted account
-    labels: tuple[str, ...]
-
-    @property
-    def key(self) -> str:
-        """Return `acme/shop#42`, GitHub's notation."""
-        return f"{self.repo}#{self.number}"
-
-
-class PullSummary(Result):
-    number: int
-    title: str
-    html_url: str
-    author: str | None
-    draft: bool
-    created_at: datetime
-
-
-class Pulls(Result):
-    pulls: tuple[PullSummary, ...]
-    more: bool  # the page was full: there may be others
-
-
-class Made(Result):
-    """An issue or a comment that was created."""
-
-    id: int
-    html_url: str
-
-
-class IssueMade(Made):
-    number: int
-
-
-class IssueUpdated(Result):
-    id: int
-    number: int
-    html_url: str
-    title: str
-    state: str
-
-
-class LabelNames(Result):
-    names: tuple[str, ...]
 
 
 class GitHubAction(Action[R]):
@@ -226,8 +177,7 @@ class Comment(GitHubAction[Made]):
         return _post(self._path, {"body": marked(self.body, call)})
 
     def read(self, response: Response) -> Made:
-        comment = parse(response, answers.Comment)
-        return Made(id=comment.id, html_url=comment.html_url)
+        return _made(parse(response, answers.Comment))
 
     def probe(self, call: Call) -> Request:
         # GitHub orders comments only by ascending id: without `since` the first page would be the issue's oldest
@@ -238,7 +188,7 @@ class Comment(GitHubAction[Made]):
         comments = parse(response, list[answers.Comment])
         for comment in comments:
             if call.marker in comment.body:
-                return Made(id=comment.id, html_url=comment.html_url)
+                return _made(comment)
         if len(comments) >= PAGE:
             raise UnreadableAnswer(f"more than {PAGE} comments since the step opened: ours may be among the rest")
         return None
@@ -249,6 +199,10 @@ class Comment(GitHubAction[Made]):
     @property
     def _path(self) -> str:
         return f"/repos/{self.repo}/issues/{self.number}/comments"
+
+
+def _made(comment: answers.Comment) -> Made:
+    return Made(id=comment.id, html_url=comment.html_url)
 
 
 class CreateIssue(GitHubAction[IssueMade]):
@@ -269,8 +223,7 @@ class CreateIssue(GitHubAction[IssueMade]):
         return _post(f"/repos/{self.repo}/issues", body)
 
     def read(self, response: Response) -> IssueMade:
-        issue = parse(response, answers.Issue)
-        return IssueMade(id=issue.id, html_url=issue.html_url, number=issue.number)
+        return _filed(parse(response, answers.Issue))
 
     def probe(self, call: Call) -> Request:
         return _get(
@@ -286,7 +239,7 @@ class CreateIssue(GitHubAction[IssueMade]):
         issues = parse(response, list[answers.Issue])
         for issue in issues:
             if call.marker in (issue.body or ""):
-                return IssueMade(id=issue.id, html_url=issue.html_url, number=issue.number)
+                return _filed(issue)
         # Newest first, so a full page that reaches back before the step has shown everything relevant.
         if len(issues) >= PAGE and issues[-1].created_at >= since(call):
             raise UnreadableAnswer(f"more than {PAGE} issues since the step opened: ours may be among the rest")
@@ -294,6 +247,10 @@ class CreateIssue(GitHubAction[IssueMade]):
 
     def external_id(self, result: IssueMade) -> str:
         return str(result.id)
+
+
+def _filed(issue: answers.Issue) -> IssueMade:
+    return IssueMade(id=issue.id, html_url=issue.html_url, number=issue.number)
 
 
 class UpdateIssue(GitHubAction[IssueUpdated]):

@@ -28,7 +28,7 @@ from pipeline.action import (
 )
 from pipeline.reading import parse
 from tasks.actions import linear_queries as queries
-from tasks.actions.github import PullRequest
+from tasks.actions.github_results import PullRequest
 from tasks.actions.linear_answers import judge_answer, limits
 from tasks.actions.linear_ids import chosen_id, sought_ids
 from tasks.actions.linear_issues import FILED, Issue, Issues, OnBoard, PageOf, Tracked, TrackedIssues

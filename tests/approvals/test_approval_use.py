@@ -17,8 +17,8 @@ from pipeline.approvals.requested import NotApproved, move_approval
 from pipeline.jobs import awaited
 from pipeline.jobs.intents import Adopted, ApprovalMoved, Approved, Ended, Opened
 from pipeline.jobs.moves import move_job
-from pipeline.replay import replay
 from pipeline.states import ApprovalState, AttemptState, JobState, StepState, Wait
+from pipeline.steps.replay import replay_job
 from tests.ledger.acts import close, done, open_, until_awaited
 from tests.ledger.approval_case import ApprovalCase
 from tests.ledger.house import House, intent_of
@@ -137,7 +137,7 @@ def dead(case: ApprovalCase, given: Approved) -> None:
 
 def accepted_anew(case: ApprovalCase, given: Approved) -> None:
     dead(case, given)
-    case.house.database.write(partial(replay, job=case.job.id, by="cli:test", at=datetime.now(UTC)))
+    case.house.database.write(partial(replay_job, job=case.job.id, by="cli:test", at=datetime.now(UTC)))
 
 
 def done_by_another(case: ApprovalCase, given: Approved) -> None:

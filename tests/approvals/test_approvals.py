@@ -26,10 +26,10 @@ from pipeline.jobs import waits
 from pipeline.jobs.intents import ApprovalMoved, Approved, Ended, Opened, PolicyMoved
 from pipeline.jobs.moves import move_job
 from pipeline.policy.change import put_in_force
-from pipeline.replay import replay
 from pipeline.revocation import declaration
 from pipeline.states import ApprovalState, JobState, Purpose, Wait
 from pipeline.steps import openings
+from pipeline.steps.replay import replay_job
 from tests.ledger.acts import until_awaited
 from tests.ledger.approval_case import FOUR_EYES, HOUR, POLICY, ApprovalCase
 from tests.ledger.house import House, intent_of
@@ -311,7 +311,7 @@ def test_what_is_open_ends_with_its_time_or_its_job_and_nothing_else_does(house:
     house.database.write(lambda c: c.execute(expired).rowcount)
     for one in (ended, replayed):
         house.database.write(partial(move_job, job=one.job.id, to=JobState.CANCELLED))
-    house.database.write(partial(replay, job=replayed.job.id, by="cli:test", at=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=replayed.job.id, by="cli:test", at=datetime.now(UTC)))
     assert house.database.read(some_are_over)
     while house.database.write(partial(end_some, at_most=1)):  # chunk by chunk
         pass

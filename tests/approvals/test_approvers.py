@@ -24,9 +24,9 @@ from pipeline.approvals.requested import NotApproved
 from pipeline.approvals.votes import Counted, NotCounted
 from pipeline.jobs.intents import ApprovalMoved, Ended
 from pipeline.jobs.moves import move_job
-from pipeline.replay import replay
 from pipeline.signed_answer import SignedAnswer
 from pipeline.states import ApprovalState, JobState
+from pipeline.steps.replay import replay_job
 from pipeline.tables import jobs as jobs_table
 from tests.ledger.approval_case import FOUR_EYES, HOUR, ApprovalCase
 from tests.ledger.house import House
@@ -189,7 +189,7 @@ def test_whoever_has_a_job_accepted_anew_does_not_approve_it(house: House) -> No
     link_carol(house, provider="console", external_id="sub-7")
     for by, subject in (("console:Carol C.", "sub-7"), ("cli:bob", None)):
         house.database.write(partial(move_job, job=case.job.id, to=JobState.CANCELLED))
-        house.database.write(partial(replay, job=case.job.id, by=by, at=datetime.now(UTC), subject=subject))
+        house.database.write(partial(replay_job, job=case.job.id, by=by, at=datetime.now(UTC), subject=subject))
     case.again()
     case.ask()
     for who in ("acme.bob", "acme.carol"):
@@ -203,7 +203,7 @@ def test_a_name_that_people_give_themselves_keeps_them_from_approving_too(case: 
     """Rather one person too many than the requester."""
     house = case.house
     house.database.write(partial(move_job, job=case.job.id, to=JobState.CANCELLED))
-    anew = partial(replay, job=case.job.id, by="console:00u-9 (Bob)", subject="00u-9", at=datetime.now(UTC))
+    anew = partial(replay_job, job=case.job.id, by="console:00u-9 (Bob)", subject="00u-9", at=datetime.now(UTC))
     house.database.write(anew)
     case.again()
     case.ask()

@@ -13,8 +13,8 @@ from identity.console.roles import Held, Role
 from identity.console.sign_in import SignIn, SignInSettings
 from identity.http.client import Client
 from identity.secret import Secret
-from pipeline.replay import replay
 from pipeline.states import JobState
+from pipeline.steps.replay import replay_job
 from tests.browser.console_site import ConsoleSite
 from tests.browser.person import Person
 from tests.ledger.approval_case import SHOWN, ApprovalCase
@@ -78,7 +78,7 @@ def test_a_page_that_changes_stays_scrolled_and_offers_what_can_be_done_now(site
     owner.tab.get_by_text("The job is cancelled.").wait_for()
     owner.tab.wait_for_url(lambda url: "done=" not in url)
     owner.tab.get_by_role("button", name="Replay the job").wait_for()
-    site.console.database.write(partial(replay, job=job, by="somebody else", at=site.console.now()))
+    site.console.database.write(partial(replay_job, job=job, by="somebody else", at=site.console.now()))
     owner.tab.get_by_text("Cancel the job…").wait_for()
     assert owner.tab.get_by_role("button", name="Replay the job").count() == 0
     assert owner.complaints == []

@@ -25,11 +25,11 @@ from pipeline.db.database import Database
 from pipeline.desk import connections as acts
 from pipeline.jobs.claims import ClaimedJob
 from pipeline.jobs.intents import Ended, Intent, Opened
-from pipeline.replay import replay
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.steps import openings
 from pipeline.steps import stored as ledger_steps
 from pipeline.steps.closings import Closing, close_attempt
+from pipeline.steps.replay import replay_job
 from pipeline.tables import attempts
 from tests.capability.capability_ledger import INVOICES, PAID, revoke
 from tests.ledger.house import House, intent_of
@@ -215,7 +215,7 @@ def test_after_a_revocation_and_a_replay_another_is_issued_which_can_be_spent(ti
     scope = Scope(kind=ScopeKind.USER, key="acme.ada")
     till.database.write(partial(revoke, scope=scope))
     assert till.open(till.intent(again=True, repeats_unknown=True)).moved is JobState.CANCELLED
-    till.database.write(partial(replay, job=till.job.id, by="cli:grace", at=datetime.now(UTC)))
+    till.database.write(partial(replay_job, job=till.job.id, by="cli:grace", at=datetime.now(UTC)))
     till.job = till.house.claim(till.job.id)
 
     again = till.open(till.intent(again=True, resends=True, repeats_unknown=True))

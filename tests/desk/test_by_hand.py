@@ -20,7 +20,7 @@ from pipeline.desk import jobs as job_acts
 from pipeline.desk import workflows as acts
 from pipeline.jobs.new_jobs import NewJob, insert_job
 from pipeline.model import Bell
-from pipeline.replay import replay
+from pipeline.steps.replay import replay_job
 from pipeline.tables import jobs
 from pipeline.views.operator_queries import any_job
 from pipeline.views.wording import started_by
@@ -77,7 +77,7 @@ def test_it_is_told_who_started_it_and_who_had_it_accepted_anew(house: House) ->
     assert told() == "an operator, by cli:grace"
     cancel = Act(audit_id=house.ids("aud"), by="cli:grace", now=now)
     house.database.write(lambda c: job_acts.cancel(c, job, cancel))
-    house.database.write(lambda c: replay(c, job, by="cli:ada", at=now, why="the text was wrong"))
+    house.database.write(lambda c: replay_job(c, job, by="cli:ada", at=now, why="the text was wrong"))
     assert told() == "an operator, by cli:grace; replayed by cli:ada: the text was wrong"
 
 
@@ -87,7 +87,7 @@ def test_of_many_replays_the_newest_are_told_and_how_many_more_so_that_a_questio
     for number in range(6):
         house.database.write(lambda c: c.execute(update(jobs).values(state="dead")))
         why = f"{number}{'y' * 500}"
-        house.database.write(partial(replay, job=job, by="cli:ada", at=now, why=why))
+        house.database.write(partial(replay_job, job=job, by="cli:ada", at=now, why=why))
         told.append(house.database.read(lambda c: started_by(c, any_job(c, job))))
     assert [len(said.split("; ")) for said in told] == [2, 3, 4, 5, 5, 5]
     assert told[3].split("; ")[1] == "replayed 1 more time before"
@@ -114,7 +114,7 @@ def test_whoever_may_not_approve_a_job_is_not_told_to_have_asked_for_it_and_who_
     barred = NewJob(id=job, tenant="acme", workflow=nightly, event={}, config=config, replayed_by=["acme.maker"])
     house.database.write(lambda c: insert_job(c, barred, now=now))
     house.database.write(lambda c: c.execute(update(jobs).values(state="dead", **values)))
-    house.database.write(lambda c: replay(c, job, by="cli:ada", at=now))
+    house.database.write(lambda c: replay_job(c, job, by="cli:ada", at=now))
     assert house.row(job).replayed_by == ["acme.maker", "cli:ada"]
     assert house.database.read(lambda c: started_by(c, any_job(c, job))) == f"{says}; replayed by cli:ada"
 
@@ -125,7 +125,7 @@ def test_a_key_by_which_it_was_accepted_anew_is_known_whatever_started_it(house:
     assert house.database.read(lambda c: unheld_key(c, job)) is None
     cancel = Act(audit_id=house.ids("aud"), by="cli:grace", now=now)
     house.database.write(lambda c: job_acts.cancel(c, job, cancel))
-    house.database.write(lambda c: replay(c, job, by="api:acme.bot:key_of_nobody", at=now))
+    house.database.write(lambda c: replay_job(c, job, by="api:acme.bot:key_of_nobody", at=now))
     assert house.database.read(lambda c: unheld_key(c, job)) == "key_of_nobody"
 
 

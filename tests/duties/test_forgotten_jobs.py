@@ -24,10 +24,10 @@ from pipeline.duties.forgotten_jobs import look_at_deliveries, look_at_whole_job
 from pipeline.duties.retention import Retention, prune
 from pipeline.ledger.paging import Turn
 from pipeline.model import DeliveryOutcome
-from pipeline.replay import replay
 from pipeline.revocation.declaration import Stage
 from pipeline.revocation.tables import revocations
 from pipeline.states import ApprovalState, AttemptState, JobState, StepState
+from pipeline.steps.replay import replay_job
 from pipeline.tables import attempts, deliveries, forgotten, idempotency_keys, jobs, steps
 from pipeline.views import operator_queries, tenant_views
 from tests.ledger.house import House
@@ -225,7 +225,7 @@ def test_whoever_asks_for_a_forgotten_job_is_told_that_and_since_when(house: Hou
     with pytest.raises(BadInput, match=rf"there is no job {unknown}.* It may have been forgotten: {told}"):
         read(lambda c: operator_queries.any_job(c, unknown))
     with pytest.raises(BadInput, match="was forgotten by retention"):
-        house.database.write(partial(replay, job=known, by="eve", at=NOW))
+        house.database.write(partial(replay_job, job=known, by="eve", at=NOW))
     with pytest.raises(
         BadInput, match=r"It may have been forgotten: deliveries that came before .*ASWHOM_KEEP_DELIVERIES"
     ):

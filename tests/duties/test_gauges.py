@@ -30,7 +30,6 @@ from pipeline.duties import gauges
 from pipeline.duties.retention import prune_steps
 from pipeline.jobs import claims
 from pipeline.model import BEAT
-from pipeline.replay import replay
 from pipeline.revocation.tables import revocations
 from pipeline.revoker.due_withdrawals import measure_withdrawals
 from pipeline.run import Run
@@ -38,6 +37,7 @@ from pipeline.schedules import punctuality
 from pipeline.schedules.changes import NewSchedule, add_schedule
 from pipeline.states import AttemptState, StepState, Wait
 from pipeline.steps import openings
+from pipeline.steps.replay import replay_job
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import schedules
 from pipeline.views import troubles
@@ -64,7 +64,7 @@ def test_a_dead_job_is_counted_until_somebody_replays_it(house: House) -> None:
     house.database.write(spend)
     gauges.measure(house.database)
     assert (gauge("jobs_dead", pattern="hybrid"), gauge("jobs_dead", pattern="service")) == (1, 0)
-    house.database.write(partial(replay, job=job, by="test", at=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=job, by="test", at=datetime.now(UTC)))
     gauges.measure(house.database)
     assert (gauge("jobs_dead", pattern="hybrid"), gauge("queue_depth", pattern="hybrid")) == (0, 1)
 

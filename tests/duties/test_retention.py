@@ -31,11 +31,11 @@ from identity.refresh.intents import IntentState
 from identity.refresh.tables import refresh_intents
 from identity.retention import Bookmark, look_at_intents, prune_intents, prune_sessions
 from identity.secret import Secret
-from pipeline.deliveries.acceptance import BODY_WINDOW
+from pipeline.deliveries.duplicates import BODY_WINDOW
 from pipeline.duties.forgetting import Course, Kind, forget_in_turn
 from pipeline.duties.retention import Retention, look_at_jobs, prune, prune_bodies, prune_hashes, prune_steps
-from pipeline.replay import replay
 from pipeline.states import AttemptState, JobState, StepState
+from pipeline.steps.replay import replay_job
 from pipeline.tables import attempts, deliveries, delivery_bodies, idempotency_keys, jobs, schedules, slots, steps
 from tests.ledger.house import House
 from tests.ledger.plans import kept_plans, plans
@@ -91,7 +91,7 @@ def test_steps_of_an_ended_job_go_and_it_cannot_be_replayed(house: House) -> Non
     assert forget(house, 91)["steps"] == 1
     assert (count(house, steps), count(house, attempts), house.row(job).event) == (0, 0, {})
     with pytest.raises(BadInput, match="was pruned"):
-        house.database.write(partial(replay, job=job, by="eve", at=NOW))
+        house.database.write(partial(replay_job, job=job, by="eve", at=NOW))
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
@@ -101,7 +101,7 @@ def test_a_replay_that_comes_as_its_job_is_pruned_is_refused(house: House) -> No
 
     def ask() -> None:
         with pytest.raises(BadInput) as refusal:
-            house.database.write(partial(replay, job=job, by="eve", at=NOW))
+            house.database.write(partial(replay_job, job=job, by="eve", at=NOW))
         said.append(str(refusal.value))
 
     late = threading.Thread(target=ask)

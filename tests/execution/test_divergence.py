@@ -16,9 +16,9 @@ from identity.policy.ledger import apply_policy
 from pipeline.action import Result
 from pipeline.jobs import claims
 from pipeline.jobs.moves import move_job
-from pipeline.replay import replay
 from pipeline.run import ActionFailed, Run, StepRefused
 from pipeline.states import JobState, StepState
+from pipeline.steps.replay import replay_job
 from pipeline.tables import jobs as jobs_table
 from pipeline.workflow import USER
 from tests.identity.providers import reply
@@ -89,7 +89,7 @@ def says_once(action: type[Say], run: Run[Any], event: Any) -> None:
 
 
 def replay_it(house: House, job: str) -> None:
-    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=job, by="ops", at=datetime.now(UTC)))
 
 
 def test_a_function_that_leaves_a_step_out_ends_its_job_by_the_steps_name(workers: Workers) -> None:

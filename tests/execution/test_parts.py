@@ -11,9 +11,9 @@ from typing import Any, cast
 import pytest
 
 from identity.errors import BadInput
-from pipeline.replay import replay
 from pipeline.run import LONGEST_PART, ActionFailed, Run, StepSpec
 from pipeline.states import JobState, StepState
+from pipeline.steps.replay import replay_job
 from tasks.refusals import Postponed
 from tests.identity.providers import Reply, reply
 from tests.ledger.acts import steps_of
@@ -43,7 +43,7 @@ def refuses(workers: Workers, *calls: int) -> None:
 
 
 def replay_it(house: House, job: str) -> None:
-    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=job, by="ops", at=datetime.now(UTC)))
 
 
 def said(house: House) -> list[tuple[int, str, str]]:

@@ -18,10 +18,10 @@ from pipeline.execution.services import StepSettings
 from pipeline.execution.worker import WorkerSettings
 from pipeline.jobs.intents import Ended
 from pipeline.jobs.moves import move_job
-from pipeline.replay import replay
 from pipeline.run import LONGEST_SLEEP, OnceUsed, Run, StepRefused
 from pipeline.states import JobState, StepState, Wait
 from pipeline.steps import stored as ledger_steps
+from pipeline.steps.replay import replay_job
 from pipeline.tables import jobs, steps, workflow_settings
 from tests.identity.providers import reply
 from tests.ledger.acts import lapse, steps_of
@@ -291,7 +291,7 @@ def test_a_step_that_failed_asks_for_something_else_once_its_configuration_is_me
     assert (house.row(job).state, failed.state) == (JobState.DEAD, StepState.FAILED)
     mended = update(workflow_settings).values(config={"text": "right"})
     house.database.write(lambda c: c.execute(mended).rowcount)
-    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=job, by="ops", at=datetime.now(UTC)))
     workers.provider.call = workers._call
     workers.work(job)
     (done,) = steps_of(house)
@@ -318,7 +318,7 @@ def test_a_function_sleeps_where_it_failed_once_its_configuration_is_mended(work
     sleep_passes(house)  # long ago: it is not what the sleep is counted from
     mended = update(workflow_settings).values(config={"text": "right"})
     house.database.write(lambda c: c.execute(mended).rowcount)
-    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=job, by="ops", at=datetime.now(UTC)))
     workers.provider.call = workers._call
     for _ in range(2):  # its second run compares with what the first one wrote
         workers.work(job)
@@ -388,7 +388,7 @@ def test_a_step_whose_once_key_came_free_is_its_own_after_a_replay(workers: Work
     house.database.write(lambda c: c.execute(update(jobs).values(due_at=jobs.c.created_at)).rowcount)
     workers.provider.call = lambda token: reply({"message": "no"}, 422)
     workers.work(first)
-    house.database.write(partial(replay, job=second, by="ops", at=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=second, by="ops", at=datetime.now(UTC)))
     workers.provider.call = workers._call
     workers.work(second)
     step = next(one for one in steps_of(house) if one.job_id == second)
@@ -418,7 +418,7 @@ def test_a_step_that_failed_asks_for_something_else_once_its_workflow_is_mended(
     workers.work(job)
     assert house.row(job).state == JobState.DEAD
     declare(workers, says("right"))
-    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=job, by="ops", at=datetime.now(UTC)))
     workers.provider.call = lambda token: reply({"message": "later"}, 503)
     workers.work(job)
     workers.provider.call = workers._call
@@ -442,7 +442,7 @@ def test_what_a_replay_asks_for_again_is_known_to_the_upstream_as_before(workers
     for _ in range(2):
         workers.work(job, StepSettings(attempts=1))
         assert house.row(job).state == JobState.DEAD
-        house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+        house.database.write(partial(replay_job, job=job, by="ops", at=datetime.now(UTC)))
     workers.provider.call = workers._call
     workers.work(job)
     assert house.row(job).state == JobState.DONE
@@ -461,7 +461,7 @@ def test_a_job_that_did_something_does_it_as_its_workflow_was(workers: Workers) 
     workers.work(job)
     assert [step.state for step in steps_of(house)] == [StepState.DONE, StepState.FAILED]
     declare(workers, partial(says_twice, "another"))
-    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=job, by="ops", at=datetime.now(UTC)))
     workers.work(job)
     assert house.row(job).reason.startswith("Diverged: step 1 was github.Say as user")
 

@@ -19,19 +19,18 @@ from identity.keys.vault import Vault
 from identity.model import Effect
 from identity.policy.ledger import apply_policy
 from pipeline.action import Facts, Judgement, Recovery, Response, UnreadableAnswer, Verdict
-from pipeline.authoring.registry import Registry
 from pipeline.duties.reconcile import settle_attempts
 from pipeline.execution.services import StepSettings
-from pipeline.replay import replay
 from pipeline.run import ActionFailed, Run, StepRefused
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.steps import stored as ledger_steps
-from pipeline.steps.resolution import resolve_by_hand
+from pipeline.steps.replay import replay_job
 from pipeline.tables import attempts
 from pipeline.workflow import USER
 from tests.identity.providers import reply
 from tests.ledger.acts import attempt_states, attempts_of, steps_of
 from tests.ledger.house import Said, Say
+from tests.ledger.resolutions import resolve
 from tests.ledger.tries import Found, Named, answers, fallible, says, time_passes
 from tests.ledger.workers import Workers, declare
 
@@ -170,7 +169,7 @@ def test_a_replay_begins_to_count_tries_and_patience_anew(workers: Workers) -> N
         return str(workers.house.row(job).state)
 
     assert [tries(HOUR * 2) for _ in range(2)] == [JobState.QUEUED, JobState.DEAD]
-    workers.house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    workers.house.database.write(partial(replay_job, job=job, by="ops", at=datetime.now(UTC)))
     # Of the two tries the second is the last one set, and within the patience: both count from the replay.
     assert [tries(passed) for passed in (timedelta(), HOUR * 2, timedelta())] == [
         JobState.QUEUED,
@@ -245,10 +244,9 @@ def test_a_failure_after_a_call_in_doubt_is_none_until_a_person_says_what_became
         time_passes(workers)
     row, (step,) = workers.house.row(job), steps_of(workers.house)
     assert (row.state, row.wait, step.state) == (JobState.WAITING, Wait.UNKNOWN, StepState.UNKNOWN)
-    told = partial(resolve_by_hand, workflows=Registry([workers.house.workflow]), by="ops", now=datetime.now(UTC))
     lost = select(attempts.c.id).where(attempts.c.state == AttemptState.UNKNOWN)
     calls = workers.house.database.read(lambda c: c.execute(lost).scalars().all())
-    workers.house.database.write(partial(told, job=job, effect=False, result=None, calls=calls))
+    resolve(workers.house, job, calls)
     workers.work(job, settings)
     (step,) = steps_of(workers.house)
     assert (workers.house.row(job).state, step.state) == (JobState.DONE, StepState.FAILED)
@@ -299,7 +297,7 @@ def test_a_step_that_was_refused_is_known_to_the_upstream_by_one_key_whatever_th
             time_passes(workers)
             workers.work(job)
         if policy == denied:
-            database.write(partial(replay, job=job, by="ops", at=now))
+            database.write(partial(replay_job, job=job, by="ops", at=now))
     assert [step.state for step in steps_of(workers.house)] == [StepState.DONE, StepState.DONE]
     _, first, second = [json.loads(body)["marker"] for body in workers.provider.bodies]
     assert first == second
@@ -319,7 +317,7 @@ def test_a_step_that_was_refused_and_asks_for_something_else_is_known_by_one_key
     job = workers.house.job()
     workers.work(job)
     database.write(lambda c: apply_policy(c, "acme", "format = 1\n", second, over=None))
-    database.write(partial(replay, job=job, by="ops", at=now))
+    database.write(partial(replay_job, job=job, by="ops", at=now))
     declare(workers, partial(says_keyed, "good morning"))
     refuses = iter((True, False))
     workers.provider.call = lambda token: reply({}, 401 if next(refuses) else 500)

@@ -13,10 +13,11 @@ from functools import partial
 import pytest
 from sqlalchemy import select
 
+from identity.audit import Act
 from identity.model import AccountState
 from identity.tables import accounts
 from pipeline.states import AttemptState, JobState, Wait
-from pipeline.steps.resolution import resolve_by_hand
+from pipeline.steps.resolution import Resolution, resolve_by_hand
 from tests.faults.books import accepted, balance, unresolved, written_about
 from tests.faults.conftest import IMPATIENT
 from tests.faults.crashing_worker import CALL_POINTS, REFRESH_POINTS
@@ -86,16 +87,11 @@ def answer_for_slack(system: System) -> int:
     in_doubt = unresolved(system)
     for row in in_doubt:
         message = posted.get(row.id)
-        say = partial(
-            resolve_by_hand,
-            job=row.job_id,
-            calls=[row.id],
-            effect=message is not None,
-            result=message and {"channel": message["channel"], "ts": message["ts"]},
-            workflows=system.runtime.workflows,
-            by="user:operator",
-            now=datetime.now(UTC),
-        )
+        result = message and {"channel": message["channel"], "ts": message["ts"]}
+        found_out = Resolution(calls=[row.id], effect=message is not None, result=result)
+        act = Act(audit_id=system.runtime.ids("aud"), by="user:operator", now=datetime.now(UTC))
+        workflows = system.runtime.workflows
+        say = partial(resolve_by_hand, job=row.job_id, found_out=found_out, act=act, workflows=workflows)
         system.runtime.database.write(say)
     return len(in_doubt)
 

@@ -19,8 +19,8 @@ from pipeline.execution.worker import WorkerSettings
 from pipeline.jobs import awaited, bells, claims
 from pipeline.jobs.moves import move_job
 from pipeline.ledger.paging import Turn
-from pipeline.replay import replay
 from pipeline.states import JobState, Wait
+from pipeline.steps.replay import replay_job
 from pipeline.tables import jobs as jobs_table
 from pipeline.views.tenant_views import jobs_page
 from tests.ledger.acts import lapse, until_awaited
@@ -162,12 +162,12 @@ def test_a_replay_is_accepted_anew(house: House) -> None:
     job = house.job()
     house.database.write(partial(claims.bury, job=house.claim(job), reason="broken"))
     before = house.row(job)
-    house.database.write(partial(replay, job=job, by="admin", at=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=job, by="admin", at=datetime.now(UTC)))
     after = house.row(job)
     assert (after.state, after.runs_spent, after.finished_at) == (JobState.QUEUED, 0, None)
     assert after.accepted > before.accepted
     with pytest.raises(BadInput, match="only dead and cancelled jobs"):
-        house.database.write(partial(replay, job=job, by="admin", at=datetime.now(UTC)))
+        house.database.write(partial(replay_job, job=job, by="admin", at=datetime.now(UTC)))
 
 
 def test_a_wait_for_consent_ends_by_its_event_alone_and_an_expired_one_is_dead(house: House) -> None:
@@ -270,5 +270,5 @@ def test_a_job_that_was_put_off_beyond_all_dates_is_listed_and_mended_by_command
     page = house.database.read(partial(jobs_page, tenants=Tenants.of("acme"), turn=Turn(limit=10)))
     assert {one["id"] for one in page.rows} == {job, other}
     assert house.database.write(partial(move_job, job=job, to=JobState.CANCELLED, source=JobState.QUEUED))
-    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=job, by="ops", at=datetime.now(UTC)))
     assert house.claim(job).id == job

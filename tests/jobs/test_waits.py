@@ -11,7 +11,6 @@ from sqlalchemy import Connection, insert, text, update
 from identity.errors import BadInput
 from identity.model import AccountKey, AccountState
 from identity.tables import accounts
-from pipeline.authoring.registry import Registry
 from pipeline.duties import reconcile
 from pipeline.jobs import awaited, claims, waits
 from pipeline.jobs.claims import ClaimedJob
@@ -19,13 +18,13 @@ from pipeline.jobs.intents import Adopted, Ended, Intent
 from pipeline.jobs.moves import move_job
 from pipeline.ledger.clock import ledger_now
 from pipeline.states import AttemptState, JobState, StepState, Wait
-from pipeline.steps.resolution import resolve_by_hand
 from pipeline.tables import attempts, steps
 from pipeline.tables import jobs as jobs_table
 from tests.ledger.acts import attempts_of, audit_kinds, close, done, open_, steps_of
 from tests.ledger.house import House
 from tests.ledger.house import intent_of as intent
 from tests.ledger.plans import plans, plans_of, statements_of
+from tests.ledger.resolutions import resolve
 
 
 def _owner_in_doubt(house: House) -> Intent:
@@ -287,14 +286,11 @@ def test_the_calls_in_doubt_of_a_job_are_looked_up_by_its_steps_however_many_oth
     park = partial(claims.park, waits_for=None, due_in=timedelta(), expires_in=timedelta(days=1), reason="nobody knows")
     house.database.write(partial(park, job=asked.job, wait=Wait.UNKNOWN))
 
-    says = partial(resolve_by_hand, workflows=Registry([house.workflow]), by="ops", now=datetime.now(UTC))
-    says = partial(says, job=asked.job.id, effect=False, result=None, calls=["another"])
-
     def look() -> None:
         end = partial(waits.end_wait, job=asked.job.id, fence=asked.job.fence, wait=Wait.UNKNOWN)
         house.database.write(partial(end, expired=False, reason="z"))
         with pytest.raises(BadInput, match="another call"):
-            house.database.write(says)
+            resolve(house, asked.job.id, ["another"])
 
     told = [plan for plan in plans_of(house.database, look, large=True) if "attempts" in plan]
     assert len(told) == 2, "housekeeping's look, and a person's word"

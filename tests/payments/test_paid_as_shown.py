@@ -43,8 +43,8 @@ from identity.principals import ensure_principal, link_alias
 from pipeline.approvals.tables import approvals
 from pipeline.approvals.votes import Channel, Counted, Link, Vote
 from pipeline.desk.tenants import remove_alias
-from pipeline.replay import replay
 from pipeline.states import CUT_SHORT, ApprovalState
+from pipeline.steps.replay import replay_job
 from pipeline.tables import steps
 from tests.chance import IN_CONTROL, seed_of
 from tests.payments.conftest import at_work, furnish
@@ -233,7 +233,7 @@ class Paying(RuleBasedStateMachine):
     def replay(self) -> None:
         """An operator has a job accepted anew: what was approved before is no answer to it."""
         job = next(job.id for job in self.system.jobs() if job.state in CUT_SHORT)
-        self.write(partial(replay, job=job, by="cli:root", at=datetime.now(UTC)))
+        self.write(partial(replay_job, job=job, by="cli:root", at=datetime.now(UTC)))
         self.accepted[job] = self.events
         for question in self.questions.values():
             question.over |= question.job == job

@@ -44,8 +44,8 @@ from pipeline.jobs import waits
 from pipeline.jobs.intents import Approved, Opened, OpenOutcome
 from pipeline.jobs.moves import move_job
 from pipeline.policy.change import put_in_force
-from pipeline.replay import replay
 from pipeline.states import JobState, Wait
+from pipeline.steps.replay import replay_job
 from pipeline.tables import jobs as jobs_table
 from tests.chance import seed_of
 from tests.ledger.approval_case import HOUR, POLICY, ApprovalCase
@@ -213,7 +213,7 @@ class Approvals(RuleBasedStateMachine):
         """A person ends the job and has it accepted anew: nothing that was asked before is an answer to it."""
         now = datetime.now(UTC)
         self.database.write(partial(move_job, job=self.case.job.id, to=JobState.CANCELLED))
-        self.database.write(partial(replay, job=self.case.job.id, by=by, at=now))
+        self.database.write(partial(replay_job, job=self.case.job.id, by=by, at=now))
         self.asked_it |= {"acme.erin"} if by == "cli:erin" else set()
         self.revoked.clear()
         for question in self.questions.values():

@@ -13,9 +13,9 @@ from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
 from pipeline.jobs import claims
 from pipeline.jobs.intents import Intent
-from pipeline.replay import replay
 from pipeline.revocation import declaration
 from pipeline.revocation.receipt import outdate
+from pipeline.steps.replay import replay_job
 from pipeline.tables import steps
 from pipeline.views.operator_queries import compensation_of
 from tests.ledger.acts import SIGNER, done, open_, receipt_of, revoke
@@ -73,7 +73,7 @@ def test_a_failed_compensation_that_is_replayed_is_looked_at_again_whether_or_no
     by = tell()
     database.write(partial(claims.bury, job=house.claim(by), reason="the workspace is gone"))
     tell()
-    database.write(partial(replay, job=by, by="ops", at=datetime.now(UTC)))
+    database.write(partial(replay_job, job=by, by="ops", at=datetime.now(UTC)))
     assert database.read(partial(declaration.load, revocation=made)).open_ends == 1, "housekeeping does not look at it"
     tell()
     database.write(partial(claims.finish, job=house.claim(by)))
@@ -99,7 +99,7 @@ def test_what_one_revocation_could_not_compensate_a_later_one_does_after_a_repla
     without = quiet_revoker(database, SIGNER, Registry(()))
     assert without.advance(first)
     said = receipt_of(house, first)
-    database.write(partial(replay, job=asked.job.id, by="ops", at=datetime.now(UTC)))
+    database.write(partial(replay_job, job=asked.job.id, by="ops", at=datetime.now(UTC)))
     second = revoke(house, account_scope())
     revoker = quiet_revoker(database, SIGNER, Registry([house.workflow]))
     assert revoker.advance(second)
@@ -141,7 +141,7 @@ def test_what_a_revocation_has_yet_to_tell_another_does_not_take_from_it(databas
 
     def replayed_and_revoked_again(point: str) -> None:
         if point == "before_withdrawals":
-            database.write(partial(replay, job=asked.job.id, by="ops", at=datetime.now(UTC)))
+            database.write(partial(replay_job, job=asked.job.id, by="ops", at=datetime.now(UTC)))
             again = revoke(house, account_scope())
             assert quiet_revoker(database, SIGNER, Registry([house.workflow])).advance(again)
             assert receipt_of(house, again)["compensations"] == []

@@ -19,13 +19,13 @@ from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
 from pipeline.jobs.claims import ClaimedJob, finish
 from pipeline.jobs.intents import Ended, Intent
-from pipeline.replay import replay
 from pipeline.revocation.declaration import load
 from pipeline.revocation.pages import write_page
 from pipeline.revocation.statements import reach_jobs
 from pipeline.revocation.tables import revocations
 from pipeline.revoker.cancelling import begin_draining, end_waits
 from pipeline.states import JobState, Wait
+from pipeline.steps.replay import replay_job
 from pipeline.tables import jobs
 from pipeline.workflow import SERVICE, SKIP, USER, compensate, workflow
 from tests.ledger.acts import SIGNER, done, open_, receipt_of, revoke, until_awaited
@@ -147,7 +147,7 @@ def test_a_job_replayed_before_the_receipt_is_on_it_as_cancelled(house: House, e
     revoker = quiet_revoker(house.database, SIGNER)
     assert not revoker.advance(made), "a call is in flight"
     assert isinstance(open_(house, intent(house, cancelled)), Ended)
-    house.database.write(partial(replay, job=cancelled.id, by="ops", at=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=cancelled.id, by="ops", at=datetime.now(UTC)))
     if ends:
         house.database.write(partial(finish, job=house.claim(cancelled.id)))
     done(house, out)

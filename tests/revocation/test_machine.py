@@ -63,7 +63,6 @@ from pipeline.jobs import claims as ledger_jobs
 from pipeline.jobs.claims import ClaimedJob
 from pipeline.jobs.intents import Intent, Opened
 from pipeline.model import SecurityEvent
-from pipeline.replay import replay
 from pipeline.revocation.declaration import Cause, declare, load
 from pipeline.revocation.narrowing import narrow_account
 from pipeline.revocation.security_events import accept as accept_event
@@ -72,6 +71,7 @@ from pipeline.revoker.inquiry import SignalDoubt
 from pipeline.revoker.provider_side import ProviderAsker
 from pipeline.signal import Asks, Installation, People, Signal
 from pipeline.states import AttemptState, JobState, StepState
+from pipeline.steps.replay import replay_job
 from pipeline.tables import jobs as jobs_table
 from tests.chance import IN_CONTROL, seed_of
 from tests.ledger.acts import SIGNER, close, open_
@@ -266,7 +266,7 @@ class Ledger(RuleBasedStateMachine):
     @rule(job=jobs)
     def replay(self, job: str) -> None:
         if self.house.row(job).state in (JobState.CANCELLED, JobState.DEAD):
-            self.database.write(partial(replay, job=job, by="test", at=datetime.now(UTC)))
+            self.database.write(partial(replay_job, job=job, by="test", at=datetime.now(UTC)))
             self.cancelled.pop(job, None)
             self.claimed.pop(job, None)
 

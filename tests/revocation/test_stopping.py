@@ -31,7 +31,6 @@ from pipeline.desk.revocations import revoke_once
 from pipeline.jobs import claims as ledger_jobs
 from pipeline.jobs.intents import Adopted, Ended, Opened, Skipped
 from pipeline.operators import names_of
-from pipeline.replay import replay
 from pipeline.revocation import declaration
 from pipeline.revocation.compensation import compensable, compensate_step
 from pipeline.revocation.tables import compensations, revocations
@@ -42,7 +41,7 @@ from pipeline.run import StepSkipped
 from pipeline.runtime import Runtime
 from pipeline.runtime_settings import Keys, RuntimeSettings
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
-from pipeline.steps.resolution import resolve_by_hand
+from pipeline.steps.replay import replay_job
 from pipeline.tables import attempts, jobs, steps
 from pipeline.workflow import SERVICE, SKIP, USER, compensate, workflow
 from tests.faults.revoker_points import REVOKER_POINTS
@@ -52,6 +51,7 @@ from tests.ledger.house import House, Said, Say, account_scope, say_it
 from tests.ledger.house import Opened as Happened
 from tests.ledger.house import intent_of as intent
 from tests.ledger.replays import replayed, stored
+from tests.ledger.resolutions import resolve
 from tests.ledger.revokers import quiet_revoker
 from tests.ledgers import MOSTLY_SQLITE, TURN, open_ledger
 
@@ -137,7 +137,7 @@ def test_a_skip_that_the_workflow_does_not_catch_cancels_the_job(database: Datab
     runtime.worker.handle(job)
     runtime.close()
     assert house.row(job).state == JobState.CANCELLED
-    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=job, by="ops", at=datetime.now(UTC)))
     states = house.database.read(lambda c: c.execute(select(steps.c.state)).scalars().all())
     assert states == [StepState.OPEN]  # accepted anew, it is asked for anew
 
@@ -227,7 +227,7 @@ def test_what_a_cancelled_job_did_is_compensated_by_a_service_job_of_the_platfor
     ]
     row = compensating.row(one["by_job"])
     with pytest.raises(BadInput, match=f"{job} was compensated by job {row.id}: .*new delivery"):
-        compensating.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+        compensating.database.write(partial(replay_job, job=job, by="ops", at=datetime.now(UTC)))
     (fate,) = replayed(compensating, stored(compensating, compensating.row(job).delivery_id), cancelled=True).fates
     assert (fate.does, f"compensated by job {row.id}" in fate.reason) == (Does.NOTHING, True)
     assert compensating.row(job).state == JobState.CANCELLED
@@ -408,7 +408,7 @@ def test_what_a_replay_wants_again_is_not_undone_after_it(compensating: House) -
     job, made = _interrupted(compensating)
     workflows, database = Registry([compensating.workflow]), compensating.database
     (step,) = database.read(partial(compensable, among=[job], workflows=workflows))
-    database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
+    database.write(partial(replay_job, job=job, by="ops", at=datetime.now(UTC)))
     undo = partial(compensate_step, revocation=made, workflows=workflows, audit_id="aud-1", now=datetime.now(UTC))
     assert database.write(partial(undo, step=step, job=compensating.ids("job"))) is False
     assert database.read(lambda c: c.execute(select(compensations)).all()) == []
@@ -427,11 +427,7 @@ def test_an_unknown_call_of_a_cancelled_job_is_resolved_by_hand_and_the_receipt_
     assert _revoker(compensating).advance(made)
     first = receipt_of(compensating, made)
     assert [(call["ended"], call["outcome"]) for call in first["in_flight"]] == [("presumed ended", "unknown")]
-    workflows = Registry([compensating.workflow])
-    resolve = partial(resolve_by_hand, job=job.id, workflows=workflows, by="ops", now=datetime.now(UTC))
-    resolve = partial(resolve, calls=[asked.attempt])
-    told = compensating.database.write(lambda c: resolve(c, effect=True, result={"id": "9"}))
-    assert told == [made]
+    assert resolve(compensating, job.id, [asked.attempt], {"id": "9"}) == [made]
     assert compensating.row(job.id).state == JobState.CANCELLED
     assert _revoker(compensating).advance(made)
     second = receipt_of(compensating, made)
@@ -440,7 +436,7 @@ def test_an_unknown_call_of_a_cancelled_job_is_resolved_by_hand_and_the_receipt_
     # It took effect after all, so it is compensated, too.
     assert [one["outcome"] for one in second["compensations"]] == ["pending"]
     with pytest.raises(BadInput, match="does not wait"):
-        compensating.database.write(lambda c: resolve(c, effect=False, result=None))
+        resolve(compensating, job.id, [asked.attempt])
 
 
 def test_an_effect_that_is_told_after_its_step_was_refused_is_compensated(compensating: House) -> None:
@@ -466,9 +462,8 @@ def test_a_replay_does_not_change_what_the_receipt_said_of_the_jobs(house: House
     revoker = quiet_revoker(house.database, SIGNER)
     assert revoker.advance(made)
     before = receipt_of(house, made)
-    house.database.write(partial(replay, job=job, by="ops", at=datetime.now(UTC)))
-    resolve = partial(resolve_by_hand, job=asked.job.id, effect=False, result=None, workflows=Registry([say_it]))
-    house.database.write(partial(resolve, calls=[asked.attempt], by="ops", now=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=job, by="ops", at=datetime.now(UTC)))
+    resolve(house, asked.job.id, [asked.attempt])
     assert revoker.advance(made)
     after = receipt_of(house, made)
     assert after["revision"] == 2

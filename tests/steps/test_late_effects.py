@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,21 +12,20 @@ import pytest
 from sqlalchemy import select, update
 
 from identity.errors import BadInput
-from pipeline.authoring.registry import Registry
 from pipeline.desk.unanswered import asked_about, unanswered_calls
 from pipeline.jobs import claims, waits
 from pipeline.jobs.intents import Adopted, Ended, Intent, Opened
 from pipeline.ledger.clock import ledger_now
-from pipeline.replay import replay
 from pipeline.states import AttemptState, JobState, StepState, Wait
 from pipeline.steps import failures, refusals
-from pipeline.steps.resolution import resolve_by_hand
+from pipeline.steps.replay import replay_job
 from pipeline.tables import jobs as jobs_table
 from pipeline.tables import steps
 from pipeline.views import tenant_views
 from pipeline.workflow import SERVICE
 from tests.ledger.acts import attempt_states, close, done, open_, revoke, settle, step_state
 from tests.ledger.house import House, Say, account_scope, intent_of, say_it
+from tests.ledger.resolutions import resolve
 
 
 class Other(Say):
@@ -51,34 +49,29 @@ def _in_doubt_and_failed(house: House, **more: Any) -> Intent:
     return first
 
 
-def _resolve(house: House, job: str, result: Mapping[str, Any] | None, *, calls: list[str]) -> None:
-    resolve = partial(resolve_by_hand, workflows=Registry([house.workflow]), by="ops", now=datetime.now(UTC))
-    house.database.write(partial(resolve, job=job, effect=result is not None, result=result, calls=calls))
-
-
 def _step(house: House, step: str) -> Any:
     return house.database.read(lambda c: c.execute(select(steps).where(steps.c.id == step)).one())
 
 
 def test_an_operator_who_says_that_a_failed_step_had_its_effect_is_heard(house: House) -> None:
     first = _refused_after_a_doubt(house)
-    _resolve(house, first.job.id, {"id": "9"}, calls=[first.attempt])
+    resolve(house, first.job.id, [first.attempt], {"id": "9"})
     row = _step(house, first.step)
     assert (row.state, row.result, row.error) == (StepState.DONE, {"id": "9"}, None)
-    house.database.write(partial(replay, job=first.job.id, by="ops", at=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=first.job.id, by="ops", at=datetime.now(UTC)))
     assert step_state(house, first.step) == StepState.DONE  # the replay returns it, and makes no other call
 
 
 def test_an_operator_who_says_that_a_failed_step_had_no_effect_leaves_it_failed(house: House) -> None:
     first = _refused_after_a_doubt(house)
-    _resolve(house, first.job.id, None, calls=[first.attempt])
+    resolve(house, first.job.id, [first.attempt])
     assert step_state(house, first.step) == StepState.FAILED
 
 
 def test_an_operator_is_heard_too_of_a_job_that_is_done(house: House) -> None:
     first = _in_doubt_and_failed(house)
     house.database.write(partial(claims.finish, job=first.job))
-    _resolve(house, first.job.id, {"id": "9"}, calls=[first.attempt])
+    resolve(house, first.job.id, [first.attempt], {"id": "9"})
     assert (house.row(first.job.id).state, step_state(house, first.step)) == (JobState.DONE, StepState.DONE)
 
 
@@ -87,7 +80,7 @@ def test_an_operator_is_not_heard_of_a_job_that_still_runs(house: House) -> None
     before = attempt_states(house)
     for result in ({"id": "9"}, None):
         with pytest.raises(BadInput, match="does not wait for anyone's word"):
-            _resolve(house, first.job.id, result, calls=[first.attempt])
+            resolve(house, first.job.id, [first.attempt], result)
     assert attempt_states(house) == before == [AttemptState.UNKNOWN, AttemptState.NO_EFFECT]
 
 
@@ -95,8 +88,8 @@ def test_an_operator_is_told_where_the_workflow_has_no_such_action_any_more(hous
     first = _refused_after_a_doubt(house)
     house.workflow = replace(say_it, uses={Other: SERVICE})
     with pytest.raises(BadInput, match=r"say_it does not use github\.Say any more"):
-        _resolve(house, first.job.id, {"id": "9"}, calls=[first.attempt])
-    _resolve(house, first.job.id, None, calls=[first.attempt])
+        resolve(house, first.job.id, [first.attempt], {"id": "9"})
+    resolve(house, first.job.id, [first.attempt])
     assert step_state(house, first.step) == StepState.FAILED
 
 
@@ -119,7 +112,7 @@ def test_who_waits_for_a_failed_step_gets_the_result_that_an_operator_found(hous
     first = _refused_after_a_doubt(house, once="pull#1")
     waiter = intent_of(house, house.claim(house.job()), once="pull#1")
     assert isinstance(open_(house, waiter), Ended)
-    _resolve(house, first.job.id, {"id": "9"}, calls=[first.attempt])
+    resolve(house, first.job.id, [first.attempt], {"id": "9"})
     again = intent_of(house, house.claim(waiter.job.id), once="pull#1")
     outcome = open_(house, again)
     assert isinstance(outcome, Adopted)
@@ -186,7 +179,7 @@ def test_an_effect_whose_result_was_not_kept_ends_the_job_that_is_replayed(house
     lost = update(steps).where(steps.c.id == first.step).values(state=ended, result=None)
     house.database.write(lambda c: c.execute(lost).rowcount)
     house.database.write(partial(claims.bury, job=first.job, reason="400"))
-    house.database.write(partial(replay, job=first.job.id, by="ops", at=datetime.now(UTC)))
+    house.database.write(partial(replay_job, job=first.job.id, by="ops", at=datetime.now(UTC)))
     again = intent_of(house, house.claim(first.job.id), step=first.step, again=True, repeats_unknown=True)
     assert isinstance(open_(house, again), Ended)
     row = house.row(first.job.id)
@@ -225,7 +218,7 @@ def test_a_word_is_about_one_step_and_lets_its_job_go_on_whatever_else_is_on_rec
     assert len(unanswered_calls(_steps(house, said.job.id))) == 2
     (asked,) = asked_about(_steps(house, said.job.id))
     assert asked.attempt["id"] == said.attempt, "its job waits for that"
-    _resolve(house, said.job.id, {"id": "9"}, calls=[said.attempt])
+    resolve(house, said.job.id, [said.attempt], {"id": "9"})
     assert (house.row(said.job.id).state, step_state(house, said.step)) == (JobState.QUEUED, StepState.DONE)
     assert step_state(house, read.step) == StepState.REFUSED
     (left,) = asked_about(_steps(house, said.job.id))
@@ -234,7 +227,7 @@ def test_a_word_is_about_one_step_and_lets_its_job_go_on_whatever_else_is_on_rec
 
 def test_a_word_about_a_read_leaves_its_job_waiting_for_the_other_one(house: House) -> None:
     read, said = _asks_beside_a_read(house)
-    _resolve(house, said.job.id, None, calls=[read.attempt])
+    resolve(house, said.job.id, [read.attempt])
     assert house.row(said.job.id).state == JobState.WAITING
     assert attempt_states(house) == [AttemptState.NO_EFFECT, AttemptState.UNKNOWN]
 
@@ -258,9 +251,9 @@ def test_a_word_about_calls_of_two_steps_is_refused_and_told_which_are_of_which(
     by_step = f"step 1, github.Say: {first.attempt}; step 2, github.Say: {second.attempt}"
     for named in ([first.attempt, second.attempt], []):
         with pytest.raises(BadInput, match=re.escape(by_step)):
-            _resolve(house, first.job.id, {"id": "9"}, calls=named)
+            resolve(house, first.job.id, named, {"id": "9"})
     assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.UNKNOWN]
-    _resolve(house, first.job.id, {"id": "9"}, calls=[second.attempt])
+    resolve(house, first.job.id, [second.attempt], {"id": "9"})
     assert attempt_states(house) == [AttemptState.UNKNOWN, AttemptState.EFFECT]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -15,7 +15,6 @@ from sqlalchemy import Connection, text, update
 
 from identity.sql.store import CommitUnknown
 from pipeline.action import Call, Request, Response
-from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
 from pipeline.desk.unanswered import unanswered_calls
 from pipeline.duties.reconcile import reclaim, settle_attempts
@@ -28,7 +27,6 @@ from pipeline.migrations import upgrade
 from pipeline.revocation import declaration
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.steps.openings import open_attempt
-from pipeline.steps.resolution import resolve_by_hand
 from pipeline.tables import attempts
 from pipeline.views import tenant_views
 from pipeline.workflow import USER
@@ -47,6 +45,7 @@ from tests.ledger.acts import (
     until_awaited,
 )
 from tests.ledger.house import House, Said, Say, account_scope, intent_of
+from tests.ledger.resolutions import resolve
 from tests.ledger.tries import Sought, answers, fallible, says, time_passes
 from tests.ledger.workers import Workers, declare
 from tests.properties.held import Ledger
@@ -139,9 +138,7 @@ def test_an_operator_is_asked_about_calls_and_no_searches(house: House) -> None:
     house.database.write(partial(wait, job=asked.job))
     (call,) = unanswered_calls(house.database.read(lambda c: tenant_views.steps_of(c, asked.job.id)))
     assert call.attempt["id"] == asked.attempt
-    say = partial(resolve_by_hand, workflows=Registry([house.workflow]), by="ops", now=datetime.now(UTC))
-    say = partial(say, job=asked.job.id, effect=True, result={"id": "9"}, calls=[asked.attempt])
-    house.database.write(say)
+    resolve(house, asked.job.id, [asked.attempt], {"id": "9"})
     assert house.row(asked.job.id).state == JobState.QUEUED
 
 

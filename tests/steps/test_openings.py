@@ -18,21 +18,20 @@ from identity.model import (
     ScopeKind,
 )
 from identity.tables import accounts, grants
-from pipeline.authoring.registry import Registry
 from pipeline.duties import reconcile
 from pipeline.jobs import awaited, claims
 from pipeline.jobs.intents import Adopted, Ended, Intent, OnceMismatch, Opened, OpenOutcome
 from pipeline.jobs.moves import move_job
-from pipeline.replay import replay
 from pipeline.states import AttemptState, JobState, Purpose, StepState, Wait
 from pipeline.steps import refusals
 from pipeline.steps import stored as ledger_steps
-from pipeline.steps.resolution import resolve_by_hand
+from pipeline.steps.replay import replay_job
 from pipeline.tables import attempts, once_keys, steps
 from pipeline.tables import jobs as jobs_table
 from tests.ledger.acts import attempt_states, audit_kinds, close, done, listening, open_, revoke, step_state
 from tests.ledger.house import House, account_scope
 from tests.ledger.house import intent_of as intent
+from tests.ledger.resolutions import resolve
 from tests.ledgers import open_ledger
 
 
@@ -284,7 +283,7 @@ def test_a_replay_opens_what_was_refused_or_failed_and_leaves_what_was_done(hous
     now = datetime.now(UTC)
     house.database.write(partial(refusals.refuse, intent=asked[3], reason="policy"))
     house.database.write(partial(claims.bury, job=claimed, reason="a step was refused"))
-    house.database.write(partial(replay, job=job, by="ada", at=now))
+    house.database.write(partial(replay_job, job=job, by="ada", at=now))
     states = {position: step_state(house, asked[position].step) for position in ends}
     assert states == {1: StepState.DONE, 2: StepState.OPEN, 3: StepState.OPEN}
 
@@ -366,9 +365,7 @@ def test_a_once_key_that_a_later_opening_takes_is_on_its_step_and_a_word_about_t
     house.database.write(partial(claims.bury, job=first.job, reason="nobody knows"))
     second = intent(house, house.claim(house.job()), once="pull#1")
     assert isinstance(open_(house, second), Ended)
-    resolve = partial(resolve_by_hand, effect=True, result={"id": "9"}, workflows=Registry([house.workflow]))
-    calls = [again.attempt, third.attempt]
-    house.database.write(partial(resolve, job=first.job.id, by="ops", now=datetime.now(UTC), calls=calls))
+    resolve(house, first.job.id, [again.attempt, third.attempt], {"id": "9"})
     assert house.row(second.job.id).state == JobState.QUEUED
 
 

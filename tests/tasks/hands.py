@@ -23,7 +23,7 @@ from pipeline.model import Acceptance, DeliveryOutcome, SignedDelivery
 from pipeline.revocation import declaration
 from pipeline.runtime import Runtime
 from pipeline.states import AttemptState, JobState
-from pipeline.steps.resolution import resolve_by_hand
+from pipeline.steps.resolution import Resolution, resolve_by_hand
 from pipeline.tables import attempts, jobs, schedules, steps
 from tests.sandbox.driver import Form, Sandbox
 
@@ -144,17 +144,10 @@ class Hands:
         posted = {message["attempt"]: message for message in self.sandbox.read("slack", "messages")}
         (attempt,) = [row for row in self.attempts() if row.state == AttemptState.UNKNOWN]
         message = posted.get(attempt.id)
-        say = partial(
-            resolve_by_hand,
-            job=attempt.job_id,
-            calls=[attempt.id],
-            effect=message is not None,
-            result=message and {"channel": message["channel"], "ts": message["ts"]},
-            workflows=self.registry,
-            by="user:operator",
-            now=datetime.now(UTC),
-        )
-        self.runtime.database.write(say)
+        result = message and {"channel": message["channel"], "ts": message["ts"]}
+        found_out = Resolution(calls=[attempt.id], effect=message is not None, result=result)
+        act = Act(audit_id=self.runtime.ids("aud"), by="user:operator", now=datetime.now(UTC))
+        self.runtime.database.write(lambda c: resolve_by_hand(c, attempt.job_id, found_out, act, self.registry))
 
     # What is seen
 

@@ -20,8 +20,8 @@ from pipeline.approvals.tables import approvals
 from pipeline.approvals.views import ApprovalView
 from pipeline.jobs import pins
 from pipeline.jobs.moves import move_job
-from pipeline.replay import replay
 from pipeline.states import ApprovalState, JobState
+from pipeline.steps.replay import replay_job
 from pipeline.tables import deliveries, workflow_settings
 from pipeline.upkeep import duties_of
 from tests.tasks.approvals import apply, asked, say
@@ -193,7 +193,7 @@ def test_a_job_that_was_to_answer_and_is_replayed_answers_where_was_asked(chat: 
     {duty.name: duty for duty in duties_of(runtime)}["tell-approvals"].run()
     (told,) = [one for one in chat.system.jobs() if one.workflow == "ask_in_slack" and one.state == JobState.QUEUED]
     write(partial(move_job, job=told.id, to=JobState.CANCELLED))  # as a stop of its agent does
-    write(partial(replay, job=told.id, by="admin:test", at=datetime.now(UTC)))
+    write(partial(replay_job, job=told.id, by="admin:test", at=datetime.now(UTC)))
     chat.system.work_once()
     question, answer = chat.messages()
     assert (answer["thread_ts"], answer["channel"]) == (question["ts"], chat.channel)

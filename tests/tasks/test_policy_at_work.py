@@ -12,8 +12,8 @@ from identity.policy.file import read_policy
 from identity.policy.ledger import apply_policy
 from identity.policy.rules import FACTS_ALONE
 from pipeline.policy.trial import PolicyTrial, compare, stored_cases
-from pipeline.replay import replay
 from pipeline.states import JobState, StepState, Wait
+from pipeline.steps.replay import replay_job
 from pipeline.tables import jobs
 from tests.tasks.approvals import FOUR_EYES, asked, say
 from tests.tasks.in_process_system import InProcessSystem
@@ -141,7 +141,7 @@ def test_a_step_that_was_refused_and_waits_once_more_is_tried_once(waiting: InPr
     (job,) = waiting.settle()
     assert [one.state for one in waiting.steps()] == [StepState.DONE, StepState.REFUSED]
     write = waiting.runtime.database.write
-    write(partial(replay, job=job.id, by="admin:test", at=datetime.now(UTC)))
+    write(partial(replay_job, job=job.id, by="admin:test", at=datetime.now(UTC)))
     (job,) = waiting.settle()
     assert job.wait == Wait.APPROVAL
     trial = tried_on(waiting, FOUR_EYES, NOTHING_YET, since=datetime.now(UTC) - timedelta(days=7))

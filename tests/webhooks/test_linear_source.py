@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from identity.connections.lateness import MOST, TRIES_FOR
 from identity.errors import Misconfigured
 from identity.secret import Secret
-from pipeline.deliveries.acceptance import BODY_WINDOW
+from pipeline.deliveries.duplicates import BODY_WINDOW
 from pipeline.signal import Asks, People, Workspaces
 from tests.webhooks import published
 from tests.webhooks.disfigured import TEXTS, assert_sound, bodies

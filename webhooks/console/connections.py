@@ -7,10 +7,9 @@ from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.errors import BadInput
-from pipeline import connection_facts
 from pipeline.desk import connections as acts
 from pipeline.ledger.paging import Record
-from pipeline.views import tenant_views
+from pipeline.views import connection_facts, tenant_views
 from webhooks.console import lists
 from webhooks.console.access import listed_tenants, seen
 from webhooks.console.parts import Desk

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from flask import Blueprint, redirect, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
@@ -14,6 +13,7 @@ from identity.errors import BadInput
 from pipeline.desk import jobs as acts
 from pipeline.model import Bell
 from pipeline.states import JobState
+from pipeline.steps.resolution import Resolution
 from webhooks.console.access import visitor
 from webhooks.console.jobs import found_job, job_page
 from webhooks.console.parts import Desk
@@ -39,18 +39,8 @@ def job_acts(pages: Blueprint, desk: Desk) -> None:
     @pages.route("/jobs/<id>/resolve", methods=["GET", "POST"])
     def resolve_job(id: str) -> BaseResponse:
         def resolve() -> BaseResponse:
-            effect, result = _resolution_form()
-            resolved = desk.write(
-                partial(
-                    acts.resolve,
-                    id=id,
-                    act=desk.act(),
-                    effect=effect,
-                    result=result,
-                    workflows=desk.workflows,
-                    calls=request.form.getlist("call"),
-                )
-            )
+            found_out, act = _resolution_form(), desk.act()
+            resolved = desk.write(lambda c: acts.resolve(c, id, found_out, act, workflows=desk.workflows))
             return _ringing(desk, _back(id, "resolved"), resolved.bells, revocations=resolved.revocations)
 
         return _by_form(desk, id, resolve)
@@ -70,21 +60,22 @@ def _by_form(desk: Desk, id: str, act: Callable[[], BaseResponse]) -> BaseRespon
         return job_page(desk, id, 422, wrong=str(error))
 
 
-def _resolution_form() -> tuple[bool, dict[str, Any] | None]:
-    """Read what the form says of the call. Raises BadInput."""
+def _resolution_form() -> Resolution:
+    """Read what the form says of the calls. Raises BadInput."""
+    calls = request.form.getlist("call")
     effect = {"yes": True, "no": False}.get(request.form.get("effect", ""))
     if effect is None:
         raise BadInput("look at the provider first, then say whether the call had its effect")
     text = request.form.get("result", "").strip()
     if not text or not effect:
-        return effect, None
+        return Resolution(calls=calls, effect=effect)
     try:
         result = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"what the step returns has to be JSON: {error}") from error
     if not isinstance(result, dict):
         raise BadInput('what the step returns has to be a JSON object, such as {"id": "…"}')
-    return effect, result
+    return Resolution(calls=calls, effect=effect, result=result)
 
 
 def _back(id: str, done: str) -> BaseResponse:

@@ -6,15 +6,17 @@ from typing import Any
 from flask import Flask, Response, jsonify
 from werkzeug.exceptions import NotFound
 
+from deploy.sandbox.github.actor_shapes import ActorShapes
+from deploy.sandbox.github.app_shapes import AppShapes
 from deploy.sandbox.github.authorizations import authorizations
 from deploy.sandbox.github.bearer import NOT_FOUND, Gate, Refused
 from deploy.sandbox.github.control import control
 from deploy.sandbox.github.deliveries import Deliveries
 from deploy.sandbox.github.events import Events
 from deploy.sandbox.github.installations import installations
+from deploy.sandbox.github.item_shapes import ItemShapes
 from deploy.sandbox.github.limits import LIMIT, SECONDS, count
 from deploy.sandbox.github.repositories import repositories
-from deploy.sandbox.github.shapes import Shapes
 from deploy.sandbox.github.store import Store
 from deploy.sandbox.introspection import Introspection
 from deploy.sandbox.journal import Clock, Journal
@@ -27,18 +29,20 @@ def create_github(world: dict[str, Any], *, journal: Journal, clock: Clock) -> F
     github = world["github"]
     introspection = Introspection(world["auth"])
     store = Store(github, clock=clock)
-    shapes = Shapes(github)
+    actors = ActorShapes(github["url"])
+    apps = AppShapes(github, actors)
+    shapes = ItemShapes(github["url"], actors, apps)
     deliveries = Deliveries(github, journal=journal, clock=clock)
-    events = Events(store, shapes, deliveries)
+    events = Events(store, actors, shapes, deliveries)
     windows = Windows(clock=clock, limit=LIMIT, seconds=SECONDS)
     gate = Gate(github, store, introspection, count=partial(count, windows=windows))
 
     equip(app, journal=journal)
-    app.register_blueprint(repositories(gate, store, shapes, events, deliveries))
-    app.register_blueprint(installations(gate, store, shapes, deliveries))
-    app.register_blueprint(authorizations(github, store, shapes, deliveries, introspection))
+    app.register_blueprint(repositories(gate, store, actors, shapes, events, deliveries))
+    app.register_blueprint(installations(gate, store, apps, shapes, deliveries))
+    app.register_blueprint(authorizations(github, store, actors, deliveries, introspection))
     limit(app, requests=windows)
-    app.register_blueprint(control(store, shapes, events, deliveries, introspection))
+    app.register_blueprint(control(store, actors, apps, shapes, events, deliveries, introspection))
 
     @app.errorhandler(Refused)
     def refused(error: Refused) -> tuple[Response, int]:

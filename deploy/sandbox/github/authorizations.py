@@ -9,10 +9,11 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from deploy.sandbox.fingerprint import fingerprint
+from deploy.sandbox.github.actor_shapes import ActorShapes
 from deploy.sandbox.github.bearer import NOT_FOUND, Refused
 from deploy.sandbox.github.deliveries import Deliveries
-from deploy.sandbox.github.shapes import Shapes, stamp
 from deploy.sandbox.github.store import Store
+from deploy.sandbox.github.times import stamp
 from deploy.sandbox.introspection import Introspection
 from deploy.sandbox.surface import entry, touched
 
@@ -20,7 +21,7 @@ APPLICATION = "/applications/<client_id>"
 
 
 def authorizations(
-    github: dict[str, Any], store: Store, shapes: Shapes, deliveries: Deliveries, introspection: Introspection
+    github: dict[str, Any], store: Store, actors: ActorShapes, deliveries: Deliveries, introspection: Introspection
 ) -> Blueprint:
     routes = Blueprint("authorizations", __name__)
 
@@ -65,7 +66,7 @@ def authorizations(
                 "scopes": [],
                 "fingerprint": None,
                 "expires_at": described["expires_at"],
-                "user": shapes.user(store.users[described["user"]]),
+                "user": actors.user(store.users[described["user"]]),
             }
         )
 
@@ -84,7 +85,7 @@ def authorizations(
         touched(f"authorization:{outcome['user']}")
         # GitHub sends it at some later time. Here it comes before the answer, or on request, so that tests are stable.
         late = store.holds_echoes
-        echo = deliveries.make_withdrawn(shapes.user(store.user(outcome["user"])), late=late)
+        echo = deliveries.make_withdrawn(actors.user(store.user(outcome["user"])), late=late)
         deliveries.give([echo], hold=late)
         return "", 204
 

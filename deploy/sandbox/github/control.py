@@ -2,22 +2,30 @@
 
 from flask import Blueprint, Response, jsonify
 
+from deploy.sandbox.github.actor_shapes import ActorShapes
+from deploy.sandbox.github.app_shapes import AppShapes
 from deploy.sandbox.github.control_installations import installation_orders
 from deploy.sandbox.github.control_pulls import pull_orders
 from deploy.sandbox.github.deliveries import Deliveries
 from deploy.sandbox.github.events import Events
-from deploy.sandbox.github.shapes import Shapes
+from deploy.sandbox.github.item_shapes import ItemShapes
 from deploy.sandbox.github.store import Store
 from deploy.sandbox.introspection import Introspection
 from deploy.sandbox.surface import BadControl, json_body
 
 
 def control(
-    store: Store, shapes: Shapes, events: Events, deliveries: Deliveries, introspection: Introspection
+    store: Store,
+    actors: ActorShapes,
+    apps: AppShapes,
+    shapes: ItemShapes,
+    events: Events,
+    deliveries: Deliveries,
+    introspection: Introspection,
 ) -> Blueprint:
     routes = Blueprint("control", __name__)
-    pull_orders(routes, store, shapes, events, deliveries)
-    installation_orders(routes, store, shapes, deliveries, introspection)
+    pull_orders(routes, store, actors, shapes, events, deliveries)
+    installation_orders(routes, store, actors, apps, deliveries, introspection)
 
     @routes.get("/_sandbox/deliveries/<reference>")
     def read_delivery(reference: str) -> Response:

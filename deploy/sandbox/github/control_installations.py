@@ -2,16 +2,22 @@
 
 from flask import Blueprint, Response, jsonify
 
+from deploy.sandbox.github.actor_shapes import ActorShapes
+from deploy.sandbox.github.app_shapes import AppShapes
 from deploy.sandbox.github.deliveries import Deliveries
 from deploy.sandbox.github.installing import changed
-from deploy.sandbox.github.shapes import Shapes
 from deploy.sandbox.github.store import Store
 from deploy.sandbox.introspection import Introspection
 from deploy.sandbox.surface import BadControl, json_body
 
 
 def installation_orders(
-    routes: Blueprint, store: Store, shapes: Shapes, deliveries: Deliveries, introspection: Introspection
+    routes: Blueprint,
+    store: Store,
+    actors: ActorShapes,
+    apps: AppShapes,
+    deliveries: Deliveries,
+    introspection: Introspection,
 ) -> None:
     """Add the endpoints to *routes*."""
 
@@ -23,7 +29,7 @@ def installation_orders(
         if user is None:
             raise BadControl(f"there is no user {body['user']}")
         ended = 0 if body.get("signal_only") else introspection.revoke("github", user=user.login)["revoked"]
-        made = deliveries.make_withdrawn(shapes.user(user))
+        made = deliveries.make_withdrawn(actors.user(user))
         return jsonify(**deliveries.give([made], hold=body.get("hold", False)), revoked=ended)
 
     @routes.post("/_sandbox/authorizations/echoes")
@@ -44,7 +50,7 @@ def installation_orders(
                 for held in store.tokens_of(installation):
                     held.expires_at = min(held.expires_at, store.now())
                 return jsonify(ok=True)
-            event, payload = changed(store, shapes, installation, action, body)
+            event, payload = changed(store, actors, apps, installation, action, body)
             made = deliveries.make(event, payload)
         return jsonify(
             **deliveries.give([made], hold=body.get("hold", False)), installation=payload["installation"]["id"]

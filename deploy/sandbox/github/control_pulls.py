@@ -4,15 +4,18 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
+from deploy.sandbox.github.actor_shapes import ActorShapes
 from deploy.sandbox.github.deliveries import Deliveries
 from deploy.sandbox.github.events import Events
+from deploy.sandbox.github.item_shapes import ItemShapes
 from deploy.sandbox.github.model import Actor, Item
-from deploy.sandbox.github.shapes import Shapes
 from deploy.sandbox.github.store import Store
 from deploy.sandbox.surface import BadControl, json_body
 
 
-def pull_orders(routes: Blueprint, store: Store, shapes: Shapes, events: Events, deliveries: Deliveries) -> None:
+def pull_orders(
+    routes: Blueprint, store: Store, actors: ActorShapes, shapes: ItemShapes, events: Events, deliveries: Deliveries
+) -> None:
     """Add the endpoints to *routes*."""
 
     def pull_of(owner: str, repo: str, number: int) -> Item:
@@ -75,9 +78,9 @@ def pull_orders(routes: Blueprint, store: Store, shapes: Shapes, events: Events,
         with store.lock:
             item = pull_of(owner, repo, number)
             if "team" in body:
-                whose = {"requested_team": shapes.team(str(body["team"]))}
+                whose = {"requested_team": actors.team(str(body["team"]))}
             else:
-                whose = {"requested_reviewer": shapes.user(store.user(str(body.get("reviewer"))))}
+                whose = {"requested_reviewer": actors.user(store.user(str(body.get("reviewer"))))}
             made = events.of_item("review_requested", item, sender_of(body, item), **whose)
         return jsonify(**deliveries.give([made], hold=body.get("hold", False)), number=number)
 

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from deploy.sandbox import clear
-from deploy.sandbox.github.shapes import stamp
+from deploy.sandbox.github.times import stamp
 from deploy.sandbox.journal import Clock, Journal
 
 ACKNOWLEDGE_SECONDS = 10  # GitHub's time limit

@@ -2,15 +2,17 @@
 
 from typing import Any
 
+from deploy.sandbox.github.actor_shapes import ActorShapes
 from deploy.sandbox.github.deliveries import Deliveries, Delivery
+from deploy.sandbox.github.item_shapes import ItemShapes
 from deploy.sandbox.github.model import Actor, Comment, Item, Repository
-from deploy.sandbox.github.shapes import Shapes
 from deploy.sandbox.github.store import Store
 
 
 class Events:
-    def __init__(self, store: Store, shapes: Shapes, deliveries: Deliveries) -> None:
+    def __init__(self, store: Store, actors: ActorShapes, shapes: ItemShapes, deliveries: Deliveries) -> None:
         self._store = store
+        self._actors = actors
         self._shapes = shapes
         self._deliveries = deliveries
 
@@ -31,8 +33,8 @@ class Events:
             "action": action,
             **about,
             "repository": self._shapes.repository(item.repository),
-            "organization": _organization(self._shapes, item.repository),
-            "sender": self._shapes.user(sender),
+            "organization": _organization(self._actors, item.repository),
+            "sender": self._actors.user(sender),
         }
         installation = self._store.installation_of(item.repository.full_name)
         if installation:
@@ -40,8 +42,8 @@ class Events:
         return self._deliveries.make(event, payload)
 
 
-def _organization(shapes: Shapes, repository: Repository) -> dict[str, Any]:
-    account = shapes.user(repository.owner)
+def _organization(actors: ActorShapes, repository: Repository) -> dict[str, Any]:
+    account = actors.user(repository.owner)
     here = account["url"].replace("/users/", "/orgs/")
     kept = {name: account[name] for name in ("login", "id", "node_id", "avatar_url")}
     paths = {"hooks_url": "/hooks", "issues_url": "/issues", "members_url": "/members{/member}"}

@@ -3,18 +3,20 @@
 from flask import Blueprint, Response, jsonify, request
 
 from deploy.sandbox.fingerprint import fingerprint
+from deploy.sandbox.github.app_shapes import AppShapes
 from deploy.sandbox.github.bearer import NOT_ACCESSIBLE, NOT_FOUND, ORDER, SUSPENDED, Gate, Refused
 from deploy.sandbox.github.deliveries import Deliveries, Delivery
+from deploy.sandbox.github.item_shapes import ItemShapes
 from deploy.sandbox.github.model import Installation
 from deploy.sandbox.github.pages import listed, listed_from_cursor, page_of
-from deploy.sandbox.github.shapes import Shapes, stamp
 from deploy.sandbox.github.store import Store
+from deploy.sandbox.github.times import stamp
 from deploy.sandbox.surface import entry, touched
 
 INSTALLATION = "/app/installations/<int:number>"
 
 
-def installations(gate: Gate, store: Store, shapes: Shapes, deliveries: Deliveries) -> Blueprint:
+def installations(gate: Gate, store: Store, apps: AppShapes, shapes: ItemShapes, deliveries: Deliveries) -> Blueprint:
     routes = Blueprint("installations", __name__)
 
     def installation_of(number: int) -> Installation:
@@ -28,19 +30,19 @@ def installations(gate: Gate, store: Store, shapes: Shapes, deliveries: Deliveri
     def get_app() -> Response:
         gate.app()
         count = sum(not row.deleted for row in store.installations.values())
-        return jsonify(shapes.integration(store.now()) | {"installations_count": count})
+        return jsonify(apps.integration(store.now()) | {"installations_count": count})
 
     @routes.get("/app/installations")
     def list_installations() -> Response:
         gate.app()
         with store.lock:
-            return listed([shapes.installation(row) for row in store.installations.values() if not row.deleted])
+            return listed([apps.installation(row) for row in store.installations.values() if not row.deleted])
 
     @routes.get(INSTALLATION)
     def get_installation(number: int) -> Response:
         gate.app()
         with store.lock:
-            return jsonify(shapes.installation(installation_of(number)))
+            return jsonify(apps.installation(installation_of(number)))
 
     @routes.get("/repos/<owner>/<repo>/installation")
     def get_repository_installation(owner: str, repo: str) -> Response:
@@ -49,7 +51,7 @@ def installations(gate: Gate, store: Store, shapes: Shapes, deliveries: Deliveri
             installation = store.installation_of(f"{owner}/{repo}")
             if installation is None:
                 raise Refused(*NOT_FOUND)
-            return jsonify(shapes.installation(installation))
+            return jsonify(apps.installation(installation))
 
     @routes.post(f"{INSTALLATION}/access_tokens")
     def create_token(number: int) -> tuple[Response, int]:
@@ -107,7 +109,7 @@ def installations(gate: Gate, store: Store, shapes: Shapes, deliveries: Deliveri
         if bearer.user is None:
             raise Refused(*NOT_ACCESSIBLE)
         with store.lock:
-            rows = [shapes.installation(row) for row in bearer.installations]
+            rows = [apps.installation(row) for row in bearer.installations]
         return jsonify(total_count=len(rows), installations=rows)
 
     @routes.get("/app/hook/deliveries")

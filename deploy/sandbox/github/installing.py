@@ -2,14 +2,15 @@
 
 from typing import Any
 
+from deploy.sandbox.github.actor_shapes import ActorShapes
+from deploy.sandbox.github.app_shapes import AppShapes
 from deploy.sandbox.github.model import Installation
-from deploy.sandbox.github.shapes import Shapes
 from deploy.sandbox.github.store import Store
 from deploy.sandbox.surface import BadControl
 
 
 def changed(
-    store: Store, shapes: Shapes, installation: Installation, action: str, order: dict[str, Any]
+    store: Store, actors: ActorShapes, apps: AppShapes, installation: Installation, action: str, order: dict[str, Any]
 ) -> tuple[str, dict[str, Any]]:
     """Apply the change, and return the event's name and payload. Raise BadControl."""
     account = installation.account
@@ -36,9 +37,9 @@ def changed(
             raise BadControl(f"an installation can't {action}")
     payload = {
         "action": action,
-        "installation": shapes.installation(installation),
+        "installation": apps.installation(installation),
         **extra,
-        "sender": shapes.user(owner),
+        "sender": actors.user(owner),
     }
     return event, payload
 

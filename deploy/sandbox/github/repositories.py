@@ -4,21 +4,24 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response, jsonify, request
 
+from deploy.sandbox.github.actor_shapes import ActorShapes
 from deploy.sandbox.github.bearer import NOT_ACCESSIBLE, NOT_FOUND, Bearer, Gate, Refused
 from deploy.sandbox.github.deliveries import Deliveries
 from deploy.sandbox.github.events import Events
+from deploy.sandbox.github.item_shapes import ItemShapes
 from deploy.sandbox.github.lists import ordered, since
 from deploy.sandbox.github.model import Item, Repository
 from deploy.sandbox.github.pages import listed, page_of
 from deploy.sandbox.github.search import Query
-from deploy.sandbox.github.shapes import Shapes
 from deploy.sandbox.github.store import Store
 from deploy.sandbox.surface import touched
 
 ISSUE = "/repos/<owner>/<repo>/issues/<int:number>"
 
 
-def repositories(gate: Gate, store: Store, shapes: Shapes, events: Events, deliveries: Deliveries) -> Blueprint:
+def repositories(
+    gate: Gate, store: Store, actors: ActorShapes, shapes: ItemShapes, events: Events, deliveries: Deliveries
+) -> Blueprint:
     routes = Blueprint("repositories", __name__)
 
     def enter(owner: str, repo: str, **any_of: str) -> tuple[Bearer, Repository]:
@@ -39,7 +42,7 @@ def repositories(gate: Gate, store: Store, shapes: Shapes, events: Events, deliv
         if bearer.user is None:
             raise Refused(*NOT_ACCESSIBLE)
         account = store.account_of[bearer.user]
-        return jsonify(shapes.public_user(bearer.author, account, store.now()))
+        return jsonify(actors.public_user(bearer.author, account, store.now()))
 
     @routes.get("/repos/<owner>/<repo>")
     def get_repository(owner: str, repo: str) -> Response:

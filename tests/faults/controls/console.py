@@ -60,7 +60,7 @@ CONTROLS = (
     Control(
         name="a person's word is of the call that they were shown",
         file="pipeline/steps/resolution.py",
-        guard="if not closing or set(calls) != {attempt.id for attempt in closing}:",
+        guard="if not closing or set(found_out.calls) != {attempt.id for attempt in closing}:",
         without="if False:",
         test=f"{ACTS}::test_a_persons_word_counts_for_the_call and sqlite",
     ),

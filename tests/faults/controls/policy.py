@@ -55,7 +55,7 @@ CONTROLS = (
     ),
     Control(
         name="so is whoever may have the key by which it was accepted anew",
-        file="pipeline/replay.py",
+        file="pipeline/steps/replay.py",
         guard="replayed_by=list(dict.fromkeys((*(row.replayed_by or ()), *names_of(by, subject), *people))),",
         without="replayed_by=list(dict.fromkeys((*(row.replayed_by or ()), *names_of(by, subject)))),",
         test="tests/payments/test_agents_payments.py::test_nor_does_whoever_may_have_the_key",

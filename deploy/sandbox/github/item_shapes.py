@@ -1,15 +1,14 @@
-"""GitHub's JSON with the published fields, in shapes shared by REST and webhooks.
+"""GitHub's JSON of repositories, pull requests, issues, labels and comments.
 
-The webhook schemas forbid unknown fields, so a field is here only if both allow it.
+REST and webhooks share these shapes and those of actors and apps. The webhook schemas forbid unknown fields, so a field
+is here only if both allow it.
 """
 
-from datetime import datetime
-from typing import Any
-
-from deploy.sandbox.github.model import Actor, Comment, Installation, Item, Repository
-from deploy.sandbox.github.urls import REPOSITORY_URLS, USER_URLS
-
-Json = dict[str, Any]
+from deploy.sandbox.github.actor_shapes import ActorShapes, Json
+from deploy.sandbox.github.app_shapes import AppShapes
+from deploy.sandbox.github.model import Actor, Comment, Item, Repository
+from deploy.sandbox.github.times import stamp
+from deploy.sandbox.github.urls import REPOSITORY_URLS
 
 PULL_ONLY = {  # fields of a single pull request that lists omit
     "merged": False,
@@ -28,53 +27,13 @@ PULL_ONLY = {  # fields of a single pull request that lists omit
 REACTIONS = ("+1", "-1", "laugh", "confused", "heart", "hooray", "eyes", "rocket")
 
 
-class Shapes:
-    """Shapes that depend on the API's URL and the app's identity."""
+class ItemShapes:
+    """Shapes of repositories and of what people write in them, below the API's URL."""
 
-    def __init__(self, github: Json) -> None:
-        self._url: str = github["url"]
-        self._github = github
-
-    def user(self, actor: Actor) -> Json:
-        here = f"{self._url}/users/{actor.login}"
-        return {
-            "login": actor.login,
-            "id": actor.id,
-            "node_id": f"U_{actor.id}",
-            "avatar_url": f"{self._url}/avatars/{actor.id}",
-            "gravatar_id": "",
-            "url": here,
-            "html_url": f"{self._url}/{actor.login}",
-            **{name: here + path for name, path in USER_URLS.items()},
-            "type": actor.type,
-            "site_admin": False,
-        }
-
-    def team(self, name: str) -> Json:
-        """Return a team of that name. Teams have no accounts here."""
-        slug = name.lower().replace(" ", "-")
-        here = f"{self._url}/organizations/1/team/1"
-        return {
-            "name": name,
-            "id": 1,
-            "node_id": "T_1",
-            "slug": slug,
-            "description": None,
-            "privacy": "closed",
-            "notification_setting": "notifications_enabled",
-            "permission": "pull",
-            "url": here,
-            "html_url": f"{self._url}/orgs/acme/teams/{slug}",
-            "members_url": f"{here}/members{{/member}}",
-            "repositories_url": f"{here}/repos",
-            "parent": None,
-        }
-
-    def public_user(self, actor: Actor, account: str, since: datetime) -> Json:
-        counts = dict.fromkeys(("followers", "following", "public_gists", "public_repos"), 0)
-        blanks = dict.fromkeys(("bio", "blog", "email", "hireable", "location", "name"))
-        dates = {"created_at": stamp(since), "updated_at": stamp(since)}
-        return self.user(actor) | blanks | counts | dates | {"company": account, "user_view_type": "public"}
+    def __init__(self, url: str, actors: ActorShapes, apps: AppShapes) -> None:
+        self._url = url
+        self._actors = actors
+        self._apps = apps
 
     def repository(self, repository: Repository) -> Json:
         here, page = f"{self._url}/repos/{repository.full_name}", f"{self._url}/{repository.full_name}"
@@ -85,7 +44,7 @@ class Shapes:
             "name": repository.name,
             "full_name": repository.full_name,
             "private": True,
-            "owner": self.user(repository.owner),
+            "owner": self._actors.user(repository.owner),
             "html_url": page,
             "description": None,
             "fork": False,
@@ -132,7 +91,7 @@ class Shapes:
     def pull_simple(self, item: Item) -> Json:
         repo = f"{self._url}/repos/{item.repository.full_name}"
         here, issue = f"{repo}/pulls/{item.number}", f"{repo}/issues/{item.number}"
-        page = f"{self._url}/{item.repository.full_name}/pull/{item.number}"
+        page = self._page(item)
         head = f"{item.id:040x}"
         links = {
             "self": here,
@@ -157,14 +116,13 @@ class Shapes:
             "state": item.state,
             "locked": False,
             "title": item.title,
-            "user": self.user(item.author),
+            "user": self._actors.user(item.author),
             "body": item.body,
             "created_at": stamp(item.created_at),
             "updated_at": stamp(item.updated_at),
             "closed_at": stamp(item.closed_at) if item.closed_at else None,
             "merged_at": stamp(item.merged_at) if item.merged_at else None,
-            **dict.fromkeys(("merge_commit_sha", "assignee", "milestone")),
-            **dict.fromkeys(("auto_merge", "active_lock_reason")),
+            **dict.fromkeys(("merge_commit_sha", "assignee", "milestone", "auto_merge", "active_lock_reason")),
             "assignees": [],
             "requested_reviewers": [],
             "requested_teams": [],
@@ -177,13 +135,13 @@ class Shapes:
         }
 
     def pull(self, item: Item) -> Json:
-        merged = {"merged": True, "merged_by": self.user(item.merged_by)} if item.merged_by else {}
+        merged = {"merged": True, "merged_by": self._actors.user(item.merged_by)} if item.merged_by else {}
         return self.pull_simple(item) | PULL_ONLY | merged | {"comments": len(item.comments)}
 
     def issue(self, item: Item) -> Json:
         repo = f"{self._url}/repos/{item.repository.full_name}"
         here = f"{repo}/issues/{item.number}"
-        page = f"{self._url}/{item.repository.full_name}/{'pull' if item.is_pull else 'issues'}/{item.number}"
+        page = self._page(item)
         issue = {
             "url": here,
             "repository_url": repo,
@@ -195,7 +153,7 @@ class Shapes:
             "node_id": f"I_{item.id}",
             "number": item.number,
             "title": item.title,
-            "user": self.user(item.author),
+            "user": self._actors.user(item.author),
             "labels": self.labels(item),
             "state": item.state,
             "state_reason": item.state_reason,
@@ -206,10 +164,10 @@ class Shapes:
             "comments": len(item.comments),
             "created_at": stamp(item.created_at),
             "updated_at": stamp(item.updated_at),
-            "author_association": "NONE" if item.author.type == "Bot" else "MEMBER",
+            "author_association": _association(item.author),
             "body": item.body,
             "reactions": {"url": f"{here}/reactions", "total_count": 0} | dict.fromkeys(REACTIONS, 0),
-            "performed_via_github_app": self._app_of(item),
+            "performed_via_github_app": self._apps.via(item),
         }
         if item.is_pull:
             merged = stamp(item.merged_at) if item.merged_at else None
@@ -220,68 +178,23 @@ class Shapes:
     def comment(self, comment: Comment) -> Json:
         item = comment.item
         repo = f"{self._url}/repos/{item.repository.full_name}"
-        page = f"{self._url}/{item.repository.full_name}/{'pull' if item.is_pull else 'issues'}/{item.number}"
+        page = self._page(item)
         return {
             "url": f"{repo}/issues/comments/{comment.id}",
             "html_url": f"{page}#issuecomment-{comment.id}",
             "issue_url": f"{repo}/issues/{item.number}",
             "id": comment.id,
             "node_id": f"IC_{comment.id}",
-            "user": self.user(comment.author),
+            "user": self._actors.user(comment.author),
             "created_at": stamp(comment.created_at),
             "updated_at": stamp(comment.created_at),
-            "author_association": "NONE" if comment.author.type == "Bot" else "MEMBER",
+            "author_association": _association(comment.author),
             "body": comment.body,
-            "performed_via_github_app": self._app_of(comment),
+            "performed_via_github_app": self._apps.via(comment),
         }
 
-    def installation(self, installation: Installation) -> Json:
-        by = installation.suspended_by
-        return {
-            "id": installation.id,
-            "account": self.user(installation.account),
-            "repository_selection": "selected",
-            "access_tokens_url": f"{self._url}/app/installations/{installation.id}/access_tokens",
-            "repositories_url": f"{self._url}/installation/repositories",
-            "html_url": f"{self._url}/settings/installations/{installation.id}",
-            "app_id": self._github["app_id"],
-            "app_slug": self._github["app_slug"],
-            "target_id": installation.account.id,
-            "target_type": installation.account.type,
-            "permissions": installation.permissions,
-            "events": ["pull_request"],
-            "created_at": stamp(installation.created_at),
-            "updated_at": stamp(installation.updated_at),
-            "single_file_name": None,
-            "has_multiple_single_files": False,
-            "single_file_paths": [],
-            "suspended_by": self.user(by) if by else None,
-            "suspended_at": stamp(installation.suspended_at) if installation.suspended_at else None,
-        }
-
-    def integration(self, since: datetime) -> Json:
-        return {
-            "id": self._github["app_id"],
-            "slug": self._github["app_slug"],
-            "node_id": f"A_{self._github['app_id']}",
-            "client_id": self._github["client_id"],
-            "owner": self.user(Actor(login="aswhom", id=1, type="Organization")),
-            "name": self._github["app_slug"],
-            "description": None,
-            "external_url": self._url,
-            "html_url": f"{self._url}/apps/{self._github['app_slug']}",
-            "created_at": stamp(since),
-            "updated_at": stamp(since),
-            "permissions": self._github["installations"][0]["permissions"],
-            "events": ["pull_request"],
-        }
-
-    def _app_of(self, made: Item | Comment) -> Json | None:
-        if not made.via_app:
-            return None
-        app = self.integration(made.created_at)
-        del app["client_id"]  # the webhook schemas forbid it
-        return app
+    def _page(self, item: Item) -> str:
+        return f"{self._url}/{item.repository.full_name}/{'pull' if item.is_pull else 'issues'}/{item.number}"
 
     def _branch(self, item: Item, ref: str, sha: str) -> Json:
         owner = item.repository.owner
@@ -289,7 +202,7 @@ class Shapes:
             "label": f"{owner.login}:{ref}",
             "ref": ref,
             "sha": sha,
-            "user": self.user(owner),
+            "user": self._actors.user(owner),
             "repo": self.repository(item.repository)
             | {
                 "allow_squash_merge": True,
@@ -302,5 +215,5 @@ class Shapes:
         }
 
 
-def stamp(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+def _association(author: Actor) -> str:
+    return "NONE" if author.type == "Bot" else "MEMBER"

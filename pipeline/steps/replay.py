@@ -24,7 +24,7 @@ from pipeline.states import CUT_SHORT, JobState
 from pipeline.tables import jobs, once_keys, steps
 
 
-def replay(
+def replay_job(
     connection: Connection,
     job: str,
     *,
