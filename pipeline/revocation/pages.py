@@ -16,6 +16,8 @@ from identity.sql.sequence import next_number
 from pipeline.batches import in_batches
 from pipeline.revocation.declaration import Stage
 from pipeline.revocation.tables import revocation_pages, revocations
+from pipeline.states import JobState
+from pipeline.tables import jobs
 
 _COUNT = Prepared(
     update(revocations)
@@ -89,15 +91,25 @@ def page_numbers(connection: Connection, revocation: str) -> set[int]:
     return set(connection.execute(select(columns.number).where(columns.revocation_id == revocation)).scalars())
 
 
-def jobs_by_page(connection: Connection, revocation: str, *, apart_from: AbstractSet[int]) -> dict[int, list[str]]:
-    """Return the jobs on each page, cancelled and told to stop, by the page's number, *apart_from* these pages."""
+def ended_pages(connection: Connection, revocation: str, *, apart_from: AbstractSet[int]) -> dict[int, list[str]]:
+    """Return the jobs of each page whose jobs have all ended, by the page's number, *apart_from* these pages."""
     columns = revocation_pages.c
     pages = select(columns.number, columns.cancelled, columns.stopping).where(columns.revocation_id == revocation)
     found: dict[int, list[str]] = {}
     for some in in_batches(sorted(page_numbers(connection, revocation) - apart_from)):
-        for page in connection.execute(pages.where(columns.number.in_(some)).order_by(columns.number)):
-            found[page.number] = [*page.cancelled, *page.stopping]
+        for page in connection.execute(pages.where(columns.number.in_(some)).order_by(columns.number)).all():
+            if not still_stopping(connection, page.stopping):
+                found[page.number] = [*page.cancelled, *page.stopping]
     return found
+
+
+def still_stopping(connection: Connection, told: Sequence[str]) -> bool:
+    """True if one of these jobs, which were *told* to stop, has not ended yet."""
+    for some in in_batches(told):
+        still = select(jobs.c.id).where(jobs.c.id.in_(some), jobs.c.state == JobState.STOPPING)
+        if connection.execute(still.limit(1)).first() is not None:
+            return True
+    return False
 
 
 def stopping_jobs(connection: Connection, revocation: str) -> list[str]:

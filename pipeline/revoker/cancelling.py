@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from identity.sql.columns import database_now
 from pipeline.jobs import scope_sets
@@ -122,28 +122,31 @@ def _reach(
     return reached, Cursor()
 
 
-def end_waits(connection: Connection, revocation: str, *, sets: Sequence[str], limit: int) -> Sequence[str]:
-    """Requeue up to *limit* jobs that wait for consent to an account below the revoked scope.
+def consent_waits(connection: Connection, revocation: str, *, sets: Sequence[str]) -> dict[str, list[str]]:
+    """Return the jobs of these *sets* that wait for consent to an account below the revoked scope, by `waits_for`.
 
-    Their workflow skips the revoked steps. A wait for any other account goes on. Returns the sets in which there may be
-    more.
+    Their workflow skips the revoked steps. No opening parks more of them once the revocation is effective.
     """
     row = load(connection, revocation)
     scope = scope_of(row)
-    for place, digest in enumerate(sets):
-        waiting = scope_sets.jobs_of(before=row.number).where(
-            jobs.c.scopes_sha256 == digest, jobs.c.state == JobState.WAITING, jobs.c.wait == Wait.CONSENT
-        )
-        awaited = connection.execute(waiting.with_only_columns(jobs.c.waits_for).distinct()).scalars()
-        revoked = [one for one in awaited if (key := consenting(one)) is not None and scope in key.scopes]
-        found = waiting.where(jobs.c.waits_for.in_(revoked)).with_only_columns(jobs.c.id).order_by(jobs.c.accepted)
-        ids = connection.execute(found.limit(limit)).scalars().all()
-        if ids:
-            # A job may have been woken since, and wait for something else.
-            still = jobs.c.id.in_(ids) & (jobs.c.wait == Wait.CONSENT) & jobs.c.waits_for.in_(revoked)
-            connection.execute(moving_job(still, JobState.QUEUED, source=JobState.WAITING, due_at=database_now()))
-            return sets[place:] if len(ids) == limit else sets[place + 1 :]
-    return ()
+    waiting = scope_sets.jobs_of(before=row.number).where(
+        jobs.c.scopes_sha256.in_(sets), jobs.c.state == JobState.WAITING, jobs.c.wait == Wait.CONSENT
+    )
+    found: dict[str, list[str]] = {}
+    for job in connection.execute(waiting.with_only_columns(jobs.c.id, jobs.c.waits_for).order_by(jobs.c.accepted)):
+        found.setdefault(job.waits_for, []).append(job.id)
+    return {
+        waits_for: ids
+        for waits_for, ids in found.items()
+        if (key := consenting(waits_for)) is not None and scope in key.scopes
+    }
+
+
+def end_waits(connection: Connection, ids: Sequence[str], *, waits_for: str) -> None:
+    """Requeue those of the jobs *ids* that still wait for this consent: one may have been woken meanwhile."""
+    # By id: the index on `waits_for` would read every job that waits for the account, in each transaction.
+    still = jobs.c.id.in_(ids) & (func.coalesce(jobs.c.waits_for, "") == waits_for)
+    connection.execute(moving_job(still, JobState.QUEUED, source=JobState.WAITING, due_at=database_now()))
 
 
 def begin_draining(connection: Connection, revocation: str) -> None:

@@ -22,17 +22,15 @@ from sqlalchemy import (
 
 from identity.keys.signing import Signer
 from identity.sql.columns import database_in_microseconds, is_one, microseconds
-from pipeline.batches import in_batches
 from pipeline.ledger.clock import NOW, ledger_now
 from pipeline.revocation import receipt
 from pipeline.revocation.declaration import REACHING, Stage, in_flight, load
-from pipeline.revocation.pages import page_numbers, stopping_jobs
+from pipeline.revocation.pages import page_numbers, still_stopping, stopping_jobs
 from pipeline.revocation.receipt_content import ReadProviderSide, Receipt
 from pipeline.revocation.receipt_content import compose as compose_receipt
 from pipeline.revocation.tables import revocations
-from pipeline.states import AttemptState, JobState
+from pipeline.states import AttemptState
 from pipeline.steps import stored as ledger_steps
-from pipeline.tables import jobs
 
 
 def _ago(parameter: str) -> ColumnElement[datetime]:
@@ -74,16 +72,7 @@ def drained(connection: Connection, revocation: str) -> bool:
             continue
         if attempt.settled_by > now or not ledger_steps.settle(connection, attempt, now=now):
             still = True
-    return not still and not _stopping(connection, revocation)
-
-
-def _stopping(connection: Connection, revocation: str) -> bool:
-    """True if a job that was told to stop has not ended yet."""
-    for told in in_batches(stopping_jobs(connection, revocation)):
-        still = select(jobs.c.id).where(jobs.c.id.in_(told), jobs.c.state == JobState.STOPPING)
-        if connection.execute(still.limit(1)).first() is not None:
-            return True
-    return False
+    return not still and not still_stopping(connection, stopping_jobs(connection, revocation))
 
 
 def jobs_in_flight(connection: Connection, revocation: str) -> list[str]:
@@ -106,7 +95,7 @@ def compose(
 
 
 class UncompensatedPages(Exception):
-    """A job was added to a page after the jobs on the pages were compensated, so no receipt can be written yet."""
+    """The jobs of a page are not compensated, or still run, so no receipt can be written yet."""
 
 
 def conclude(
@@ -119,8 +108,9 @@ def conclude(
 ) -> float | None:
     """Write the first receipt, signed. Return the seconds until it was quiesced; None if another process was faster.
 
-    *compensated*: the numbers of the pages whose jobs were compensated. Raises UncompensatedPages if there are others:
-    a refused step adds its job to a page until the receipt is written. The row's lock keeps them out here.
+    *compensated*: the numbers of the pages whose jobs were compensated after they had ended. Raises UncompensatedPages
+    if there are others: until the receipt is written, a refused step adds its job to a page, and another process may
+    tell jobs to stop. The row's lock keeps both out here.
     """
     held = select(revocations).where(revocations.c.id == revocation).with_for_update()
     row = connection.execute(held).one()

@@ -27,7 +27,7 @@ from pipeline.jobs import scope_sets
 from pipeline.ledger.clock import ledger_now
 from pipeline.revocation import compensation, narrowing, receipt
 from pipeline.revocation.declaration import REACHING, Stage, load, load_without_receipt, scope_of
-from pipeline.revocation.pages import jobs_by_page
+from pipeline.revocation.pages import ended_pages
 from pipeline.revocation.receipt_content import ReadProviderSide
 from pipeline.revocation.tables import NARROWING, revocations
 from pipeline.revoker import cancelling, progress
@@ -116,10 +116,10 @@ class Revoker:
         onward()
         self._reached("before_receipt")
         while not self._issue_receipt(revocation, compensated=compensated):
-            # A late page may also name jobs that were told to stop and still run.
-            if not self._store.write(partial(progress.drained, revocation=revocation)):
-                return False
-            compensated |= self._compensate_pages(revocation, onward, apart_from=compensated)
+            late = self._compensate_pages(revocation, onward, apart_from=compensated)
+            if not late:
+                return False  # the other pages name jobs that were told to stop meanwhile, and still run
+            compensated |= late
         return True
 
     def answer(self, revocation: str, *, moved: Callable[[], None] = _unwatched) -> None:
@@ -215,17 +215,21 @@ class Revoker:
             onward()
 
     def _end_waits_in(self, revocation: str, sets: list[str], onward: Callable[[], None]) -> None:
-        left: Sequence[str] = sets
-        while left:
-            act = partial(cancelling.end_waits, revocation=revocation, sets=left, limit=cancelling.WAITS)
-            left = self._store.write(act)
-            onward()
+        waits = self._store.read(partial(cancelling.consent_waits, revocation=revocation, sets=sets))
+        onward()
+        for waits_for, ids in waits.items():
+            for some in in_batches(ids, cancelling.WAITS):
+                self._store.write(partial(cancelling.end_waits, ids=some, waits_for=waits_for))
+                onward()
 
     def _compensate_pages(
         self, revocation: str, onward: Callable[[], None], *, apart_from: AbstractSet[int] = frozenset()
     ) -> set[int]:
-        """Compensate the steps of the jobs on the pages, *apart_from* these. Return the numbers of the pages done."""
-        pages = self._store.read(partial(jobs_by_page, revocation=revocation, apart_from=apart_from))
+        """Compensate the steps of the jobs on the pages, *apart_from* these. Return the numbers of the pages done.
+
+        A page that names a running job is left out: the job may do another step before it ends.
+        """
+        pages = self._store.read(partial(ended_pages, revocation=revocation, apart_from=apart_from))
         self._compensate(revocation, [job for page in pages.values() for job in page], onward)
         return set(pages)
 

@@ -34,8 +34,8 @@ class Admins:
         ledger.write(partial(add_key, secret=secret, new=new, by="bench", now=datetime.now(UTC)))
         return secret.reveal()
 
-    def revoke(self, scope: Scope, tenant: str) -> float:
-        """Seconds from the request to its answer."""
+    def revoke(self, scope: Scope, tenant: str) -> tuple[float, str]:
+        """Seconds from the request to its answer, and the revocation."""
         body = {"kind": scope.kind, "key": scope.key, "reason": "bench"}
         began = time.perf_counter()
         answer = self._client.post(
@@ -43,7 +43,7 @@ class Admins:
         )
         seconds = time.perf_counter() - began
         assert answer.status_code == 201, answer.text
-        return seconds
+        return seconds, str(answer.json()["id"])
 
     def close(self) -> None:
         self._client.close()

@@ -1,18 +1,21 @@
 """backlog: a revocation while workers are busy with very many pending jobs, half of them of one grant.
 
 Beside it, with as many tasks in the same Valkey, Celery's own two ways to revoke. What ran anyway is told by the
-upstream: calls that came after the revocation had been answered, and are not among those that were on their way.
+upstream: calls of any revoked grant that came after its revocation had been answered, and that its receipt does not
+list as in flight.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from deploy import process as deployed
 from deploy.settings import Settings
@@ -30,7 +33,7 @@ from tests.bench.figures import Sheet, percentile
 from tests.bench.ground import Ground, Ledger, Processes
 from tests.bench.queued import queue
 from tests.bench.revoke import declare, effective
-from tests.bench.upstream import Upstream
+from tests.bench.upstream import SeenCall, Upstream
 from tests.ledger.house import account_scope
 from tests.servers.process import free_port
 
@@ -59,6 +62,7 @@ def measure(ground: Ground, rounds: int) -> Sheet:
     sheet.notes += [
         f"{REVOKED} other grants are revoked first, one by one: they are the percentiles. The great one is apart.",
         f"Between them {BYSTANDERS - REVOKED} more are revoked by the API, to whose web process nobody else comes.",
+        f"Ran anyway: calls of all {BYSTANDERS + 1} revoked grants.",
         "A chunk is timed by the revocations worker's own histogram, without its commit.",
         "The peers: Celery's thread pool, no result backend; answered: both workers have replied.",
     ]
@@ -81,35 +85,33 @@ def _ours(ledger: Ledger, processes: Processes, sheet: Sheet) -> None:
     processes.listed("housekeeping", ledger.environment())
     _wait(lambda: upstream.count() >= BUSY, "the workers to be busy")
     before = sum(memory(worker.pid) for worker in workers)
-    took = []
+    took, answered = [], dict[str, Answered]()
     for tenant in tenants[:REVOKED]:
         time.sleep(BETWEEN)
         seconds, made = _revoke(ledger, account_scope(f"{tenant}.ada", tenant), tenant)
+        answered[f"{tenant}.ada"] = Answered(revocation=made, at=time.time())
         took.append(seconds)
         ring.revocations([made])
     by_http = []
     for tenant in tenants[REVOKED:]:
         time.sleep(BETWEEN)
-        by_http.append(admins.revoke(account_scope(f"{tenant}.ada", tenant), tenant))
+        seconds, made = admins.revoke(account_scope(f"{tenant}.ada", tenant), tenant)
+        answered[f"{tenant}.ada"] = Answered(revocation=made, at=time.time())
+        by_http.append(seconds)
     admins.close()
     _wait(lambda: not ledger.database.read(_cancelling), "the jobs of these to be cancelled")
-    upstream.forget()
     began = time.monotonic()
     last, made = _revoke(ledger, account_scope(), "acme")
-    answered = time.time()
+    answered["acme.ada"] = Answered(revocation=made, at=time.time())
     ring.revocations([made])
     _wait(lambda: not ledger.database.read(_cancelling), "the jobs to be cancelled")
     cancelled = time.monotonic() - began
     _wait(lambda: ledger.database.read(lambda c: declaration.load(c, made)).receipt is not None, "the receipt")
     receipt = time.monotonic() - began
     row = ledger.database.read(lambda c: declaration.load(c, made))
-    on_their_way = {call["attempt"] for call in row.receipt["in_flight"]}
-    anyway = [
-        call
-        for call in upstream.calls()
-        if "token-acme.ada-" in call.credential and call.at > answered and call.attempt not in on_their_way
-    ]
-    assert not ledger.database.read(_unfinished), "jobs of the revoked grant that have not ended, and could still run"
+    _wait(lambda: not ledger.database.read(_without_receipt), "the receipts of the others")
+    assert not ledger.database.read(_unfinished), "jobs of revoked grants that have not ended, and could still run"
+    busy, anyway = ran_anyway(upstream.calls(), answered, in_flight=_in_flight(ledger, answered))
     for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1)):
         sheet.add(f"{kind}: revocation effective, {name}", percentile(took, share) * 1000, "ms")
     for name, share in (("p50", 0.5), ("max", 1)):
@@ -118,7 +120,8 @@ def _ours(ledger: Ledger, processes: Processes, sheet: Sheet) -> None:
     sheet.add(f"{kind}: the grant's jobs cancelled", row.cancelled_jobs, "jobs")
     sheet.add(f"{kind}: all of them cancelled after", cancelled, "s")
     sheet.add(f"{kind}: the receipt after", receipt, "s")
-    sheet.add(f"{kind}: ran anyway", len(anyway), "jobs")
+    sheet.add(f"{kind}: revoked grants that had called before", busy, "")
+    sheet.add(f"{kind}: ran anyway", anyway, "jobs")
     sheet.add(f"{kind}: memory of the workers, growth", sum(memory(one.pid) for one in workers) - before, "MB")
     chunks, long = _chunks(port)
     sheet.add(f"{kind}: chunks", chunks, "")
@@ -168,15 +171,54 @@ def _revoke(ledger: Ledger, scope: Scope, tenant: str) -> tuple[float, str]:
     return time.perf_counter() - began, made
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """A revocation that has been answered."""
+
+    revocation: str
+    at: float  # the clock, in seconds, as in the upstream's calls
+
+
+def _in_flight(ledger: Ledger, answered: Mapping[str, Answered]) -> frozenset[str]:
+    """The attempts that the receipts list as in flight."""
+    loads = [partial(declaration.load, revocation=one.revocation) for one in answered.values()]
+    return frozenset(call["attempt"] for load in loads for call in ledger.database.read(load).receipt["in_flight"])
+
+
+def ran_anyway(
+    calls: Iterable[SeenCall], answered: Mapping[str, Answered], *, in_flight: Collection[str]
+) -> tuple[int, int]:
+    """Count the grants that called before they were revoked, and the calls that should not have come afterwards.
+
+    *answered*: the revocations by the grant's principal. *in_flight*: the attempts that their receipts list.
+    """
+    before, late = set(), 0
+    for call in calls:
+        principal = call.credential.partition("token-")[2].rpartition("-")[0]
+        if (one := answered.get(principal)) is None:  # no call of a step
+            continue
+        if call.at <= one.at:
+            before.add(principal)
+        elif call.attempt not in in_flight:
+            late += 1
+    return len(before), late
+
+
 def _cancelling(c: Connection) -> int:
-    still = revocations.c.state.in_([Stage.EFFECTIVE, Stage.CANCELLING])
-    return int(c.execute(select(func.count()).select_from(revocations).where(still)).scalar_one())
+    return _count(c, revocations.c.state.in_(declaration.REACHING))
+
+
+def _without_receipt(c: Connection) -> int:
+    return _count(c, revocations.c.state != Stage.QUIESCED)
 
 
 def _unfinished(c: Connection) -> int:
-    """Jobs of the grant that could still run."""
-    hers = (jobs.c.user_id == "acme.ada") & jobs.c.state.not_in([JobState.DONE, JobState.CANCELLED])
-    return int(c.execute(select(func.count()).select_from(jobs).where(hers)).scalar_one())
+    """Jobs that could still run: every job is of a revoked grant."""
+    return _count(c, jobs.c.state.not_in([JobState.DONE, JobState.CANCELLED]))
+
+
+def _count(c: Connection, where: ColumnElement[bool]) -> int:
+    return int(c.execute(select(func.count()).where(where)).scalar_one())
 
 
 def _ring(ledger: Ledger) -> CeleryRing:

@@ -116,6 +116,8 @@ class Played:
 
     order: Order
     way: Way
+    scope: Scope
+    compensated: int  # steps that were undone
     died_at: str | None  # the point at which its worker of revocations did
     broker_died: bool
 
@@ -151,6 +153,7 @@ FIXED: Mapping[int, Mapping[str, Any]] = {
     },
     2: {"way": Way.WEBHOOK},
     3: {**_AS_IT_COMES, "way": Way.CLI, "scope": Scope(kind=ScopeKind.CONNECTION, key=GITHUB), "in_mid_call": True},
+    4: {**_AS_IT_COMES, "way": Way.CLI, "scope": Scope(kind=ScopeKind.AGENT, key="devops-assistant")},
 }
 # GitHub's webhook is about one account alone, so it comes less often.
 WAYS = (Way.CLI, Way.CLI, Way.API, Way.API, Way.WEBHOOK)
@@ -222,7 +225,14 @@ def play(system: System, chance: random.Random, number: int, *, short: bool) -> 
     receipt = receipt_of(system, made)
     order = prove(system, plan, receipt, answer.returned, former)
     prove_withdrawn(system, receipt, held)
-    return Played(order=order, way=plan.way, died_at=died_at, broker_died=plan.broker_dies is not None)
+    return Played(
+        order=order,
+        way=plan.way,
+        scope=plan.scope,
+        compensated=sum(one["outcome"] == "done" for one in receipt["compensations"]),
+        died_at=died_at,
+        broker_died=plan.broker_dies is not None,
+    )
 
 
 def _hold(system: System) -> Path:
@@ -352,10 +362,14 @@ def test_round_after_round_nothing_follows_a_revocation_but_what_is_on_its_recei
     assert after, "no call was out when its authority ended, so nothing was proven of those"
     skipped = system.count(steps, steps.c.state == StepState.SKIPPED)
     assert skipped or rounds < 100, "no job went on without what was revoked, so nothing was proven of those"
+    kinds, compensated = Counter(str(one.scope.kind) for one in played), sum(one.compensated for one in played)
+    assert kinds.keys() == set(ScopeKind) or rounds < 100, "nothing was proven of a kind of scope that was not revoked"
+    assert compensated or rounds < 100, "nothing was undone, so nothing was proven of that"
     assert {"link_pull_request", "greet", "answer_mention"} <= {job.workflow for job in system.jobs()}
     assert set(moves_to_an_end(system).values()) == {1}, "a job ended twice since it was accepted"
     print(f"{rounds} rounds: {before} requests before their revocation, {after} on its receipt after it")
-    print(f"{skipped} steps were skipped")
+    print(f"{skipped} steps were skipped, and {compensated} were compensated")
+    print(dict(kinds))
     print(dict(Counter(str(one.way) for one in played)))
     print(f"{outages} rounds without a broker; the worker of revocations died {dict(deaths)}")
     renewed = sum(one.renewed_before for one in seen), sum(one.renewed_after for one in seen)

@@ -19,11 +19,12 @@ from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
 from pipeline.jobs.claims import ClaimedJob, finish
 from pipeline.jobs.intents import Ended, Intent
+from pipeline.revocation import pages
 from pipeline.revocation.declaration import load
-from pipeline.revocation.pages import write_page
+from pipeline.revocation.pages import page_numbers, write_page
 from pipeline.revocation.statements import reach_jobs
 from pipeline.revocation.tables import revocations
-from pipeline.revoker.cancelling import begin_draining, end_waits
+from pipeline.revoker.cancelling import begin_draining, consent_waits, end_waits
 from pipeline.states import JobState, Wait
 from pipeline.steps.replay import replay_job
 from pipeline.tables import jobs
@@ -110,22 +111,33 @@ def test_a_job_cancelled_between_the_compensations_and_the_receipt_is_compensate
     assert [asking.row(job.id).state for job in (first, second)] == [JobState.CANCELLED] * 2
 
 
-def test_a_job_told_to_stop_before_the_receipt_delays_it_and_is_compensated(asking: House) -> None:
-    """Another process told it to, which had read the revocation's state before draining began."""
-    number = asking.database.write(next_number)
+@pytest.mark.parametrize("when", ["before_compensations", "before_receipt"])
+def test_a_job_told_to_stop_before_the_receipt_delays_it_and_is_compensated(
+    asking: House, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process told it to, which had read the revocation's state before draining began.
+
+    Its page has a smaller number than one that is compensated already: it was drawn earlier, and committed later.
+    """
+    accepted, numbered = (asking.database.write(next_number) for _ in range(2))
+    needing_ada = asking.claim(asking.job())
     made = revoke(asking, account_scope())
+    assert isinstance(open_(asking, _needs_ada(asking, needing_ada)), Ended)
     effective = asking.database.read(lambda c: load(c, made))
     late = list[ClaimedJob]()
 
     def reach(c: Connection, job: str) -> None:
-        c.execute(update(jobs).where(jobs.c.id == job).values(accepted=number))
+        c.execute(update(jobs).where(jobs.c.id == job).values(accepted=accepted))
         digest = c.execute(select(jobs.c.scopes_sha256).where(jobs.c.id == job)).scalar_one()
         reached = reach_jobs(c, effective, digest, since=0, limit=1, waits=False)
         assert [(one.id, one.state) for one in reached] == [(job, JobState.STOPPING)]
-        assert write_page(c, made, [], [job])
+        assert numbered < min(page_numbers(c, made))
+        with monkeypatch.context() as drawn:
+            drawn.setattr(pages, "next_number", lambda _: numbered)
+            assert write_page(c, made, [], [job])
 
     def stop_late(point: str) -> None:
-        if point == "before_receipt" and not late:
+        if point == when and not late:
             late.append(_has_said(asking))
             asking.database.write(partial(reach, job=late[0].id))
 
@@ -134,7 +146,7 @@ def test_a_job_told_to_stop_before_the_receipt_delays_it_and_is_compensated(aski
     assert isinstance(open_(asking, _needs_ada(asking, late[0])), Ended)
     assert revoker.advance(made)
     receipt = receipt_of(asking, made)
-    assert (receipt["revision"], receipt["cancelled_jobs"]) == (1, [late[0].id])
+    assert (receipt["revision"], receipt["cancelled_jobs"]) == (1, [needing_ada.id, late[0].id])
     assert [one["job"] for one in receipt["compensations"]] == [late[0].id]
 
 
@@ -184,7 +196,10 @@ def test_a_job_that_meanwhile_waits_for_something_else_waits_on(asking: House) -
     """SQLite has one writer, so nothing happens there between the look and the move."""
     job = _waits_for_ada(asking)
     row = asking.row(job.id)
-    act = partial(end_waits, revocation=revoke(asking, account_scope()), sets=[row.scopes_sha256], limit=10)
+    look = partial(consent_waits, revocation=revoke(asking, account_scope()), sets=[row.scopes_sha256])
+    ((waits_for, ids),) = asking.database.read(look).items()
+    assert ids == [job.id]
+    act = partial(end_waits, ids=ids, waits_for=waits_for)
     later = update(jobs).where(jobs.c.id == job.id).values(wait=Wait.UPSTREAM, waits_for="upstream/step-1")
     ending = threading.Thread(target=asking.database.write, args=(act,))
     until_awaited(asking.database, lambda c: c.execute(later).rowcount, by=ending)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -104,6 +105,7 @@ BLUR = timedelta(milliseconds=10)  # by which the database's clock and ours may 
 #: What orders of events must come to, or they show nothing.
 REACHED = {
     "an opening",
+    "a step of a job from before what was revoked and consented to anew",
     "a step without a scope that was taken away",
     "a consent after cancelled work",
     "a late signal on a live account",
@@ -175,11 +177,25 @@ class Ledger(RuleBasedStateMachine):
         return open_ledger(f"sqlite:///{path}")
 
     def teardown(self) -> None:
-        if hasattr(self, "database"):
+        if not hasattr(self, "database"):
+            return
+        try:
+            if sys.exc_info()[0] is None:  # else what failed would be hidden by what follows from it
+                self._come_to_an_end()
+        finally:
             self.database.close()
             if self.path is not None:
                 for file in self.folder.glob(f"{self.path.name}*"):
                     file.unlink()
+
+    def _come_to_an_end(self) -> None:
+        """What is asked of every order of events, and not only where chance tidies up last."""
+        while self.refreshing:
+            self.end_refresh(dead=False)
+        self._close_all()
+        for job in [*self.claimed]:
+            self.finish(job)
+        assert self._tidy(SignalDoubt.UNKNOWN), "a revocation does not end, though nothing of it is left"
 
     # What the model knows
 
@@ -202,7 +218,10 @@ class Ledger(RuleBasedStateMachine):
 
     def allows(self, accepted: int) -> bool:
         """The rule by which a step opens, in the model's own words."""
-        if self.stopped or accepted <= max(self.revoked.values()):
+        return accepted > max(self.revoked.values()) and self.is_connected()
+
+    def is_connected(self) -> bool:
+        if self.stopped:
             return False
         consented = self.grant().consented
         return self.account() is AccountState.ACTIVE and consented > max(self.revoked[scope] for scope in OF_GRANT)
@@ -225,6 +244,9 @@ class Ledger(RuleBasedStateMachine):
         if held is None or self.house.row(job).state != JobState.RUNNING:
             return
         allowed = self.allows(held.accepted)
+        self.reached["a step of a job from before what was revoked and consented to anew"] += (
+            not allowed and self.is_connected()
+        )
         self.positions[job] = self.positions.get(job, 0) + 1
         asked = intent(self.house, held, step=self.house.ids("step"), position=self.positions[job])
         asked = replace(asked, lease=replace(asked.lease, scopes=frozenset(needs)))
@@ -279,6 +301,11 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(verdict=st.sampled_from([SignalDoubt.DEAD, SignalDoubt.UNKNOWN]))
     def tidy(self, verdict: SignalDoubt = SignalDoubt.UNKNOWN) -> None:
+        self._tidy(verdict)
+
+    def _tidy(self, verdict: SignalDoubt) -> bool:
+        """True if nothing is in flight any more: then all that was won late was ended at the provider."""
+
         def inquire(revocation: str) -> bool:
             open_one = (revocations.c.id == revocation) & (revocations.c.doubt == SignalDoubt.OPEN)
             self.database.write(lambda c: c.execute(update(revocations).where(open_one).values(doubt=verdict)).rowcount)
@@ -287,15 +314,17 @@ class Ledger(RuleBasedStateMachine):
         asker = ProviderAsker(self.database, self._ask, clock=lambda: datetime.now(UTC))
         revoker = quiet_revoker(self.database, SIGNER, withdraw=asker.advance, inquire=inquire)
         quiet = [revoker.advance(made) for made in (*revoker.unfinished(idle_seconds=-1), *asker.due())]
-        if all(quiet):  # else calls are in flight, and it is asked after those
-            self.reached["its end at the provider"] += bool(self.won)
-            assert self.won <= self.asked, "what a refresh won after its revocation was left alive at the provider"
-            in_doubt = select(revocations.c.id).where(revocations.c.doubt == SignalDoubt.UNKNOWN)
-            ended = select(withdrawals.c.state).where(withdrawals.c.revocation_id.in_(in_doubt))
-            states = self.database.read(lambda c: list(c.execute(ended).scalars()))
-            self.reached["an end that was asked for in doubt"] += len(states)
-            assert set(states) <= {WithdrawalState.DONE}, "what is in doubt for good was not asked for"
-            self._look_at_narrowings()
+        if not all(quiet):  # calls are in flight, and it is asked after those
+            return False
+        self.reached["its end at the provider"] += bool(self.won)
+        assert self.won <= self.asked, "what a refresh won after its revocation was left alive at the provider"
+        in_doubt = select(revocations.c.id).where(revocations.c.doubt == SignalDoubt.UNKNOWN)
+        ended = select(withdrawals.c.state).where(withdrawals.c.revocation_id.in_(in_doubt))
+        states = self.database.read(lambda c: list(c.execute(ended).scalars()))
+        self.reached["an end that was asked for in doubt"] += len(states)
+        assert set(states) <= {WithdrawalState.DONE}, "what is in doubt for good was not asked for"
+        self._look_at_narrowings()
+        return True
 
     def _look_at_narrowings(self) -> None:
         """The tests' action is installed nowhere, so each call may have needed what was taken."""
@@ -584,13 +613,23 @@ class Ledger(RuleBasedStateMachine):
         self.open(job, GRANTED[:1])
         return job
 
+    @rule(scope=st.sampled_from(SCOPES))
+    def open_after_a_reconnect(self, scope: Scope) -> None:
+        job = self.work(connected=True, keeps=None)
+        self.revoke(scope)
+        self.connect_again()
+        self.open(job, ())
+
     @rule()
     def narrow_beside_a_call(self) -> None:
         self.work(connected=True, keeps=None)
         self.narrow(GRANTED[1])
+        self._close_all()
+        self.tidy()
+
+    def _close_all(self) -> None:
         while self.flying:
             close(self.house, self.flying.pop(), AttemptState.EFFECT, StepState.DONE, result={"id": "1"})
-        self.tidy()
 
     @rule(key=st.sampled_from(HERS))
     def connect_again(self, key: AccountKey = ADA) -> None:

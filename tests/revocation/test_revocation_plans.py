@@ -24,6 +24,7 @@ from pipeline.ledger.indexed import STUCK
 from pipeline.ledger.paging import Turn
 from pipeline.revocation import declaration
 from pipeline.revocation.tables import revocations
+from pipeline.revoker.cancelling import WAITS, end_waits
 from pipeline.revoker.due_withdrawals import measure_withdrawals
 from pipeline.revoker.preview import Preview, preview
 from pipeline.revoker.provider_side import ProviderAsker
@@ -191,6 +192,16 @@ def test_a_signal_finds_what_revoked_its_person_before_by_the_scopes_and_reads_n
     assert over, told
     assert all("ix_revocations_scope" in plan and "SCAN revocations" not in plan for plan in over), over
     assert not any("Seq Scan on revocations" in plan for plan in over), over
+
+
+@ONLY_SQLITE  # without statistics; PostgreSQL plans by them
+def test_waits_are_ended_by_the_ids_of_the_jobs_and_not_among_all_that_wait_for_the_account(house: House) -> None:
+    end = partial(end_waits, ids=[f"job-{place}" for place in range(WAITS)], waits_for="account:acme/gh/acme.ada")
+    ((update, parameters),) = (
+        one for one in statements_of(lambda: house.database.write(end)) if one[0].startswith("UPDATE jobs")
+    )
+    (plan,) = house.database.read(lambda c: c.exec_driver_sql(f"explain query plan {update}", parameters).all())
+    assert "sqlite_autoindex_jobs_1 (id=?)" in plan[-1], plan
 
 
 @ONLY_SQLITE  # without statistics; PostgreSQL plans by them

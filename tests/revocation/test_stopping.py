@@ -34,7 +34,8 @@ from pipeline.operators import names_of
 from pipeline.revocation import declaration
 from pipeline.revocation.compensation import compensable, compensate_step
 from pipeline.revocation.tables import compensations, revocations
-from pipeline.revoker.cancelling import Chunk, ChunkSize, Cursor, cancel_chunk, end_waits
+from pipeline.revoker import cancelling
+from pipeline.revoker.cancelling import Chunk, ChunkSize, Cursor, cancel_chunk
 from pipeline.revoker.preview import preview
 from pipeline.revoker.revoker import Revoker
 from pipeline.run import StepSkipped
@@ -179,17 +180,17 @@ def test_a_job_that_waits_for_the_consent_that_was_revoked_is_woken_to_go_on(ski
     assert skipping.row(job.id).state == JobState.QUEUED
 
 
-def test_very_many_waits_are_ended_in_several_transactions(skipping: House) -> None:
+def test_very_many_waits_are_ended_in_several_transactions(skipping: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cancelling, "WAITS", 2)
     assert _revoker(skipping).advance(revoke(skipping, account_scope()))
     waiting = [skipping.claim(skipping.job(text=str(n))) for n in range(3)]
     for job in waiting:
         open_(skipping, intent(skipping, job))
     made = revoke(skipping, account_scope())
-    (digest,) = {skipping.row(job.id).scopes_sha256 for job in waiting}
-    end = partial(end_waits, revocation=made, sets=[digest], limit=2)
-    left, states = skipping.database.write(end), [skipping.row(job.id).state for job in waiting]
-    assert (left, states) == ([digest], [JobState.QUEUED, JobState.QUEUED, JobState.WAITING])
-    assert not skipping.database.write(end)
+    woken = partial(skipping.row, waiting[0].id)
+    assert not _revoker(skipping, stopping=lambda: woken().state == JobState.QUEUED).advance(made), "after the first"
+    assert [skipping.row(job.id).state for job in waiting] == [JobState.QUEUED, JobState.QUEUED, JobState.WAITING]
+    assert _revoker(skipping).advance(made)
     assert {skipping.row(job.id).state for job in waiting} == {JobState.QUEUED}
 
 

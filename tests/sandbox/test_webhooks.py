@@ -232,6 +232,16 @@ def test_an_organization_that_throws_the_app_out_ends_its_grants_and_no_others(s
     assert sandbox.linear(theirs, "{ viewer { id } }").status_code == 200
 
 
+def test_a_webhook_of_linears_that_was_held_is_sent_and_sent_again_with_the_same_bytes(sandbox: Sandbox) -> None:
+    held = sandbox.order("linear", "authorizations/revoke", organization="acme", signal_only=True, hold=True)
+    assert (held["status"], sandbox.receiver.take()) == (None, [])
+    for _ in range(2):
+        assert sandbox.order("linear", "deliver", delivery=held["delivery"])["status"] == 202
+    first, again = sandbox.receiver.take()
+    assert (first[1], first[0]["Linear-Delivery"]) == (again[1], held["delivery"])
+    assert again[0]["Linear-Delivery"] == held["delivery"]
+
+
 @pytest.mark.parametrize(
     ("service", "path"),
     [
@@ -240,6 +250,7 @@ def test_an_organization_that_throws_the_app_out_ends_its_grants_and_no_others(s
         ("auth", "expire"),
         ("slack", "events"),
         ("linear", "authorizations/revoke"),
+        ("linear", "deliver"),
     ],
 )
 def test_an_order_that_lacks_something_is_told_what(sandbox: Sandbox, service: str, path: str) -> None:

@@ -30,6 +30,18 @@ def event_until_taken(system: System, team: str, event: Mapping[str, Any]) -> No
     assert sent["status"] == 202, sent
 
 
+def deliver(system: System, service: str, path: str, **which: str) -> None:
+    """A delivery that its sender held, sent until it is taken."""
+    statuses: list[int] = []
+
+    def taken() -> bool:
+        statuses.append(system.order(service, path, **which)["status"])
+        return statuses[-1] not in AGAIN
+
+    system.wait(taken, f"that the delivery of {service} is taken")
+    assert statuses[-1] == 202, statuses
+
+
 def slash_command(system: System, tenant: str, text: str, *, trigger: str, user: str = "U7") -> httpx.Response:
     """`/aswhom` as somebody types it in a tenant's workspace."""
     slack = system.world["slack"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,21 +15,26 @@ from deploy.demo import people
 from deploy.demo.provision import GITHUB, SLACK, linear_of
 from identity.accounts.grants import REFRESH, get_grant, seal_answer, token_binding
 from identity.accounts.states import find_account
+from identity.audit import Act
 from identity.audit.tables import audit
 from identity.connect.consent_ledger import Consent, store_consent
+from identity.connect.consents import connect_service
 from identity.connections.installations import add_installation, remove_installation
+from identity.minting.service_credential import ServiceCredential
 from identity.model import AccountKey, AccountState, Credential, Scope, ScopeKind, TokenAnswer
 from identity.oauth.token_digests import double
 from identity.secret import Secret
 from identity.sql.sequence import next_number
 from identity.tables import accounts
+from pipeline.accounts.connecting import wake_waiting
+from pipeline.model import DeliveryOutcome
 from pipeline.revocation.tables import NARROWING, revocations
 from pipeline.states import JobState, Wait
 from pipeline.tables import deliveries
 from tests.faults.pushing import transmitters
 from tests.faults.revoking import aswhom
 from tests.system.rig import System
-from tests.system.senders import event_until_taken
+from tests.system.senders import deliver, event_until_taken
 from tests.webhooks.events import ISSUER, RISC
 
 _SECEVENT = "https://schemas.openid.net/secevent"
@@ -63,6 +71,35 @@ def consent_at_slack(system: System, tenant: str, login: str) -> None:
         store_consent(c, Consent(**of, consented=next_number(c), external_id="U1"), sealed, now=now)
 
     system.runtime.database.write(consent)
+
+
+def connect_service_again(system: System, connection: str, credential: ServiceCredential) -> None:
+    """Connect acme's service as an admin does once the app is installed anew."""
+    # Slack's times are in seconds: a consent within the second of an end would count as the earlier of the two.
+    second = int(time.time())
+    system.wait(lambda: int(time.time()) > second, "the next second")
+    connect_service(
+        system.runtime.database,
+        system.runtime.vault,
+        AccountKey(tenant="acme", connection=connection, principal="acme.service"),
+        credential,
+        Act(audit_id=system.ids("aud"), by="admin:test", now=datetime.now(UTC)),
+        id=system.ids("acc"),
+        provider=connection.partition("-")[0],
+        scopes=(),
+        also=wake_waiting,
+        replace=True,
+    )
+
+
+def come_late(system: System, connection: str, path: str, held: Sequence[dict[str, str]]) -> None:
+    """Deliver what tells of a former installation's end: each is followed as a signal, and changes nothing."""
+    is_signal = deliveries.c.outcome == DeliveryOutcome.SIGNAL
+    before, signals = system.count(revocations), system.count(deliveries, is_signal)
+    for one in held:
+        deliver(system, connection.partition("-")[0], path, **one)
+    assert (system.count(revocations), system.count(deliveries, is_signal)) == (before, signals + len(held))
+    assert state(system, "acme.service", connection) == AccountState.ACTIVE
 
 
 def noted(system: System, kind: str) -> list[str]:
@@ -170,7 +207,13 @@ def test_a_suspension_parks_a_replay_and_an_echo_are_told_and_what_came_after_a_
     system.order("github", f"{where}/remove_repositories", repositories=["acme/infra"])
     assert noted(system, "account.renew") == ["renewed"]
 
-    # Deleted, and told of only after the app was installed anew.
+    # Deleted, and told of only after the app was installed anew: first with the new installation known here.
+    held = system.order("github", f"{where}/delete", hold=True)
+    anew = system.order("github", f"{where}/reinstall")["installation"]
+    app = ServiceCredential(kind=Credential.INSTALLATION, external_id=str(anew))
+    connect_service_again(system, GITHUB, app)
+    come_late(system, GITHUB, "deliver", [{"delivery": held["deliveries"][0]}])
+    where = f"installations/{anew}"
     held = system.order("github", f"{where}/delete", hold=True)
     system.order("github", f"{where}/reinstall")
     before = system.count(revocations)
@@ -191,7 +234,14 @@ def test_a_suspension_parks_a_replay_and_an_echo_are_told_and_what_came_after_a_
         AccountState.ACTIVE,
     ]
 
-    # Thrown out of a Slack workspace: told twice.
+    # Thrown out of a Slack workspace, and told of only after the app was installed anew.
+    gone = system.order("slack", "uninstall", team_id=team, hold=True)
+    system.order("slack", "restore", team_id=team)
+    bot = Secret(system.world["slack"]["workspaces"][0]["bot_token"])
+    connect_service_again(system, SLACK, ServiceCredential(kind=Credential.STATIC, token=bot))
+    come_late(system, SLACK, "events", [{"event_id": id} for id in gone["event_ids"]])
+
+    # Thrown out of it again: told twice.
     system.order("slack", "uninstall", team_id=team, reversed=True)
     assert state(system, "acme.service", "slack") == AccountState.REVOKED
     assert system.count(revocations, revocations.c.source.like("slack.%")) == 2
@@ -218,6 +268,13 @@ def test_a_suspension_parks_a_replay_and_an_echo_are_told_and_what_came_after_a_
         AccountState.ACTIVE,
         AccountState.ACTIVE,
     ]
+
+    # The app is removed from the workspace, which Linear tells only after ada and the service are connected again.
+    gone = system.order("linear", "authorizations/revoke", hold=True, **of_acme)
+    key = replace(key, principal="acme.ada")
+    people.connect(system.runtime, key, web=system.web, login="ada", now=datetime.now(UTC))
+    connect_service_again(system, linear_of("acme"), ServiceCredential(kind=Credential.CLIENT_CREDENTIALS))
+    come_late(system, linear_of("acme"), "deliver", [{"delivery": gone["delivery"]}])
     system.order("linear", "authorizations/revoke", **of_acme)
     assert {state(system, who, "linear-acme") for who in ("acme.ada", "acme.service")} == {AccountState.REVOKED}
     security_events(system)

@@ -29,16 +29,23 @@ def control(
 ) -> Blueprint:
     routes = Blueprint("control", __name__)
     client = clear.client(timeout=ACKNOWLEDGE_SECONDS)
+    made: dict[str, tuple[str, bytes]] = {}  # event and body by delivery
 
-    def send(event: str, payload: dict[str, Any]) -> int | None:
+    def tell(event: str, payload: dict[str, Any], *, hold: bool = False) -> dict[str, Any]:
+        """Make a delivery, and send it unless it is held."""
+        guid = str(uuid.uuid4())
+        made[guid] = event, json.dumps(payload).encode()
+        return {"delivery": guid, "status": None if hold else send(guid)}
+
+    def send(guid: str) -> int | None:
         """Return the receiver's status, 0 if it did not answer, or None if the world names no receiver."""
         if linear["webhook_url"] is None:
             return None
-        body = json.dumps(payload).encode()
+        event, body = made[guid]
         headers = {
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": "Linear-Webhook",
-            "Linear-Delivery": str(uuid.uuid4()),
+            "Linear-Delivery": guid,
             "Linear-Event": event,
             "Linear-Signature": hmac.new(linear["webhook_secret"].encode(), body, hashlib.sha256).hexdigest(),
         }
@@ -46,7 +53,7 @@ def control(
             status = client.post(linear["webhook_url"], content=body, headers=headers).status_code
         except httpx.HTTPError:
             status = 0
-        journal.note("delivery", {"event": event, "guid": headers["Linear-Delivery"], "status": status})
+        journal.note("delivery", {"event": event, "guid": guid, "status": status})
         return status
 
     def organization_of(body: dict[str, Any]) -> Organization:
@@ -74,12 +81,13 @@ def control(
     def revoke_authorization() -> Response:
         """Remove the app from an organization (an id or URL key): end its grants, and send an OAuthApp webhook.
 
-        `signal_only` leaves the grants alone.
+        `signal_only` leaves the grants alone, `hold` sends nothing yet.
         """
         body = json_body("organization")
         chosen = organization_of(body)
         ended = 0 if body.get("signal_only") else introspection.revoke("linear", organization=chosen.id)["revoked"]
-        return jsonify(revoked=ended, status=send("OAuthApp", told("OAuthApp", "revoked", chosen, body)))
+        payload = told("OAuthApp", "revoked", chosen, body)
+        return jsonify(revoked=ended, **tell("OAuthApp", payload, hold=body.get("hold", False)))
 
     @routes.post("/_sandbox/authorizations/end")
     def end_authorization() -> Response:
@@ -101,7 +109,7 @@ def control(
             user={"id": user.id, "name": user.name, "email": user.email, "url": f"{linear['url']}/{user.name}"},
             userId=user.id,
         )
-        return jsonify(revoked=ended, status=send("OAuthAuthorization", payload))
+        return jsonify(revoked=ended, **tell("OAuthAuthorization", payload))
 
     @routes.post("/_sandbox/permissions")
     def change_permissions() -> Response:
@@ -118,6 +126,14 @@ def control(
             canAccessAllPublicTeams=False,
             removedTeamIds=body["removed"],
         )
-        return jsonify(status=send("PermissionChange", payload))
+        return jsonify(tell("PermissionChange", payload))
+
+    @routes.post("/_sandbox/deliver")
+    def deliver() -> Response:
+        """Send a delivery that was held, or send it again with the same bytes, as Linear's retry does."""
+        guid = json_body("delivery")["delivery"]
+        if guid not in made:
+            raise BadControl(f"there is no delivery {guid}")
+        return jsonify(delivery=guid, status=send(guid))
 
     return routes

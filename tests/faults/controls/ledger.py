@@ -417,6 +417,22 @@ CONTROLS = (
         says="a refresh brought back what was revoked or replaced",
     ),
     Control(
+        name="the rule for jobs, in any order of events",
+        file="identity/accounts/leases.py",
+        guard="if refusal := prohibition(found, request.accepted):",
+        without="if refusal := None:",
+        test="tests/revocation/test_machine.py::test_any_order",
+        says="a step opened against the rule",
+    ),
+    Control(
+        name="the rule for grants, in any order of events",
+        file="identity/accounts/leases.py",
+        guard="if prohibition(of_grant, grant.consented):",
+        without="if False:",
+        test="tests/revocation/test_machine.py::test_any_order",
+        says="a step opened against the rule",
+    ),
+    Control(
         name="nobody is answered before the group's COMMIT",
         file="pipeline/db/group_commit.py",
         guard='write.raised = CommitUnknown("the commit failed; read again by your own key")',

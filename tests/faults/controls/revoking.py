@@ -95,6 +95,14 @@ CONTROLS = (
         test=f"{MEANWHILE}::test_a_job_cancelled_between_the_compensations_and_the_receipt and sqlite",
     ),
     Control(
+        name="a page that names a running job is not compensated yet",
+        file="pipeline/revocation/pages.py",
+        guard="if not still_stopping(connection, page.stopping):",
+        without="if True:",
+        test=f"{MEANWHILE}::test_a_job_told_to_stop_before_the_receipt and sqlite and before_compensations",
+        says="AssertionError: the job still runs",
+    ),
+    Control(
         name="a job that was cancelled and accepted again did not finish by itself",
         file="pipeline/revocation/job_ends.py",
         guard="by_itself = (jobs.c.state == JobState.DONE) & (jobs.c.accepted < before)",
@@ -104,8 +112,8 @@ CONTROLS = (
     Control(
         name="a revocation ends no wait for another consent",
         file="pipeline/revoker/cancelling.py",
-        guard="revoked = [one for one in awaited if (key := consenting(one)) is not None and scope in key.scopes]",
-        without="revoked = [*awaited]",
+        guard="if (key := consenting(waits_for)) is not None and scope in key.scopes",
+        without="",
         test=f"{MEANWHILE}::test_a_wait_for_another_consent and sqlite",
     ),
     Control(
