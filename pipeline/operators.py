@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from identity.agents.api_keys import Caller
@@ -34,6 +35,7 @@ def names_of_revoker(by: str, barred: Sequence[str] | None) -> tuple[str, ...]:
         return tuple(barred or ())
     if barred is None and by.startswith("console:") and by.endswith(")"):  # from before the names were stored
         named = by.removesuffix(")")
-        # The subject or the name may contain a bracket. Both splits count: a name too many is safer than a missing one.
-        return tuple(dict.fromkeys((by, *named.partition(" (")[::2], *named.rpartition(" (")[::2])))
+        # Subject and name may contain brackets. Every split counts: a name too many is safer than a missing one.
+        splits = (part for at in re.finditer(r" \(", named) for part in (named[: at.start()], named[at.end() :]))
+        return tuple(dict.fromkeys((by, *splits)))
     return (by, *(barred or ()))

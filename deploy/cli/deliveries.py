@@ -9,15 +9,16 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from deploy.cli.command import LIMIT, MOMENT, YES, command, confirm
+from deploy.cli.command import LIMIT, MOMENT, PROBLEM, YES, command, confirm
 from deploy.cli.filters import tell_unknown, tenants_of
 from deploy.cli.output import Output, Row
 from deploy.installation import Installation
 from identity.connections.registry import get_connection
 from identity.errors import BadInput
 from pipeline.authoring.matching import Considered
-from pipeline.deliveries.replay import Does, Fate, Replayed, Stored, unmarks, weigh
+from pipeline.deliveries.replay import Replayed
 from pipeline.deliveries.replay import replay as replay_delivery
+from pipeline.deliveries.weighing import Does, Fate, Stored, weigh
 from pipeline.ledger.paging import Record, Turn
 from pipeline.model import DeliveryOutcome
 from pipeline.views import operator_queries, tenant_views
@@ -25,6 +26,7 @@ from webhooks.stored_deliveries import reconsider
 
 # Duplicates are not stored.
 _OUTCOMES = [str(outcome) for outcome in DeliveryOutcome if outcome is not DeliveryOutcome.DUPLICATE]
+_SETTLE = "settle"  # it leaves the list of the misread
 
 
 @click.group()
@@ -94,8 +96,8 @@ def explain(at: Installation, out: Output, id: str) -> None:
     """
     row = at.read(lambda c: operator_queries.any_delivery(c, id))
     stored, considered = _considered(at, row)
-    fates = at.read(lambda c: weigh(c, stored, considered))
-    told = [_told(id, fate) for fate in fates]
+    weighed = at.read(lambda c: weigh(c, stored, considered))
+    told = _told(id, weighed.fates, weighed.settles)
     out.sentence(f"{id}: {row['source']} {row['event']} by {row['connection_id']}, {row['outcome']}: {row['reason']}")
     out.rows(told, ("workflow", "would", "reason", "job", "config"), empty="No workflow listens to it")
 
@@ -116,67 +118,84 @@ def replay(
     dry_run: bool,
     yes: bool,
     **chosen: Any,
-) -> None:
+) -> int | None:
     """Start what deliveries should have started: those named by IDS, received in a range, or failed.
 
     It can be repeated: a workflow gets no second job for a delivery, and a dead job is accepted again. Cancelled jobs
-    stay cancelled without --cancelled. Signals are not replayed. In a range, deliveries whose body can no longer be
-    read are skipped and named. A delivery that no workflow misreads any more is taken off the list of the misread.
+    stay cancelled without --cancelled. Signals are not replayed, nor are answers to approvals. Deliveries that cannot
+    be read are skipped and named; exits with 1 if one of IDS was. A delivery that can be read, and that no workflow
+    misreads any more, is taken off the list of the misread (`settle`).
     """
-    weighed, told, unmarking = [], [], 0
-    rows = _rows(at, ids, limit, chosen)
-    for row in rows:
+    wanted: list[tuple[Stored, list[Considered]]] = []
+    told: list[Row] = []
+    left: list[str] = []
+    among = _among(at, ids, limit, chosen)
+    for id in among:
         try:
-            stored, considered = _considered(at, row)
+            stored, considered = _considered(at, at.read(partial(operator_queries.any_delivery, id=id)))
+            weighed = at.read(partial(weigh, delivery=stored, considered=considered, cancelled=cancelled))
         except BadInput as error:
-            if ids:
+            if len(ids) == 1:
                 raise
+            left.append(id)
             out.note(f"left out: {error}")
             continue
-        fates = at.read(partial(weigh, delivery=stored, considered=considered, cancelled=cancelled))
-        told += [_told(row["id"], fate) for fate in fates]
-        off = at.read(partial(unmarks, delivery=stored, considered=considered, fates=fates))
-        unmarking += off
-        if off or any(fate.does is not Does.NOTHING for fate in fates):
-            weighed.append((stored, considered))
-    wanted = [one for one in told if one["would"] != Does.NOTHING]
+        told += _told(stored.id, weighed.fates, weighed.settles)
+        if weighed.acts or weighed.settles:
+            wanted.append((stored, considered))
     columns = ("delivery", "workflow", "would", "reason", "job")
     if dry_run or not wanted:
-        why = "no workflow listens to these" if rows else "there is no such delivery"
+        why = "no workflow listens to these" if among else "there is no such delivery"
         out.rows(told, columns, empty=f"Nothing would be started: {why}")
-    if dry_run:
-        if unmarking:
-            why = "no workflow that is on lacks its job"
-            out.note(f"{unmarking} deliveries would no longer be marked as misread: {why}")
-        return
-    starts = f"start {len(wanted)} job(s) of {len({one['delivery'] for one in wanted})} deliveries" if wanted else ""
-    takes = f"take {unmarking} deliveries off the list of the misread" if unmarking else ""
-    if asked := " and ".join(filter(None, (starts, takes))):
-        confirm(f"{asked.capitalize()}?", yes=yes)
+    else:
+        confirm(_question(told), yes=yes)
+        out.rows(_replay_all(at, out, wanted, left, cancelled=cancelled), columns, empty="Nothing was left to start")
+    return PROBLEM if ids and left else None
+
+
+def _question(told: Sequence[Row]) -> str:
+    starts = [one["delivery"] for one in told if one["would"] in (Does.START, Does.AGAIN)]
+    settles = sum(one["would"] == _SETTLE for one in told)
+    asked = [f"start {len(starts)} job(s) of {len(set(starts))} deliveries"] if starts else []
+    asked += [f"take {settles} deliveries off the list of the misread"] if settles else []
+    return f"{' and '.join(asked).capitalize()}?"
+
+
+def _replay_all(
+    at: Installation,
+    out: Output,
+    wanted: Sequence[tuple[Stored, list[Considered]]],
+    left: list[str],
+    *,
+    cancelled: bool,
+) -> list[Row]:
+    """Replay them one by one, and return what was done."""
     done: list[Row] = []
-    unmarked = 0
-    with out.progress(len(weighed), what="replaying") as bar:
-        for stored, considered in weighed:
-            replayed = _replay(at, stored, considered, cancelled=cancelled)
-            done += [_told(stored.id, fate) for fate in replayed.fates if fate.does is not Does.NOTHING]
-            unmarked += replayed.unmarked
-            at.ring_jobs(replayed.bells)
+    with out.progress(len(wanted), what="replaying") as bar:
+        for stored, considered in wanted:
+            try:
+                replayed = _replay(at, stored, considered, cancelled=cancelled)
+            except BadInput as error:
+                left.append(stored.id)
+                out.note(f"left out: {error}")
+            else:
+                fates = [fate for fate in replayed.fates if fate.does is not Does.NOTHING]
+                done += _told(stored.id, fates, replayed.settled)
+                at.ring_jobs(replayed.bells)
             bar.update(1)
-    if wanted:
-        out.rows(done, columns, empty="Nothing was left to start")
-    if unmarked:
-        out.note(f"{unmarked} deliveries are no longer marked as misread: no workflow that is on lacks its job")
+    return done
 
 
-def _rows(at: Installation, ids: tuple[str, ...], limit: int, chosen: dict[str, Any]) -> list[dict[str, Any]]:
+def _among(at: Installation, ids: tuple[str, ...], limit: int, chosen: dict[str, Any]) -> tuple[str, ...]:
+    """Return the chosen deliveries, oldest first."""
     if bool(ids) is any(chosen.values()):
         raise click.UsageError("Say which: either ids, or --since, --until, --tenant, --failed or --misread.")
-    if not ids:
-        found = _newest(at, limit, chosen)
-        if len(found) > limit:
-            raise BadInput(f"that is more than {limit} deliveries: choose fewer, or say --limit")
-        ids = tuple(row["id"] for row in reversed(found))
-    return [at.read(partial(operator_queries.any_delivery, id=id)) for id in ids]
+    if ids:
+        return ids
+    found = _newest(at, limit, chosen)
+    if len(found) > limit:
+        raise BadInput(f"that is more than {limit} deliveries: choose fewer, or say --limit")
+    return tuple(row["id"] for row in reversed(found))
 
 
 def _newest(at: Installation, limit: int, chosen: dict[str, Any]) -> Sequence[Record]:
@@ -201,12 +220,20 @@ def _replay(at: Installation, stored: Stored, considered: list[Considered], *, c
     return at.write(write)
 
 
-def _told(delivery: str, fate: Fate) -> dict[str, Any]:
-    return {
-        "delivery": delivery,
-        "workflow": fate.workflow,
-        "would": str(fate.does),
-        "reason": fate.reason,
-        "job": fate.job,
-        "config": fate.config,
-    }
+def _told(delivery: str, fates: Sequence[Fate], settles: str) -> list[Row]:
+    """Return a row for each workflow, and one for the list of the misread if the delivery leaves it."""
+    told: list[Row] = [
+        {
+            "delivery": delivery,
+            "workflow": fate.workflow,
+            "would": str(fate.does),
+            "reason": fate.reason,
+            "job": fate.job,
+            "config": fate.config,
+        }
+        for fate in fates
+    ]
+    if settles:
+        of_none = dict.fromkeys(("workflow", "job", "config"))
+        told.append({"delivery": delivery, "would": _SETTLE, "reason": settles, **of_none})
+    return told

@@ -254,7 +254,7 @@ def _filed(issue: answers.Issue) -> IssueMade:
 
 
 class UpdateIssue(GitHubAction[IssueUpdated]):
-    """Change the title or the state of an issue, or of a pull request, which GitHub counts among the issues.
+    """Change the title or the state of an issue or pull request.
 
     What is not given stays. It cannot replace the text. After a lost response the change is sent again, over what a
     person changed meanwhile.

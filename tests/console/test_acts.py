@@ -302,6 +302,11 @@ def test_a_delivery_is_replayed_once(sqlite_console: ConsoleApp) -> None:
     assert console.house.row(job).replayed_by == NAMES
     again = operator.sends(f"/console/deliveries/{delivery}/replay")
     assert again.headers["Location"].endswith("done=nothing")
+    console.database.write(lambda c: c.execute(update(deliveries).values(left_out="misread")).rowcount)
+    assert "Take off the list" in operator.sees(f"/console/deliveries/{delivery}")
+    cleared = operator.sends(f"/console/deliveries/{delivery}/replay").headers["Location"]
+    assert "It is off the list" in operator.sees(cleared)
+    assert "Take off the list" not in operator.sees(f"/console/deliveries/{delivery}")
     assert len(console.rows(select(jobs.c.id))) == 1
     console.database.write(lambda c: c.execute(update(deliveries).values(source="aswhom")).rowcount)
     forged = operator.sends(f"/console/deliveries/{delivery}/replay")

@@ -96,7 +96,7 @@ def test_one_that_started_a_job_is_found_by_what_it_did_not_start_until_that_is_
     def read(body: Mapping[str, Any]) -> Numbered:
         return Numbered(number=7)
 
-    assert replay_by(house, told, own(house, read), house.workflow).unmarked
+    assert replay_by(house, told, own(house, read), house.workflow).settled
     started = house.database.read(
         lambda c: c.execute(select(jobs.c.workflow).order_by(jobs.c.workflow)).scalars().all()
     )
@@ -140,7 +140,7 @@ def test_a_replay_keeps_the_mark_for_a_workflow_that_reads_it_and_whose_configur
     house.database.write(lambda c: c.execute(update(jobs).values(state="dead")))
     mended = replace(own(house, lambda body: Numbered(number=7)), config=Chosen)
     replayed = replay_by(house, told, mended, house.workflow)
-    assert (len(replayed.jobs), replayed.unmarked) == (1, False)
+    assert (len(replayed.jobs), replayed.settled) == (1, "")
     (reason,) = [fate.reason for fate in replayed.fates if fate.workflow == "own"]
     assert kept_of(house) == (f"replayed by cli:test: 1 job(s); {reason}", "misread")
     assert failed(house) == [told.delivery]
@@ -156,10 +156,23 @@ def test_a_replay_that_starts_nothing_takes_off_the_mark_once_no_workflow_that_i
     of_it = workflow_settings.c.workflow == "own"
     house.database.write(lambda c: c.execute(update(workflow_settings).where(of_it).values(enabled=on)))
     replayed = replay_by(house, told, own(house), house.workflow)
-    assert (replayed.jobs, replayed.unmarked) == ((), not on)
+    assert (replayed.jobs, bool(replayed.settled)) == ((), not on)
     assert kept_of(house) == (before if on else ("replayed by cli:test: 0 job(s)", None))
     assert failed(house) == ([told.delivery] if on else [])
-    assert not replay_by(house, told, own(house), house.workflow).unmarked
+    assert not replay_by(house, told, own(house), house.workflow).settled
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_what_only_one_workflow_could_not_read_leaves_the_list_once_that_is_off(house: House, on: bool) -> None:
+    turn_on(house, "own")
+    told = take(house, own(house))
+    assert (told.outcome, failed(house, misread=True)) == ("unrecognised", [told.delivery])
+    of_it = workflow_settings.c.workflow == "own"
+    house.database.write(lambda c: c.execute(update(workflow_settings).where(of_it).values(enabled=on)))
+    replayed = replay_by(house, told, own(house))
+    assert (replayed.jobs, bool(replayed.settled)) == ((), not on)
+    outcome = house.database.read(lambda c: c.execute(select(deliveries.c.outcome)).scalar_one())
+    assert (outcome, failed(house, misread=True)) == (("unrecognised", [told.delivery]) if on else ("ignored", []))
 
 
 def test_what_was_misread_is_listed_without_what_only_has_a_dead_job(house: House) -> None:

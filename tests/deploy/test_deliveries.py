@@ -186,15 +186,15 @@ def test_one_that_no_workflow_misreads_any_more_leaves_the_list_though_nothing_s
     with Installation.at(data_dir=acme.data_dir) as at:
         at.ledger.write(lambda c: c.execute(update(deliveries).values(left_out="misread")))
     assert [row["id"] for row in acme.json("deliveries", "list", "--misread")] == [taken]
-    looked = acme("deliveries", "replay", "--misread", "--dry-run")
-    assert "1 deliveries would no longer be marked as misread" in looked.stderr
+    looked = acme.json("deliveries", "replay", "--misread", "--dry-run")
+    (settled,) = [row for row in looked if row["would"] == "settle"]
+    assert (settled["delivery"], settled["workflow"]) == (taken, None)
+    assert "no workflow that is on would lack its job" in settled["reason"]
     unasked = acme("deliveries", "replay", "--misread")
     assert unasked.exit_code == 2
     assert "Take 1 deliveries off the list of the misread? Say so with --yes." in unasked.stderr
     assert [row["id"] for row in acme.json("deliveries", "list", "--misread")] == [taken]
-    told = acme("deliveries", "replay", "--misread", "--yes")
-    assert told.exit_code == 0
-    assert "1 deliveries are no longer marked as misread" in told.stderr
+    assert acme.json("deliveries", "replay", "--misread", "--yes") == [settled]
     assert acme.json("deliveries", "list", "--misread") == []
 
 
@@ -212,10 +212,39 @@ def test_one_that_slack_signed_and_could_not_be_read_starts_by_a_version_that_re
     acme.json("workflows", "enable", "answer_mention", "--tenant", "acme")
     told = acme("deliveries", "replay", "--misread", "--yes")
     assert told.exit_code == 0, told.output
-    assert f"left out: {ids['odd']} cannot be read by this version either" in told.stderr
+    assert f"left out: {ids['odd']} cannot be read by this version" in told.stderr
     assert f"left out: {ids['gone']} is a signal" in told.stderr
     shown = acme.json("deliveries", "show", mention)
-    assert (shown["outcome"], len(shown["jobs"])) == ("accepted", 1)
+    assert (shown["event"], shown["outcome"], len(shown["jobs"])) == ("app_mention", "accepted", 1)
+    assert {row["id"] for row in acme.json("deliveries", "list", "--misread")} == {ids["odd"], ids["gone"]}
+
+
+def test_one_that_slack_sent_again_and_was_read_then_is_settled_and_starts_nothing(acme: Cli, web: str) -> None:
+    first = acme.json("trigger", "slack", "app_mention", "--url", web)["delivery"]
+    with Installation.at(data_dir=acme.data_dir) as at:  # as left by a version that could not read it
+        left = {"event": "unreadable", "outcome": "unrecognised", "delivery_id": "1599616881.aa"}
+        at.write(lambda c: c.execute(update(deliveries).values(left)))
+    acme.json("workflows", "enable", "answer_mention", "--tenant", "acme")
+    body = acme("deliveries", "show", first, "--body").stdout
+    again = acme.json("trigger", "slack", "app_mention", "--body", "-", "--url", web, input=body)
+    assert len(again["jobs"]) == 1
+    (told,) = acme.json("deliveries", "replay", "--misread", "--yes")
+    assert (told["delivery"], told["would"]) == (first, "settle")
+    assert again["delivery"] in told["reason"]
+    assert [job["id"] for job in acme.json("jobs", "list")] == again["jobs"]
+    assert acme.json("deliveries", "show", first)["outcome"] == "ignored"
+
+
+def test_one_of_many_that_cannot_be_read_keeps_no_other_from_being_replayed(acme: Cli, web: str) -> None:
+    odd = '{"action":"deleted","installation":{}}'
+    bad = acme.json("trigger", "github", "installation", "--body", "-", "--url", web, input=odd)["delivery"]
+    good = acme.json("trigger", "github", "pull_request.opened", "--url", web)["delivery"]
+    acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
+    told = acme("deliveries", "replay", bad, good, "del_gone", "--yes")
+    assert told.exit_code == 1, "not all of those that were named"
+    assert f"left out: {bad} cannot be read by this version" in told.stderr
+    assert "left out: there is no delivery del_gone" in told.stderr
+    assert len(acme.json("deliveries", "show", good)["jobs"]) == 1
 
 
 def test_of_no_delivery_nothing_would_be_started(acme: Cli) -> None:

@@ -142,8 +142,9 @@ def test_a_list_in_which_nothing_is_newer_is_no_success(restored: tuple[Cli, Pat
         ({"requested_by": "console:00u1 (Grace)"}, {"console:00u1 (Grace)", "console:00u1", "Grace"}),
         ({"requested_by": "console:00u1 (Grace (Ops))"}, {"console:00u1", "Grace (Ops)"}),
         ({"requested_by": "console:CN=Grace (Ops) (Grace)"}, {"console:CN=Grace (Ops)", "Grace"}),
+        ({"requested_by": "console:CN=G (Ops) (Grace (Ops))"}, {"console:CN=G (Ops)", "Grace (Ops)"}),
     ],
-    ids=["a person", "a key", "of an older version", "with a bracket in the name", "with a bracket in the subject"],
+    ids=["a person", "a key", "an older version", "brackets in the name", "brackets in the subject", "in both"],
 )
 def test_whoever_had_revoked_approves_no_compensation_of_what_is_revoked_again(
     restored: tuple[Cli, Path], told: dict[str, object], barred: set[str]

@@ -10,7 +10,8 @@ from sqlalchemy import select
 from identity.audit import Act
 from pipeline.authoring.matching import Considered
 from pipeline.authoring.registry import Registry
-from pipeline.deliveries.replay import Replayed, Stored, replay
+from pipeline.deliveries.replay import Replayed, replay
+from pipeline.deliveries.weighing import Stored
 from pipeline.tables import deliveries
 from tests.ledger.house import House
 
@@ -20,10 +21,9 @@ def considered(house: House, text: str = "hello") -> list[Considered]:
 
 
 def stored(house: House, id: str, *, installation: str = "installation-acme") -> Stored:
-    outcome = house.database.read(
-        lambda c: c.execute(select(deliveries.c.outcome).where(deliveries.c.id == id)).scalar_one()
-    )
-    return Stored(id=id, connection="gh", outcome=outcome, installation=installation)
+    known = select(deliveries.c.event, deliveries.c.delivery_id).where(deliveries.c.id == id)
+    row = house.database.read(lambda c: c.execute(known).one())
+    return Stored(id=id, connection="gh", event=row.event, delivery_id=row.delivery_id, installation=installation)
 
 
 def replayed(house: House, delivery: Stored, *, cancelled: bool = False) -> Replayed:

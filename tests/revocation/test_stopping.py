@@ -26,7 +26,7 @@ from pipeline.approvals.requesters import requesters, unheld_key
 from pipeline.authoring.declared_workflow import Undone, Workflow
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database, DatabaseSettings
-from pipeline.deliveries.replay import Does
+from pipeline.deliveries.weighing import Does
 from pipeline.desk.revocations import revoke_once
 from pipeline.jobs import claims as ledger_jobs
 from pipeline.jobs.intents import Adopted, Ended, Opened, Skipped

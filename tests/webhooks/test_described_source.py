@@ -108,7 +108,7 @@ def test_an_installation_that_no_ledger_could_look_up_is_malformed_now_and_when_
     body = json.dumps({"type": "a", "account": {"id": named}}).encode()
     assert fault_of(_read(config, plain(body), body)) is Fault.MALFORMED
     with pytest.raises(Malformed):
-        SOURCE.of(config).content(body)
+        SOURCE.of(config).reread("a", "1", body)
 
 
 def test_an_installation_may_be_an_address_and_need_not_be_there() -> None:

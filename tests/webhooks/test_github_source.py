@@ -18,8 +18,8 @@ from tests.webhooks import published
 from tests.webhooks.disfigured import TEXTS, assert_sound, bodies
 from tests.webhooks.flips import some_flips
 from tests.webhooks.parts import FORM, JSON, NOW, SECRET, fault_of, github_headers, lower
-from webhooks.sources.github import content, read
-from webhooks.sources.reading import Content, Fault, Reading, Received
+from webhooks.sources.github import read, reread
+from webhooks.sources.reading import Fault, Reading, Received
 
 KEYS = (Secret(SECRET),)
 SIGNALS = {
@@ -140,7 +140,7 @@ def test_a_stored_body_says_what_it_said_when_it_came() -> None:
     for body, content_type in ((BODY, JSON), (b" \n" + BODY, JSON), (form, FORM)):
         reading = read(lower(github_headers(body), content_type=content_type), body, KEYS, NOW)
         assert isinstance(reading, Received)
-        assert content(body) == Content(document=reading.document, installation=reading.installation)
+        assert reread(reading.event, reading.delivery_id, body) == reading
 
 
 def test_the_installation_is_the_bodys_and_bodies_are_deduplicated() -> None:

@@ -16,7 +16,7 @@ from identity.secret import Secret
 from pipeline.authoring.registry import Registry
 from pipeline.db.database import Database
 from pipeline.deliveries.intake import Intake
-from pipeline.deliveries.replay import weigh
+from pipeline.deliveries.weighing import weigh
 from pipeline.model import DeliveryOutcome
 from pipeline.tables import deliveries, workflow_settings
 from pipeline.views import operator_queries
@@ -89,7 +89,8 @@ def test_every_published_payload_is_answered_stored_whole_and_explained(house: H
     owners = {source: house.database.read(partial(get_connection, owner=source)) for source in SENDERS}
     for row in rows:
         stored, considered = reconsider(row, owners[row["source"]], workflows)
-        fates = house.database.read(partial(weigh, delivery=stored, considered=considered))
+        fates = house.database.read(partial(weigh, delivery=stored, considered=considered)).fates
+        assert (stored.event, stored.delivery_id) == (row["event"], row["delivery_id"])
         assert [fate.workflow for fate in fates] == [one.workflow.name for one in considered]
 
 

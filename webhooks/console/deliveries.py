@@ -10,8 +10,8 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from identity.connections.registry import get_connection
 from identity.errors import BadInput
-from pipeline.deliveries.replay import Does, Fate, Replayed, replay, weigh
-from pipeline.deliveries.tenant import whose_delivery
+from pipeline.deliveries.replay import Replayed, replay
+from pipeline.deliveries.weighing import Does, Weighed, weigh
 from pipeline.ledger.paging import Record
 from pipeline.model import DeliveryOutcome
 from pipeline.views import tenant_views
@@ -50,7 +50,8 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
     @pages.get("/deliveries/<id>")
     def delivery(id: str) -> BaseResponse:
         row, started = desk.read(lambda c: (_found(c, id), tenant_views.jobs_of_delivery(c, id)))
-        fates, why_not = _fates(desk, row)
+        weighed, why_not = _weighed(desk, row)
+        fates = weighed.fates if weighed else ()
         shows_body = visitor().may(May.WORK, row["tenant_id"])
         body = row.pop("body")
         return page(
@@ -60,6 +61,7 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
             fates=fates,
             why_not=why_not,
             wanted=[fate for fate in fates if fate.does is not Does.NOTHING],
+            settles=weighed.settles if weighed else "",
             size=len(body),
             body=body.decode("utf-8", "replace")[:SHOWN] if shows_body else None,
             cut=len(body) > SHOWN,
@@ -70,7 +72,7 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
         row = desk.read(lambda c: _found(c, id))
         owner = desk.read(lambda c: get_connection(c, row["connection_id"]))
         stored, considered = reconsider(row, owner, desk.workflows)
-        whose = desk.read(lambda c: whose_delivery(c, stored.connection, stored.installation, stored.workspace).tenant)
+        whose = desk.read(lambda c: weigh(c, stored, considered)).tenant
         if whose is not None:
             check(whose)  # its installation may belong to another tenant by now
         jobs = [desk.ids("job") for _ in considered]
@@ -80,7 +82,7 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
             return replay(c, stored, considered, act, new_jobs=jobs, subject=subject)
 
         done = desk.write(write)
-        said = "replayed" if done.jobs else "nothing"
+        said = "replayed" if done.jobs else "settled" if done.settled else "nothing"
         response = redirect(url_for("console.delivery", id=id, done=said), 303)
         desk.bells.ring_after(response, bells=done.bells)
         return response
@@ -91,11 +93,11 @@ def _found(c: Connection, id: str) -> Record:
     return seen(tenant_views.delivery(c, visitor().sees(), id))
 
 
-def _fates(desk: Desk, row: Record) -> tuple[tuple[Fate, ...], str]:
-    """Return what a replay would do, workflow by workflow; or why that cannot be told."""
+def _weighed(desk: Desk, row: Record) -> tuple[Weighed | None, str]:
+    """Return what a replay would do, or why that cannot be told."""
     try:
         owner = desk.read(lambda c: get_connection(c, row["connection_id"]))
         stored, considered = reconsider(row, owner, desk.workflows)
+        return desk.read(lambda c: weigh(c, stored, considered)), ""
     except BadInput as error:
-        return (), str(error)
-    return desk.read(lambda c: weigh(c, stored, considered)), ""
+        return None, str(error)

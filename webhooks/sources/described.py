@@ -23,7 +23,7 @@ from identity.secret import Secret
 from webhooks.sources.document import JSON, Malformed, from_json
 from webhooks.sources.freshness import stale
 from webhooks.sources.listening import at, event_of, listened_as
-from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source, unreadable
+from webhooks.sources.reading import Fault, Reading, Received, Refusal, Source, unreadable
 from webhooks.sources.signature import in_base64, mac_by_any
 
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
@@ -134,10 +134,11 @@ def _where(scheme: Scheme, document: Mapping[str, Any]) -> str | None:
     return named or None
 
 
-def content(body: bytes, *, scheme: Scheme | None = None) -> Content:
-    """Return the content of a body that was verified before. Raises Malformed."""
+def reread(event: str, id: str, body: bytes, *, scheme: Scheme | None = None) -> Received:
+    """Read a stored delivery anew. Raises Malformed."""
     document = from_json(body)
-    return Content(document=document, installation=_where(scheme, document) if scheme else None)
+    where = _where(scheme, document) if scheme else None
+    return Received(event=event, delivery_id=id, installation=where, document=document, dedupe_by_body=False)
 
 
 def _text(value: object) -> str:
@@ -159,7 +160,7 @@ def configured(config: Mapping[str, str]) -> Source:
     return replace(
         SOURCE,
         read=partial(read, scheme=scheme),
-        content=partial(content, scheme=scheme),
+        reread=partial(reread, scheme=scheme),
         prohibits=partial(_prohibits, scheme),
     )
 
@@ -208,4 +209,4 @@ def _undescribed(_: Mapping[str, str], __: bytes, ___: Sequence[Secret], ____: d
     raise Misconfigured("the provider connection does not describe how its sender signs")
 
 
-SOURCE = Source(name="hmac", content_types=frozenset({JSON}), read=_undescribed, content=content, configured=configured)
+SOURCE = Source(name="hmac", content_types=frozenset({JSON}), read=_undescribed, reread=reread, configured=configured)

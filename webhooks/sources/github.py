@@ -16,7 +16,7 @@ from typing import Any
 from identity.secret import Secret
 from webhooks.sources import github_signals
 from webhooks.sources.document import FORM, JSON, Malformed, check_content_type, from_form, from_json, is_form
-from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source, unreadable
+from webhooks.sources.reading import Fault, Reading, Received, Refusal, Source, unreadable
 from webhooks.sources.signature import signed_by_any
 
 _EVENT = re.compile(r"[a-z0-9_]{1,100}")
@@ -48,6 +48,10 @@ def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], _: 
         document = _document(body)
     except Malformed as error:
         return unreadable(str(error))
+    return _received(event, delivery, document)
+
+
+def _received(event: str, delivery: str, document: dict[str, Any]) -> Received:
     action = document.get("action")
     signal, unrecognised = github_signals.signal(event, document)
     return Received(
@@ -66,10 +70,9 @@ def _document(body: bytes) -> dict[str, Any]:
     return from_json(from_form(body)["payload"] if is_form(body, _FIELDS) else body)
 
 
-def content(body: bytes) -> Content:
-    """Return the content of a body that was verified before. Raises Malformed."""
-    document = _document(body)
-    return Content(document=document, installation=github_signals.number(document.get("installation")))
+def reread(event: str, delivery: str, body: bytes) -> Received:
+    """Read a stored delivery anew. Raises Malformed."""
+    return _received(event, delivery, _document(body))
 
 
-SOURCE = Source(name="github", content_types=frozenset({JSON, FORM}), read=read, content=content)
+SOURCE = Source(name="github", content_types=frozenset({JSON, FORM}), read=read, reread=reread)

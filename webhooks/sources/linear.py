@@ -25,7 +25,7 @@ from identity.secret import Secret
 from webhooks.sources import linear_signals
 from webhooks.sources.document import JSON, Malformed, from_json
 from webhooks.sources.freshness import stale
-from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source, unreadable
+from webhooks.sources.reading import Fault, Reading, Received, Refusal, Source, unreadable
 from webhooks.sources.signature import signed_by_any
 
 TOLERANCE = timedelta(seconds=60)
@@ -57,10 +57,15 @@ def read(
         event, sent_at = _event(document), _sent_at(document)
     except Malformed as error:
         return unreadable(str(error))
-    signal, unrecognised = linear_signals.signal(event, document)
+    received = _received(event, delivery, document)
     refusal = stale(now, sent_at.timestamp(), TOLERANCE, late=late)
-    if refusal is not None and (signal is None or sent_at > now):
+    if refusal is not None and (received.signal is None or sent_at > now):
         return refusal
+    return received
+
+
+def _received(event: str, delivery: str, document: dict[str, Any]) -> Received:
+    signal, unrecognised = linear_signals.signal(event, document)
     return Received(
         event=event,
         delivery_id=delivery,
@@ -92,10 +97,9 @@ def _organization(document: Mapping[str, Any]) -> str | None:
     return organization if isinstance(organization, str) and _KEY.fullmatch(organization) else None
 
 
-def content(body: bytes) -> Content:
-    """Return the content of a body that was verified before. Raises Malformed."""
-    document = from_json(body)
-    return Content(document=document, installation=_organization(document))
+def reread(event: str, delivery: str, body: bytes) -> Received:
+    """Read a stored delivery anew. Raises Malformed."""
+    return _received(event, delivery, from_json(body))
 
 
 def configured(config: Mapping[str, str]) -> Source:
@@ -107,4 +111,4 @@ def configured(config: Mapping[str, str]) -> Source:
     return replace(SOURCE, read=partial(read, late=late))
 
 
-SOURCE = Source(name="linear", content_types=frozenset({JSON}), read=read, content=content, configured=configured)
+SOURCE = Source(name="linear", content_types=frozenset({JSON}), read=read, reread=reread, configured=configured)

@@ -13,9 +13,6 @@ from pipeline.model import Acceptance, SignedDelivery
 from pipeline.signal import Signal
 from pipeline.signed_answer import SignedAnswer
 
-#: The event of a delivery that is stored although its source could not read it.
-UNREADABLE = "unreadable"
-
 
 class Fault(StrEnum):
     """Reasons for refusing a request."""
@@ -95,17 +92,6 @@ class Received:
 Reading = Received | Challenge | Refusal
 
 
-@dataclass(frozen=True, kw_only=True)
-class Content:
-    """The content of a body that was verified on arrival, for reading it again later."""
-
-    document: Mapping[str, Any]
-    installation: str | None
-    workspace: str | None = None  # a workspace of that organization
-    event: str | None = None  # for sources that store what they cannot read: the event, or UNREADABLE
-    acts: bool = False  # a signal, or an answer to an approval
-
-
 def _any_text(_: Secret) -> str | None:
     return None
 
@@ -114,16 +100,17 @@ def _any_text(_: Secret) -> str | None:
 class Source:
     """A sender of webhooks.
 
-    `read` takes the headers by lower-case name, the raw body, every live secret and the time. `content` takes a body
-    that was verified before, and raises `Malformed`. `configured`, for sources that vary between provider connections,
-    takes the connection's configuration and raises Misconfigured. `prohibits` says why a secret cannot be one of this
-    sender's. `a_person_waits`: the sender gives up after three seconds and tells a person that it failed.
+    `read` takes the headers by lower-case name, the raw body, every live secret and the time. `reread` takes the event,
+    the delivery id and the body of a delivery that was verified and stored before, and raises `Malformed`.
+    `configured`, for sources that vary between provider connections, takes the connection's configuration and raises
+    Misconfigured. `prohibits` says why a secret cannot be one of this sender's. `a_person_waits`: the sender gives up
+    after three seconds and tells a person that it failed.
     """
 
     name: str
     content_types: frozenset[str]
     read: Callable[[Mapping[str, str], bytes, Sequence[Secret], datetime], Reading]
-    content: Callable[[bytes], Content]
+    reread: Callable[[str, str, bytes], Received | Challenge]
     configured: Callable[[Mapping[str, str]], Source] | None = None
     prohibits: Callable[[Secret], str | None] = _any_text
     a_person_waits: bool = False

@@ -24,18 +24,7 @@ from identity.secret import Secret
 from webhooks.sources import slack_answers, slack_signals, slack_words
 from webhooks.sources.document import FORM, JSON, Malformed, check_content_type, from_form, from_json, is_form
 from webhooks.sources.freshness import stale
-from webhooks.sources.reading import (
-    UNREADABLE,
-    Challenge,
-    Content,
-    Fault,
-    Reading,
-    Received,
-    Refusal,
-    Source,
-    Telling,
-    unreadable,
-)
+from webhooks.sources.reading import Challenge, Fault, Reading, Received, Refusal, Source, Telling, unreadable
 from webhooks.sources.signature import signed_by_any
 from webhooks.sources.slack_installation import installed
 
@@ -51,6 +40,7 @@ _FIELDS = frozenset({
 # https://docs.slack.dev/apis/events-api/#rate_limiting: 30,000 per workspace and app an hour
 _WITHHELD = "Slack sends more events of this workspace than it lets through, and those of a minute or more never come"
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+_UNREADABLE = "unreadable"  # the event of a request that is stored although it cannot be read
 
 
 def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now: datetime) -> Reading:
@@ -71,16 +61,27 @@ def read(headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now
         check_content_type(headers.get("content-type", ""), form=form)
     except Malformed as error:  # not stored: the header is unsigned, so anybody could take the real one's id with it
         return unreadable(str(error))
+    # Made of the signed data, for a body without an id: a replay is recognised, and the same body sent later is new.
+    made = f"{stamp}.{hashlib.sha256(body).hexdigest()}"
     try:
-        return _read(body, stamp)
+        return _read(body, made)
     except Malformed as error:
-        return _unrecognised(body, stamp, str(error), by_a_person=form)
+        return _unrecognised(body, made, str(error), by_a_person=form)
 
 
-def _read(body: bytes, stamp: str) -> Reading:
+def reread(_: str, delivery: str, body: bytes) -> Received | Challenge:
+    """Read a stored delivery anew. Raises Malformed.
+
+    The body names its event and its id, which a version that could not read it did not find.
+    """
+    return _read(body, delivery)
+
+
+def _read(body: bytes, made: str) -> Received | Challenge:
+    """Read a request; *made* is its id if the body has none."""
     fields = _fields(body)
     if fields is not None and "payload" not in fields:
-        return _command(fields, body, stamp)
+        return _command(fields, made)
     document = _document(fields, body)
     match document.get("type"):
         case "url_verification":
@@ -89,11 +90,11 @@ def _read(body: bytes, stamp: str) -> Reading:
                 raise Malformed("url_verification has no challenge")
             return Challenge(answer=challenge)
         case "event_callback":
-            return _event(document, body, stamp)
+            return _event(document, made)
         case "app_rate_limited" if fields is None:
-            return replace(_interaction(document, body, stamp, by_a_person=False), withheld=True, note=_WITHHELD)
+            return replace(_interaction(document, made, by_a_person=False), withheld=True, note=_WITHHELD)
         case _:  # interactivity, and request types unknown so far
-            return _interaction(document, body, stamp, by_a_person=fields is not None)
+            return _interaction(document, made, by_a_person=fields is not None)
 
 
 def _fields(body: bytes) -> dict[str, str] | None:
@@ -108,7 +109,7 @@ def _document(fields: dict[str, str] | None, body: bytes) -> dict[str, Any]:
     return from_json(fields["payload"]) if "payload" in fields else fields
 
 
-def _command(fields: dict[str, str], body: bytes, stamp: str) -> Reading:
+def _command(fields: dict[str, str], made: str) -> Received | Challenge:
     """Read a slash command, which is a form without a payload."""
     if fields.get("ssl_check") == "1":  # Slack checks the TLS certificate of a command's address
         return Challenge(answer=None)
@@ -117,7 +118,7 @@ def _command(fields: dict[str, str], body: bytes, stamp: str) -> Reading:
     where = installed(fields)
     return Received(
         event="command",
-        delivery_id=_key(fields.get("trigger_id")) or _made_key(body, stamp),
+        delivery_id=_key(fields.get("trigger_id")) or made,
         installation=where.installation,
         workspace=where.workspace,
         document=fields,
@@ -126,7 +127,7 @@ def _command(fields: dict[str, str], body: bytes, stamp: str) -> Reading:
     )
 
 
-def _event(document: dict[str, Any], body: bytes, stamp: str) -> Received:
+def _event(document: dict[str, Any], made: str) -> Received:
     inner = document.get("event")
     event = inner.get("type") if isinstance(inner, dict) else None
     if not isinstance(event, str) or not _WORD.fullmatch(event):
@@ -135,7 +136,7 @@ def _event(document: dict[str, Any], body: bytes, stamp: str) -> Received:
     where = installed(document)
     return Received(
         event=event,
-        delivery_id=_key(document.get("event_id")) or _made_key(body, stamp),
+        delivery_id=_key(document.get("event_id")) or made,
         installation=where.installation,
         workspace=where.workspace,
         document=document,
@@ -145,7 +146,7 @@ def _event(document: dict[str, Any], body: bytes, stamp: str) -> Received:
     )
 
 
-def _interaction(document: dict[str, Any], body: bytes, stamp: str, *, by_a_person: bool) -> Received:
+def _interaction(document: dict[str, Any], made: str, *, by_a_person: bool) -> Received:
     kind = document.get("type")
     if not isinstance(kind, str) or not _WORD.fullmatch(kind):
         raise Malformed("the request has no type")
@@ -154,7 +155,7 @@ def _interaction(document: dict[str, Any], body: bytes, stamp: str, *, by_a_pers
     ours = answer is not None or bool(unrecognised)
     return Received(
         event=kind,
-        delivery_id=_key(document.get("trigger_id")) or _made_key(body, stamp),
+        delivery_id=_key(document.get("trigger_id")) or made,
         installation=where.installation,
         workspace=where.workspace,
         document=document,
@@ -166,47 +167,26 @@ def _interaction(document: dict[str, Any], body: bytes, stamp: str, *, by_a_pers
     )
 
 
-def _unrecognised(body: bytes, stamp: str, why: str, *, by_a_person: bool) -> Received:
+def _unrecognised(body: bytes, made: str, why: str, *, by_a_person: bool) -> Received:
     try:
-        found = content(body)
+        document = _document(_fields(body), body)
     except Malformed:
-        found = Content(document={}, installation=None)
+        document = {}
+    where = installed(document)
     return Received(
-        event=UNREADABLE,
-        delivery_id=_made_key(body, stamp),
-        installation=found.installation,
-        workspace=found.workspace,
-        document=found.document,
+        event=_UNREADABLE,
+        delivery_id=made,
+        installation=where.installation,
+        workspace=where.workspace,
+        document=document,
         dedupe_by_body=False,
         unrecognised=why,
         answered_with_nothing=by_a_person,
     )
 
 
-def content(body: bytes) -> Content:
-    """Return the content of a body that was verified before. Raises Malformed.
-
-    A body that cannot be read as a request still has the document and the installation it names.
-    """
-    document = _document(_fields(body), body)
-    where = installed(document)
-    found = Content(document=document, installation=where.installation, workspace=where.workspace, event=UNREADABLE)
-    try:
-        reading = _read(body, stamp="")
-    except Malformed:
-        return found
-    if not isinstance(reading, Received):
-        return found
-    return replace(found, event=reading.event, acts=reading.signal is not None or reading.answer is not None)
-
-
-def _made_key(body: bytes, stamp: str) -> str:
-    """Derive an id from the signed data: a replay is recognised, and the same body sent later is new."""
-    return f"{stamp}.{hashlib.sha256(body).hexdigest()}"
-
-
 def _key(value: Any) -> str | None:
     return value if isinstance(value, str) and _KEY.fullmatch(value) else None
 
 
-SOURCE = Source(name="slack", content_types=frozenset({JSON, FORM}), read=read, content=content, a_person_waits=True)
+SOURCE = Source(name="slack", content_types=frozenset({JSON, FORM}), read=read, reread=reread, a_person_waits=True)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -22,7 +23,7 @@ from identity.secret import Secret
 from webhooks.sources.document import JSON, Malformed, from_json
 from webhooks.sources.freshness import stale
 from webhooks.sources.listening import event_of, listened_as, only
-from webhooks.sources.reading import Content, Fault, Reading, Received, Refusal, Source, unreadable
+from webhooks.sources.reading import Fault, Reading, Received, Refusal, Source, unreadable
 from webhooks.sources.signature import in_base64, mac_by_any
 
 TOLERANCE = timedelta(minutes=5)  # the reference libraries' tolerance
@@ -54,13 +55,16 @@ def read(
         event = event_of(document, "type")
     except Malformed as error:
         return unreadable(str(error))
+    return replace(_received(event, id, document), sender=sender)
+
+
+def _received(event: str, id: str, document: Mapping[str, Any]) -> Received:
     return Received(
         event=event,
         delivery_id=id,
         installation=None,
         document=document,
         dedupe_by_body=False,  # the id is signed
-        sender=sender,
     )
 
 
@@ -109,16 +113,16 @@ def _decoded(text: str) -> bytes:
     return found if in_base64(found) == text else b""
 
 
-def content(body: bytes) -> Content:
-    """Return the content of a body that was verified before. Raises Malformed."""
-    return Content(document=from_json(body), installation=None)
+def reread(event: str, id: str, body: bytes) -> Received:
+    """Read a stored delivery anew. Raises Malformed."""
+    return _received(event, id, from_json(body))
 
 
 SOURCE = Source(
     name="standard",
     content_types=frozenset({JSON}),
     read=read,
-    content=content,
+    reread=reread,
     configured=configured,
     prohibits=prohibits,
 )
