@@ -85,6 +85,7 @@ def show(at: Installation, out: Output, id: str, body: bool) -> None:
         out.sentence(f"because {row['reason']}")
     facts = ("tenant_id", "delivery_id", "body_sha256", "bytes", "received_at", "jobs")
     out.table([{"": fact.replace("_", " "), "is": row[fact]} for fact in facts], ("", "is"))
+    out.sentence(f"Which workflows it would start now, and why not the others: `aswhom deliveries explain {row['id']}`")
 
 
 @command(deliveries)

@@ -118,6 +118,7 @@ def test_a_webhook_secret_is_rotated_and_the_old_one_retired_beside_a_running_we
 def test_a_delivery_says_which_workflows_it_would_start_and_is_replayed_once(acme: Cli, web: str) -> None:
     labeled = acme.json("trigger", "github", "pull_request.labeled", "--url", web)["delivery"]
     opened = acme.json("trigger", "github", "pull_request.opened", "--url", web)["delivery"]
+    assert acme("deliveries", "show", opened).output.endswith(f"`aswhom deliveries explain {opened}`\n")
     (fate,) = (one for one in acme.json("deliveries", "explain", opened) if one["workflow"] == "link_pull_request")
     assert (fate["would"], fate["reason"]) == ("nothing", "it is not switched on for tenant acme")
     acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
