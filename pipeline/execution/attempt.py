@@ -67,7 +67,11 @@ def _attempt(services: Services, step: StepAtHand, purpose: Purpose, close: Call
     """Open, send and close, using the host's breaker and the budget; give back what is left of either."""
     host_use, budget_use = HostUse(services, step), BudgetUse(services, step)
     try:
-        made = _open_and_send(services, step, purpose, host_use, budget_use)
+        written = step.written(purpose)  # before it opens: a request that cannot be written must leave no open attempt
+        unopened = _Attempt(
+            services=services, purpose=purpose, written=written, host_use=host_use, budget_use=budget_use
+        )
+        made = unopened.carry_out(step)
         return close(made) if isinstance(made, OpenedAttempt) else made
     finally:
         budget_use.give_back()
@@ -84,67 +88,96 @@ class _Try:
     renewed: bool = False  # the refused token was the newest and was refreshed for that reason
 
 
-def _open_and_send(
-    services: Services, step: StepAtHand, purpose: Purpose, host_use: HostUse, budget_use: BudgetUse
-) -> OpenedAttempt | Adopted:
-    """Open the attempt and send it. If the token is too old, or is refused upstream, refresh it and open again."""
-    written = step.written(purpose)  # before it opens: a request that cannot be written must leave no open attempt
-    current = _Try(step=step)
-    for _ in range(OPENINGS):
-        made = _try_once(services, current, purpose, written, host_use, budget_use)
-        if not isinstance(made, _Try):
+@dataclass(frozen=True, kw_only=True)
+class _Attempt:
+    """An attempt, with what stays the same over its openings."""
+
+    services: Services
+    purpose: Purpose
+    written: Written
+    host_use: HostUse
+    budget_use: BudgetUse
+
+    def carry_out(self, step: StepAtHand) -> OpenedAttempt | Adopted:
+        """Open the attempt and send it. If the token is too old, or is refused upstream, refresh it and open again."""
+        current = _Try(step=step)
+        for _ in range(OPENINGS):
+            made = self._once(current)
+            if not isinstance(made, _Try):
+                return made
+            current = made
+        raise Unavailable("the token was renewed again and again without success", retry_after=timedelta(seconds=30))
+
+    def _once(self, current: _Try) -> OpenedAttempt | Adopted | _Try:
+        """Open and send once. Returns the next try if the token is too old or was refused."""
+        step = current.step
+        intent = intent_of(
+            self.services,
+            step,
+            purpose=self.purpose,
+            written=self.written,
+            after_generation=current.refused,
+            refresh_early=current.refresh_early,
+        )
+        mint_ahead(self.services, step, intent.lease)
+        in_vain = self.host_use.take()
+        if in_vain is None:
+            self.budget_use.take()
+        began = time.monotonic()
+        match _open(self.services, intent) if in_vain is None else _fail(self.services, step, intent, in_vain):
+            case Adopted() as adopted:
+                metrics.STEPS.labels(step.name, str(step.decision.pattern), "adopted").inc()
+                return adopted
+            case NeedsRefresh(account=account, generation=generation):
+                newest_refused = current.refused >= generation
+                self.host_use.give_back()  # a token endpoint may be slow: keep no place at the upstream meanwhile
+                refreshed = _refresh(self.services, account, generation, refused=newest_refused)
+                return replace(current, refresh_early=refreshed > generation, renewed=newest_refused)
+            case Opened() as opened:
+                step = replace(step, request_changed=False)  # it is stored now: another opening does not change it
+            case outcome:
+                _end_by(self.services, step, intent, outcome)
+        answer = self._send(step, intent, opened, began=began)
+        conclusion = conclude(step.action, step.call, self.purpose, answer)
+        made = OpenedAttempt(
+            services=self.services,
+            step=step,
+            intent=intent,
+            began=began,
+            answer=answer,
+            conclusion=conclusion,
+            seen=self.host_use.ended(answer, conclusion),
+            host_use=self.host_use,
+            budget_use=self.budget_use,
+        )
+        if conclusion.verdict not in (Verdict.UNAUTHORIZED, Verdict.SUSPENDED):
             return made
-        current = made
-    raise Unavailable("the token was renewed again and again without success", retry_after=timedelta(seconds=30))
+        return _after_refusal(made, opened.lease, current)
 
-
-def _try_once(
-    services: Services, current: _Try, purpose: Purpose, written: Written, host_use: HostUse, budget_use: BudgetUse
-) -> OpenedAttempt | Adopted | _Try:
-    """Open and send once. Returns the next try if the token is too old or was refused."""
-    step = current.step
-    intent = intent_of(
-        services,
-        step,
-        purpose=purpose,
-        written=written,
-        after_generation=current.refused,
-        refresh_early=current.refresh_early,
-    )
-    mint_ahead(services, step, intent.lease)
-    in_vain = host_use.take()
-    if in_vain is None:
-        budget_use.take()
-    began = time.monotonic()
-    match _open(services, intent) if in_vain is None else _fail(services, step, intent, in_vain):
-        case Adopted() as adopted:
-            metrics.STEPS.labels(step.name, str(step.decision.pattern), "adopted").inc()
-            return adopted
-        case NeedsRefresh(account=account, generation=generation):
-            newest_refused = current.refused >= generation
-            host_use.give_back()  # a token endpoint may be slow: keep no place at the upstream meanwhile
-            refreshed = _refresh(services, account, generation, refused=newest_refused)
-            return replace(current, refresh_early=refreshed > generation, renewed=newest_refused)
-        case Opened() as opened:
-            step = replace(step, request_changed=False)  # it is stored now: another opening does not change it
-        case outcome:
-            _end_by(services, step, intent, outcome)
-    answer = _send(services, step, intent, opened, written, host_use, began=began)
-    conclusion = conclude(step.action, step.call, purpose, answer)
-    made = OpenedAttempt(
-        services=services,
-        step=step,
-        intent=intent,
-        began=began,
-        answer=answer,
-        conclusion=conclusion,
-        seen=host_use.ended(answer, conclusion),
-        host_use=host_use,
-        budget_use=budget_use,
-    )
-    if conclusion.verdict not in (Verdict.UNAUTHORIZED, Verdict.SUSPENDED):
-        return made
-    return _after_refusal(made, opened.lease, current)
+    def _send(self, step: StepAtHand, intent: Intent, opened: Opened, *, began: float) -> Response | NotSent | NoAnswer:
+        send_before = began + intent.send_within.total_seconds()
+        try:
+            shown = header(self.services, step, intent, opened, send_before=send_before)
+        except AswhomError:  # for example, a vault key that this host does not have yet
+            _close_unsent(self.services, intent)
+            raise
+        if isinstance(shown, NotSent):
+            return replace(shown, untried=True)  # the upstream's host was not contacted
+        self.services.reached("before_call")
+        self.host_use.sent()
+        answer = self.services.upstream.send(
+            self.written,
+            authorization=shown,
+            attempt=intent.attempt,
+            idempotency_key=step.call.idempotency_key,
+            deadline=intent.deadline,
+            send_before=send_before,
+            # A server may close a kept-alive connection just as we send. The outcome is then unknown, and for such an
+            # action only a person can resolve it, so it gets a fresh connection.
+            fresh=step.action.facts.recovery is Recovery.ASK and not step.repeats,
+        )
+        self.services.reached("after_call")
+        return answer
 
 
 def _after_refusal(made: OpenedAttempt, lease: Leased | None, current: _Try) -> OpenedAttempt | _Try:
@@ -228,38 +261,3 @@ def _refresh(services: Services, account: str, generation: int, *, refused: bool
         return services.coordinator.refresh(account, after_generation=generation, refused=refused)
     except (ReauthRequired, GrantRevoked):
         return generation + 1
-
-
-def _send(
-    services: Services,
-    step: StepAtHand,
-    intent: Intent,
-    opened: Opened,
-    written: Written,
-    host_use: HostUse,
-    *,
-    began: float,
-) -> Response | NotSent | NoAnswer:
-    send_before = began + intent.send_within.total_seconds()
-    try:
-        shown = header(services, step, intent, opened, send_before=send_before)
-    except AswhomError:  # for example, a vault key that this host does not have yet
-        _close_unsent(services, intent)
-        raise
-    if isinstance(shown, NotSent):
-        return replace(shown, untried=True)  # the upstream's host was not contacted
-    services.reached("before_call")
-    host_use.sent()
-    answer = services.upstream.send(
-        written,
-        authorization=shown,
-        attempt=intent.attempt,
-        idempotency_key=step.call.idempotency_key,
-        deadline=intent.deadline,
-        send_before=send_before,
-        # A server may close a kept-alive connection just as we send. The outcome is then unknown, and for such an
-        # action only a person can resolve it, so it gets a fresh connection.
-        fresh=step.action.facts.recovery is Recovery.ASK and not step.repeats,
-    )
-    services.reached("after_call")
-    return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -66,7 +67,7 @@ class StepRunner:
         self._stored = stored
         self._began = time.monotonic()
         self._new_steps = 0
-        self._reached = 0
+        self._unreached = deque(sorted(stored))  # stored positions that the function has not come to
 
     def perform(self, spec: StepSpec[R]) -> R:
         action, position = spec.action, spec.position
@@ -132,15 +133,16 @@ class StepRunner:
     def _reach(self, position: int) -> None:
         """Go on to *position*. Raises Diverged if the function passed over a stored step: positions only rise."""
         self.raise_if_left_out(before=position)
-        self._reached = position
+        if self._unreached and self._unreached[0] == position:
+            self._unreached.popleft()
 
     def raise_if_left_out(self, *, before: int | None = None) -> None:
         """Raise Diverged if the function left out a stored step, *before* the one it goes on to or until its return."""
-        until = before if before is not None else max(self._stored, default=0) + 1
-        for position in range(self._reached + 1, until):
-            stored = self._stored.get(position)
-            if stored is not None and not self._may_be_left_out(stored):
+        while self._unreached and (before is None or self._unreached[0] < before):
+            stored = self._stored[self._unreached[0]]
+            if not self._may_be_left_out(stored):
                 raise left_out(stored, binds=self._binds(stored), ends=before is None)
+            self._unreached.popleft()
 
     def _binds(self, stored: Row[Any]) -> bool:
         """True if no replay allows the function to leave out the step.

@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from identity import audit
 from identity.accounts import leases
 from identity.accounts.grants import note_use
 from identity.accounts.scopes import revoked_since
@@ -181,17 +180,17 @@ def _insert_attempt(
     by: dict[str, Any] = {"capability": capability.id} if capability else {}
     if lease:
         by["consented"] = lease.consented
-    audit.record(
+    record_intent(
         connection,
+        intent,
         "attempt.opened",
-        intent.whom(lease),
-        intent.work(attempted=True),
         id=f"{intent.attempt}.opened",
         at=now,
         number=opened,
+        lease=lease,
+        attempted=True,
         outcome="open",
-        reason=intent.decision.reason,
-        detail=intent.authority | by,
+        detail=by,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Unpack
 from sqlalchemy import Connection, func
 
 from identity import audit
+from identity.model import Leased
 from identity.sql.columns import is_among
 from identity.sql.prepared import Prepared
 from identity.sql.rows import insert_for
@@ -76,17 +77,24 @@ def record_intent(
     id: str,
     at: datetime,
     outcome: str,
+    number: int | None = None,
+    lease: Leased | None = None,
+    attempted: bool = False,
     reason: str | None = None,
     detail: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the audit record of what happened to a step before its call, with the authority it has."""
+    """Write the audit record of an event of a step, with the authority that the step has.
+
+    *attempted*: it is about this attempt, rather than the step. *number* is its ledger number, if one is drawn.
+    """
     audit.record(
         connection,
         kind,
-        intent.whom(),
-        intent.work(),
+        intent.whom(lease),
+        intent.work(attempted=attempted),
         id=id,
         at=at,
+        number=number,
         outcome=outcome,
         reason=reason or intent.decision.reason,
         detail={**intent.authority, **(detail or {})},

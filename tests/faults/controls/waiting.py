@@ -128,7 +128,7 @@ CONTROLS = (
     Control(
         name="a token for one repository is minted before its step opens",
         file="pipeline/execution/attempt.py",
-        guard="mint_ahead(services, step, intent.lease)",
+        guard="mint_ahead(self.services, step, intent.lease)",
         without="pass",
         test="tests/tasks/test_confined.py::test_while_its_token_endpoint_fails",
     ),
