@@ -92,6 +92,11 @@ class Weighed:
         """True if a replay would start or restart jobs."""
         return any(fate.does is not Does.NOTHING for fate in self.fates)
 
+    @property
+    def lacks_job(self) -> bool:
+        """True if a workflow that is on has no job of it, whether a replay would start one or not."""
+        return bool(self.misread) or any(fate.does is Does.START for fate in self.fates)
+
 
 def weigh(
     connection: Connection, delivery: Stored, considered: Sequence[Considered], *, cancelled: bool = False
@@ -106,6 +111,10 @@ def weigh(
     tenant, barred = _whose(connection, delivery, row.tenant_id)
     repeats = None if delivery.delivery_id == row.delivery_id else _stored_under_its_id(connection, delivery)
     never = f"it is a repetition of {repeats}" if repeats else ""
+    # A repetition leaves the list only if nothing is left to start by the delivery that it repeats.
+    lacking = repeats is not None and weigh(connection, replace(delivery, id=repeats), considered).lacks_job
+    if lacking:
+        never += f", which lacks a job: `aswhom deliveries replay {repeats}`"
     if row.outcome == DeliveryOutcome.SIGNAL:
         never = "a signal is never replayed: what it withdrew may have been given anew"
     if never:
@@ -130,7 +139,7 @@ def weigh(
         tenant=tenant,
         fates=tuple(fates),
         misread=tuple(misread),
-        settles=settles if listed and tenant is not None and not misread else "",
+        settles=settles if listed and tenant is not None and not (misread or lacking) else "",
         repeats=repeats,
         was=row,
     )

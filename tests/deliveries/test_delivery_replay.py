@@ -191,6 +191,22 @@ def test_what_came_again_by_the_id_that_is_read_only_now_is_not_started_a_second
     assert list(house.states()) == list(again.jobs)
 
 
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_repetition_stays_listed_while_what_it_repeats_lacks_a_job(house: House, readable: bool) -> None:
+    switch(house, on=False)
+    (unread_one,) = unread(house, "1.aa")
+    again = stored(house, house.accept(house.delivery("Ev1")).delivery)
+    switch(house, on=True)
+    (reads,) = considered(house)
+    misfit = replace(reads, match=None, misfit=True, refusal="it cannot read it")
+    copy = replayed(house, unread_one, by=[reads if readable else misfit])
+    assert (copy.jobs, copy.settled) == ((), "")
+    assert f"`aswhom deliveries replay {again.id}`" in copy.fates[0].reason
+    assert kept(house, unread_one) == ("unreadable", "1.aa", "unrecognised")
+    assert len(replayed(house, again).jobs) == 1
+    assert replayed(house, unread_one).settled == f"it is a repetition of {again.id}"
+
+
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_what_comes_again_as_it_is_replayed_is_started_once(house: House) -> None:
     """Its id is taken by a transaction that the replay cannot see yet. SQLite has one writer anyway."""
@@ -217,6 +233,8 @@ def test_what_comes_again_as_it_is_replayed_is_started_once(house: House) -> Non
     house.database.write(take_slowly)
     late.join()
     assert (refused, house.states()) == ([f"{second.id} was received again at this moment: replay it once more"], {})
+    assert not replayed(house, second).settled, "the first has started nothing yet"
+    assert len(replayed(house, first).jobs) == 1
     assert replayed(house, second).settled == f"it is a repetition of {first.id}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -26,14 +27,17 @@ def stored(house: House, id: str, *, installation: str = "installation-acme") ->
     return Stored(id=id, connection="gh", event=row.event, delivery_id=row.delivery_id, installation=installation)
 
 
-def replayed(house: House, delivery: Stored, *, cancelled: bool = False) -> Replayed:
-    """Replay it, as the command line does."""
+def replayed(
+    house: House, delivery: Stored, *, by: Sequence[Considered] | None = None, cancelled: bool = False
+) -> Replayed:
+    """Replay it, as the command line does. *by*: what the workflows make of it."""
+    by = considered(house) if by is None else by
     write = partial(
         replay,
         delivery=delivery,
         cancelled=cancelled,
-        considered=considered(house),
-        new_jobs=[house.ids("job")],
+        considered=by,
+        new_jobs=[house.ids("job") for _ in by],
         act=Act(audit_id=house.ids("aud"), by="cli:test", now=datetime.now(UTC)),
     )
     return house.database.write(write)
