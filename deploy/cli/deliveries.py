@@ -97,8 +97,8 @@ def explain(at: Installation, out: Output, id: str) -> None:
     """
     row = at.read(lambda c: operator_queries.any_delivery(c, id))
     stored, considered = _considered(at, row)
-    weighed = at.read(lambda c: weigh(c, stored, considered))
-    told = _told(id, weighed.fates, weighed.settles)
+    weighed = at.read(lambda c: weigh(c, stored, considered, installed=at.workflows))
+    told = _told(id, (*weighed.fates, *weighed.absent), weighed.settles)
     out.sentence(f"{id}: {row['source']} {row['event']} by {row['connection_id']}, {row['outcome']}: {row['reason']}")
     out.rows(told, ("workflow", "would", "reason", "job", "config"), empty="No workflow listens to it")
 
@@ -134,14 +134,15 @@ def replay(
     for id in among:
         try:
             stored, considered = _considered(at, at.read(partial(operator_queries.any_delivery, id=id)))
-            weighed = at.read(partial(weigh, delivery=stored, considered=considered, cancelled=cancelled))
+            look = partial(weigh, delivery=stored, considered=considered, installed=at.workflows, cancelled=cancelled)
+            weighed = at.read(look)
         except BadInput as error:
             if len(ids) == 1:
                 raise
             left.append(id)
             out.note(f"left out: {error}")
             continue
-        told += _told(stored.id, weighed.fates, weighed.settles)
+        told += _told(stored.id, (*weighed.fates, *weighed.absent), weighed.settles)
         if weighed.acts or weighed.settles:
             wanted.append((stored, considered))
     columns = ("delivery", "workflow", "would", "reason", "job")
@@ -216,7 +217,9 @@ def _replay(at: Installation, stored: Stored, considered: list[Considered], *, c
     new_jobs, act = [at.ids("job") for _ in considered], at.act()
 
     def write(c: Connection) -> Replayed:
-        return replay_delivery(c, stored, considered, act, cancelled=cancelled, new_jobs=new_jobs)
+        return replay_delivery(
+            c, stored, considered, act, installed=at.workflows, cancelled=cancelled, new_jobs=new_jobs
+        )
 
     return at.write(write)
 

@@ -22,6 +22,7 @@ from identity import audit
 from identity.audit import Act, AsWhom, Work
 from identity.errors import BadInput
 from pipeline.authoring.matching import Considered
+from pipeline.authoring.registry import Registry
 from pipeline.deliveries.acceptance import start_jobs
 from pipeline.deliveries.plan import Start
 from pipeline.deliveries.weighing import Does, Fate, Stored, Weighed, weigh
@@ -49,6 +50,7 @@ def replay(
     considered: Sequence[Considered],
     act: Act,
     *,
+    installed: Registry,
     cancelled: bool = False,
     new_jobs: Sequence[str],
     subject: str | None = None,
@@ -63,7 +65,7 @@ def replay(
     # Its jobs are locked as well: none is pruned, compensated or accepted again between the decision and the action.
     of_it = select(jobs.c.id).where(jobs.c.delivery_id == delivery.id)
     connection.execute(of_it.order_by(jobs.c.id).with_for_update())
-    weighed = weigh(connection, delivery, considered, cancelled=cancelled)
+    weighed = weigh(connection, delivery, considered, installed=installed, cancelled=cancelled)
     fates, tenant = weighed.fates, weighed.tenant
     if tenant is None or not (weighed.acts or weighed.settles):
         return Replayed(fates=fates)
@@ -113,5 +115,7 @@ def _conclude(
         connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(told))
     except IntegrityError as error:  # on PostgreSQL its repetition was committed since it was looked for
         raise BadInput(f"{delivery.id} was received again at this moment: replay it once more") from error
-    detail = {"delivery": delivery.id, "jobs": list(made), "event": was.event}  # as it was stored
+    # The event, outcome and reason are those that were stored before.
+    before = {"event": was.event, "outcome": was.outcome, "reason": was.reason}
+    detail = {"delivery": delivery.id, "jobs": list(made), **before}
     audit.record_act(connection, "delivery.replayed", AsWhom(tenant=tenant), act, outcome=outcome, detail=detail)

@@ -11,10 +11,12 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, Row, select
 
 from pipeline.authoring.matching import Considered, Match
+from pipeline.authoring.registry import Registry
 from pipeline.deliveries.tenant import whose_delivery
 from pipeline.events import ExternalUser
 from pipeline.jobs import pins
 from pipeline.jobs.configurations import refusal
+from pipeline.jobs.missing_workflows import not_installed
 from pipeline.jobs.tenant_setup import setup_for
 from pipeline.ledger.forgotten import no_delivery
 from pipeline.model import DeliveryOutcome, LeftOut
@@ -38,6 +40,7 @@ _OF_DELIVERY = (
     deliveries.c.delivery_id,
     deliveries.c.event,
     deliveries.c.outcome,
+    deliveries.c.reason,
     deliveries.c.left_out,
 )
 
@@ -82,7 +85,8 @@ class Weighed:
 
     tenant: str | None  # to start jobs for; None: a replay does nothing
     fates: tuple[Fate, ...]  # one for each workflow considered
-    misread: tuple[str, ...]  # why workflows that are on would still lack their job
+    absent: tuple[Fate, ...]  # of a listed delivery: workflows that are on and not installed here
+    misread: tuple[str, ...]  # why workflows that are on would still lack their job, or may lack it
     settles: str  # why it would leave the list of the misread; "" if it stays there, or is not on it
     repeats: str | None  # the delivery that is stored under the sender's id read now
     was: Row[*tuple[Any, ...]]  # how it is stored
@@ -99,11 +103,16 @@ class Weighed:
 
 
 def weigh(
-    connection: Connection, delivery: Stored, considered: Sequence[Considered], *, cancelled: bool = False
+    connection: Connection,
+    delivery: Stored,
+    considered: Sequence[Considered],
+    *,
+    installed: Registry,
+    cancelled: bool = False,
 ) -> Weighed:
     """Return what a replay would do now. Writes nothing. Raises BadInput if the delivery is gone.
 
-    *cancelled*: replay cancelled jobs as well.
+    *installed*: the workflows of this process; *cancelled*: replay cancelled jobs as well.
     """
     row = connection.execute(select(*_OF_DELIVERY).where(deliveries.c.id == delivery.id)).one_or_none()
     if row is None:
@@ -112,7 +121,9 @@ def weigh(
     repeats = None if delivery.delivery_id == row.delivery_id else _stored_under_its_id(connection, delivery)
     never = f"it is a repetition of {repeats}" if repeats else ""
     # A repetition leaves the list only if nothing is left to start by the delivery that it repeats.
-    lacking = repeats is not None and weigh(connection, replace(delivery, id=repeats), considered).lacks_job
+    lacking = False
+    if repeats is not None:
+        lacking = weigh(connection, replace(delivery, id=repeats), considered, installed=installed).lacks_job
     if lacking:
         never += f", which lacks a job: `aswhom deliveries replay {repeats}`"
     if row.outcome == DeliveryOutcome.SIGNAL:
@@ -134,15 +145,28 @@ def weigh(
         if (one.misfit or one.match) and fate.does is Does.NOTHING and fate.job is None and fate.config is not None
     ]
     listed = row.left_out == LeftOut.MISREAD or row.outcome == DeliveryOutcome.UNRECOGNISED
+    absent = _absent(connection, installed, tenant) if listed and tenant is not None else ()
+    misread += [fate.reason for fate in absent]
     settles = never or "it can be read, and no workflow that is on would lack its job"
     return Weighed(
         tenant=tenant,
         fates=tuple(fates),
+        absent=absent,
         misread=tuple(misread),
         settles=settles if listed and tenant is not None and not (misread or lacking) else "",
         repeats=repeats,
         was=row,
     )
+
+
+def _absent(connection: Connection, installed: Registry, tenant: str) -> tuple[Fate, ...]:
+    """Return the workflows that are on for *tenant* and not installed here: one may be what misread the delivery."""
+    names = not_installed(connection, installed, tenant=tenant)
+    why = (
+        "{name} is on for {tenant} and not installed here, so whether it can read this is not known: replay where it "
+        "is installed, or `aswhom workflows disable {name} --tenant {tenant}`"
+    )
+    return tuple(Fate(workflow=name, does=Does.NOTHING, reason=why.format(name=name, tenant=tenant)) for name in names)
 
 
 def _whose(connection: Connection, delivery: Stored, came: str | None) -> tuple[str | None, str]:

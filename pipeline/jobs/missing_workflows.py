@@ -33,9 +33,14 @@ class MissingWorkflow:
         return f"{self.name} is not installed{on}{waits}: is its module in ASWHOM_WORKFLOWS? Install it{off}"
 
 
-def not_installed(connection: Connection, workflows: Registry) -> list[str]:
-    """Return the enabled workflows that are not installed; a web process without them ignores their deliveries."""
+def not_installed(connection: Connection, workflows: Registry, *, tenant: str | None = None) -> list[str]:
+    """Return the workflows enabled for one tenant, or for any, that are not installed.
+
+    A web process without them ignores their deliveries.
+    """
     on = select(workflow_settings.c.workflow).where(_IS_ON).distinct()
+    if tenant is not None:
+        on = on.where(workflow_settings.c.tenant_id == tenant)
     return sorted(name for name in connection.execute(on).scalars() if workflows.find(name) is None)
 
 

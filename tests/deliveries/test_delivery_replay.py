@@ -17,8 +17,9 @@ from identity.audit.tables import audit
 from identity.connections.installations import add_installation
 from identity.errors import BadInput
 from identity.tables import installations
+from pipeline.authoring.registry import Registry
 from pipeline.deliveries.replay import Replayed
-from pipeline.deliveries.weighing import Does, Stored, weigh
+from pipeline.deliveries.weighing import Does, Stored, Weighed, weigh
 from pipeline.jobs import pins
 from pipeline.states import AttemptState, JobState, StepState
 from pipeline.steps.openings import open_attempt
@@ -32,12 +33,17 @@ def switch(house: House, *, on: bool) -> None:
     house.database.write(lambda c: c.execute(update(workflow_settings).values(enabled=on)).rowcount)
 
 
+def look(house: House, delivery: Stored) -> Weighed:
+    installed = Registry([house.workflow])
+    return house.database.read(lambda c: weigh(c, delivery, considered(house), installed=installed))
+
+
 def test_what_came_before_the_workflow_was_on_starts_when_it_is_replayed_and_only_then_once(house: House) -> None:
     switch(house, on=False)
     early = stored(house, house.accept(house.delivery("early")).delivery)
     assert replayed(house, early).fates[0].reason == "it is not switched on for tenant acme"
     switch(house, on=True)
-    (fate,) = house.database.read(lambda c: weigh(c, early, considered(house))).fates
+    (fate,) = look(house, early).fates
     assert (fate.does, house.states()) == (Does.START, {})  # looking starts nothing
     first = replayed(house, early)
     assert len(first.jobs) == len(first.bells) == 1
@@ -148,7 +154,7 @@ def test_a_delivery_stays_its_tenants_when_its_installation_becomes_anothers(hou
     assert set(house.states().values()) == ({JobState.DEAD} if begun else set())
     whose = house.database.read(lambda c: c.execute(select(deliveries.c.tenant_id)).scalar_one())
     assert whose == "acme"
-    weighed = house.database.read(lambda c: weigh(c, stored(house, accepted.delivery), considered(house)))
+    weighed = look(house, stored(house, accepted.delivery))
     assert (weighed.tenant, weighed.settles) == (None, "")
 
 
@@ -168,6 +174,7 @@ def kept(house: House, delivery: Stored) -> tuple[str, str, str]:
 def test_what_is_read_only_now_gets_its_event_and_its_senders_id_and_a_copy_of_it_starts_nothing(house: House) -> None:
     switch(house, on=False)
     first, second = unread(house, "1.aa", "2.aa")
+    reason = house.database.read(lambda c: c.execute(select(deliveries.c.reason).distinct()).scalar_one())
     switch(house, on=True)
     assert len(replayed(house, first).jobs) == 1
     assert kept(house, first) == ("pull_request", "Ev1", "accepted")
@@ -178,7 +185,8 @@ def test_what_is_read_only_now_gets_its_event_and_its_senders_id_and_a_copy_of_i
     assert house.accept(house.delivery("Ev1")).outcome == "duplicate"
     assert len(house.states()) == 1
     details = house.database.read(lambda c: c.execute(select(audit.c.detail).order_by(audit.c.number)).scalars().all())
-    assert [one["event"] for one in details if one and "event" in one] == ["unreadable", "unreadable"]
+    were = [(one["event"], one["outcome"], one["reason"]) for one in details if one and "event" in one]
+    assert were == [("unreadable", "unrecognised", reason)] * 2
     assert not replayed(house, second).settled, "it is settled once"
 
 

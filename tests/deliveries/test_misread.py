@@ -70,6 +70,7 @@ def replay_by(house: House, told: Acceptance, *workflows: Workflow) -> Replayed:
         replay,
         delivery=stored(house, told.delivery),
         considered=Registry(workflows).consider("github", "pull_request", house.delivery("one").document),
+        installed=Registry(workflows),
         new_jobs=[house.ids("job") for _ in workflows],
         act=Act(audit_id=house.ids("aud"), by="cli:test", now=datetime.now(UTC)),
     )
@@ -173,6 +174,23 @@ def test_what_only_one_workflow_could_not_read_leaves_the_list_once_that_is_off(
     assert (replayed.jobs, bool(replayed.settled)) == ((), not on)
     outcome = house.database.read(lambda c: c.execute(select(deliveries.c.outcome)).scalar_one())
     assert (outcome, failed(house, misread=True)) == (("unrecognised", [told.delivery]) if on else ("ignored", []))
+
+
+@pytest.mark.parametrize("starts", [False, True])
+def test_what_was_misread_stays_listed_where_a_workflow_that_is_on_is_not_installed(house: House, starts: bool) -> None:
+    turn_on(house, house.workflow.name, "own")
+    told = take(house, own(house), house.workflow)
+    if starts:
+        house.database.write(lambda c: c.execute(update(jobs).values(state="dead")))
+    replayed = replay_by(house, told, house.workflow)
+    assert (len(replayed.jobs), replayed.settled) == (int(starts), "")
+    reason, left_out = kept_of(house)
+    assert (left_out, failed(house, misread=True)) == ("misread", [told.delivery])
+    assert not starts or "own is on for acme and not installed here" in reason
+    of_it = workflow_settings.c.workflow == "own"
+    house.database.write(lambda c: c.execute(update(workflow_settings).where(of_it).values(enabled=False)))
+    assert replay_by(house, told, house.workflow).settled
+    assert failed(house, misread=True) == []
 
 
 def test_what_was_misread_is_listed_without_what_only_has_a_dead_job(house: House) -> None:

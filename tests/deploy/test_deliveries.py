@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, insert, update
 from werkzeug.serving import make_server
 
 from deploy import fixtures
@@ -22,7 +22,7 @@ from deploy.settings import load
 from identity.audit import AsWhom, record
 from identity.audit.sealer import Sealer
 from identity.secret import Secret
-from pipeline.tables import deliveries
+from pipeline.tables import deliveries, workflow_settings
 from tests.deploy.conftest import Cli
 from tests.identity.audits import as_owner, edit
 from tests.ledger.house import House
@@ -197,6 +197,20 @@ def test_one_that_no_workflow_misreads_any_more_leaves_the_list_though_nothing_s
     assert [row["id"] for row in acme.json("deliveries", "list", "--misread")] == [taken]
     assert acme.json("deliveries", "replay", "--misread", "--yes") == [settled]
     assert acme.json("deliveries", "list", "--misread") == []
+
+
+def test_what_keeps_one_on_the_list_of_the_misread_where_it_is_not_installed_is_named(acme: Cli, web: str) -> None:
+    acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
+    taken = acme.json("trigger", "github", "pull_request.opened", "--url", web)["delivery"]
+    on = {"tenant_id": "acme", "workflow": "of_a_later_version", "enabled": True, "config": {}}
+    with Installation.at(data_dir=acme.data_dir) as at:
+        at.ledger.write(lambda c: c.execute(insert(workflow_settings).values(on)))
+        at.ledger.write(lambda c: c.execute(update(deliveries).values(left_out="misread")))
+    for told in (acme.json("deliveries", "explain", taken), acme.json("deliveries", "replay", "--misread", "--yes")):
+        (row,) = [row for row in told if row["workflow"] == "of_a_later_version"]
+        assert (row["delivery"], row["would"]) == (taken, "nothing")
+        assert "of_a_later_version is on for acme and not installed here" in row["reason"]
+    assert [row["id"] for row in acme.json("deliveries", "list", "--misread")] == [taken]
 
 
 def test_one_that_slack_signed_and_could_not_be_read_starts_by_a_version_that_reads_it(acme: Cli, web: str) -> None:

@@ -37,6 +37,7 @@ def replayed(
         delivery=delivery,
         cancelled=cancelled,
         considered=by,
+        installed=Registry([house.workflow]),
         new_jobs=[house.ids("job") for _ in by],
         act=Act(audit_id=house.ids("aud"), by="cli:test", now=datetime.now(UTC)),
     )

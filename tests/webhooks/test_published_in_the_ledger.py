@@ -89,7 +89,8 @@ def test_every_published_payload_is_answered_stored_whole_and_explained(house: H
     owners = {source: house.database.read(partial(get_connection, owner=source)) for source in SENDERS}
     for row in rows:
         stored, considered = reconsider(row, owners[row["source"]], workflows)
-        fates = house.database.read(partial(weigh, delivery=stored, considered=considered)).fates
+        look = partial(weigh, delivery=stored, considered=considered, installed=workflows)
+        fates = house.database.read(look).fates
         assert (stored.event, stored.delivery_id) == (row["event"], row["delivery_id"])
         assert [fate.workflow for fate in fates] == [one.workflow.name for one in considered]
 

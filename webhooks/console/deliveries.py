@@ -51,7 +51,7 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
     def delivery(id: str) -> BaseResponse:
         row, started = desk.read(lambda c: (_found(c, id), tenant_views.jobs_of_delivery(c, id)))
         weighed, why_not = _weighed(desk, row)
-        fates = weighed.fates if weighed else ()
+        fates = (*weighed.fates, *weighed.absent) if weighed else ()
         shows_body = visitor().may(May.WORK, row["tenant_id"])
         body = row.pop("body")
         return page(
@@ -72,14 +72,14 @@ def delivery_pages(pages: Blueprint, desk: Desk) -> None:
         row = desk.read(lambda c: _found(c, id))
         owner = desk.read(lambda c: get_connection(c, row["connection_id"]))
         stored, considered = reconsider(row, owner, desk.workflows)
-        whose = desk.read(lambda c: weigh(c, stored, considered)).tenant
+        whose = desk.read(lambda c: weigh(c, stored, considered, installed=desk.workflows)).tenant
         if whose is not None:
             check(whose)  # its installation may belong to another tenant by now
         jobs = [desk.ids("job") for _ in considered]
         act, subject = desk.act(), visitor().person.known_by
 
         def write(c: Connection) -> Replayed:
-            return replay(c, stored, considered, act, new_jobs=jobs, subject=subject)
+            return replay(c, stored, considered, act, installed=desk.workflows, new_jobs=jobs, subject=subject)
 
         done = desk.write(write)
         said = "replayed" if done.jobs else "settled" if done.settled else "nothing"
@@ -98,6 +98,6 @@ def _weighed(desk: Desk, row: Record) -> tuple[Weighed | None, str]:
     try:
         owner = desk.read(lambda c: get_connection(c, row["connection_id"]))
         stored, considered = reconsider(row, owner, desk.workflows)
-        return desk.read(lambda c: weigh(c, stored, considered)), ""
+        return desk.read(lambda c: weigh(c, stored, considered, installed=desk.workflows)), ""
     except BadInput as error:
         return None, str(error)
