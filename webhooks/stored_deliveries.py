@@ -28,10 +28,8 @@ def reconsider(row: dict[str, Any], owner: ProviderConnection, workflows: Regist
     if reading.unrecognised and not followed:
         raise _not_read(row, reading.unrecognised)
     if reading.signal is not None and not followed:
-        raise BadInput(
-            f"{id} is a signal, and a replay carries out none: {reading.signal.reason}. Withdraw by hand what it "
-            "withdraws, with `aswhom revoke`"
-        )
+        by_hand = _replay_of_jobs(row) or "Withdraw by hand what it withdraws, with `aswhom revoke`"
+        raise BadInput(f"{id} is a signal, and a replay carries out none: {reading.signal.reason}. {by_hand}")
     if reading.answer is not None and outcome != DeliveryOutcome.ACCEPTED:
         raise BadInput(
             f"{id} is an answer to an approval, and a replay counts none: let the person answer again, if it is open"
@@ -61,4 +59,12 @@ def _reading(row: dict[str, Any], owner: ProviderConnection) -> Received:
 
 
 def _not_read(row: dict[str, Any], why: str) -> BadInput:
-    return BadInput(f"{row['id']} cannot be read by this version: {why}. Do by hand what it meant")
+    by_hand = _replay_of_jobs(row) or "Do by hand what it meant"
+    return BadInput(f"{row['id']} cannot be read by this version: {why}. {by_hand}")
+
+
+def _replay_of_jobs(row: dict[str, Any]) -> str:
+    """Return what to do about a delivery from which an earlier version started jobs; "" if none did."""
+    if row["outcome"] != DeliveryOutcome.ACCEPTED or not row["jobs"]:
+        return ""
+    return f"It started jobs when it came. If they are dead: `aswhom jobs replay {' '.join(row['jobs'])}`"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -36,13 +36,14 @@ class Offered(Registry):
 
 
 def reconsidered(
-    provider: str, body: bytes, event: str, *, outcome: str = "unrecognised"
+    provider: str, body: bytes, event: str, *, outcome: str = "unrecognised", jobs: Sequence[str] = ()
 ) -> tuple[list[str], tuple[str, str]]:
     """The events that workflows are offered, and the event and id that are read of one stored as `1.aa`."""
     owner = ProviderConnection(
         id="c", tenant=None, provider=provider, client_id="", scopes=(), api_url="", authorize_url="", token_url=""
     )
     row = {"id": "d", "source": provider, "event": event, "delivery_id": "1.aa", "body": body, "outcome": outcome}
+    row["jobs"] = list(jobs)
     workflows = Offered()
     stored, _ = reconsider(row, owner, workflows)
     return workflows.events, (stored.event, stored.delivery_id)
@@ -91,6 +92,15 @@ def test_a_signal_an_answer_and_what_still_cannot_be_read_are_for_no_workflow(
 ) -> None:
     with pytest.raises(BadInput, match=why):
         reconsidered(provider, body, event)
+
+
+@pytest.mark.parametrize("body", [GONE, b'{"action":"deleted","installation":{}}', b"{"])
+def test_one_that_started_jobs_and_is_read_otherwise_now_names_them_and_tells_nobody_to_revoke(body: bytes) -> None:
+    with pytest.raises(BadInput, match=r"`aswhom jobs replay job_1 job_2`$") as refused:
+        reconsidered("github", body, "installation", outcome="accepted", jobs=["job_1", "job_2"])
+    assert "revoke" not in str(refused.value)
+    with pytest.raises(BadInput, match="by hand what it"):
+        reconsidered("github", body, "installation", outcome="accepted")
 
 
 def test_what_was_carried_out_on_arrival_is_no_fault_and_a_counted_answer_is_offered_to_no_workflow() -> None:
