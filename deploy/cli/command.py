@@ -8,14 +8,14 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from deploy.cli.output import Output
+from deploy.cli.output import Output, Row
 
 if TYPE_CHECKING:
     from identity.errors import AswhomError
@@ -66,15 +66,21 @@ def invocation(run: Callable[..., int | None], *, misconfigured: int = PROBLEM) 
     return invoke
 
 
-def tell(out: Output, error: AswhomError | CommitUnknown, *, next_step: str | None = None) -> int:
-    """Report an error and the next step, as a sentence or as the JSON document. Return the exit code."""
+def tell(
+    out: Output, error: AswhomError | CommitUnknown, *, next_step: str | None = None, done: Sequence[Row] = ()
+) -> int:
+    """Report an error and the next step, as a sentence or as the JSON document. Return the exit code.
+
+    *done*: the part done before the error, for the document.
+    """
     from identity.sql.store import CommitUnknown
 
     said = str(error)
     if isinstance(error, CommitUnknown):
         said = f"it is not certain whether this was done ({error}): look before you try again"
     if out.as_json:
-        out.document({"error": type(error).__name__, "message": said} | ({"next": next_step} if next_step else {}))
+        more = ({"next": next_step} if next_step else {}) | ({"done": list(done)} if done else {})
+        out.document({"error": type(error).__name__, "message": said} | more)
     else:
         out.note(f"aswhom: {said}" + (f". Next: {next_step}" if next_step else ""))
     return PROBLEM

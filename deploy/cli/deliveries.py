@@ -9,12 +9,13 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
-from deploy.cli.command import LIMIT, MOMENT, PROBLEM, YES, command, confirm
+from deploy.cli.command import LIMIT, MOMENT, PROBLEM, YES, command, confirm, tell
 from deploy.cli.filters import tell_unknown, tenants_of
 from deploy.cli.output import Output, Row
 from deploy.installation import Installation
 from identity.connections.registry import get_connection
-from identity.errors import BadInput
+from identity.errors import AswhomError, BadInput, Misconfigured
+from identity.sql.store import CommitUnknown
 from pipeline.authoring.matching import Considered
 from pipeline.deliveries.replay import Replayed
 from pipeline.deliveries.replay import replay as replay_delivery
@@ -124,8 +125,8 @@ def replay(
 
     It can be repeated: a workflow gets no second job for a delivery, and a dead job is accepted again. Cancelled jobs
     stay cancelled without --cancelled. Signals are not replayed, nor are answers to approvals. Deliveries that cannot
-    be read are skipped and named; exits with 1 if one of IDS was. A delivery that can be read, and that no workflow
-    misreads any more, is taken off the list of the misread (`settle`).
+    be read, or whose connection or tenant is misconfigured, are skipped and named; exits with 1 if one of IDS was. A
+    delivery that can be read, and that no workflow misreads any more, is taken off the list of the misread (`settle`).
     """
     wanted: list[tuple[Stored, list[Considered]]] = []
     told: list[Row] = []
@@ -136,11 +137,11 @@ def replay(
             stored, considered = _considered(at, at.read(partial(operator_queries.any_delivery, id=id)))
             look = partial(weigh, delivery=stored, considered=considered, installed=at.workflows, cancelled=cancelled)
             weighed = at.read(look)
-        except BadInput as error:
+        except (BadInput, Misconfigured) as error:
             if len(ids) == 1:
                 raise
             left.append(id)
-            out.note(f"left out: {error}")
+            _note_left_out(out, id, error)
             continue
         told += _told(stored.id, (*weighed.fates, *weighed.absent), weighed.settles)
         if weighed.acts or weighed.settles:
@@ -151,7 +152,14 @@ def replay(
         out.rows(told, columns, empty=f"Nothing would be started: {why}")
     else:
         confirm(_question(told), yes=yes)
-        out.rows(_replay_all(at, out, wanted, left, cancelled=cancelled), columns, empty="Nothing was left to start")
+        done: list[Row] = []
+        try:
+            _replay_all(at, out, wanted, left, done, cancelled=cancelled)
+        except (AswhomError, CommitUnknown) as error:
+            if done and not out.as_json:
+                out.table(done, columns)
+            return tell(out, error, next_step="repeat the command: it starts nothing twice", done=done)
+        out.rows(done, columns, empty="Nothing was left to start")
     return PROBLEM if ids and left else None
 
 
@@ -168,24 +176,28 @@ def _replay_all(
     out: Output,
     wanted: Sequence[tuple[Stored, list[Considered]]],
     left: list[str],
+    done: list[Row],
     *,
     cancelled: bool,
-) -> list[Row]:
-    """Replay them one by one, and return what was done."""
-    done: list[Row] = []
+) -> None:
+    """Replay them one by one, and add what was done to *done*."""
     with out.progress(len(wanted), what="replaying") as bar:
         for stored, considered in wanted:
             try:
                 replayed = _replay(at, stored, considered, cancelled=cancelled)
-            except BadInput as error:
+            except (BadInput, Misconfigured) as error:
                 left.append(stored.id)
-                out.note(f"left out: {error}")
+                _note_left_out(out, stored.id, error)
             else:
                 fates = [fate for fate in replayed.fates if fate.does is not Does.NOTHING]
                 done += _told(stored.id, fates, replayed.settled)
                 at.ring_jobs(replayed.bells)
             bar.update(1)
-    return done
+
+
+def _note_left_out(out: Output, id: str, error: BadInput | Misconfigured) -> None:
+    named = f"{id}: {error}" if isinstance(error, Misconfigured) else str(error)  # a BadInput names the delivery
+    out.note(f"left out: {named}")
 
 
 def _among(at: Installation, ids: tuple[str, ...], limit: int, chosen: dict[str, Any]) -> tuple[str, ...]:

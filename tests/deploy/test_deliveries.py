@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,13 +16,16 @@ from sqlalchemy import Connection, insert, update
 from werkzeug.serving import make_server
 
 from deploy import fixtures
+from deploy.cli import deliveries as deliveries_cli
 from deploy.fixtures.signing import signature
 from deploy.installation import Installation
 from deploy.process import open_runtime
 from deploy.settings import load
 from identity.audit import AsWhom, record
 from identity.audit.sealer import Sealer
+from identity.errors import Misconfigured, Unavailable
 from identity.secret import Secret
+from identity.sql.store import CommitUnknown
 from pipeline.tables import deliveries, workflow_settings
 from tests.deploy.conftest import Cli
 from tests.identity.audits import as_owner, edit
@@ -260,6 +264,60 @@ def test_one_of_many_that_cannot_be_read_keeps_no_other_from_being_replayed(acme
     assert f"left out: {bad} cannot be read by this version" in told.stderr
     assert "left out: there is no delivery del_gone" in told.stderr
     assert len(acme.json("deliveries", "show", good)["jobs"]) == 1
+
+
+def of_two(acme: Cli, web: str) -> tuple[str, str]:
+    """Two deliveries that came before the workflow was on, the older one first."""
+    first, second = (acme.json("trigger", "github", "pull_request.opened", "--url", web)["delivery"] for _ in range(2))
+    acme.json("workflows", "enable", "link_pull_request", "--tenant", "acme")
+    return first, second
+
+
+@pytest.mark.parametrize("fails", ["reconsider", "replay_delivery"])
+def test_one_of_many_that_is_misconfigured_is_left_out_by_name(
+    acme: Cli, web: str, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    bad, good = of_two(acme, web)
+    failing_for(monkeypatch, fails, bad, Misconfigured("the sender's description is not valid"))
+    told = acme("deliveries", "replay", "--since", "2020-01-01", "--yes")
+    assert told.exit_code == 0, told.output
+    assert f"left out: {bad}: the sender's description is not valid" in told.stderr
+    assert len(acme.json("deliveries", "show", good)["jobs"]) == 1
+
+
+@pytest.mark.parametrize("error", [Unavailable("the writer's turn did not come"), CommitUnknown("the line is cut")])
+def test_what_was_replayed_before_the_ledger_failed_is_printed(
+    acme: Cli, web: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    done, bad = of_two(acme, web)
+    failing_for(monkeypatch, "replay_delivery", bad, error)
+    told = acme("deliveries", "replay", "--since", "2020-01-01", "--yes")
+    assert (told.exit_code, done in told.stdout, bad in told.stdout) == (1, True, False)
+    assert str(error) in told.stderr
+    assert len(acme.json("deliveries", "show", done)["jobs"]) == 1
+
+
+def test_json_of_a_range_that_failed_half_way_is_one_document_with_what_was_done(
+    acme: Cli, web: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, bad = of_two(acme, web)
+    failing_for(monkeypatch, "replay_delivery", bad, Unavailable("the writer's turn did not come"))
+    told = acme.json("deliveries", "replay", "--since", "2020-01-01", "--yes", code=1)
+    assert told["error"] == "Unavailable"
+    assert {(row["delivery"], row["would"]) for row in told["done"]} == {(done, "start")}
+
+
+def failing_for(monkeypatch: pytest.MonkeyPatch, name: str, id: str, error: Exception) -> None:
+    """Let the command's function of that name raise *error* for one delivery."""
+    real = getattr(deliveries_cli, name)
+
+    def fail(*arguments: Any, **more: Any) -> Any:
+        whose = arguments[0]["id"] if name == "reconsider" else arguments[1].id
+        if whose == id:
+            raise error
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(deliveries_cli, name, fail)
 
 
 def test_of_no_delivery_nothing_would_be_started(acme: Cli) -> None:
