@@ -69,6 +69,7 @@ def replay(
     fates, tenant = weighed.fates, weighed.tenant
     if tenant is None or not (weighed.acts or weighed.settles):
         return Replayed(fates=fates)
+    _claim(connection, delivery, weighed)
     starting = [
         Start(job=job, match=fate.match, config=fate.config, replayed_by=names_of(act.by, subject))
         for job, fate in zip(new_jobs, fates, strict=True)
@@ -95,26 +96,35 @@ def replay(
     return Replayed(fates=fates, jobs=made, bells=bells, settled=weighed.settles)
 
 
+def _claim(connection: Connection, delivery: Stored, weighed: Weighed) -> None:
+    """Write the event and the sender's id, as read now. A repetition keeps its id: the one read now is the other's.
+
+    This comes before any job: while it waits for a concurrent acceptance of the same event, it holds no row that jobs
+    share and that the acceptance may wait for. Raises BadInput if that acceptance is committed.
+    """
+    id = delivery.delivery_id if weighed.repeats is None else weighed.was.delivery_id
+    read = {"event": delivery.event, "delivery_id": id}
+    try:
+        connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(read))
+    except IntegrityError as error:  # on PostgreSQL its repetition was committed since it was looked for
+        raise BadInput(f"{delivery.id} was received again at this moment: replay it once more") from error
+
+
 def _conclude(
     connection: Connection, delivery: Stored, weighed: Weighed, tenant: str, act: Act, made: Sequence[str]
 ) -> None:
-    """Write what the delivery is, as read now, and what came of it. A repetition's id stays the other's."""
+    """Write what came of the delivery."""
     was, repeats = weighed.was, weighed.repeats
     accepted = made or was.outcome == DeliveryOutcome.ACCEPTED
     outcome = DeliveryOutcome.ACCEPTED if accepted else DeliveryOutcome.IGNORED
     came_to = f"{len(made)} job(s)" if repeats is None else weighed.settles
     told = {
-        "event": delivery.event,
-        "delivery_id": delivery.delivery_id if repeats is None else was.delivery_id,
         "tenant_id": tenant,
         "outcome": outcome,
         "reason": "; ".join((f"replayed by {act.by}: {came_to}", *weighed.misread)),
         "left_out": LeftOut.MISREAD if weighed.misread else None,
     }
-    try:
-        connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(told))
-    except IntegrityError as error:  # on PostgreSQL its repetition was committed since it was looked for
-        raise BadInput(f"{delivery.id} was received again at this moment: replay it once more") from error
+    connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(told))
     # The event, outcome and reason are those that were stored before.
     before = {"event": was.event, "outcome": was.outcome, "reason": was.reason}
     detail = {"delivery": delivery.id, "jobs": list(made), **before}

@@ -18,6 +18,7 @@ from identity.connections.installations import add_installation
 from identity.errors import BadInput
 from identity.tables import installations
 from pipeline.authoring.registry import Registry
+from pipeline.deliveries.acceptance import start_jobs
 from pipeline.deliveries.replay import Replayed
 from pipeline.deliveries.weighing import Does, Stored, Weighed, weigh
 from pipeline.jobs import pins
@@ -244,6 +245,26 @@ def test_what_comes_again_as_it_is_replayed_is_started_once(house: House) -> Non
     assert not replayed(house, second).settled, "the first has started nothing yet"
     assert len(replayed(house, first).jobs) == 1
     assert replayed(house, second).settled == f"it is a repetition of {first.id}"
+
+
+def test_the_id_that_is_read_only_now_is_taken_before_any_job_is_written(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waiting for the id, it must not hold rows that the acceptance it waits for needs: that would be a deadlock."""
+    switch(house, on=False)
+    (unread_one,) = unread(house, "1.aa")
+    switch(house, on=True)
+    taken: list[tuple[str, str]] = []
+
+    def start(connection: Connection, *arguments: Any, **more: Any) -> None:
+        of_it = select(deliveries.c.event, deliveries.c.delivery_id).where(deliveries.c.id == unread_one.id)
+        row = connection.execute(of_it).one()
+        taken.append((row.event, row.delivery_id))
+        start_jobs(connection, *arguments, **more)
+
+    monkeypatch.setattr("pipeline.deliveries.replay.start_jobs", start)
+    assert len(replayed(house, unread_one).jobs) == 1
+    assert taken == [("pull_request", "Ev1")]
 
 
 def test_a_signal_is_never_replayed(house: House) -> None:
