@@ -146,7 +146,7 @@ def consent_waits(connection: Connection, revocation: str, *, sets: Sequence[str
 def end_waits(connection: Connection, ids: Sequence[str], *, waits_for: str) -> None:
     """Requeue those of the jobs *ids* that still wait for this consent: one may have been woken meanwhile."""
     # By id: the index on `waits_for` would read every job that waits for the account, in each transaction.
-    still = jobs.c.id.in_(ids) & (func.coalesce(jobs.c.waits_for, "") == waits_for)
+    still = jobs.c.id.in_(ids) & (jobs.c.wait == Wait.CONSENT) & (func.coalesce(jobs.c.waits_for, "") == waits_for)
     connection.execute(moving_job(still, JobState.QUEUED, source=JobState.WAITING, due_at=database_now()))
 
 
