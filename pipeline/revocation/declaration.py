@@ -27,6 +27,11 @@ from pipeline.tables import attempts
 
 _INSERT = Prepared(insert(revocations))
 _BY_ID = Prepared(select(revocations).where(revocations.c.id == bindparam("revocation")))
+# Any number of transactions may hold this lock together, and with writers of pages. It excludes the start of draining
+# and the writing of a receipt.
+_HELD = Prepared(
+    select(revocations).where(revocations.c.id == bindparam("revocation")).with_for_update(read=True, key_share=True)
+)
 _WITHOUT_RECEIPT = Prepared(
     select(*(column for column in revocations.c if column.name not in ("receipt", "signature"))).where(
         revocations.c.id == bindparam("revocation")
@@ -110,6 +115,11 @@ def declare(
 def load(connection: Connection, revocation: str) -> Row[Any]:
     """Return one revocation. Raises BadInput if there is none."""
     return _one(connection, _BY_ID, revocation)
+
+
+def load_held(connection: Connection, revocation: str) -> Row[Any]:
+    """Return one revocation, which gets no receipt until this transaction ends. Raises BadInput if there is none."""
+    return _one(connection, _HELD, revocation)
 
 
 def load_without_receipt(connection: Connection, revocation: str) -> Row[Any]:

@@ -15,7 +15,7 @@ from identity.sql.columns import database_now
 from pipeline.jobs import scope_sets
 from pipeline.jobs.awaited import consenting
 from pipeline.jobs.moves import moving_job
-from pipeline.revocation.declaration import REACHING, Stage, load, scope_of
+from pipeline.revocation.declaration import REACHING, Stage, load, load_held, scope_of
 from pipeline.revocation.pages import counted, write_page
 from pipeline.revocation.statements import reach_jobs
 from pipeline.revocation.tables import revocations
@@ -81,7 +81,8 @@ def cancel_chunk(
 ) -> Chunk:
     """Cancel, or tell to stop, up to *limit* of the jobs from *cursor* that were accepted before the revocation."""
     began = monotonic()
-    row = load(connection, revocation)
+    # Held: a job reached after the receipt was written would be cancelled, but on no page and never compensated.
+    row = load_held(connection, revocation)
     if row.state not in REACHING:
         return Chunk(cursor=Cursor(), jobs=0, cancelled=Counter(), took=timedelta())
     limit = min(limit, _BUSY) if cursor.busy else limit
@@ -145,7 +146,7 @@ def consent_waits(connection: Connection, revocation: str, *, sets: Sequence[str
 def end_waits(connection: Connection, ids: Sequence[str], *, waits_for: str) -> None:
     """Requeue those of the jobs *ids* that still wait for this consent: one may have been woken meanwhile."""
     # By id: the index on `waits_for` would read every job that waits for the account, in each transaction.
-    still = jobs.c.id.in_(ids) & (func.coalesce(jobs.c.waits_for, "") == waits_for)
+    still = jobs.c.id.in_(ids) & (jobs.c.wait == Wait.CONSENT) & (func.coalesce(jobs.c.waits_for, "") == waits_for)
     connection.execute(moving_job(still, JobState.QUEUED, source=JobState.WAITING, due_at=database_now()))
 
 

@@ -20,11 +20,11 @@ from pipeline.db.database import Database
 from pipeline.jobs.claims import ClaimedJob, finish
 from pipeline.jobs.intents import Ended, Intent
 from pipeline.revocation import pages
-from pipeline.revocation.declaration import load
+from pipeline.revocation.declaration import Stage, load
 from pipeline.revocation.pages import page_numbers, write_page
 from pipeline.revocation.statements import reach_jobs
 from pipeline.revocation.tables import revocations
-from pipeline.revoker.cancelling import begin_draining, consent_waits, end_waits
+from pipeline.revoker.cancelling import Chunk, Cursor, begin_draining, cancel_chunk, consent_waits, end_waits
 from pipeline.states import JobState, Wait
 from pipeline.steps.replay import replay_job
 from pipeline.tables import jobs
@@ -219,6 +219,27 @@ def test_a_page_written_while_draining_begins_is_counted(house: House) -> None:
     assert until_awaited(house.database, write, by=draining)
     counts = select(revocations.c.state, revocations.c.cancelled_jobs).where(revocations.c.id == made)
     assert house.database.read(lambda c: tuple(c.execute(counts).one())) == ("draining", 1)
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_chunk_that_another_process_begins_as_the_receipt_is_written_reaches_no_job(house: House) -> None:
+    """A job committed late would be cancelled without being on a page, and its steps would not be compensated."""
+    late = house.job()
+    made = revoke(house, account_scope())
+    cursor = Cursor((house.row(late).scopes_sha256,))
+    chunks = list[Chunk]()
+
+    def cancel() -> None:
+        chunks.append(house.database.write(partial(cancel_chunk, revocation=made, cursor=cursor, limit=10)))
+
+    def conclude(c: Connection) -> int:
+        this = revocations.c.id == made
+        c.execute(select(revocations.c.id).where(this).with_for_update())
+        return c.execute(update(revocations).where(this).values(state=Stage.QUIESCED)).rowcount
+
+    assert until_awaited(house.database, conclude, by=threading.Thread(target=cancel)) == 1
+    assert [chunk.jobs for chunk in chunks] == [0]
+    assert house.row(late).state == JobState.QUEUED
 
 
 def test_a_job_committed_after_its_set_was_passed_is_reached(house: House) -> None:
