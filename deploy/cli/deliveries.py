@@ -158,7 +158,8 @@ def replay(
         except (AswhomError, CommitUnknown) as error:
             if done and not out.as_json:
                 out.table(done, columns)
-            return tell(out, error, next_step="repeat the command: it starts nothing twice", done=done)
+            again = "repeat the command: no workflow gets a second job for a delivery"
+            return tell(out, error, next_step=again, done=done)
         out.rows(done, columns, empty="Nothing was left to start")
     return PROBLEM if ids and left else None
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from werkzeug.wrappers import Response as BaseResponse
 
 from identity.connections.registry import get_connection
-from identity.errors import BadInput
+from identity.errors import BadInput, Misconfigured
 from pipeline.deliveries.replay import Replayed, replay
 from pipeline.deliveries.weighing import Does, Weighed, weigh
 from pipeline.ledger.paging import Record
@@ -99,5 +99,5 @@ def _weighed(desk: Desk, row: Record) -> tuple[Weighed | None, str]:
         owner = desk.read(lambda c: get_connection(c, row["connection_id"]))
         stored, considered = reconsider(row, owner, desk.workflows)
         return desk.read(lambda c: weigh(c, stored, considered, installed=desk.workflows)), ""
-    except BadInput as error:
+    except (BadInput, Misconfigured) as error:
         return None, str(error)
